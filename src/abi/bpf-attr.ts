@@ -147,4 +147,4 @@ export function forOwner(info: Uint8Array): Uint8Array {
  *
  *   0 u32 type | 4 u32 id | 8 u32 program | 16 u64 cgroup | 24 u32 attach type
  */
-export const LINK_INFO = { type: 0, program: 8, cgroup: 16, attachType: 24 } as const
+export const LINK_INFO = { type: 0, id: 4, program: 8, cgroup: 16, attachType: 24 } as const

@@ -151,6 +151,7 @@ const unified = {
   fsmount: 432,
   fspick: 433,
   pidfd_open: 434,
+  process_mrelease: 448,
   openat2: 437,
   faccessat2: 439,
   mount_setattr: 442,

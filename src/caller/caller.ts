@@ -22,7 +22,7 @@ import { isTmpfsOfHost, mountinfoEntry } from './mounts/mountinfo-entry.ts'
 import { splitParent } from './paths/path-bytes.ts'
 import { PathResolver } from './paths/path-resolver.ts'
 import { CallerBpf } from './programs/caller-bpf.ts'
-import { type FdTable, handleOf, linkIdOf } from './task/caller-fds.ts'
+import { cgroupLinkOf, type FdTable, handleOf } from './task/caller-fds.ts'
 import { CallerTask } from './task/caller-task.ts'
 import { findTask } from './task/find-task.ts'
 import type { SleepState } from './task/sleep-state.ts'
@@ -284,7 +284,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
       ...{ identity, proc, mayBlock, store, own, container: this.#container },
       tgid: () => this.#callerTask.status.tgid as Tid,
       handleOf: (fd) => optional(handleOf(table(), fd), own),
-      linkIdOf: (fd) => linkIdOf(table(), fd),
+      linkOf: (fd) => cgroupLinkOf(table(), fd),
     })
   }
 

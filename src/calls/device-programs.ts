@@ -12,6 +12,13 @@ export interface OwnProgram {
   readonly loaded: bigint
 }
 
+/** A link that attaches a device program of the container below its cgroup. */
+export interface OwnLink {
+  readonly id: number
+  /** The id of the cgroup; 0 if the link is detached. */
+  readonly group: bigint
+}
+
 /** A cgroup below the cgroup of the container's init, and all cgroups above it, the nearest first. */
 export interface Group {
   readonly group: Handle
@@ -56,11 +63,15 @@ export interface DevicePrograms {
    * container never gets a descriptor of the program itself: its holder could attach the program to any cgroup that
    * it can open, without any capability.
    *
-   * @returns undefined if the container has too many programs
+   * @returns undefined if the container has too many programs and links
    */
   standIn(program: Fd): StandIn | undefined
+  /** Counts a link for the container, which gets its descriptor. @returns false if the container has too many */
+  countLink(link: Fd): boolean
   /** Returns the link for which a descriptor is open, if it attaches a program of the container below its cgroup. */
-  link(fd: number): Handle | undefined
+  link(fd: number): OwnLink | undefined
+  /** Opens a link for an act. @throws {ContinueError} if its number is another's by now */
+  openLink(link: OwnLink): Fd
 }
 
 /** Addresses in the caller's memory for the results that BPF_PROG_QUERY writes. */
@@ -99,10 +110,10 @@ export interface ProgramVerbs {
   }
   readonly linkProgram: Group & { readonly program: OwnProgram }
   readonly updateLink: {
-    readonly link: Handle
+    readonly link: OwnLink
     readonly program: OwnProgram
     readonly flags: number
     readonly old?: OwnProgram
   }
-  readonly detachLink: { readonly link: Handle }
+  readonly detachLink: { readonly link: OwnLink }
 }

@@ -143,6 +143,7 @@ export const reasons = {
   // Reasons of setxattr(2) and its family.
   attributeOfAll: ["an attribute that the kernel serves for a file's owner in any user namespace", ''],
   otherAttribute: ['not the attribute trusted.overlay.opaque with the value y', ''],
+  ofKernel: ['the file is in sysfs or a control group, where no overlay looks for the attribute', ''],
   attributeAbsent: ["the inode has no attribute trusted.overlay.opaque to add to the kernel's answer", ''],
   invalidArgument: ['the kernel does not know the value of an argument, and it says so', ''],
   notOfContainer: [
@@ -348,5 +349,8 @@ export const reasons = {
     'a cgroup above has a device program without BPF_F_ALLOW_MULTI: one below would replace it instead of adding to it',
     'start the container with a runtime that attaches its device rules with BPF_F_ALLOW_MULTI, such as crun',
   ],
-  tooManyPrograms: ['the container has too many device programs: 128 at once are served', 'close or detach some'],
+  tooManyPrograms: [
+    'the container has too many device programs and links: 128 at once are served',
+    'close or detach some',
+  ],
 } as const satisfies Readonly<Record<string, readonly [says: string, remedy: string]>>

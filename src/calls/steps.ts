@@ -69,8 +69,7 @@ export const steps = {
   /** With more capabilities, the verifier would allow a program more. */
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),
-  findProgram: step('open a program by its number', ['SYS_ADMIN']),
-  findLink: step("open the link of a caller's descriptor by its number", ['SYS_ADMIN']),
+  findProgram: step('open a program or link by its number', ['SYS_ADMIN']),
   askMounter: step('have a mounter do it', []),
   askRuntime: step("have the container's runtime start its program", []),
   countApart: step('make a pipe that counts for no user', ['SETUID']),
@@ -113,9 +112,7 @@ export const phases = {
   /** The phase between two calls. */
   resting: new Phase('resting', [steps.ownPriority]),
   /** The phase from the receipt of a call to its verdict. */
-  looking: new Phase('looking', [
-    ...[steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms, steps.findLink],
-  ]),
+  looking: new Phase('looking', [...[steps.look, steps.lookClosely, steps.stand, steps.asHostRoot, steps.askPrograms]]),
   /** The phase in which an act's results are written to the caller's memory. */
   answering: new Phase('answering', [steps.reach]),
 } as const satisfies Record<string, Phase>

@@ -10,7 +10,7 @@ import { check, lastErrno, libc } from './libc.ts'
 const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t'])
 const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'uint32_t'])
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
-const { pidfd_open, pidfd_send_signal } = ownSyscalls(process.arch)
+const { pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.arch)
 
 /**
  * Opens a handle of a process, or with PIDFD_THREAD of a thread; it never refers to a later task of the same number.
@@ -32,6 +32,13 @@ export function pidfdIsAlive(pidfd: Handle): boolean {
 /** Sends a signal to the process of a pidfd; a process that is gone is no error. */
 export const signalTo = (pidfd: Handle, signal: number): void =>
   void syscall4(pidfd_send_signal, pidfd.raw, signal, 0, 0)
+
+/**
+ * Releases the memory of a process that was killed, but hangs in the kernel.
+ *
+ * @returns false if the process keeps it: before Linux 5.15, or it shares memory with a process that goes on
+ */
+export const releaseMemory = (pidfd: Handle): boolean => Number(syscall3(process_mrelease, pidfd.raw, 0, 0)) === 0
 
 /**
  * Returns the number, in our pid namespace, of the task that has the number `pid` in `namespace`.

@@ -9,6 +9,8 @@ import type { Fd } from '../kernel/fd.ts'
 import type { Handle } from '../kernel/handle.ts'
 
 const LOOSENS: Effect = { value: 0n, errno: errno('EPERM'), why: why('loosens') }
+/** For the kernel it is memory that there is no more of. */
+const TOO_MANY: Effect = { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }
 
 type Attach = Verbs['attachProgram']
 
@@ -91,6 +93,9 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
     const link = caller.act(steps.changePrograms, () => createLink(group, fd))
     // Closing the last descriptor of a link detaches its program.
     const undo = (): void => link[Symbol.dispose]()
-    return undoneUnlessTight(caller, above, undo) ? LOOSENS : { value: 0n, fd: link, cloexec: true }
+    if (undoneUnlessTight(caller, above, undo)) return LOOSENS
+    if (devicePrograms.countLink(link)) return { value: 0n, fd: link, cloexec: true }
+    undo()
+    return TOO_MANY
   },
 }

@@ -19,23 +19,27 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
   },
 }
 
+const LINK = `${OWN}The descriptor of the caller says the number of the link; what is opened by it is compared. `
+
 export const updateLink: Verb<Verbs['updateLink']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: `${OWN}is replaced in the same cgroup, by another one that it loaded.`,
+  safe: `${LINK}Another program that it loaded takes its place in the same cgroup.`,
   run({ link, program, flags, old }, caller) {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)
     using before = old && devicePrograms.open(old)
-    caller.act(steps.changePrograms, () => update(link, fd, flags, before))
+    using opened = devicePrograms.openLink(link)
+    caller.act(steps.changePrograms, () => update(opened, fd, flags, before))
     return { value: 0n }
   },
 }
 
 export const detachLink: Verb<Verbs['detachLink']> = {
-  steps: [steps.changePrograms],
-  safe: `${OWN}is detached. New kernels let anyone with the link's descriptor do this.`,
+  steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
+  safe: `${LINK}New kernels let anyone with the link's descriptor do this.`,
   run({ link }, caller) {
-    caller.act(steps.changePrograms, () => takeLink(link))
+    using opened = caller.devicePrograms.openLink(link)
+    caller.act(steps.changePrograms, () => takeLink(opened))
     return { value: 0n }
   },
 }

@@ -1,12 +1,13 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
+import { CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/magic.ts'
 import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { isErrno, orFalse, SyscallError } from '../kernel/error.ts'
-import { marksOf } from '../kernel/files.ts'
+import { fstatfs, marksOf } from '../kernel/files.ts'
 import type { Handle } from '../kernel/handle.ts'
 import * as kernel from '../kernel/xattr.ts'
 import { inodeOf, isChangedSince } from './traces.ts'
@@ -18,6 +19,11 @@ export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as P
 export const YES = Buffer.from('y')
 
 const NOTHING = new Uint8Array(0)
+/**
+ * In these a container has thousands of files that cost it nothing, and no overlay has a layer there. The kernel
+ * charges an attribute to us: on a file of a tmpfs that is an eighth of what the container pays for the file.
+ */
+const OF_KERNEL: ReadonlySet<number> = new Set([CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SYSFS_MAGIC])
 
 const WHERE =
   'The inode was reached as the caller, its handle opens nothing, and its owner and group are mapped in the ' +
@@ -44,6 +50,7 @@ export const setxattr: Verb<Verbs['setxattr']> = {
     'Only trusted.overlay.opaque is set, and only to y. It matters only to an overlay mount, where it hides what lower layers ' +
     `have under the same path. ${WHERE}`,
   run({ inode, flags }, caller) {
+    if (OF_KERNEL.has(fstatfs(inode).type)) throw new ContinueError('ofKernel')
     asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
     return { value: 0n }
   },

@@ -16,15 +16,18 @@ import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
  */
 const PATIENCE_MS = 2000
 
-/**
- * Errors that concern the walker: its queue is full, or it has ended. All other errors concern the engine or the
- * request.
- */
-const ITS_OWN: ReadonlySet<number> = new Set([errnos.EAGAIN, errnos.EPIPE, errnos.ECONNRESET])
+/** Errors of a walker that has ended. EAGAIN means that its queue is full; all others concern us or the request. */
+const ENDED: ReadonlySet<number> = new Set([errnos.EPIPE, errnos.ECONNRESET])
 
-/** Thrown when the walker does not answer, as it may hang in a file system of the container. */
+/** Thrown when the walker does not answer: it hangs in a file system of the container, or has ended. */
 export class WalkerStuck extends Error {
   override readonly name = 'WalkerStuck'
+  readonly hasEnded: boolean
+
+  constructor(hasEnded: boolean) {
+    super(hasEnded ? 'it ended' : 'no answer')
+    this.hasEnded = hasEnded
+  }
 }
 
 /**
@@ -82,7 +85,7 @@ export function requestWalk(
     wanted: goal.wanted,
   }
   using answers = sendRequest(socket, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
-  if (!waitReadable(answers, PATIENCE_MS)) throw new WalkerStuck('no answer')
+  if (!waitReadable(answers, PATIENCE_MS)) throw new WalkerStuck(false)
   return answerOf(answers, onWorked)
 }
 
@@ -97,14 +100,16 @@ function sendRequest(walker: Handle, request: Uint8Array, handles: readonly Hand
   } catch (error) {
     ours[Symbol.dispose]()
     if (!(error instanceof SyscallError)) throw error
-    throw ITS_OWN.has(error.errno) ? new WalkerStuck(error.message) : new ContinueError('lookFailed', error.errno)
+    const hasEnded = ENDED.has(error.errno)
+    if (hasEnded || error.errno === errnos.EAGAIN) throw new WalkerStuck(hasEnded)
+    throw new ContinueError('lookFailed', error.errno)
   }
 }
 
 function answerOf(socket: Handle, onWorked: Walker['onWorked']): Fd {
   const bytes = new Uint8Array(256)
   const message = receive(socket, bytes)
-  if (!message || message.length === 0) throw new WalkerStuck('it ended')
+  if (!message || message.length === 0) throw new WalkerStuck(true)
   const { errno, worked } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as WalkReply
   onWorked(worked)
   const [fd] = message.fds

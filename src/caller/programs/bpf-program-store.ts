@@ -6,26 +6,29 @@ import { struct } from '../../shared/struct.ts'
 import { load64, low32, store64 } from '../../shared/words.ts'
 import type { FdStore, InheritedFds, WordRange } from './fd-store.ts'
 
-/** Programs of one container that may be there at once. */
+/** Programs and links of one container that may be there at once. */
 const PROGRAMS = 128
 /**
- * The place of a program. id, loaded: its number and when it was loaded. inode: the lower half of that of its stand-in.
- * program, standIn: the numbers of our descriptors.
+ * The place of a program or link. id: its number. All others are of a program. loaded: when it was loaded. inode: the
+ * lower half of that of its stand-in. program, standIn: the numbers of our descriptors.
  */
 const [WORD, WORDS] = struct({ state: 1, id: 1, loaded: 2, inode: 1, program: 1, standIn: 1, unused: 1 })
 /**
  * open: a descriptor of the container stands for the program. known: none does any more, but it may be attached
- * somewhere.
+ * somewhere. link: a descriptor of the container is a link, which is memory of ours as long as it is open.
  *
  *   free -> open    BpfProgramStore.add()
  *   open -> known   BpfProgramStore.add(), of a program whose stand-in is closed everywhere
  *   open -> known   BpfProgramStore.restore(): a descriptor is not left
  *   known -> open   BpfProgramStore.add(): the program is opened again
  *   known -> open   BpfProgramStore.add(), of another program: the kernel has the old one no more
+ *   free -> link    BpfProgramStore.addLink()
+ *   known -> link, link -> open, link -> link   the same two, if the kernel has the old one no more
  *   open -> free    BpfProgramStore.forget()
  *   known -> free   BpfProgramStore.forget()
+ *   link -> free    BpfProgramStore.forget()
  */
-const PLACE = { free: 0, open: 1, known: 2 } as const
+const PLACE = { free: 0, open: 1, known: 2, link: 3 } as const
 /** Of one container: the lock of its places, and the lock under which a program is loaded. */
 const [LOCK, LOCKS] = struct({ places: 1, loading: 1 })
 export const STORE_LOCKS = LOCKS
@@ -36,6 +39,12 @@ interface Standing extends OwnProgram {
   readonly program: Fd
   readonly standIn: Fd
   readonly inode: bigint
+}
+
+/** Tells whether the kernel still has a program or a link. */
+export interface Exists {
+  program(program: OwnProgram): boolean
+  link(id: number): boolean
 }
 
 /**
@@ -84,10 +93,10 @@ export class BpfProgramStore {
   }
 
   /**
-   * @param exists whether the kernel still has a program; asked only if there is no place left
+   * @param exists asked only if there is no place left
    * @returns false if there is no place: then nothing is taken over
    */
-  add(container: number, standing: Standing, exists: (program: OwnProgram) => boolean): boolean {
+  add(container: number, standing: Standing, exists: Exists): boolean {
     return this.#alone(container, () => {
       const dropped = this.#closeAbandoned(container)
       const at = this.#place(container, standing, exists)
@@ -110,6 +119,17 @@ export class BpfProgramStore {
     })
   }
 
+  /** Counts a link that the container gets. @returns false if there is no place for it */
+  addLink(container: number, id: number, exists: Exists): boolean {
+    return this.#alone(container, () => {
+      const at = this.#freePlace(container, exists)
+      if (at === undefined) return false
+      this.#words[at + WORD.id] = id
+      Atomics.store(this.#words, at + WORD.state, PLACE.link)
+      return true
+    })
+  }
+
   /** The program for which the pipe with this inode stands. */
   named(container: number, inode: bigint): OwnProgram | undefined {
     const word = low32(inode)
@@ -124,10 +144,7 @@ export class BpfProgramStore {
 
   numbered(container: number, id: number): OwnProgram | undefined {
     return this.#alone(container, () => {
-      const at = this.#find(
-        container,
-        (at) => this.#words[at + WORD.state] !== PLACE.free && this.#words[at + WORD.id] === (id | 0),
-      )
+      const at = this.#find(container, (at) => this.#isProgram(at) && this.#words[at + WORD.id] === (id | 0))
       return at === undefined ? undefined : this.#programAt(at)
     })
   }
@@ -171,14 +188,27 @@ export class BpfProgramStore {
     })
   }
 
-  /** A place for a program: its own if it has one, a free one, or that of a program which the kernel has no more. */
-  #place(container: number, program: OwnProgram, exists: (program: OwnProgram) => boolean): number | undefined {
+  /** A place for a program: its own if it has one, or a free one. */
+  #place(container: number, program: OwnProgram, exists: Exists): number | undefined {
+    return (
+      this.#find(container, (at) => this.#isAt(at, program) && this.#words[at + WORD.state] === PLACE.known) ??
+      this.#freePlace(container, exists)
+    )
+  }
+
+  /** A free place, or that of a program or link which the kernel has no more. */
+  #freePlace(container: number, exists: Exists): number | undefined {
     const state = (at: number): number => this.#words[at + WORD.state]!
     return (
-      this.#find(container, (at) => this.#isAt(at, program) && state(at) === PLACE.known) ??
       this.#find(container, (at) => state(at) === PLACE.free) ??
-      this.#find(container, (at) => state(at) === PLACE.known && !exists(this.#programAt(at)))
+      this.#find(container, (at) => state(at) === PLACE.known && !exists.program(this.#programAt(at))) ??
+      this.#find(container, (at) => state(at) === PLACE.link && !exists.link(this.#words[at + WORD.id]! >>> 0))
     )
+  }
+
+  #isProgram(at: number): boolean {
+    const state = this.#words[at + WORD.state]
+    return state === PLACE.open || state === PLACE.known
   }
 
   /** Closes the descriptors for which no descriptor of the container stands any more. @returns their places */

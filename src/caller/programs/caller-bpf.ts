@@ -1,10 +1,18 @@
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_LINK_TYPE_CGROUP, LINK_INFO, PROG_INFO } from '../../abi/bpf-attr.ts'
 import type { Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
-import type { DevicePrograms as Contract, Group, NoGroup, OwnProgram, StandIn } from '../../calls/device-programs.ts'
+import type {
+  DevicePrograms as Contract,
+  Group,
+  NoGroup,
+  OwnLink,
+  OwnProgram,
+  StandIn,
+} from '../../calls/device-programs.ts'
 import { noteOfStandIn } from '../../calls/given.ts'
 import type { ReasonCode } from '../../calls/reason.ts'
 import { steps } from '../../calls/steps.ts'
+import { ContinueError } from '../../calls/verdict.ts'
 import { type Attached, attachedPrograms, linkById, objectInfo, programById } from '../../kernel/bpf.ts'
 import { orUndefined, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
@@ -13,14 +21,22 @@ import type { Handle } from '../../kernel/handle.ts'
 import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import type { BpfProgramStore } from './bpf-program-store.ts'
+import type { BpfProgramStore, Exists } from './bpf-program-store.ts'
 import { cgroupProblem, foreignProcesses, lastingForeignProcesses, locate, reopen } from './cgroup-lookup.ts'
 import { known, pipeHeldAs } from './held-fds.ts'
 
 /** Seconds after its start during which processes of the previous engine may still be in the container's cgroup. */
 const YOUNG_S = 30
+/** The id of the cgroup of a link that attaches nothing any more. */
+const DETACHED = 0n
 /** Number of looks at a cgroup with foreign processes during the first YOUNG_S seconds of an engine. */
 const LOOKS = 300
+
+/** A BPF link that attaches a program to a cgroup, as `fdinfo` describes it. */
+export interface CgroupLink extends OwnLink {
+  readonly program: number
+  readonly attachType: number
+}
 
 /** What `CallerBpf` needs of the thread, the container and the caller's descriptors. */
 export interface BpfContext {
@@ -30,8 +46,8 @@ export interface BpfContext {
   readonly proc: Handle
   /** Returns an O_PATH handle of the object behind the caller's descriptor; undefined if the descriptor is not open. */
   readonly handleOf: (fd: number) => Handle | undefined
-  /** Returns the number of the BPF link for which the caller's descriptor is open; undefined if it is for none. */
-  readonly linkIdOf: (fd: number) => number | undefined
+  /** Returns the BPF link for which the caller's descriptor is open; undefined if it is for none. */
+  readonly linkOf: (fd: number) => CgroupLink | undefined
   readonly tgid: () => Tid
   readonly mayBlock: () => void
   /** Keeps a descriptor open until the call is over. */
@@ -127,27 +143,37 @@ export class CallerBpf implements Contract {
     using standIn = write
     const { ino: inode } = statx(read.raw)
     const entry = { ...about, program: kept, standIn, inode }
-    if (store.add(container.index, entry, (other) => this.#exists(other)))
-      return { fd: read, note: noteOfStandIn(inode) }
+    if (store.add(container.index, entry, this.#exists)) return { fd: read, note: noteOfStandIn(inode) }
     read[Symbol.dispose]()
     return undefined
   }
 
-  link(fd: number): Handle | undefined {
-    const { identity, linkIdOf, own } = this.#context
-    const number = linkIdOf(fd)
-    if (number === undefined) return undefined
-    identity.with(steps.findLink)
-    const link = linkById(number)
-    if (!link) return undefined
-    const id = this.#groupOfLink(own(link))
-    if (id === undefined || !this.#home) return undefined
+  countLink(link: Fd): boolean {
+    const { identity, container, store } = this.#context
+    identity.with(steps.askPrograms)
+    const id = new DataView(objectInfo(link).buffer).getUint32(LINK_INFO.id, true)
+    return store.addLink(container.index, id, this.#exists)
+  }
+
+  link(fd: number): OwnLink | undefined {
+    const { identity, linkOf, own } = this.#context
+    const link = linkOf(fd)
+    if (link?.attachType !== BPF_CGROUP_DEVICE || !this.numbered(link.program) || !this.#home) return undefined
     identity.with(steps.lookClosely)
-    const group = reopen(this.#home, id)
+    const group = reopen(this.#home, link.group)
     // The cgroup was removed, so the link attaches nothing; the kernel decides whether it has noticed this yet.
     if (!group) return link
     own(group)
     return typeof locate(this.#home, group, own) === 'string' ? undefined : link
+  }
+
+  openLink({ id, group }: OwnLink): Fd {
+    this.#context.identity.with(steps.findProgram)
+    const link = linkById(id)
+    const found = link && this.#describeLink(link)
+    if (found && this.numbered(found.program) && (found.group === group || found.group === DETACHED)) return link
+    link?.[Symbol.dispose]()
+    throw new ContinueError('notOurs')
   }
 
   get #home(): Handle | undefined {
@@ -155,26 +181,28 @@ export class CallerBpf implements Contract {
     return raw === undefined ? undefined : { raw, [Symbol.dispose]: () => {} }
   }
 
-  /**
-   * Returns the id of the cgroup to which a link of this container's device program is attached; 0 if it is detached.
-   */
-  #groupOfLink(link: Handle): bigint | undefined {
+  /** Returns the program of a link of device programs, and the id of its cgroup, or DETACHED. */
+  #describeLink(link: Handle): { readonly program: number; readonly group: bigint } | undefined {
     this.#context.identity.with(steps.askPrograms)
-    // The descriptor may be no BPF object at all.
-    return orUndefined('any', () => {
-      const info = new DataView(objectInfo(link).buffer)
-      const isDevice =
-        info.byteLength >= LINK_INFO.attachType + 4 &&
-        info.getUint32(LINK_INFO.type, true) === BPF_LINK_TYPE_CGROUP &&
-        info.getUint32(LINK_INFO.attachType, true) === BPF_CGROUP_DEVICE
-      if (!isDevice || !this.numbered(info.getUint32(LINK_INFO.program, true))) return undefined
-      return info.getBigUint64(LINK_INFO.cgroup, true)
-    })
+    const info = new DataView(objectInfo(link).buffer)
+    const isDevice =
+      info.byteLength >= LINK_INFO.attachType + 4 &&
+      info.getUint32(LINK_INFO.type, true) === BPF_LINK_TYPE_CGROUP &&
+      info.getUint32(LINK_INFO.attachType, true) === BPF_CGROUP_DEVICE
+    if (!isDevice) return undefined
+    return { program: info.getUint32(LINK_INFO.program, true), group: info.getBigUint64(LINK_INFO.cgroup, true) }
   }
 
-  #exists(program: OwnProgram): boolean {
-    using fd = this.#find(program)
-    return fd !== undefined
+  readonly #exists: Exists = {
+    program: (program) => {
+      using fd = this.#find(program)
+      return fd !== undefined
+    },
+    link: (id) => {
+      this.#context.identity.with(steps.findProgram)
+      using link = linkById(id)
+      return link !== undefined && this.#describeLink(link) !== undefined
+    },
   }
 
   #find({ id, loaded }: OwnProgram): Fd | undefined {

@@ -5,6 +5,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { openat, read, readlink } from '../../kernel/files.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
+import type { CgroupLink } from '../programs/caller-bpf.ts'
 
 /** The descriptor table of one thread, which need not be the table of its process (CLONE_FILES). */
 export interface FdTable {
@@ -27,21 +28,24 @@ export const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefine
   unlessClosed(() => identity.searching(() => openat(task.raw, name(fd), O_PATH)))
 
 const LINK = 'anon_inode:bpf_link'
+/** @see linux/kernel/bpf/syscall.c bpf_link_show_fdinfo(), linux/kernel/bpf/cgroup.c bpf_cgroup_link_show_fdinfo() */
+const FIELDS = /^link_id:\s*(\d+)\n(?:.*\n)*prog_id:\s*(\d+)\n(?:.*\n)*cgroup_id:\s*(\d+)\nattach_type:\s*(\d+)$/m
 const fdinfo = Buffer.alloc(4096)
 
 /**
- * Returns the number of the BPF link for which a descriptor is open; undefined if it is closed, or of another kind. The
- * descriptor is never duplicated: another thread could put a file there that the container serves, and closing a
- * duplicate of that may take for ever. To read `fdinfo` asks no file system of a container.
+ * Returns the BPF link for which a descriptor is open; undefined if it is closed, or of another kind. The descriptor is
+ * never duplicated: another thread could put a file there that the container serves, and closing a duplicate of that
+ * may take for ever. To read `fdinfo` asks no file system of a container.
  */
-export const linkIdOf = ({ task, identity }: FdTable, fd: number): number | undefined =>
+export const cgroupLinkOf = ({ task, identity }: FdTable, fd: number): CgroupLink | undefined =>
   unlessClosed(() =>
     identity.searching(() => {
       using link = openat(task.raw, name(fd), O_PATH | O_NOFOLLOW)
       if (Buffer.from(readlink(link)).toString('latin1') !== LINK) return undefined
       using file = openat(task.raw, Buffer.from(`fdinfo/${fd}\0`), O_RDONLY)
-      // What a kind adds comes after what all have.
-      const [, id] = /^link_id:\s*(\d+)$/m.exec(fdinfo.toString('latin1', 0, read(file, fdinfo))) ?? []
-      return id === undefined ? undefined : Number(id)
+      const found = FIELDS.exec(fdinfo.toString('latin1', 0, read(file, fdinfo)))?.slice(1)
+      if (!found) return undefined
+      const [id, program, group, attachType] = found as [string, string, string, string]
+      return { id: Number(id), program: Number(program), group: BigInt(group), attachType: Number(attachType) }
     }),
   )

@@ -1,28 +1,36 @@
 import { readFileSync } from 'node:fs'
 import { parseIdMap } from '../../abi/id-map.ts'
-import { closeRaw, type Fd } from '../../kernel/fd.ts'
-import { socketpair } from '../../kernel/socket.ts'
+import { orFalse } from '../../kernel/error.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { pidfdOpen, releaseMemory } from '../../kernel/pidfd.ts'
+import type { Ending } from '../../kernel/process.ts'
+import { shutdown, socketpair } from '../../kernel/socket.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
-import type { Child } from '../../processes/child.ts'
+import { type Child, wasKilled } from '../../processes/child.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
+import { WALKERS } from '../tables/limits.ts'
 import type { WalkerTable } from '../tables/walker-table.ts'
 import { exposePrograms } from './expose-programs.ts'
 import { LIMITER, limitedTo } from './limited-exec.ts'
+import { poolShare } from './pool-share.ts'
 import type { SpawnGuard } from './spawn-guard.ts'
 import { walkerMounts } from './walker-mounts.ts'
 
-/** After this number of walkers that hung or died, a container gets no other walker. */
+/** After this number of walkers that hung or died, a container gets no other walker; after one, once many hang. */
 const ABANDONED_LIMIT = 2
-/**
- * The value of fs.suid_dumpable that makes processes dumpable even if they execute an unreadable file: proc_sys_fs(5).
- */
+/** One that hangs and has no memory still has 0.5 MB of page tables. */
+const MANY_HANG = 128
+/** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
+/** After so long no thread uses a socket any more, and no message of a thread names its number. */
 const LINGER_MS = 5000
-/**
- * When memory is short, containers lose their walkers first, before the engine is killed and all of them wait for the
- * next one.
- */
+const IDLE_MS = 60_000
+/** How often to look for walkers that are idle. */
+const LOOK_MS = 10_000
+/** How often to look for an idle walker while a container waits for a place. */
+const RETRY_MS = 20
+/** When memory is short, containers lose their walkers before all of them wait for the next engine. */
 const WALKER_OOM_SCORE = 500
 
 const CANNOT_HIDE =
@@ -45,23 +53,52 @@ function realGroupApart(): number | undefined {
   return group === process.getegid!() ? undefined : group
 }
 
+/** Releases the memory of a process that was killed. @returns false if it has some until it ends */
+function hasNoMemory({ pid }: Child): boolean {
+  return orFalse('any', () => {
+    using pidfd = pidfdOpen(pid)
+    return releaseMemory(pidfd)
+  })
+}
+
 /** Handles of the container's namespaces; they outlive its walkers. */
 export interface Namespaces {
   readonly userns: Fd
   readonly pidns: Fd
 }
 
-interface ContainerWalker extends Namespaces {
-  child: Child | undefined
+interface Place extends Namespaces {
+  walker: Walker | undefined
+  /** How many of its walkers have hung, or have ended by what they did for it. */
   abandoned: number
 }
 
-/** Starts the walker of each container, in the main thread, when a thread first asks for it; see walker/main.ts. */
+interface Walker {
+  readonly child: Child
+  readonly socket: Fd
+  readonly container: number
+  readonly place: Place
+  /** ends: we have closed its socket. hangs: we have killed it. */
+  state: 'serves' | 'ends' | 'hangs'
+}
+
+/**
+ * Starts the walker of each container, in the main thread, when a thread first asks for it; see walker/main.ts. There
+ * are at most `WALKERS`: for one more, that which is idle and was used least recently ends. One that is idle for
+ * `IDLE_MS` ends, too.
+ */
 export class Walkers {
   readonly #table: WalkerTable
   readonly #spawnGuard: SpawnGuard
   readonly #fault: (message: string) => void
-  readonly #walkers = new Map<number, ContainerWalker>()
+  readonly #places = new Map<number, Place>()
+  /** Those that have memory. */
+  readonly #alive = new Set<Walker>()
+  /** Containers that wait for a place. */
+  readonly #queue = new Set<number>()
+  #hanging = 0
+  #retry: NodeJS.Timeout | undefined
+  #look: NodeJS.Timeout | undefined
   #isRefusalSaid = false
 
   constructor(table: WalkerTable, spawnGuard: SpawnGuard, fault: (message: string) => void) {
@@ -72,18 +109,62 @@ export class Walkers {
 
   /** Allows walkers for a container. */
   admit(container: number, { userns, pidns }: Namespaces): void {
-    this.#walkers.set(container, { userns, pidns, child: undefined, abandoned: 0 })
+    this.#places.set(container, { userns, pidns, walker: undefined, abandoned: 0 })
     this.#table.set(container, 'none')
   }
 
-  /** Starts a container's walker if a thread wants it and there is none; the table wakes the threads that wait. */
+  /**
+   * Starts a container's walker if a thread wants it and there is none, as soon as there is a place. The table wakes
+   * the threads that wait.
+   */
   start(container: number): void {
-    const walker = this.#walkers.get(container)
-    if (!walker || this.#table.get(container) !== 'wanted') return
-    if (walker.abandoned >= ABANDONED_LIMIT) {
-      this.#table.set(container, 'never')
-      return
+    this.#queue.add(container)
+    this.#serve()
+  }
+
+  #serve(): void {
+    clearTimeout(this.#retry)
+    for (const container of this.#queue) {
+      const place = this.#places.get(container)
+      const isWanted = place && this.#table.get(container) === 'wanted'
+      if (isWanted && this.#alive.size >= WALKERS) {
+        this.#makeRoom()
+        this.#retry = setTimeout(() => this.#serve(), RETRY_MS)
+        return
+      }
+      this.#queue.delete(container)
+      if (!isWanted) continue
+      if (place.abandoned < this.#abandonedLimit) this.#start(container, place)
+      else this.#table.set(container, 'never')
     }
+  }
+
+  get #abandonedLimit(): number {
+    return poolShare(this.#hanging, MANY_HANG, ABANDONED_LIMIT)
+  }
+
+  /** Ends as many idle walkers as containers wait; those that end already count. */
+  #makeRoom(): void {
+    const all = [...this.#alive]
+    const idle = all
+      .filter(({ state, container }) => state === 'serves' && !this.#table.isUsed(container))
+      .sort((a, b) => this.#table.idleFor(b.container) - this.#table.idleFor(a.container))
+    const ending = all.filter(({ state }) => state === 'ends').length
+    for (const walker of idle.slice(0, Math.max(0, this.#queue.size - ending))) this.#close(walker, 'none')
+  }
+
+  #closeIdle(): void {
+    for (const walker of this.#alive) {
+      const { container, state } = walker
+      const isIdle = !this.#table.isUsed(container) && this.#table.idleFor(container) >= IDLE_MS
+      if (isIdle && state === 'serves') this.#close(walker, 'none')
+    }
+    if (this.#alive.size > 0) return
+    clearInterval(this.#look)
+    this.#look = undefined
+  }
+
+  #start(container: number, place: Place): void {
     requireOwnFiles()
     try {
       const apart = realGroupApart()
@@ -93,11 +174,14 @@ export class Walkers {
       }
       const [ours, theirs] = socketpair()
       using end = theirs
-      const child = this.#spawn(walker, end, apart)
-      walker.child = child
+      const child = this.#spawn(place, end, apart)
+      const walker: Walker = { child, socket: ours, container, place, state: 'serves' }
+      place.walker = walker
+      this.#alive.add(walker)
+      this.#look ??= setInterval(() => this.#closeIdle(), LOOK_MS)
       child.endBeforeUs(WALKER_OOM_SCORE)
-      void child.ended.then(() => this.#ended(container, child))
-      this.#table.set(container, ours.release())
+      void child.ended.then((ending) => this.#ended(walker, ending))
+      this.#table.set(container, ours.raw)
     } catch (error) {
       this.#fault(`Cannot start a walker: ${(error as Error).message}`)
       this.#table.set(container, 'none')
@@ -111,22 +195,31 @@ export class Walkers {
   }
 
   /**
-   * Gives up a walker that hangs. It cannot be killed while it hangs in the kernel; it exits by itself afterwards,
-   * since its socket is closed.
+   * Gives up a walker. One that hangs in the kernel ends later, but its memory is free at once: only then others have
+   * its place. How one has ended is judged when it is reaped.
    */
-  abandon(container: number, raw: number): void {
-    const walker = this.#walkers.get(container)
+  abandon(container: number, raw: number, hasEnded: boolean): void {
+    const walker = this.#places.get(container)?.walker
     if (!walker || this.#table.get(container) !== raw) return
-    walker.abandoned++
-    walker.child = undefined
-    this.#close(container, walker.abandoned >= ABANDONED_LIMIT ? 'never' : 'none')
+    if (hasEnded) {
+      this.#detach(walker, 'none')
+      return
+    }
+    const { place, child } = walker
+    place.abandoned++
+    walker.state = 'hangs'
+    this.#hanging++
+    this.#detach(walker, place.abandoned >= this.#abandonedLimit ? 'never' : 'none')
+    child.kill('SIGKILL')
+    if (hasNoMemory(child)) this.#alive.delete(walker)
   }
 
   forget(container: number): void {
-    const walker = this.#walkers.get(container)
-    if (!walker) return
-    this.#walkers.delete(container)
-    this.#close(container, 'never')
+    const place = this.#places.get(container)
+    if (!place) return
+    this.#places.delete(container)
+    if (place.walker) this.#close(place.walker, 'never')
+    this.#table.set(container, 'never')
   }
 
   /** @param apart a real group id which differs from our effective one: see `realGroupApart` */
@@ -147,18 +240,29 @@ export class Walkers {
     )
   }
 
-  #ended(container: number, child: Child): void {
-    const walker = this.#walkers.get(container)
-    if (walker?.child !== child) return
-    walker.child = undefined
-    walker.abandoned++
-    this.#close(container, 'none')
+  /**
+   * A walker has ended. No process of a container can kill it: the kernel does so when memory is short, or root of the
+   * host. Only other ends count for the container.
+   */
+  #ended(walker: Walker, ending: Ending): void {
+    this.#alive.delete(walker)
+    if (walker.state === 'hangs') this.#hanging--
+    if (walker.state === 'serves' && !wasKilled(ending)) walker.place.abandoned++
+    if (walker.place.walker === walker) this.#detach(walker, 'none')
+    this.#serve()
   }
 
-  #close(container: number, next: 'none' | 'never'): void {
-    const raw = this.#table.get(container)
+  /** Lets a walker end, at once if no thread uses it. */
+  #close(walker: Walker, next: 'none' | 'never'): void {
+    walker.state = 'ends'
+    this.#detach(walker, next)
+    if (!this.#table.isUsed(walker.container)) shutdown(walker.socket)
+  }
+
+  /** Lets no thread begin to use a walker any more. */
+  #detach({ socket, container, place }: Walker, next: 'none' | 'never'): void {
+    place.walker = undefined
     this.#table.set(container, next)
-    // The close is delayed, since a thread which has just read the number may still send to it.
-    if (typeof raw === 'number') setTimeout(() => closeRaw(raw), LINGER_MS)
+    setTimeout(() => socket[Symbol.dispose](), LINGER_MS)
   }
 }

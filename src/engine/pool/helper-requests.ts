@@ -125,7 +125,7 @@ export class HelperRequests {
         this.#walkers.start(asked.container)
         break
       case 'walkerStuck':
-        this.#walkers.abandon(asked.container, asked.walker)
+        this.#walkers.abandon(asked.container, asked.walker, asked.hasEnded)
     }
   }
 

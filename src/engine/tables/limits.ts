@@ -9,3 +9,5 @@ export const SHARED_LISTENERS = LISTENERS - OWN_LISTENERS * CONTAINERS
  */
 export const MOUNTERS = 8
 export const MOUNTERS_PER_CONTAINER = 2
+/** How many walkers there may be, of 10 MB each. */
+export const WALKERS = 64

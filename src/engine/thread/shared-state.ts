@@ -18,7 +18,7 @@ import { LxcProxyState } from '../lxc/lxc-proxy-state.ts'
 import { REPLY_CACHE_WORDS, ReplyCache } from '../replay/reply-cache.ts'
 import { CONTAINERS, LISTENERS } from '../tables/limits.ts'
 import { LISTENER_TABLE_WORDS, ListenerTable } from '../tables/listener-table.ts'
-import { WalkerTable } from '../tables/walker-table.ts'
+import { WALKER_WORDS, WalkerTable } from '../tables/walker-table.ts'
 import { FairShare, IN_TURN_MS, SLOW_MS } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
 
@@ -49,7 +49,7 @@ const SIZES = {
   containerCalls: CONTAINERS,
   containerStrikes: CONTAINERS,
   containerForgiven: CONTAINERS,
-  walkers: CONTAINERS,
+  walkers: WALKER_WORDS * CONTAINERS,
   containerMounts: CONTAINERS,
   containerPinned: CONTAINERS,
   containerMuted: CONTAINERS,

@@ -73,7 +73,8 @@ export type HelperRequest =
   /** Asks to close descriptors whose close may hang. */
   | { readonly type: 'discard'; readonly raws: readonly number[] }
   | { readonly type: 'walker'; readonly container: number }
-  | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number }
+  /** A walker did not answer. `hasEnded`: it is no more. */
+  | { readonly type: 'walkerStuck'; readonly container: number; readonly walker: number; readonly hasEnded: boolean }
 
 /** Requests that do not depend on the sending thread. */
 export type MainRequest =

@@ -128,18 +128,21 @@ export class ThreadServices {
 
   /** Lets the container's walker look up a path; the call waits until the walker has started. */
   #walk(container: number, start: LookupStart, status: ProcStatus, goal: LookupRequest): Fd {
+    const { walkers } = this.#state
     this.#mayBlock()
-    if (this.#state.walkers.want(container)) this.#post({ type: 'walker', container })
-    this.#state.walkers.await(container, WALKER_START_MS)
-    const walker = this.#state.walkers.get(container)
-    if (typeof walker === 'string') throw new ContinueError(walker === 'never' ? 'noWalker' : 'walkerStuck')
-    try {
-      const onWorked = (ms: number): void => this.#state.charge(container, ms)
-      return requestWalk({ socket: new Fd(walker), onWorked }, start, status, goal)
-    } catch (error) {
-      if (!(error instanceof WalkerStuck)) throw error
-      this.#post({ type: 'walkerStuck', container, walker })
-      throw new ContinueError('walkerStuck')
-    }
+    return walkers.use(container, () => {
+      if (walkers.want(container)) this.#post({ type: 'walker', container })
+      walkers.await(container, WALKER_START_MS)
+      const walker = walkers.get(container)
+      if (typeof walker === 'string') throw new ContinueError(walker === 'never' ? 'noWalker' : 'walkerStuck')
+      try {
+        const onWorked = (ms: number): void => this.#state.charge(container, ms)
+        return requestWalk({ socket: new Fd(walker), onWorked }, start, status, goal)
+      } catch (error) {
+        if (!(error instanceof WalkerStuck)) throw error
+        this.#post({ type: 'walkerStuck', container, walker, hasEnded: error.hasEnded })
+        throw new ContinueError('walkerStuck')
+      }
+    })
   }
 }

@@ -244,6 +244,32 @@ describe.skipIf(why)(withReason('a hostile container', why), () => {
     expect(await settled()).toEqual(before)
   })
 
+  test('keeps more links than are served, each of which is memory of the engine', async () => {
+    const { programs } = await settled()
+    const groups = ['links0', 'links1', 'links2'].map((name) => home.below(name))
+    const targets = await Promise.all(groups.map((path) => caller.number(`open ${path} ${DIRECTORY}`)))
+    const { result: program } = await caller.bpf(BPF.PROG_LOAD, loading())
+    const link = (at: number) =>
+      caller.bpf(BPF.LINK_CREATE, attr(16, { 0: Number(program), 4: targets[Math.trunc(at / 60)]!, 8: 6 }))
+    const made: number[] = []
+    for (let at = 0; at < 140; at++) {
+      const { result } = await link(at)
+      if (typeof result === 'number') made.push(result)
+      else expect(result).toBe('ENOMEM')
+    }
+    // The program is one of the 128.
+    expect(made).toHaveLength(127)
+    expect((await caller.bpf(BPF.PROG_LOAD, loading())).result).toBe('ENOMEM')
+    await caller.ask(`close ${made.pop()}`)
+    made.push(Number((await link(130)).result))
+    expect(made.at(-1)).toBeGreaterThan(0)
+    for (const fd of [...made, program, ...targets]) await caller.ask(`close ${fd}`)
+    const { result: other } = await caller.bpf(BPF.PROG_LOAD, loading())
+    expect(other).toBeTypeOf('number')
+    await caller.ask(`close ${other}`)
+    expect((await settled()).programs).toBe(programs)
+  })
+
   test('what stands for its programs, as large as it goes, takes no room from the pipes of the host', async () => {
     const usual = await native.number('pipe')
     const loaded = await Promise.all(Array.from({ length: 128 }, () => caller.bpf(BPF.PROG_LOAD, loading())))

@@ -16,7 +16,8 @@ function add(store: BpfProgramStore, container: number, about: OwnProgram, exist
   const other = pipe()
   other.read[Symbol.dispose]()
   const { ino: inode } = statx(read.raw)
-  if (store.add(container, { ...about, program: other.write, standIn: write, inode }, exists)) return read
+  const standing = { ...about, program: other.write, standIn: write, inode }
+  if (store.add(container, standing, { program: exists, link: exists })) return read
   for (const fd of [read, write, other.write]) fd[Symbol.dispose]()
   return undefined
 }

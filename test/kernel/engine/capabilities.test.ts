@@ -424,7 +424,7 @@ describe.skipIf(absent)(withReason('a build with one capability too many', absen
         expect(said).toContain('SCHED_OTHER')
         expect(samples.filter(({ call }) => call === 'sched_setscheduler')).toEqual([])
         expect(undeclared('schedule', samples)).toEqual([])
-        const message = `Cannot serve sched_setscheduler: Error: Cannot open a program by its number: "${by}" does not declare it`
+        const message = `Cannot serve sched_setscheduler: Error: Cannot open a program or link by its number: "${by}" does not declare it`
         const faults = () => host.events.filter(({ type }) => type === 'fault')
         await until('the fault is told', () => faults().length > 0)
         expect(faults()).toEqual([{ type: 'fault', message }])

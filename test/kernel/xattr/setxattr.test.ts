@@ -2,6 +2,7 @@ import { chmodSync, chownSync, mkdirSync, readFileSync, symlinkSync, writeFileSy
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { CallRecord } from '../../../src/calls/record.ts'
+import { Group, withoutCgroups } from '../../support/bpf-world.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -57,6 +58,18 @@ const hasXattrat = async (): Promise<boolean> =>
   (await execute(fixture('caller'), ['listxattrat', '/'])).stdout.includes('"ok"')
 
 describe.skipIf(absent)(withReason('trusted.overlay.opaque', absent), () => {
+  test.skipIf(withoutCgroups())(
+    withReason('on a control group, where it costs the container nothing, is left to the kernel', withoutCgroups()),
+    async () => {
+      const group = new Group().delegate()
+      const { result, records } = await call(['setxattr', group.path, OPAQUE, 'y'])
+      expect(result).toBe('EPERM')
+      expect(records).toMatchObject([{ verdict: 'continue', reason: 'ofKernel' }])
+      expect(await opaqueOf(group.path)).toBeUndefined()
+      await group.remove()
+    },
+  )
+
   test.each([
     { what: 'by path', options: [] },
     { what: 'from another thread', options: ['--thread'] },

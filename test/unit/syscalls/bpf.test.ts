@@ -39,7 +39,11 @@ const programs = (changes: Partial<DevicePrograms> = {}): DevicePrograms => ({
     throw new Error('Nothing is opened to decide')
   },
   standIn: () => undefined,
-  link: () => handle(50),
+  countLink: () => true,
+  link: () => ({ id: 50, group: 1n }),
+  openLink: () => {
+    throw new Error('Nothing is opened to decide')
+  },
   ...changes,
 })
 

@@ -3,9 +3,9 @@ import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
 import { randomBytes } from '../../kernel/random.ts'
 import { Alarm } from '../../kernel/timer.ts'
+import { RateLimit } from '../../shared/rate-limit.ts'
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
 import { DeviceRulesCache, RULES_WORDS } from '../facts/device-rules-cache.ts'
-import { ProbePace } from '../facts/probe-pace.ts'
 import { SEED_BYTES } from '../facts/rules-key.ts'
 import { INFO_WORDS, SysinfoCache } from '../facts/sysinfo-cache.ts'
 import { SpawnGuard } from '../helpers/spawn-guard.ts'
@@ -32,6 +32,9 @@ const PINNED_LIMIT = 1024
 /** A container is distrusted after this many strikes, for so many seconds after the first. */
 const STRIKES = 16
 const FORGIVEN_S = 10
+
+/** How many processes may begin to try the device rules of a container at once; one more each 50 ms. */
+const RULES_PACE = { unit: 50, burst: 64, longest: 64 + 256 }
 
 /** answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. */
 const [COUNT] = struct({ answered: 4, spawning: 4, calls: 8 })
@@ -95,7 +98,7 @@ export class SharedState {
   /** What the device rules of the containers allow. */
   readonly deviceRules: DeviceRulesCache
   /** Bounds how often a process tries the device rules. */
-  readonly rulesPace: ProbePace
+  readonly rulesPace: RateLimit
   /** Known to no other process: see `CallerDeviceRules`. */
   readonly rulesSeed: Uint8Array
   /** What is reported of the containers. */
@@ -141,7 +144,7 @@ export class SharedState {
     this.inTurn = new FairShare(part('inTurn'), IN_TURN_MS)
     this.slow = new FairShare(part('slow'), SLOW_MS)
     this.deviceRules = new DeviceRulesCache(part('deviceRules'), seconds)
-    this.rulesPace = new ProbePace(part('rulesPace'), now)
+    this.rulesPace = new RateLimit(part('rulesPace'), RULES_PACE)
     this.rulesSeed = this.#seed(part('rulesSeed'))
     this.sysinfo = new SysinfoCache(part('sysinfo'))
     this.persistentLocks = { programs: part('programLocks'), contexts: part('contextLocks') }

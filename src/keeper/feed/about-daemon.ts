@@ -1,6 +1,6 @@
 import { uptime } from 'node:os'
-import { ticksPerSecond } from '../../kernel/clock.ts'
 import { startTime } from '../../kernel/process.ts'
+import { ticksPerSecond } from '../../kernel/system-info.ts'
 
 /** Returns what a daemon says of its process; a reload goes on in the same process, as another program. */
 export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {

@@ -14,10 +14,10 @@ export const REPLY_CACHE_WORDS = AREA_WORDS
 
 /**
  * Of calls that signals have cancelled while they were served. A cancelled call costs the container nothing and us as
- * much as any other. So beyond a rate, and beyond the number of calls that were answered, each keeps its place among the
- * calls in flight for a time, and the container waits for nobody but itself. A call that is received is served at once:
- * otherwise a timer could cancel every one. One in 2 ms takes less of the engine than calls that are answered, 100 at
- * once cost a container nothing, and it has no more than 256 in flight by any configuration.
+ * much as any other. So beyond a rate, and beyond the number of calls that were answered, each keeps its place among
+ * the calls in flight for a time, and the container waits for nobody but itself. A call that is received is served at
+ * once: otherwise a timer could cancel every one. One in 2 ms takes less of the engine than calls that are answered,
+ * 100 at once cost a container nothing, and it has no more than 256 in flight by any configuration.
  */
 const CANCELLATIONS = { unit: 2, burst: 100, longest: 100 + 256 }
 

@@ -16,17 +16,14 @@ import type {
 import type { KeptName } from '../../calls/given.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
+import { ENTRIES, ENTRY_WORDS, PARAMETERS } from '../tables/persistent-layout.ts'
+import { SharedEntries } from './shared-entries.ts'
 
-/** How many entries there are, for all containers. */
-export const ENTRIES = 256
 /**
  * A program that mounts has two for a moment: the context, and the mount that it has just made of it. Where all entries
  * are taken a container has less: see `FsContextStore`.
  */
 export const ENTRIES_PER_CONTAINER = 16
-/** As many bytes of parameters as mount(2) takes: a page. */
-const PARAMETERS = 4096
 /**
  * If nobody has told the caller's number of a descriptor within this time (the thread that gave it may have died), all
  * descriptors of the process are searched for it.
@@ -53,8 +50,6 @@ const SPENT: readonly number[] = [KIND.failed, KIND.used]
 const [SHIFT, NODEV] = ['s', 'n'] as const
 const NO_VALUE = 0xffff
 const UNKNOWN = -1
-
-export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 
 /** What a new entry is made of. */
 interface New {

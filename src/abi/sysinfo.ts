@@ -1,3 +1,4 @@
+import { PAGE } from './limits.ts'
 /** What sysinfo(2) reports. All sizes are bytes. */
 export interface Memory {
   readonly totalram: number
@@ -20,7 +21,6 @@ export const SYSINFO_SIZE = { 64: 112, 32: 64 } as const
 /** Where the uptime is, in both: first. */
 export const UPTIME = 0
 
-const PAGE = 4096
 const MAX_32 = 0xffff_ffff
 const MAX_PROCS = 0xffff
 

@@ -6,6 +6,3 @@ export const CLOCK_BOOTTIME = 7
 export const TFD_CLOEXEC = 0o2000000
 
 export const RUSAGE_THREAD = 1
-
-/** Of sysconf(3) of the C library: how many clock ticks of procfs make a second. */
-export const _SC_CLK_TCK = 2

@@ -1,4 +1,4 @@
-import { _SC_CLK_TCK, CLOCK_BOOTTIME, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD } from '../abi/time.ts'
+import { CLOCK_BOOTTIME, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD } from '../abi/time.ts'
 import { check, libc } from './libc.ts'
 
 /** Taken once: the global is a getter, which costs more than the clock. node:perf_hooks takes a millisecond to load. */
@@ -12,7 +12,6 @@ export const now = (): number => performance.now() + OFFSET
 
 const libcClockGettime = libc.func('int clock_gettime(int clock, uint8_t *time)')
 const libcGetrusage = libc.func('int getrusage(int who, uint8_t *usage)')
-const libcSysconf = libc.func('long sysconf(int name)')
 
 const usage = new Uint8Array(144)
 const usageView = new DataView(usage.buffer)
@@ -45,6 +44,3 @@ function milliseconds(clock: number): number {
   // The low 32 bits of the seconds last for 136 years.
   return view.getUint32(0, true) * 1000 + view.getUint32(8, true) / 1e6
 }
-
-/** Returns how many clock ticks of procfs make a second. */
-export const ticksPerSecond = (): number => Number(libcSysconf(_SC_CLK_TCK))

@@ -1,10 +1,12 @@
 import { O_RDONLY } from '../abi/fcntl.ts'
+import { _SC_CLK_TCK, _SC_PAGESIZE } from '../abi/limits.ts'
 import { decodeSysinfo, SYSINFO_SIZE, type SystemInfo } from '../abi/sysinfo.ts'
 import { openat, read } from './files.ts'
 import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const libcSysinfo = libc.func('int sysinfo(uint8_t *info)')
+const libcSysconf = libc.func('long sysconf(int name)')
 
 const bytes = new Uint8Array(SYSINFO_SIZE[64])
 const view = new DataView(bytes.buffer)
@@ -14,6 +16,12 @@ export function hostInfo(): SystemInfo {
   check('sysinfo', libcSysinfo(bytes))
   return decodeSysinfo(view)
 }
+
+/** Returns how many clock ticks of procfs make a second. */
+export const ticksPerSecond = (): number => Number(libcSysconf(_SC_CLK_TCK))
+
+/** Returns the size of a page of this machine, in bytes. */
+export const pageSize = (): number => Number(libcSysconf(_SC_PAGESIZE))
 
 const MEMINFO = cstring('meminfo')
 const text = Buffer.alloc(4096)

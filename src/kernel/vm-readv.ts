@@ -1,5 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
+import { PAGE } from '../abi/limits.ts'
 import { SyscallError } from './error.ts'
 import { check, libc } from './libc.ts'
 
@@ -7,7 +8,6 @@ const libcReadv = libc.func(
   'long process_vm_readv(int pid, void *local, ulong localCount, uint8_t *remote, ulong remoteCount, ulong flags)',
 )
 
-const PAGE = 4096
 const PAGE_BITS = 12
 const OFFSET = 4095
 

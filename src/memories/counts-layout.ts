@@ -1,3 +1,4 @@
+import { PAGE } from '../abi/limits.ts'
 import { reasonCodes } from '../calls/reason.ts'
 import { RECORD_SIZE } from '../calls/record.ts'
 import { struct } from '../shared/struct.ts'
@@ -54,7 +55,6 @@ export const [REFUSAL_WORD] = struct({ writer: 1, key: 1, a: 1, b: 1, count: 2, 
 export const REFUSAL_HEAD = 64
 export const REFUSAL_SIZE = REFUSAL_HEAD + RECORD_SIZE
 export const REFUSALS_AT = HEAD_SIZE + KINDS * KIND_SIZE
-const PAGE = 4096
 /** A place takes whole pages, so that they can be given back when its container ends. */
 export const COUNTS_PLACE = Math.ceil((REFUSALS_AT + REFUSALS * REFUSAL_SIZE) / PAGE) * PAGE
 

@@ -3,6 +3,7 @@ import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { capMask } from '../abi/capability.ts'
 import { errno } from '../abi/errno.ts'
 import { O_DIRECTORY, O_RDONLY } from '../abi/fcntl.ts'
+import { PAGE } from '../abi/limits.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/namespace.ts'
 import { type Ids, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
@@ -42,7 +43,6 @@ const maybe = <T>(what: T | undefined): readonly T[] => (what === undefined ? []
 
 /** Requests that open a device: its rules must bind us. */
 const OPENS: ReadonlySet<MounterRequest['do']> = new Set(['mount', 'create'])
-const PAGE = 4096
 const CGROUP_LIMIT = 64 * 1024
 const DOT = cstring('.')
 

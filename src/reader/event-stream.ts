@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import { RateLimit } from '../shared/rate-limit.ts'
 import type { Entry } from './directory-reader.ts'
 import type { EventView } from './event-view.ts'
 import { callEvent, daemonEvent } from './event-view.ts'
 import type { FeedReader } from './feed.ts'
-import { RateLimit } from './rate-limit.ts'
 import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
 
 /** How often to look for new events, and for the end of the daemon. */
@@ -113,7 +113,10 @@ export class EventStream {
     else if (tail !== undefined) this.#skipTo(tail)
     this.#call = records.next - 1
     this.#begin = records.begun
-    this.#limit = rate === undefined || !follow ? undefined : new RateLimit(rate)
+    this.#limit =
+      rate === undefined || !follow
+        ? undefined
+        : new RateLimit(new Int32Array(1), { unit: 1000 / rate, burst: rate, longest: 10 * rate })
   }
 
   /**
@@ -168,7 +171,7 @@ export class EventStream {
     const { directory, records } = this.#feed
     const events = directory.ring('events', this.#event)
     const calls = records.read(this.#most())
-    this.#limit?.pass(calls.length)
+    this.#limit?.take(0, calls.length)
     const first = this.#first
     this.#first = []
     return [...first, ...this.#sayLost(), ...this.#merged(calls, events)]
@@ -202,7 +205,7 @@ export class EventStream {
   #most(): number {
     const { records } = this.#feed
     if (!this.#limit || records.next < this.#begin) return BATCH
-    const { left } = this.#limit
+    const left = this.#limit.left(0)
     records.skipToNewest(Math.min(records.size / 2, left + DELAY_S * this.#options.rate!), left)
     return left
   }
@@ -215,7 +218,7 @@ export class EventStream {
     const { records } = this.#feed
     if (batch.length === 0) return false
     if (!this.#limit || records.next < this.#begin) return true
-    return Math.min(this.#limit.left, records.begun - records.next) >= BATCH
+    return Math.min(this.#limit.left(0), records.begun - records.next) >= BATCH
   }
 
   #sayLost(): readonly EventView[] {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { pageSize, ticksPerSecond } from '../kernel/system-info.ts'
 
 export interface ProcessStats {
   readonly cpuSeconds: number
@@ -7,10 +8,6 @@ export interface ProcessStats {
   /** Seconds since 1970. */
   readonly start: number
 }
-
-/** USER_HZ, which the kernel shows to programs on every architecture that we run on. */
-const TICKS = 100
-const PAGE = 4096
 
 const bootTime = (): number => Number(/^btime (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1] ?? 0)
 
@@ -26,10 +23,10 @@ export function processStats(pid: number): ProcessStats | undefined {
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     const field = (number: number): number => Number(fields[number - 3])
     return {
-      cpuSeconds: (field(14) + field(15)) / TICKS,
-      residentBytes: field(24) * PAGE,
+      cpuSeconds: (field(14) + field(15)) / ticksPerSecond(),
+      residentBytes: field(24) * pageSize(),
       threads: field(20),
-      start: bootTime() + field(22) / TICKS,
+      start: bootTime() + field(22) / ticksPerSecond(),
     }
   } catch {
     return undefined

@@ -7,13 +7,13 @@ import {
   BPF_PROG_TYPE_CGROUP_SKB,
   LOAD,
 } from '../abi/bpf-attr.ts'
+import { PAGE } from '../abi/limits.ts'
 import type { MemoryReader } from '../calls/caller.ts'
 import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, type Text } from './bpf-command.ts'
 
 /** Maximum length of a licence in bytes; the kernel cuts a longer one. */
 const LICENCE_MAX = 127
-const PAGE = 4096n
 const FLAGS = BPF_F_STRICT_ALIGNMENT | BPF_F_ANY_ALIGNMENT
 
 /**
@@ -77,7 +77,7 @@ function readable(read: () => Uint8Array): Uint8Array | undefined {
 
 /** Copies a string, page by page, since the string may end where readable memory does. */
 function readString(memory: MemoryReader, at: bigint): Uint8Array {
-  const first = memory.bytes(at, Math.min(LICENCE_MAX, Number(PAGE - (at & (PAGE - 1n)))))
+  const first = memory.bytes(at, Math.min(LICENCE_MAX, PAGE - Number(at % BigInt(PAGE))))
   const end = first.indexOf(0)
   if (end >= 0) return first.subarray(0, end)
   if (first.length === LICENCE_MAX) return first

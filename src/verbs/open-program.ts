@@ -1,5 +1,6 @@
 import { forOwner, PROG_INFO_SIZE } from '../abi/bpf-attr.ts'
 import { errno } from '../abi/errno.ts'
+import { PAGE } from '../abi/limits.ts'
 import type { Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { why } from '../calls/reason.ts'
@@ -44,8 +45,6 @@ export const describeProgram: Verb<Verbs['describeProgram']> = {
     }
   },
 }
-
-const PAGE = 4096
 
 /** Tells whether the members beyond our `struct bpf_prog_info` are zero, as the kernel requires. */
 function isZero(caller: Caller, at: bigint, length: number): boolean {

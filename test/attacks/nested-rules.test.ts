@@ -79,7 +79,7 @@ describe.skipIf(why)(withReason('device rules of nested groups', why), () => {
     }
   })
 
-  /** More than there are places: see `ProbePace`. */
+  /** More than there are places: see `SharedState.rulesPace`. */
   test('of 128 groups each gets its answer, also when they take turns', async () => {
     const groups = Array.from({ length: 128 }, (_, index) => nested(`g${index}`))
     const turns = groups.flatMap((group) => [entering(group), making()])

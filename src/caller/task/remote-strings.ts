@@ -1,9 +1,8 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
+import { PAGE } from '../../abi/limits.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { RemoteMemory } from '../../kernel/vm-readv.ts'
-
-const PAGE = 4096
 
 /**
  * Copies a NUL-terminated string from a task's memory as Latin-1, which preserves its bytes.

@@ -6,14 +6,11 @@ import { SyscallError } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { openat, read } from '../../kernel/files.ts'
 import { numberInNamespace } from '../../kernel/pidfd.ts'
+import { RateLimit } from '../../shared/rate-limit.ts'
 import { CONTAINERS } from '../tables/limits.ts'
 
-/**
- * The callers of this many calls are looked at, at once for each container, and then one more in this many
- * milliseconds.
- */
-const BURST = 10
-const EVERY_MS = 1000
+/** Of each container: so many calls at once, and one more each second, have a look of their own. */
+const LOOKS = { unit: 1000, burst: 10, longest: 10 }
 
 /**
  * Finds out who made a call, for its record. If serving the call looked at the caller, the name comes from there. Of
@@ -24,8 +21,7 @@ const EVERY_MS = 1000
  */
 export class CallerLook {
   readonly #access: ProcAccess
-  /** By container: the time at which all looks so far would be over at a rate of one in EVERY_MS. */
-  readonly #over = new Float64Array(CONTAINERS)
+  readonly #looks = new RateLimit(new Int32Array(CONTAINERS), LOOKS)
 
   constructor(access: ProcAccess) {
     this.#access = access
@@ -35,9 +31,8 @@ export class CallerLook {
   look({ index, handles }: Container, tid: Tid, start: number): void {
     const { callerName } = this.#access
     if (!callerName.isKnown) {
-      const over = this.#over[index]!
-      if (over > start + (BURST - 1) * EVERY_MS) return
-      this.#over[index] = Math.max(over, start) + EVERY_MS
+      if (this.#looks.left(index, start) < 1) return
+      this.#looks.take(index, 1, start)
       this.#readComm(tid)
     }
     if (handles && callerName.isKnown) callerName.pid = numberInNamespace(new Fd(handles.pidns), tid) ?? 0

@@ -16,17 +16,14 @@ import type {
 import type { KeptName } from '../../calls/given.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { Handle } from '../../kernel/handle.ts'
-import { ENTRY_WORDS, SharedEntries } from './shared-entries.ts'
+import { ENTRIES, ENTRY_WORDS, PARAMETERS } from '../tables/persistent-layout.ts'
+import { SharedEntries } from './shared-entries.ts'
 
-/** How many entries there are, for all containers. */
-export const ENTRIES = 256
 /**
  * The most entries of one container. A program that mounts has two for a moment: the context, and the mount that it has
  * just made from it. While all entries are taken, a container gets fewer: see `FsContextStore`.
  */
 export const ENTRIES_PER_CONTAINER = 16
-/** The most bytes of parameters: a page, as for mount(2). */
-const PARAMETERS = 4096
 /**
  * If no thread reports the caller's number of a descriptor within this time (the thread that gave it may have died),
  * all descriptors of the process are searched for it.
@@ -53,8 +50,6 @@ const SPENT: readonly number[] = [KIND.failed, KIND.used]
 const [SHIFT, NODEV] = ['s', 'n'] as const
 const NO_VALUE = 0xffff
 const UNKNOWN = -1
-
-export const CONTEXT_WORDS = ENTRIES * (ENTRY_WORDS + PARAMETERS / 4)
 
 /** The contents of a new entry. */
 interface New {

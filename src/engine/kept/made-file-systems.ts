@@ -1,10 +1,4 @@
-import { CONTAINERS } from '../tables/limits.ts'
-
-/** How many file systems of a container are remembered: the newest ones. */
-export const MADE_PER_CONTAINER = 64
-/** For each container: how many file systems were made, and the two words of each id. */
-const WORDS_EACH = 1 + 2 * MADE_PER_CONTAINER
-export const MADE_WORDS = CONTAINERS * WORDS_EACH
+import { MADE_PER_CONTAINER, MADE_WORDS } from '../tables/persistent-layout.ts'
 
 const [LOW, HIGH] = [0, 32] as const
 const word = (id: bigint, shift: number): number => Number(BigInt.asIntN(32, id >> BigInt(shift)))
@@ -48,7 +42,7 @@ export class MadeFileSystems {
   }
 
   #at(container: number): number {
-    return this.#from + container * WORDS_EACH
+    return this.#from + container * MADE_WORDS
   }
 
   #place(container: number, index: number): number {

@@ -1,35 +1,9 @@
-import { BpfProgramStore, STORE_WORDS } from '../../caller/programs/bpf-program-store.ts'
+import { BpfProgramStore } from '../../caller/programs/bpf-program-store.ts'
 import type { FdStore, InheritedFds } from '../../caller/programs/fd-store.ts'
-import { struct } from '../../shared/struct.ts'
 import { CONTAINERS } from '../tables/limits.ts'
-import { CONTEXT_WORDS, FsContextStore } from './fs-context-store.ts'
-import { MADE_WORDS, MadeFileSystems } from './made-file-systems.ts'
-
-const [WORD, WORDS] = struct({
-  layout: 1,
-  serials: CONTAINERS,
-  contexts: CONTEXT_WORDS,
-  programs: CONTAINERS * STORE_WORDS,
-  made: MADE_WORDS,
-})
-
-/**
- * The number of the layout of this memory and everything in it: memory with another layout cannot be used. A test fails
- * if the layout changes and the number does not.
- */
-const CURRENT = 3
-
-/** In bytes. */
-export const PERSISTENT_SIZE = 4 * WORDS
-
-/** Marks new memory with its layout. */
-export function markPersistent(memory: ArrayBuffer): void {
-  new Int32Array(memory)[WORD.layout] = CURRENT
-}
-
-/** Has this memory our layout? */
-export const isPersistent = (memory: ArrayBuffer): boolean =>
-  memory.byteLength === PERSISTENT_SIZE && new Int32Array(memory)[WORD.layout] === CURRENT
+import { PERSISTENT } from '../tables/persistent-layout.ts'
+import { FsContextStore } from './fs-context-store.ts'
+import { MadeFileSystems } from './made-file-systems.ts'
 
 /**
  * The words of its locks, in the memory of one engine: locks that an engine held when it ended are free for the next.
@@ -58,10 +32,10 @@ export class PersistentState {
   constructor(memory: ArrayBuffer, { contexts, programs }: Locks, fdStore: FdStore) {
     const words = new Int32Array(memory)
     this.#fdStore = fdStore
-    this.#serials = words.subarray(WORD.serials, WORD.serials + CONTAINERS)
-    this.contexts = new FsContextStore({ words, from: WORD.contexts, locks: contexts }, fdStore)
-    this.programs = new BpfProgramStore({ words, from: WORD.programs, locks: programs }, fdStore)
-    this.made = new MadeFileSystems(words, WORD.made)
+    this.#serials = words.subarray(PERSISTENT.serials, PERSISTENT.serials + CONTAINERS)
+    this.contexts = new FsContextStore({ words, from: PERSISTENT.contexts, locks: contexts }, fdStore)
+    this.programs = new BpfProgramStore({ words, from: PERSISTENT.programs, locks: programs }, fdStore)
+    this.made = new MadeFileSystems(words, PERSISTENT.made)
   }
 
   /** Takes over the state of the previous engine. To be called before any thread looks at it. */

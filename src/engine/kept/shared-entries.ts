@@ -1,26 +1,8 @@
 import type { FdStore, InheritedFds, WordRange } from '../../caller/programs/fd-store.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { Locks } from '../../shared/lock.ts'
-import { struct } from '../../shared/struct.ts'
+import { ENTRY, ENTRY_WORDS } from '../tables/persistent-layout.ts'
 
-/**
- * owner: the serial of a container, 0 for none. doomed: 1 once it must end. serial: how often the entry was renewed.
- * All other words belong to the owner.
- */
-const [WORD, WORDS] = struct({
-  owner: 1,
-  kind: 1,
-  given: 1,
-  made: 1,
-  unlockedCopy: 1,
-  born: 1,
-  length: 1,
-  doomed: 1,
-  holder: 1,
-  holderFd: 1,
-  serial: 1,
-})
-export const ENTRY_WORDS = WORDS
 /** The words that hold the number of a descriptor. */
 const HELD = ['given', 'made', 'unlockedCopy'] as const
 type Held = (typeof HELD)[number]
@@ -79,8 +61,8 @@ export class SharedEntries {
    */
   #take(index: number, word: Held, inheritedFds: InheritedFds): boolean {
     if (this.#raw(index, word) === NONE) return true
-    const fd = inheritedFds.take(this.#at(index, WORD[word]))
-    this.#set(index, WORD[word], fd?.release() ?? NONE)
+    const fd = inheritedFds.take(this.#at(index, ENTRY[word]))
+    this.#set(index, ENTRY[word], fd?.release() ?? NONE)
     return fd !== undefined
   }
 
@@ -120,14 +102,14 @@ export class SharedEntries {
 
   /** Renews a locked entry, and owns the descriptors from now on. */
   renew(index: number, container: number, fds: Partial<Record<Held, Fd | undefined>>): void {
-    this.#set(index, WORD.doomed, 0)
+    this.#set(index, ENTRY.doomed, 0)
     for (const word of HELD) this.#put(index, word, container, fds[word])
-    this.#set(index, WORD.serial, this.#get(index, WORD.serial) + 1)
+    this.#set(index, ENTRY.serial, this.#get(index, ENTRY.serial) + 1)
   }
 
   /** How often an entry was renewed. */
   serial(index: number): number {
-    return this.#get(index, WORD.serial)
+    return this.#get(index, ENTRY.serial)
   }
 
   fd(index: number, word: Held): Fd | undefined {
@@ -138,26 +120,26 @@ export class SharedEntries {
   /** Replaces the `made` descriptor. */
   keep(index: number, container: number, made: Fd): void {
     const before = this.#raw(index, 'made')
-    if (before !== NONE) this.#fdStore.end([{ place: this.#at(index, WORD.made), raw: before }])
+    if (before !== NONE) this.#fdStore.end([{ place: this.#at(index, ENTRY.made), raw: before }])
     this.#put(index, 'made', container, made)
   }
 
   #put(index: number, word: Held, container: number, fd: Fd | undefined): void {
-    const place = this.#at(index, WORD[word])
+    const place = this.#at(index, ENTRY[word])
     if (fd) this.#fdStore.keep(place, fd, container)
-    this.#set(index, WORD[word], fd?.release() ?? NONE)
+    this.#set(index, ENTRY[word], fd?.release() ?? NONE)
   }
 
   #raw(index: number, word: Held): number {
-    return this.#get(index, WORD[word])
+    return this.#get(index, ENTRY[word])
   }
 
   isDoomed(index: number): boolean {
-    return this.#get(index, WORD.doomed) === 1
+    return this.#get(index, ENTRY.doomed) === 1
   }
 
   doom(index: number): void {
-    this.#set(index, WORD.doomed, 1)
+    this.#set(index, ENTRY.doomed, 1)
   }
 
   /** Ends an entry now, or when the thread that has locked it unlocks it. */
@@ -183,17 +165,17 @@ export class SharedEntries {
   }
 
   #end(index: number, how: 'end' | 'endLater' = 'end'): void {
-    const held = HELD.map((word) => ({ place: this.#at(index, WORD[word]), raw: this.#raw(index, word) }))
+    const held = HELD.map((word) => ({ place: this.#at(index, ENTRY[word]), raw: this.#raw(index, word) }))
     this.#fdStore[how](held.filter(({ raw }) => raw !== NONE))
     this.set(index, 'owner', 0)
   }
 
   get(index: number, word: Word): number {
-    return this.#get(index, WORD[word])
+    return this.#get(index, ENTRY[word])
   }
 
   set(index: number, word: Word, value: number): void {
-    this.#set(index, WORD[word], value)
+    this.#set(index, ENTRY[word], value)
   }
 
   #get(index: number, word: number): number {

@@ -1,16 +1,25 @@
 import type { Tid } from '../../abi/brand.ts'
 import { Locks } from '../../shared/lock.ts'
+import { RateLimit } from '../../shared/rate-limit.ts'
 import { struct } from '../../shared/struct.ts'
 import { load64, setAndWake, store64, waitWhile } from '../../shared/words.ts'
-import { CancelRateLimit } from './cancel-rate-limit.ts'
 
 /** The most calls at once that are remembered of one container. */
 const PLACES = 16
 /** state: as in PLACE. ticket: a number that grows with each act of the container. tid: the thread whose call it is. */
 const [WORD, WORDS] = struct({ state: 1, ticket: 1, tid: 2, key: 2, result: 2 })
-/** lock: as in `Locks`. ticket: the last ticket. due: as in `CancelRateLimit`. */
+/** lock: as in `Locks`. ticket: the last one that was given. due: as in `RateLimit`. */
 const [AREA, AREA_WORDS] = struct({ lock: 1, ticket: 1, due: 1, places: PLACES * WORDS })
 export const REPLY_CACHE_WORDS = AREA_WORDS
+
+/**
+ * Of calls that signals have cancelled while they were served. A cancelled call costs the container nothing and us as
+ * much as any other. So beyond a rate, and beyond the number of calls that were answered, each keeps its place among
+ * the calls in flight for a time, and the container waits for nobody but itself. A call that is received is served at
+ * once: otherwise a timer could cancel every one. One in 2 ms takes less of the engine than calls that are answered,
+ * 100 at once cost a container nothing, and it has no more than 256 in flight by any configuration.
+ */
+const CANCELLATIONS = { unit: 2, burst: 100, longest: 100 + 256 }
 
 /**
  * acting: the call is being served. answering: the act is over, and the answer is on its way. left: the act was done,
@@ -45,13 +54,13 @@ export interface CachedReply {
 export class ReplyCache {
   readonly #words: Int32Array
   readonly #locks: Locks
-  readonly #cancellations: CancelRateLimit
+  readonly #cancellations: RateLimit
 
   /** @param words REPLY_CACHE_WORDS for each container */
   constructor(words: Int32Array) {
     this.#words = words
     this.#locks = new Locks(words)
-    this.#cancellations = new CancelRateLimit(words)
+    this.#cancellations = new RateLimit(words, CANCELLATIONS)
   }
 
   /**
@@ -120,17 +129,14 @@ export class ReplyCache {
       const words = this.#words
       if (result !== undefined) store64(words, at + WORD.result, result)
       if (delivered) for (const left of this.#left(area, ticket, key)) words[left + WORD.state] = PLACE.free
-      if (delivered) this.#cancellations.pay(area + AREA.due)
+      if (delivered) this.#cancellations.giveBack(area + AREA.due)
       this.#set(at, delivered || result === undefined ? PLACE.free : PLACE.left)
     })
   }
 
-  /**
-   * A call of this container was cancelled. @returns for how many milliseconds the call must keep its place in the
-   * engine
-   */
-  cancelled(container: number): number {
-    return this.#cancellations.count(container * AREA_WORDS + AREA.due)
+  /** A call of this container was cancelled. @returns for how many milliseconds its place in the engine must be kept */
+  cancelled(container: number, ms?: number): number {
+    return this.#cancellations.take(container * AREA_WORDS + AREA.due, 1, ms)
   }
 
   /** Another container has this number now. */

@@ -4,10 +4,10 @@ import type { CallerTask } from '../../caller/task/caller-task.ts'
 import type { DeviceRulesServices } from '../../caller/thread-context.ts'
 import { now } from '../../kernel/clock.ts'
 import { OneShot } from '../../shared/one-shot.ts'
+import type { RateLimit } from '../../shared/rate-limit.ts'
 import { sleepSync } from '../../shared/sleep.ts'
 import { type DeviceRulesCache, decodeRules } from '../facts/device-rules-cache.ts'
 import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
-import type { ProbePace } from '../facts/probe-pace.ts'
 import { RulesKeys } from '../facts/rules-key.ts'
 import type { FromThread } from './thread-messages.ts'
 
@@ -21,7 +21,7 @@ const ALLOWED: DeviceRules = { mknod: true, open: true }
 
 interface DeviceRulesDependencies {
   readonly cache: DeviceRulesCache
-  readonly pace: ProbePace
+  readonly pace: RateLimit
   readonly seed: Uint8Array
   readonly post: (message: FromThread) => void
   /** Called before the thread waits. */
@@ -90,7 +90,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
     const groups = question.groups()
     mayBlock()
     const requireSameTask = callerTask.hold()
-    const wait = pace.wait(container)
+    const wait = pace.take(container, 1)
     if (wait > 0) {
       sleepSync(wait)
       requireSameTask()

@@ -1,4 +1,5 @@
 import { now } from '../../kernel/clock.ts'
+import { RateLimit } from '../../shared/rate-limit.ts'
 
 /**
  * The time that a call may take. A container whose calls take more may get one call in flight. Most calls take a third
@@ -17,27 +18,28 @@ const PARTS = 10
  * it runs.
  */
 const BURST_MS = 2000
-/** A container owes no more than this. A later due time means that the 32-bit clock has wrapped. */
+/** A container owes no more than this. */
 const LONGEST_MS = 5000
 
 /**
- * A token bucket (GCRA) for each container, on the processor time of its calls. A container can make calls that cost a
+ * A rate limit for each container, on the processor time of its calls. A container can make calls that cost a
  * thousand times what others cost. So a container whose calls take more than allowed is expensive until time has paid
  * for them. One table has the containers whose calls take turns (IN_TURN_MS): such a container has one call in flight,
  * which uses at most one processor. Another has the containers with slow calls (SLOW_MS): the scheduler shares that
  * processor with others. Waiting time does not count. Cheap calls do not count either, so that no number of them hides
  * the expensive ones.
  *
- * Invariant: any thread may call everything. Of two threads that charge a container at once, one may charge nothing.
+ * Invariant: any thread may call everything.
  */
 export class FairShare {
-  /** The millisecond at which a container will have paid for its calls. */
-  readonly #due: Int32Array
+  /** In milliseconds. */
+  readonly #limit: RateLimit
   /** The time that a call may take, in milliseconds. */
   readonly #callMs: number
 
-  constructor(due: Int32Array, callMs: number) {
-    this.#due = due
+  /** @param words one for each container */
+  constructor(words: Int32Array, callMs: number) {
+    this.#limit = new RateLimit(words, { unit: 1, burst: BURST_MS, longest: LONGEST_MS })
     this.#callMs = callMs
   }
 
@@ -48,20 +50,15 @@ export class FairShare {
    */
   charge(at: number, spent: number, ms = now()): void {
     const price = Math.round(PARTS * (spent - this.#callMs))
-    if (price > 0) this.#due[at] = ms + Math.min(this.#ahead(at, ms) + price, LONGEST_MS)
+    if (price > 0) this.#limit.take(at, price, ms)
   }
 
   isDear(at: number, ms?: number): boolean {
-    return this.#due[at] !== 0 && this.#ahead(at, ms ?? now()) > BURST_MS
+    return this.#limit.left(at, ms) < 0
   }
 
   /** Another container has this number now. */
   forget(at: number): void {
-    this.#due[at] = 0
-  }
-
-  #ahead(at: number, ms: number): number {
-    const ahead = (this.#due[at]! - ms) | 0
-    return ahead < 0 || ahead > LONGEST_MS ? 0 : ahead
+    this.#limit.forget(at)
   }
 }

@@ -3,14 +3,13 @@ import { now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
 import { randomBytes } from '../../kernel/random.ts'
 import { Alarm } from '../../kernel/timer.ts'
+import { RateLimit } from '../../shared/rate-limit.ts'
 import { CACHE_LINE, struct } from '../../shared/struct.ts'
 import { DeviceRulesCache, RULES_WORDS } from '../facts/device-rules-cache.ts'
-import { ProbePace } from '../facts/probe-pace.ts'
 import { SEED_BYTES } from '../facts/rules-key.ts'
 import { INFO_WORDS, SysinfoCache } from '../facts/sysinfo-cache.ts'
 import { SpawnGuard } from '../helpers/spawn-guard.ts'
 import { INHERITED_WORDS } from '../journal/inherited-calls.ts'
-import { ENTRIES } from '../kept/fs-context-store.ts'
 import { DEDICATED_WORDS } from '../leader/dedicated-receiver.ts'
 import { type Hangs, LEADER_MS, LEADERSHIP_WORDS, Leadership } from '../leader/leadership.ts'
 import { ACTIVITY_WORDS, ThreadActivity } from '../leader/thread-activity.ts'
@@ -18,6 +17,7 @@ import { LxcProxyState } from '../lxc/lxc-proxy-state.ts'
 import { REPLY_CACHE_WORDS, ReplyCache } from '../replay/reply-cache.ts'
 import { CONTAINERS, LISTENERS } from '../tables/limits.ts'
 import { LISTENER_TABLE_WORDS, ListenerTable } from '../tables/listener-table.ts'
+import { ENTRIES } from '../tables/persistent-layout.ts'
 import { WALKER_WORDS, WalkerTable } from '../tables/walker-table.ts'
 import { FairShare, IN_TURN_MS, SLOW_MS } from './fair-share.ts'
 import { LANE_WORDS, Lanes } from './lane.ts'
@@ -32,6 +32,9 @@ const PINNED_LIMIT = 1024
 /** A container is distrusted after this many strikes, for so many seconds after the first. */
 const STRIKES = 16
 const FORGIVEN_S = 10
+
+/** How many processes may begin to try the device rules of a container at once; one more each 50 ms. */
+const RULES_PACE = { unit: 50, burst: 64, longest: 64 + 256 }
 
 /** answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. */
 const [COUNT] = struct({ answered: 4, spawning: 4, calls: 8 })
@@ -95,7 +98,7 @@ export class SharedState {
   /** What the device rules of the containers allow. */
   readonly deviceRules: DeviceRulesCache
   /** Limits how often a process probes the device rules. */
-  readonly rulesPace: ProbePace
+  readonly rulesPace: RateLimit
   /** Known to no other process: see `CallerDeviceRules`. */
   readonly rulesSeed: Uint8Array
   /** The figures that sysinfo(2) reports to containers. */
@@ -143,7 +146,7 @@ export class SharedState {
     this.inTurn = new FairShare(part('inTurn'), IN_TURN_MS)
     this.slow = new FairShare(part('slow'), SLOW_MS)
     this.deviceRules = new DeviceRulesCache(part('deviceRules'), seconds)
-    this.rulesPace = new ProbePace(part('rulesPace'), now)
+    this.rulesPace = new RateLimit(part('rulesPace'), RULES_PACE)
     this.rulesSeed = this.#seed(part('rulesSeed'))
     this.sysinfo = new SysinfoCache(part('sysinfo'))
     this.persistentLocks = { programs: part('programLocks'), contexts: part('contextLocks') }

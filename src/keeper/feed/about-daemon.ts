@@ -1,6 +1,6 @@
 import { uptime } from 'node:os'
-import { ticksPerSecond } from '../../kernel/clock.ts'
 import { startTime } from '../../kernel/process.ts'
+import { ticksPerSecond } from '../../kernel/system-info.ts'
 
 /** Returns what a daemon reports about its process. A reload continues in the same process, with another program. */
 export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {

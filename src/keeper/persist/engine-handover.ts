@@ -1,6 +1,6 @@
-import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../engine/kept/persistent-state.ts'
 import type { ForNextEngine, ToKeeper } from '../../engine/protocol/messages.ts'
 import type { SharedMemories } from '../../engine/protocol/spawn-engine.ts'
+import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../engine/tables/persistent-layout.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'

@@ -16,7 +16,7 @@ const WARM_MS = 600
 const BUSY = ['--threads', '8', '--period', '0']
 /** There were 9 to 31: a look whether more calls wait took the turn of the other one. */
 const TURNS_FOR_ONE = 8
-/** It is below 1, and was up to 3 before there was a rate for cancelled calls (`CancelRateLimit`); a busy machine doubles it. */
+/** It is below 1, and was up to 3 before there was a rate for cancelled calls (`ReplyCache`); a busy machine doubles it. */
 const MORE_THAN_WITH_FLAG = 3
 
 let host: Host

@@ -8,7 +8,7 @@ import {
   WAITING_PER_CONTAINER,
 } from '../../../../src/engine/execs/container-execs.ts'
 import { leavesRoom, poolShare } from '../../../../src/engine/helpers/pool-share.ts'
-import { ENTRIES, ENTRIES_PER_CONTAINER } from '../../../../src/engine/kept/fs-context-store.ts'
+import { ENTRIES_PER_CONTAINER } from '../../../../src/engine/kept/fs-context-store.ts'
 import {
   CONTAINERS,
   LISTENERS,
@@ -17,6 +17,7 @@ import {
   OWN_LISTENERS,
   SHARED_LISTENERS,
 } from '../../../../src/engine/tables/limits.ts'
+import { ENTRIES } from '../../../../src/engine/tables/persistent-layout.ts'
 import { LIMIT as FDS, LIMIT_PER_CONTAINER as FDS_PER_CONTAINER } from '../../../../src/keeper/persist/fd-store.ts'
 import { LIMITS } from '../../../../src/policy/limits.ts'
 

@@ -3,7 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import type { Context, Parameter } from '../../../../src/calls/context.ts'
-import { CONTEXT_WORDS, ENTRIES, FsContextStore } from '../../../../src/engine/kept/fs-context-store.ts'
+import { FsContextStore } from '../../../../src/engine/kept/fs-context-store.ts'
+import { ENTRIES, PERSISTENT_SIZE } from '../../../../src/engine/tables/persistent-layout.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
 import { statx } from '../../../../src/kernel/files.ts'
 import type { Handle } from '../../../../src/kernel/handle.ts'
@@ -16,7 +17,7 @@ const MANNER = { shift: true, nodev: true }
 /** A container with this index. */
 const of = (index: number) => ({ index, serial: index + 1 })
 let now = 0
-const memory = (): Int32Array => new Int32Array(CONTEXT_WORDS + 7)
+const memory = (): Int32Array => new Int32Array(PERSISTENT_SIZE / 4)
 const contexts = (words = memory(), vault = new OwnVault()): FsContextStore =>
   new FsContextStore(placeIn(words, ENTRIES, 7), vault, () => now)
 

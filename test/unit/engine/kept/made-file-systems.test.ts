@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
-import { MADE_PER_CONTAINER, MADE_WORDS, MadeFileSystems } from '../../../../src/engine/kept/made-file-systems.ts'
+import { MadeFileSystems } from '../../../../src/engine/kept/made-file-systems.ts'
+import { CONTAINERS } from '../../../../src/engine/tables/limits.ts'
+import { MADE_PER_CONTAINER, MADE_WORDS } from '../../../../src/engine/tables/persistent-layout.ts'
 
 const FROM = 3
-const store = (): MadeFileSystems => new MadeFileSystems(new Int32Array(FROM + MADE_WORDS), FROM)
+const store = (): MadeFileSystems => new MadeFileSystems(new Int32Array(FROM + CONTAINERS * MADE_WORDS), FROM)
 const ID = 0xfedc_ba98_7654_3210n
 
 test('a file system is known to the container that it was made for, and to no other', () => {

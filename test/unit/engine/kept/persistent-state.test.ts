@@ -2,14 +2,14 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import { STORE_LOCKS } from '../../../../src/caller/programs/bpf-program-store.ts'
 import type { Context } from '../../../../src/calls/context.ts'
-import { ENTRIES } from '../../../../src/engine/kept/fs-context-store.ts'
+import { PersistentState } from '../../../../src/engine/kept/persistent-state.ts'
+import { CONTAINERS } from '../../../../src/engine/tables/limits.ts'
 import {
+  ENTRIES,
   isPersistent,
   markPersistent,
   PERSISTENT_SIZE,
-  PersistentState,
-} from '../../../../src/engine/kept/persistent-state.ts'
-import { CONTAINERS } from '../../../../src/engine/tables/limits.ts'
+} from '../../../../src/engine/tables/persistent-layout.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
 import { pipe } from '../../../../src/kernel/pipe.ts'
 import { OwnVault } from '../../../support/persistent-world.ts'
@@ -112,7 +112,7 @@ test('the number of the layout is changed with the layout', () => {
   it.programs.add(3, program, { program: () => true, link: () => true })
   it.made.add(3, 0x6_0000_0007n)
   // An engine of another build reads these words, and finds the descriptors by their places: if one of them lies elsewhere now,
-  // or means something else, the number must be another one, here and in persistent-state.ts.
+  // or means something else, the number must be another one, here and in persistent-layout.ts.
   const words = new Int32Array(shared)
   const [ENTRY, PROGRAM, MADE] = [1 + CONTAINERS, 269_057, 1_314_948]
   const [born, bytes] = [ENTRY + 5, ENTRY + 11 * ENTRIES]

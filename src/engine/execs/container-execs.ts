@@ -107,9 +107,13 @@ export class ContainerExecs {
     if (program.hasFailed) this.#ties.drop(listener)
   }
 
-  /** A listener is closed. */
+  /** A listener is closed: its number may be given to a listener of any container now. */
   listensNoMore(listener: number): void {
-    for (const program of this.#programs) if (program.listener === listener) this.#programs.delete(program)
+    for (const program of this.#programs) {
+      if (program.listener !== listener) continue
+      program.listener = undefined
+      this.#programs.delete(program)
+    }
   }
 
   /**

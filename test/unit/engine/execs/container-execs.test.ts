@@ -139,6 +139,15 @@ describe('the listener of a program that has failed is dropped', () => {
     execs.listens(9, 0, 0)
     expect(dropped).toEqual([])
   })
+
+  test('but not another one that has its number since it was closed', () => {
+    const { job } = ask(0)
+    execs.listens(7, 0, pid)
+    execs.listensNoMore(7)
+    execs.listens(7, 1, 0)
+    execs.over(job, 'fuseFailed')
+    expect(dropped).toEqual([])
+  })
 })
 
 test('ExecJob.isPressed is what ContainerExecs says', () => {

@@ -78,6 +78,8 @@ export class ContainerExecs {
   /** The number of each container's last start, counted from 1. */
   readonly #starts = new Map<number, number>()
   #count = 0
+  /** Containers in which the last program could not be started, of which is told once. */
+  readonly #unable = new Set<number>()
   /** The newest last: an older one may have had the same number. */
   readonly #programs = new Set<Program>()
 
@@ -97,6 +99,11 @@ export class ContainerExecs {
     this.#waiting.add(wish)
     this.#serve()
     if (this.#waiting.size > WAITING) this.#refuse(this.#last())
+  }
+
+  forget({ index }: ContainerNumbers): void {
+    this.#starts.delete(index)
+    this.#unable.delete(index)
   }
 
   /** A listener is served from now on. @param by the process that has handed it over, or 0 */
@@ -218,10 +225,14 @@ export class ContainerExecs {
     } catch (error) {
       file[Symbol.dispose]()
       words.close()
-      this.#ties.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      // A container whose root has no key left can ask for it all the time.
+      if (!this.#unable.has(container.index))
+        this.#ties.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      this.#unable.add(container.index)
       reply.say('refused')
       return
     }
+    this.#unable.delete(container.index)
     const program: Program = { container: container.index, pid: child.pid, hasFailed: false, listener: undefined }
     this.#programs.add(program)
     const ended = child.ended.then((ending) => {

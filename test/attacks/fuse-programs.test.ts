@@ -193,13 +193,14 @@ describe('programs of mount.fuse that fail', () => {
       // The look at the target hangs in the container's own file system when the program has ended.
       const hang = `echo $FUSE_SERVER >/tmp/server; mount2 stops /dev/null ${OVERLAY}/merged/dir`
       const served = `mkdir /tmp/f ${OVERLAY}; fuse-server --overlay ${OVERLAY} /dev/fuse /tmp/f -- sh -c '${hang}'`
+      const before = listeners()
       const call = attacker!.sh(served)
-      await until('the program has stopped it', () => stoppedServer() !== undefined)
+      await until('the program has stopped it', () => stoppedServer() !== undefined, 30)
       // Its listener is closed, and an exec'd process of the other container gets the number.
-      await until('the listener of the program is closed', () => listeners() === 6)
+      await until('the listener of the program is closed', () => listeners() === before + 2, 30)
       const other = victim!.sh('mknod /tmp/first c 1 3; sleep 2; mknod /tmp/second c 1 3 && echo made')
       const isServed = (): boolean => machine.log.some((line) => line.syscall && line.container === victim!.id)
-      await until('the other is served', isServed)
+      await until('the other is served', isServed, 30)
       process.kill(stoppedServer()!, 'SIGCONT')
       expect((await call).stdout).toBe('EINVAL\n')
       expect(await other).toMatchObject({ stdout: 'made\n', stderr: '' })

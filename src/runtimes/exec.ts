@@ -1,5 +1,5 @@
-import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import { basename } from 'node:path'
+import { existsSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
+import { basename, join, normalize } from 'node:path'
 import * as v from 'valibot'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import type { Exec } from '../calls/fuse.ts'
@@ -44,6 +44,25 @@ export function sharedOptions(
   return options
 }
 const COMMANDS: ReadonlySet<string> = new Set(['create', 'run', 'start', 'restore', 'exec'])
+
+/**
+ * Returns the directory in which a runtime keeps its containers. An id is one container's in one such directory only:
+ * namespaces of containerd, for instance, are directories of runc, and each may have a container `web`.
+ *
+ * @returns undefined if it cannot be told
+ */
+export function stateDirectoryOf({ program, options }: RuntimeCall): string | undefined {
+  const own = ociRuntimes.find(({ installed }) => installed.program === basename(program))
+  const at = options.lastIndexOf('--root')
+  const root = at >= 0 ? options[at + 1] : own && join('/run', own.record.root)
+  if (!root?.startsWith('/')) return undefined
+  try {
+    return realpathSync(root)
+  } catch {
+    // It is in another mount namespace.
+    return normalize(join(root, '/')).slice(0, -1)
+  }
+}
 
 /**
  * Returns the runtime at the other end of a connection, as it is while it connects, since later it is gone.

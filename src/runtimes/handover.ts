@@ -3,6 +3,8 @@ import * as v from 'valibot'
 /** What a runtime says of a container when it hands over a listener. */
 export interface Handover {
   readonly id: string
+  /** The directory in which the runtime keeps the container, see `stateDirectoryOf`; absent if it is not known. */
+  readonly place?: string
   /**
    * True in the OCI state "creating": the listener is the init's. False for a process exec'd into the container, and
    * for LXC.

@@ -1,6 +1,7 @@
 /**
  * Programs of mount.fuse that attack: they look for keys of the host, leave processes, enlarge their pipes, and take as long as they
- * can. The runtime starts them at the call of a container, from our engine: so they must not be its heirs.
+ * can. The runtime starts them at the call of a container, from our engine: so they must not be its heirs. Each has a listener,
+ * whose number another container's listener gets once it is closed.
  */
 import { execFileSync } from 'node:child_process'
 import {
@@ -21,10 +22,11 @@ import { type Done, until } from '../support/host.ts'
 import { BASE, Machine } from '../support/machine.ts'
 import { writeProfile } from '../support/podman.ts'
 import { withReason } from '../support/skipped.ts'
+import { stateOf } from '../support/stat.ts'
 
 const absent =
   missing('gcc', 'busybox', 'perl', 'setpriv') ?? (existsSync('/proc/keys') ? undefined : 'the kernel has no keys')
-const PROGRAMS = ['spy', 'leaves', 'sleeps', 'fails'] as const
+const PROGRAMS = ['spy', 'leaves', 'sleeps', 'fails', 'stops'] as const
 const KEYS = `mount.fuse=${PROGRAMS.map((name) => `${name}=/bin/fuse-${name}`).join(',')}`
 const CAPABILITIES = ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_SETUID', 'CAP_SETGID', 'CAP_SYS_NICE', 'CAP_DAC_OVERRIDE']
 const FUSE = { type: 'c', major: 10, minor: 229 }
@@ -41,6 +43,7 @@ beforeAll(async () => {
   copyFileSync(fixture('fuse-hostile', ['-static']), bin('fuse-spy'))
   for (const name of PROGRAMS.slice(1)) linkSync(bin('fuse-spy'), bin(`fuse-${name}`))
   copyFileSync(fixture('mount-call', ['-static']), bin('mount2'))
+  copyFileSync(fixture('fuse-server', ['-static']), bin('fuse-server'))
   mkdirSync(join(machine.rootfs, 'mnt'))
   execFileSync('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
   await machine.serve('', [fixture('daemon-keys'), keysFile()])
@@ -113,6 +116,15 @@ const listeners = (): number =>
     }
   }).length
 
+/** Where the container of a test has an overlay over a file system of its own. */
+const OVERLAY = `/tmp/overlay-${process.pid}`
+/** The number of the server of that file system, once it is stopped. */
+const stoppedServer = (): number | undefined =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && stateOf(name) === 'T')
+    .map(Number)
+    .find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(`\0${OVERLAY}\0`))
+
 describe.each(['crun', 'runc'])('a program of mount.fuse, with %s', (runtime) => {
   const needs = absent ?? missing(runtime)
 
@@ -173,6 +185,25 @@ describe('programs of mount.fuse that fail', () => {
       const left = async (): Promise<string> => (await running!.sh('busybox tail -n 8 /tmp/left')).stdout
       await until('what they left is not served', async () => (await left()) === 'ENOSYS\n'.repeat(8))
       expect((await running!.sh('mknod /tmp/n c 1 3 && echo made')).stdout).toBe('made\n')
+    })
+  })
+
+  test.skipIf(needs)(withReason('do not take the listener of another container with them', needs), async () => {
+    await withContainers('crun', 2, async ([attacker, victim]) => {
+      // The look at the target hangs in the container's own file system when the program has ended.
+      const hang = `echo $FUSE_SERVER >/tmp/server; mount2 stops /dev/null ${OVERLAY}/merged/dir`
+      const served = `mkdir /tmp/f ${OVERLAY}; fuse-server --overlay ${OVERLAY} /dev/fuse /tmp/f -- sh -c '${hang}'`
+      const before = listeners()
+      const call = attacker!.sh(served)
+      await until('the program has stopped it', () => stoppedServer() !== undefined, 30)
+      // Its listener is closed, and an exec'd process of the other container gets the number.
+      await until('the listener of the program is closed', () => listeners() === before + 2, 30)
+      const other = victim!.sh('mknod /tmp/first c 1 3; sleep 2; mknod /tmp/second c 1 3 && echo made')
+      const isServed = (): boolean => machine.log.some((line) => line.syscall && line.container === victim!.id)
+      await until('the other is served', isServed, 30)
+      process.kill(stoppedServer()!, 'SIGCONT')
+      expect((await call).stdout).toBe('EINVAL\n')
+      expect(await other).toMatchObject({ stdout: 'made\n', stderr: '' })
     })
   })
 

@@ -78,6 +78,8 @@ export class ContainerExecs {
   /** The number of each container's last start, counted from 1. */
   readonly #starts = new Map<number, number>()
   #count = 0
+  /** Containers whose last program could not be started: the log says so once. */
+  readonly #unable = new Set<number>()
   /** The newest last: an older program may have had the same number. */
   readonly #programs = new Set<Program>()
 
@@ -99,6 +101,11 @@ export class ContainerExecs {
     if (this.#waiting.size > WAITING) this.#refuse(this.#last())
   }
 
+  forget({ index }: ContainerNumbers): void {
+    this.#starts.delete(index)
+    this.#unable.delete(index)
+  }
+
   /** A listener is served from now on. @param by the process that has handed it over, or 0 */
   listens(listener: number, container: number, by: number): void {
     const program = [...this.#programs].findLast((each) => each.pid === by && each.container === container)
@@ -107,9 +114,13 @@ export class ContainerExecs {
     if (program.hasFailed) this.#dependencies.drop(listener)
   }
 
-  /** A listener is closed. */
+  /** A listener is closed: its number may be given to a listener of any container now. */
   listensNoMore(listener: number): void {
-    for (const program of this.#programs) if (program.listener === listener) this.#programs.delete(program)
+    for (const program of this.#programs) {
+      if (program.listener !== listener) continue
+      program.listener = undefined
+      this.#programs.delete(program)
+    }
   }
 
   /**
@@ -217,10 +228,14 @@ export class ContainerExecs {
     } catch (error) {
       file[Symbol.dispose]()
       words.close()
-      this.#dependencies.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      // A container whose root has no key left can ask for it all the time.
+      if (!this.#unable.has(container.index))
+        this.#dependencies.onFault(`Cannot start a program in container ${container.id}: ${(error as Error).message}`)
+      this.#unable.add(container.index)
       reply.say('refused')
       return
     }
+    this.#unable.delete(container.index)
     const program: Program = { container: container.index, pid: child.pid, hasFailed: false, listener: undefined }
     this.#programs.add(program)
     const ended = child.ended.then((ending) => {

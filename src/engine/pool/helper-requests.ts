@@ -90,6 +90,7 @@ export class HelperRequests {
   forget(container: Container): void {
     this.#probes.forget(container)
     this.#walkers.forget(container.index)
+    this.#execs.forget(container)
   }
 
   /** Serves a request. @param container the container of an `exec` or `device` request, if it still exists */

@@ -47,7 +47,8 @@ const take = (free: number[], at: number | undefined): number | undefined =>
 
 /** Holds the containers and their listeners by number, and owns their descriptors. */
 export class Registry {
-  readonly #byId = new Map<string, ContainerEntry>()
+  /** Containers of one id, which several runtimes may have, or one after the other; the newest last. */
+  readonly #byId = new Map<string, readonly ContainerEntry[]>()
   readonly #byIndex = new Map<number, ContainerEntry>()
   readonly #listeners = new Map<number, HeldListener>()
   /** The most recently ended containers, by serial, oldest first. */
@@ -57,11 +58,18 @@ export class Registry {
   /** How many listeners of the shared part are taken. */
   #shared = 0
 
-  /** Finds the container of a hand-over. A container with the same id and another init is another container. */
-  known({ id, creating, pid, started }: Handover): ContainerEntry | undefined {
-    const entry = this.#byId.get(id)
-    if (started === undefined) return creating ? undefined : entry
-    return entry?.handover.pid === pid && entry.handover.started === started ? entry : undefined
+  /**
+   * Finds the container of a hand-over. A container with the same id and another init is another container, and so is
+   * one that a runtime keeps elsewhere: an exec'd process must not get what that one has.
+   */
+  known({ id, place, creating, pid, started }: Handover): ContainerEntry | undefined {
+    const entries = this.#byId.get(id) ?? []
+    if (started !== undefined)
+      return entries.findLast(({ handover }) => handover.pid === pid && handover.started === started)
+    if (creating) return undefined
+    const there = entries.findLast(({ handover }) => handover.place === place)
+    const [only] = entries.length === 1 ? entries : []
+    return there ?? (place === undefined || only?.handover.place === undefined ? only : undefined)
   }
 
   at(index: number): ContainerEntry | undefined {
@@ -109,7 +117,7 @@ export class Registry {
       ...(time ? { time } : {}),
     }
     const entry: ContainerEntry = { container, settings, set: [], handover, init, listeners: 0 }
-    this.#byId.set(handover.id, entry)
+    this.#byId.set(handover.id, [...(this.#byId.get(handover.id) ?? []), entry])
     this.#byIndex.set(index, entry)
     return entry
   }
@@ -184,7 +192,9 @@ export class Registry {
     this.#ended.set(serial, entry.container)
     const [oldest] = this.#ended.keys()
     if (this.#ended.size > ENDED) this.#ended.delete(oldest!)
-    if (this.#byId.get(id) === entry) this.#byId.delete(id)
+    const others = (this.#byId.get(id) ?? []).filter((other) => other !== entry)
+    if (others.length > 0) this.#byId.set(id, others)
+    else this.#byId.delete(id)
     this.#byIndex.delete(index)
     entry.init?.[Symbol.dispose]()
     this.#free.push(index)

@@ -1,6 +1,6 @@
 import { dup, type Fd } from '../../kernel/fd.ts'
 import { peerCredentials, stampMessages } from '../../kernel/socket.ts'
-import { type RuntimeCall, runtimeOf } from '../../runtimes/exec.ts'
+import { type RuntimeCall, runtimeOf, stateDirectoryOf } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { readContainer } from '../../runtimes/lxc.ts'
 import { OciConnection } from '../../runtimes/oci.ts'
@@ -70,6 +70,7 @@ const socketOf = (
 /** A connection of a runtime, which hands over one listener. */
 function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, state: PersistedState): Connection {
   const connection = new OciConnection(fd)
+  const place = caller && stateDirectoryOf(caller)
   const forget = state.keepConnection(fd, caller)
   return {
     get isMidway() {
@@ -77,7 +78,10 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
     },
     hear() {
       const progress = connection.read()
-      if (progress) register(progress.handover, progress.listener, 'listener', caller, peerCredentials(fd).pid)
+      if (progress) {
+        const handover = { ...progress.handover, ...(place === undefined ? {} : { place }) }
+        register(handover, progress.listener, 'listener', caller, peerCredentials(fd).pid)
+      }
       return progress !== undefined
     },
     [Symbol.dispose]() {

@@ -20,16 +20,24 @@ const PROCESS = JSON.stringify({ oomScoreAdj: 0, user: { umask: 0o22 } })
 const STATES = ['asked', 'runs', 'refused', 'ended', 'told']
 
 let dropped: number[] = []
+let faults: string[] = []
+/** Why a program cannot be started. */
+let cannot: Error | undefined
 let execs: ContainerExecs
 let jobs = 0
 
 beforeEach(() => {
   dropped = []
+  faults = []
+  cannot = undefined
   execs = new ContainerExecs({
-    start: () => ({ pid: ++pid, isOver: true, ended: new Promise(() => {}) }) as unknown as Child,
+    start: () => {
+      if (cannot) throw cannot
+      return { pid: ++pid, isOver: true, ended: new Promise(() => {}) } as unknown as Child
+    },
     drop: (listener) => dropped.push(listener),
     onProgram: () => {},
-    onFault: () => {},
+    onFault: (message) => faults.push(message),
   })
 })
 
@@ -118,6 +126,20 @@ describe('start()', () => {
   })
 })
 
+test('that no program can be started in a container is told once, until one was', () => {
+  cannot = new Error('keyctl: EDQUOT')
+  expect(states([ask(0), ask(0), ask(0), ask(1)])).toEqual(Array(4).fill('refused'))
+  const [one, other] = [0, 1].map((index) => `Cannot start a program in container c${index}: keyctl: EDQUOT`)
+  expect(faults).toEqual([one, other])
+  cannot = undefined
+  expect(ask(0).state()).toBe('runs')
+  cannot = new Error('keyctl: EDQUOT')
+  expect(states([ask(0), ask(0)])).toEqual(['refused', 'refused'])
+  execs.forget(containers(1))
+  ask(1)
+  expect(faults).toEqual([one, other, one, other])
+})
+
 describe('the listener of a program that has failed is dropped', () => {
   test('that is here before', () => {
     const { job } = ask(0)
@@ -137,6 +159,15 @@ describe('the listener of a program that has failed is dropped', () => {
     execs.listens(7, 1, pid)
     execs.listens(8, 0, pid + 1)
     execs.listens(9, 0, 0)
+    expect(dropped).toEqual([])
+  })
+
+  test('but not another one that has its number since it was closed', () => {
+    const { job } = ask(0)
+    execs.listens(7, 0, pid)
+    execs.listensNoMore(7)
+    execs.listens(7, 1, 0)
+    execs.over(job, 'fuseFailed')
     expect(dropped).toEqual([])
   })
 })

@@ -53,3 +53,20 @@ test('hold(): all containers that there may be get their own, in whatever order,
   for (const numbers of taken) for (const number of numbers.slice(1)) registry.release(number)
   expect(takeAll(registry, entries[0]!)).toHaveLength(first - 1)
 })
+
+test('known(): an id is one of a place; who comes from nowhere known gets the only one, and none of several', () => {
+  const registry = new Registry()
+  const said = { id: 'web', pid: 0, bundle: '', annotations: {}, metadata: '' }
+  const add = (place: string): ContainerEntry => {
+    const entry = registry.add({ ...said, creating: true, place }, { policy: {}, settings: defaults }, undefined)
+    registry.hold(entry, noFd, 'listener', Number(place.slice(1)))
+    return entry
+  }
+  const exec = (place?: string) => registry.known({ ...said, creating: false, ...(place && { place }) })
+  const first = add('/1')
+  expect([exec('/1'), exec('/2'), exec()]).toEqual([first, undefined, first])
+  const second = add('/2')
+  expect([exec('/1'), exec('/2'), exec('/3'), exec()]).toEqual([first, second, undefined, undefined])
+  registry.release(1)
+  expect([exec('/1'), exec('/2'), exec()]).toEqual([undefined, second, second])
+})

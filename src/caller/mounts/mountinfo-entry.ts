@@ -1,7 +1,7 @@
 import { type IdExtent, toInside } from '../../abi/id-map.ts'
 import type { Handle } from '../../kernel/handle.ts'
 import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
-import { readProcText } from '../task/same-as-init.ts'
+import { procLine } from '../task/same-as-init.ts'
 
 /**
  * Returns a mount's line of a task's mountinfo, see proc_pid_mountinfo(5).
@@ -10,8 +10,10 @@ import { readProcText } from '../task/same-as-init.ts'
  * @param number the mount's id
  * @returns undefined if the mount is not below the root directory of the task
  */
-export const mountinfoEntry = (task: Handle, number: number): Mount | undefined =>
-  findMount(readProcText(task, 'mountinfo'), number)
+export function mountinfoEntry(task: Handle, number: number): Mount | undefined {
+  const line = procLine(task, 'mountinfo', `${number} `)
+  return line === undefined ? undefined : findMount(line, number)
+}
 
 /**
  * Tells whether this tmpfs was mounted outside of the user namespace with these maps and its descendants. The options

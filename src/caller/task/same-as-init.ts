@@ -59,12 +59,35 @@ const labelOf = (task: Handle): string | undefined => orUndefined('any', () => r
  * @param limit the maximum number of bytes; the rest is not read
  */
 export function readProcText(task: Handle, name: string, limit = TEXT_LIMIT): string {
-  using file = openat(task.raw, cstring(name), O_RDONLY)
   let text = ''
-  while (text.length < limit) {
-    const length = read(file, piece.subarray(0, limit - text.length))
-    if (length === 0) break
-    text += piece.toString('latin1', 0, length)
-  }
+  for (const part of procTexts(task, name, limit)) text += part
   return text
+}
+
+/**
+ * Returns the first line of a file of a task in procfs that begins so, without what follows it. It never has more of
+ * the file than a piece and a line: a container can make a list of its mounts as long as it likes.
+ *
+ * @param task the task's `/proc/TID`
+ */
+export function procLine(task: Handle, name: string, start: string): string | undefined {
+  let rest = ''
+  for (const part of procTexts(task, name, TEXT_LIMIT)) {
+    const text = `\n${rest}${part}`
+    const last = text.lastIndexOf('\n')
+    const at = text.indexOf(`\n${start}`)
+    if (at >= 0 && at < last) return text.slice(at + 1, text.indexOf('\n', at + 1))
+    rest = text.slice(last + 1)
+  }
+  return undefined
+}
+
+function* procTexts(task: Handle, name: string, limit: number): Generator<string> {
+  using file = openat(task.raw, cstring(name), O_RDONLY)
+  for (let done = 0; done < limit; ) {
+    const length = read(file, piece.subarray(0, limit - done))
+    if (length === 0) return
+    yield piece.toString('latin1', 0, length)
+    done += length
+  }
 }

@@ -105,7 +105,7 @@ export class HelperRequests {
         void this.#tryDevice(container, asked)
         break
       case 'lend':
-        this.#mounters.lend(asked.container, (socket) => new OneShot(asked.answer).set(socket ?? -1))
+        this.#mounters.lend(asked.serial, (socket) => new OneShot(asked.answer).set(socket ?? -1))
         break
       case 'giveBack':
         this.#mounters.giveBack(asked.socket, asked.state)

@@ -57,8 +57,13 @@ export type HelperRequest =
       readonly isFresh: boolean
       readonly answer: SharedArrayBuffer
     }
-  /** Asks for a mounter for the container with this serial; the answer is its socket, or -1. */
-  | { readonly type: 'lend'; readonly container: number; readonly answer: SharedArrayBuffer }
+  /** Asks for a mounter for a container; the answer is its socket, or -1. */
+  | {
+      readonly type: 'lend'
+      readonly container: number
+      readonly serial: number
+      readonly answer: SharedArrayBuffer
+    }
   | { readonly type: 'giveBack'; readonly socket: number; readonly state: MounterState }
   /** Asks for the start of a program in a container. */
   | ({ readonly type: 'exec'; readonly container: number } & ExecRequest)

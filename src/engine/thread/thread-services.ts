@@ -2,7 +2,7 @@ import { PATH_MAX } from '../../abi/limits.ts'
 import { CallerMemory } from '../../caller/caller-memory.ts'
 import { DeviceNodes } from '../../caller/devices/device-node-mounts.ts'
 import { NodevProbe } from '../../caller/devices/nodev.ts'
-import type { Container } from '../../caller/identity/container.ts'
+import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import { ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import type { LookupRequest, LookupStart } from '../../caller/paths/lookup-types.ts'
 import { requestWalk, WalkerStuck } from '../../caller/paths/walker-client.ts'
@@ -75,7 +75,7 @@ export class ThreadServices {
       deviceNodes: new DeviceNodes(),
       nodev: new NodevProbe(),
       mounts: {
-        lend: ({ serial }) => this.#lend(serial),
+        lend: (container) => this.#lend(container),
         giveBack: (socket, state) => post({ type: 'giveBack', socket, state }),
         keeping: persistent.contexts,
         made: persistent.made,
@@ -103,9 +103,9 @@ export class ThreadServices {
    *
    * @returns its socket; undefined if none is free in time
    */
-  #lend(container: number): number | undefined {
+  #lend({ index: container, serial }: ContainerNumbers): number | undefined {
     const answer = new OneShot()
-    this.#post({ type: 'lend', container, answer: answer.buffer })
+    this.#post({ type: 'lend', container, serial, answer: answer.buffer })
     const socket = answer.wait()!
     return socket > 0 ? socket : undefined
   }

@@ -1,8 +1,7 @@
 // What the journal costs: all that is written of one call from its receipt to its answer, in the memory that survives.
-import { STATE } from '../out/calls/slot.js'
-import { JOURNAL_SIZE } from '../out/engine/journal/layout.js'
-import { Slots } from '../out/engine/journal/slots.js'
+
 import { map, memfd } from '../out/kernel/shared-memory.js'
+import { JOURNAL_SIZE, Slots, STATE } from '../out/link/journal.js'
 
 const CALLS = 200_000
 const ROUNDS = 9

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 const { existsSync } = require('node:fs')
 
-// Node would open its inspector, on which every local user could run code in this process: processes/no-inspector.ts.
+// Node would open its inspector, on which every local user could run code in this process: processes/program-flags.ts.
 process.on('SIGUSR1', () => {})
 
 // A process that goes on as this program: whoever asks it to once more shall not end it, as SIGHUP does before it is loaded.

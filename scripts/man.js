@@ -8,10 +8,10 @@ import { fileURLToPath } from 'node:url'
 process.umask(0o022)
 
 const module = (path) => new URL(`../out/${path}`, import.meta.url).href
-const { calls } = await import(module('policy/key-names.js'))
+const { calls } = await import(module('policy/keys.js'))
 const { reasons } = await import(module('calls/reasons.js'))
 const { CONFIG_KEYS } = await import(module('policy/config-keys.js'))
-const { exampleOf, sampleConfig } = await import(module('policy/config-sample.js'))
+const { exampleOf, sampleConfig } = await import(module('policy/config-keys.js'))
 const { commands, EXIT_STATUS } = await import(module('cli/commands.js'))
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))

@@ -2,12 +2,12 @@
 
 const module = (path) => new URL(`../../out/${path}`, import.meta.url).href
 const { Command } = await import('commander')
-const { capabilities } = await import(module('abi/capability.js'))
+const { capabilities } = await import(module('abi/credentials.js'))
 const { reasons } = await import(module('calls/reasons.js'))
 const { commands: all } = await import(module('cli/commands.js'))
 const { FORMATS } = await import(module('cli/formats.js'))
 const { PREFIX } = await import(module('policy/key.js'))
-const { keyNames } = await import(module('policy/key-names.js'))
+const { keyNames } = await import(module('policy/keys.js'))
 const { keys: table } = await import(module('policy/keys.js'))
 
 const nothing = { from: 'nothing' }

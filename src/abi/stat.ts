@@ -1,4 +1,4 @@
-import type { Mode } from './brand.ts'
+import type { Dev, Mode } from './brand.ts'
 
 /** File types of `st_mode`, linux/stat.h. */
 export const S_IFMT = 0o170000
@@ -32,3 +32,37 @@ export const STATX_MNT_ID_UNIQUE = 0x4000
 
 /** An attribute that it reports: it is the root of a mount. */
 export const STATX_ATTR_MOUNT_ROOT = 0x2000
+
+/**
+ * Packs a device number as mknod(2) takes it in a register: the kernel reads 32 bits, `mmmM MMmm` in nibbles.
+ *
+ * @see linux/kdev_t.h new_encode_dev()
+ */
+export function makedev(major: number, minor: number): Dev {
+  return (((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0) as Dev
+}
+
+/** @see linux/kdev_t.h new_decode_dev() */
+export function major(dev: Dev): number {
+  return (dev & 0xfff00) >>> 8
+}
+
+/** @see linux/kdev_t.h new_decode_dev() */
+export function minor(dev: Dev): number {
+  return ((dev & 0xff) | ((dev >>> 12) & 0xfff00)) >>> 0
+}
+
+/** linux/major.h: the major number that drivers share which need one device only. */
+export const MISC_MAJOR = 10
+
+/** Types of file systems that statfs(2) reports, linux/magic.h. */
+export const TMPFS_MAGIC = 0x01021994
+export const RAMFS_MAGIC = 0x858458f6
+export const PROC_SUPER_MAGIC = 0x9fa0
+export const FUSE_SUPER_MAGIC = 0x65735546
+export const OVERLAYFS_SUPER_MAGIC = 0x794c7630
+export const CGROUP_SUPER_MAGIC = 0x27e0eb
+export const CGROUP2_SUPER_MAGIC = 0x63677270
+export const SYSFS_MAGIC = 0x62656572
+export const DEVPTS_SUPER_MAGIC = 0x1cd1
+export const MQUEUE_MAGIC = 0x19800202

@@ -2,12 +2,13 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net'
 import { escapedAll } from '../calls/escape.ts'
 import { now } from '../kernel/clock.ts'
-import { metric } from '../reader/exposition.ts'
+import { metric } from '../reader/metrics.ts'
 import {
   ANSWERS_BYTES,
   CONNECTIONS,
   HEAD_BYTES,
   HEAD_MS,
+  HttpError,
   IDLE_MS,
   LOOK_MS,
   METRICS_MS,
@@ -16,9 +17,7 @@ import {
   REQUESTS,
 } from './bounds.ts'
 import type { DaemonLink } from './daemon-link.ts'
-import { HttpError } from './http-error.ts'
-import { openapi } from './openapi.ts'
-import { asked, requireQuestion } from './request.ts'
+import { asked, openapi, requireQuestion } from './routes.ts'
 import { streamEvents, streamList } from './streams.ts'
 
 interface ApiOptions {

@@ -27,3 +27,14 @@ export const STREAM_RATE = 2000
 export const IDLE_MS = 60_000
 /** How long an answer of the daemon is waited for: others wait meanwhile. */
 export const DAEMON_MS = 1000
+
+/** An answer other than 200. Its message is for the person who asked. */
+export class HttpError extends Error {
+  override readonly name = 'HttpError'
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
+  }
+}

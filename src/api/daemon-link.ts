@@ -1,7 +1,6 @@
 import { now } from '../kernel/clock.ts'
 import { connect, DaemonSilent, type FeedReader } from '../reader/feed.ts'
-import { DAEMON_MS } from './bounds.ts'
-import { HttpError } from './http-error.ts'
+import { DAEMON_MS, HttpError } from './bounds.ts'
 
 /** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */
 const RETRY_MS = 5000

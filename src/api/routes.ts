@@ -1,14 +1,23 @@
+import type { IncomingMessage } from 'node:http'
 import { reasons } from '../calls/reasons.ts'
+import { version } from '../processes/version.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import { containersOf, eachContainer, wholeContainer } from '../reader/container-view.ts'
+import {
+  containersOf,
+  describeAmbiguity,
+  eachContainer,
+  everythingOf,
+  findContainer,
+  refusalsOf,
+  summaryOf,
+  wholeContainer,
+} from '../reader/container-view.ts'
 import { parseCursor } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
-import { describeAmbiguity, findContainer } from '../reader/find-container.ts'
 import { metricsText } from '../reader/metrics.ts'
-import { everythingOf, refusalsOf, summaryOf } from '../reader/rows.ts'
-import { briefly } from '../shared/briefly.ts'
-import { HttpError } from './http-error.ts'
-import { listOf, named, type Schema } from './schemas.ts'
+import { briefly } from '../shared/texts.ts'
+import { HttpError } from './bounds.ts'
+import { listOf, named, type Schema, schemas } from './schemas.ts'
 
 /** The values of the parameters of a request, checked by name. */
 export type QueryValues = Readonly<Record<string, string>>
@@ -26,7 +35,7 @@ type Content =
   | { readonly kind: 'list'; readonly parts: Iterable<readonly unknown[]> }
   | { readonly kind: 'events'; readonly container: string | undefined; readonly options: QueryValues }
 
-export interface ApiRoute {
+interface ApiRoute {
   /** As OpenAPI writes it: `{id}` stands for one part. */
   readonly path: string
   readonly is: string
@@ -79,7 +88,7 @@ function eventsOf(feed: FeedReader, { container, ...options }: QueryValues): Con
   return { kind: 'events', container: container === undefined ? undefined : containerIn(feed, container).id, options }
 }
 
-export const apiRoutes: readonly ApiRoute[] = [
+const apiRoutes: readonly ApiRoute[] = [
   {
     ...{ path: '/metrics', is: 'What was counted, for Prometheus', query: [], type: 'text/plain; version=0.0.4' },
     schema: { type: 'string' },
@@ -129,3 +138,117 @@ export const apiRoutes: readonly ApiRoute[] = [
     answer: () => json(Object.entries(reasons).map(([code, [says, remedy]]) => ({ code, says, remedy }))),
   },
 ]
+
+const STATUSES: Readonly<Record<string, string>> = {
+  400: 'a parameter is wrong',
+  403: 'the Host is not localhost, or a web page asks; or at a port, for anything but metrics',
+  404: 'there is no such thing',
+  405: 'only GET and HEAD are answered',
+  409: 'several containers begin so',
+  413: 'a request has no body',
+  429: 'the connection has a stream of events already',
+  503: 'the daemon is not there, or too much waits for other clients',
+}
+
+const errors = Object.fromEntries(
+  Object.entries(STATUSES).map(([status, description]) => [
+    status,
+    { description, content: { 'application/json': { schema: named('Error') } } },
+  ]),
+)
+
+const inPath = (path: string): readonly string[] => [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!)
+
+const operation = ({ path, is, query, type, schema }: ApiRoute): object => ({
+  get: {
+    summary: is,
+    parameters: [
+      ...inPath(path).map((name) => ({ name, in: 'path', required: true, schema: { type: 'string' } })),
+      ...query.map(({ name, is: description, schema: of }) => ({ name, in: 'query', description, schema: of })),
+    ],
+    responses: { 200: { description: is, content: { [type.split(';')[0]!]: { schema } } }, ...errors },
+  },
+})
+
+/** The document that describes every answer, OpenAPI 3.1. */
+export const openapi = (): object => ({
+  openapi: '3.1.0',
+  info: { title: 'Intercede', version: version().split(' ')[0] },
+  paths: {
+    ...Object.fromEntries(apiRoutes.map((route) => [route.path, operation(route)])),
+    '/openapi.json': {
+      get: {
+        summary: 'This document',
+        responses: { 200: { description: 'It', content: { 'application/json': { schema: { type: 'object' } } } } },
+      },
+    },
+  },
+  components: { schemas },
+})
+
+const HOST = /^localhost(:\d{1,5})?$/i
+
+/**
+ * Refuses what no program of this machine sends that means it: a page in a browser, by whatever name it calls us; and
+ * what is no question.
+ *
+ * @throws {HttpError}
+ */
+export function requireQuestion({ headers, method, socket, url }: IncomingMessage): void {
+  if (!HOST.test(headers.host ?? ''))
+    throw new HttpError(403, 'Cannot answer: the Host is not localhost; ask for http://localhost/')
+  if (headers.origin !== undefined)
+    throw new HttpError(403, 'Cannot answer: a web page asks (Origin); ask by a program')
+  const length = headers['content-length']
+  if (headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0'))
+    throw new HttpError(413, 'Cannot answer: the request has a body; leave it out')
+  if (socket.localPort !== undefined && url !== '/metrics')
+    throw new HttpError(403, 'Cannot answer: at a port there is only /metrics; use the socket view.sock')
+  if (method !== 'GET' && method !== 'HEAD')
+    throw new HttpError(405, 'Cannot answer: the method is neither GET nor HEAD; use GET')
+}
+
+const patterns = apiRoutes.map((route) => ({
+  route,
+  pattern: new RegExp(`^${route.path.replaceAll('.', '\\.').replaceAll(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`),
+}))
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    throw new HttpError(400, 'Cannot read the address: a % in it stands for no byte; write it as %25')
+  }
+}
+
+/** Finds what a request asks for, and the values of its parameters. @throws {HttpError} if it is not known */
+export function asked(address: string): { readonly route: ApiRoute; readonly values: QueryValues } {
+  const [path = '', query = ''] = address.split(/\?(.*)/s)
+  for (const { route, pattern } of patterns) {
+    const match = pattern.exec(path)
+    if (!match) continue
+    const parts = Object.entries(match.groups ?? {}).map(([name, part]) => [name, decoded(part)])
+    return { route, values: { ...Object.fromEntries(parts), ...queried(route, query) } }
+  }
+  throw new HttpError(404, 'Cannot answer: there is no such path; /openapi.json has all of them')
+}
+
+function queried({ query }: ApiRoute, text: string): QueryValues {
+  const values: Record<string, string> = {}
+  for (const [name, value] of new URLSearchParams(text)) {
+    const parameter = query.find((each) => each.name === name)
+    if (!parameter) throw new HttpError(400, `Cannot use ${briefly(name)}: there is no such parameter; leave it out`)
+    const { enum: words, pattern } = parameter.schema as {
+      readonly enum?: readonly string[]
+      readonly pattern?: string
+    }
+    const isGood = (words?.includes(value) ?? true) && (pattern === undefined || new RegExp(pattern).test(value))
+    if (!isGood)
+      throw new HttpError(
+        400,
+        `Cannot use ${name}=${briefly(value)}: it is none of its values; use ${words?.join(' or ') ?? 'a whole number'}`,
+      )
+    values[name] = value
+  }
+  return values
+}

@@ -1,32 +1,107 @@
 import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
-import { type Cap, capBit } from '../abi/capability.ts'
-import { AT_FDCWD } from '../abi/fcntl.ts'
-import { type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/id-map.ts'
+import { type Cap, capBit, type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/credentials.ts'
+import { AT_FDCWD, O_NOFOLLOW, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
-import { namedBy } from '../calls/given.ts'
+import { namedBy } from '../calls/context.ts'
 import { type Phase, phases, type Step } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
-import { isErrno } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
-import { mountNumber } from '../kernel/fdinfo.ts'
-import { statx } from '../kernel/files.ts'
-import type { Handle } from '../kernel/handle.ts'
+import { isErrno, orUndefined } from '../kernel/error.ts'
+import type { Fd, Handle } from '../kernel/fd.ts'
+import { mountNumber, openat, read, readlink, statx } from '../kernel/files.ts'
 import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
-import { type CallerIdentity, isPinned } from './devices/nodev.ts'
+import type { CallerMemory } from './caller-memory.ts'
+import { type CallerIdentity, type DeviceNodes, isPinned, type NodevProbe } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
+import type { FuseServices } from './fuse/fuse-caller.ts'
 import type { Container } from './identity/container.ts'
-import { CallerMounts } from './mounts/caller-mounts.ts'
-import { isTmpfsOfHost, mountinfoEntry } from './mounts/mountinfo-entry.ts'
-import { splitParent } from './paths/path-bytes.ts'
+import type { ThreadIdentity } from './identity/thread-identity.ts'
+import { CallerMounts, isTmpfsOfHost, type MountServices, mountinfoEntry } from './mounts/caller-mounts.ts'
+import { type LookupServices, splitParent } from './paths/lookup-types.ts'
 import { PathResolver } from './paths/path-resolver.ts'
-import { CallerBpf } from './programs/caller-bpf.ts'
-import { cgroupLinkOf, type FdTable, handleOf } from './task/caller-fds.ts'
+import type { BpfProgramStore } from './programs/bpf-program-store.ts'
+import { CallerBpf, type CgroupLink } from './programs/caller-bpf.ts'
 import { CallerTask } from './task/caller-task.ts'
 import { findTask } from './task/find-task.ts'
+import type { ProcAccess } from './task/proc-access.ts'
 import type { SleepState } from './task/sleep-state.ts'
-import type { ThreadContext } from './thread-context.ts'
+
+/** The descriptor table of one thread, which need not be the table of its process (CLONE_FILES). */
+interface FdTable {
+  readonly tid: Tid
+  readonly tgid: number
+  /** The thread's directory in the host's procfs. */
+  readonly task: Handle
+  readonly identity: ThreadIdentity
+}
+
+const name = (fd: number): Uint8Array => Buffer.from(`fd/${fd}\0`)
+
+const unlessClosed = <T>(look: () => T): T | undefined => orUndefined(['ENOENT', 'EBADF'], look)
+
+/**
+ * Returns an O_PATH handle of what a descriptor names; undefined if it is not open. O_PATH neither opens nor closes a
+ * file, so no file system of the container is asked.
+ */
+const handleOf = ({ task, identity }: FdTable, fd: number): Fd | undefined =>
+  unlessClosed(() => identity.searching(() => openat(task.raw, name(fd), O_PATH)))
+
+const LINK = 'anon_inode:bpf_link'
+/** @see linux/kernel/bpf/syscall.c bpf_link_show_fdinfo(), linux/kernel/bpf/cgroup.c bpf_cgroup_link_show_fdinfo() */
+const FIELDS = /^link_id:\s*(\d+)\n(?:.*\n)*prog_id:\s*(\d+)\n(?:.*\n)*cgroup_id:\s*(\d+)\nattach_type:\s*(\d+)$/m
+const fdinfo = Buffer.alloc(4096)
+
+/**
+ * Returns the BPF link for which a descriptor is open; undefined if it is closed, or of another kind. The descriptor is
+ * never duplicated: another thread could put a file there that the container serves, and closing a duplicate of that
+ * may take for ever. To read `fdinfo` asks no file system of a container.
+ */
+const cgroupLinkOf = ({ task, identity }: FdTable, fd: number): CgroupLink | undefined =>
+  unlessClosed(() =>
+    identity.searching(() => {
+      using link = openat(task.raw, name(fd), O_PATH | O_NOFOLLOW)
+      if (Buffer.from(readlink(link)).toString('latin1') !== LINK) return undefined
+      using file = openat(task.raw, Buffer.from(`fdinfo/${fd}\0`), O_RDONLY)
+      const found = FIELDS.exec(fdinfo.toString('latin1', 0, read(file, fdinfo)))?.slice(1)
+      if (!found) return undefined
+      const [id, program, group, attachType] = found as [string, string, string, string]
+      return { id: Number(id), program: Number(program), group: BigInt(group), attachType: Number(attachType) }
+    }),
+  )
+
+/** Tells what device rules allow, from a cache that a probe renews. The caller's task is held while it is inspected. */
+export interface DeviceRulesServices {
+  /** Returns what the rules of the caller's cgroups allow; undefined if that cannot be found out. */
+  ofCaller(
+    container: Container,
+    dev: Dev,
+    callerTask: CallerTask,
+  ): { readonly mknod: boolean; readonly open: boolean } | undefined
+}
+
+/** What a thread needs to serve callers; it is made once per thread. */
+export interface ThreadContext extends ProcAccess, LookupServices {
+  /** The memory of the thread whose call is served. */
+  readonly memory: CallerMemory
+  /** Our own /proc/self/fd in `proc`. */
+  readonly descriptors: Handle
+  /** The buffer of the path of a parent directory; only one is looked up at a time. */
+  readonly parentPath: Uint8Array
+  readonly deviceNodes: DeviceNodes
+  readonly nodev: NodevProbe
+  readonly rules: DeviceRulesServices
+  /** The BPF device programs that containers have loaded. */
+  readonly programs: BpfProgramStore
+  /** Counts a mount for a container, and tells whether it is within the container's limit. */
+  readonly mayMount: (container: Container) => boolean
+  /** Counts a file that the kernel keeps in memory of ours, and tells whether it is within the container's limit. */
+  readonly mayPin: (container: Container) => boolean
+  /** Returns what sysinfo(2) shall report. */
+  readonly sysinfo: { report(container: Container, bits: 32 | 64, caller: CallerTask): Uint8Array }
+  readonly mounts: MountServices
+  readonly fuse: FuseServices
+}
 
 /** The calling thread, as the notification names it. */
 interface Thread {

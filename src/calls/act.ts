@@ -1,11 +1,11 @@
 import type { Errno } from '../abi/brand.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Handle } from '../kernel/fd.ts'
 import type { Caller, NodevReason, Task } from './caller.ts'
 import type { Context, DetachedMount, MountManner } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
 import type { MountCall, NodeRequest, RemountCall, SuperblockRequest } from './mounts.ts'
-import type { Reason } from './reason.ts'
+import type { Reason } from './reasons.ts'
 import type { Step } from './steps.ts'
 
 /** The request of each scheduling call; sched_setparam keeps the policy, and the flags of sched_attr can keep more. */

@@ -1,6 +1,6 @@
 import type { Dev, HostId, Mode, PathBytes, Tid } from '../abi/brand.ts'
-import type { Cap } from '../abi/capability.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Cap } from '../abi/credentials.ts'
+import type { Handle } from '../kernel/fd.ts'
 import type { DevicePrograms } from './device-programs.ts'
 import type { Fuse } from './fuse.ts'
 import type { Mounts } from './mounts.ts'

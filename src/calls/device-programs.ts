@@ -1,7 +1,6 @@
 import type { Attached, ProgramLoad } from '../kernel/bpf.ts'
-import type { Fd } from '../kernel/fd.ts'
-import type { Handle } from '../kernel/handle.ts'
-import type { ReasonCode } from './reason.ts'
+import type { Fd, Handle } from '../kernel/fd.ts'
+import type { ReasonCode } from './reasons.ts'
 
 /**
  * A device program that the container has loaded through us. The kernel reuses ids, but never a pair of id and time.

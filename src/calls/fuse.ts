@@ -1,5 +1,5 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Handle } from '../kernel/fd.ts'
 
 /** The `process` object of the OCI runtime specification, without `args`. */
 export type ProcessSpec = Readonly<Record<string, unknown>>

@@ -1,6 +1,5 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
-import type { Fd } from '../kernel/fd.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Fd, Handle } from '../kernel/fd.ts'
 import type { Context, DetachedMount, FsParameters, MountManner, Parameter } from './context.ts'
 
 /** What the source's path resolves to for the caller: a block device, another file, or an errno. */

@@ -1,3 +1,30 @@
+import { capabilities } from '../abi/credentials.ts'
+import { fullName } from '../policy/key.ts'
+import { keyNames } from '../policy/keys.ts'
+
+/** The bytes that two numbers of a record hold. */
+const SIZE = 8
+/** Ends a name that was cut; no name of a file system has this byte. */
+const CUT = 1
+
+/** Packs a name into the two numbers of a reason, for a record has no room for texts; a long name is cut. */
+export function packName(name: string): readonly [a: number, b: number] {
+  const bytes = Buffer.alloc(SIZE)
+  bytes.write(name, 'latin1')
+  if (name.length > SIZE) bytes[SIZE - 1] = CUT
+  return [bytes.readUInt32LE(0), bytes.readUInt32LE(4)]
+}
+
+/** Unpacks a name, in quotes. It comes from a container: what is not printable becomes a question mark. */
+export function unpackName(a: number, b: number): string {
+  const bytes = Buffer.alloc(SIZE)
+  bytes.writeUInt32LE(a, 0)
+  bytes.writeUInt32LE(b, 4)
+  const isCut = bytes[SIZE - 1] === CUT
+  const text = bytes.toString('latin1', 0, isCut ? SIZE - 1 : SIZE).replace(/\0.*$/s, '')
+  return `"${text.replaceAll(/[^!#-~]/g, '?')}${isCut ? '...' : ''}"`
+}
+
 /**
  * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log,
  * the end of `intercede run`, metrics and docs/guide/reasons.md read this table.
@@ -354,3 +381,37 @@ export const reasons = {
     'close or detach some',
   ],
 } as const satisfies Readonly<Record<string, readonly [says: string, remedy: string]>>
+
+export type ReasonCode = keyof typeof reasons
+export interface Reason {
+  readonly code: ReasonCode
+  readonly a?: number
+  readonly b?: number
+  /** The text of the policy for which `a` stands, where the reader knows the policy. */
+  readonly named?: string | undefined
+}
+
+/** The codes in the order of the table; a record has the index of a code. */
+export const reasonCodes = Object.keys(reasons) as readonly ReasonCode[]
+
+/** Makes a reason; each call makes at least one, so its members are not spread, which would cost time. */
+export function why(code: ReasonCode, a?: number, b?: number): Reason {
+  if (a === undefined) return { code }
+  return b === undefined ? { code, a } : { code, a, b }
+}
+
+/** Returns the sentence and the remedy of a reason, with its numbers; the remedy is empty where none is needed. */
+export function explain({ code, a = 0, b = 0, named }: Reason): { readonly says: string; readonly remedy: string } {
+  const places: Readonly<Record<string, () => string>> = {
+    a: () => String(a),
+    b: () => String(b),
+    'a:cap': () => capabilities[a] ?? String(a),
+    'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
+    'a:name': () => unpackName(a, b),
+    'a:program': () => (named === undefined ? `number ${a}` : JSON.stringify(named)),
+  }
+  // One pass: a name of a container that looks like a place stays as it is.
+  const fill = (text: string): string => text.replaceAll(/\{([a-z:]+)\}/g, (whole, place) => places[place]?.() ?? whole)
+  const [says, remedy] = reasons[code]
+  return { says: fill(says), remedy: fill(remedy) }
+}

@@ -1,6 +1,5 @@
-import { BPF } from '../abi/bpf-attr.ts'
+import { BPF } from '../abi/bpf.ts'
 import type { Dev, Mode } from '../abi/brand.ts'
-import { major, minor } from '../abi/dev.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import {
   FSCONFIG,
@@ -21,12 +20,12 @@ import {
   MS_UNBINDABLE,
 } from '../abi/mount.ts'
 import { SCHED, SCHED_RESET_ON_FORK } from '../abi/sched.ts'
-import { fileType, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG } from '../abi/stat.ts'
+import { fileType, major, minor, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG } from '../abi/stat.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import type { ArgumentMode } from '../policy/config.ts'
 import { type ArgumentKind, argumentsOf, textsOf } from './arguments.ts'
 import { quoted } from './escape.ts'
-import { decodeTexts, type RecordedText } from './record-texts.ts'
+import { decodeTexts, type RecordedText } from './record.ts'
 
 /** What a record has of the arguments of a call. */
 export interface SpelledArguments {

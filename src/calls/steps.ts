@@ -1,4 +1,4 @@
-import { type Cap, capabilities } from '../abi/capability.ts'
+import { type Cap, capabilities } from '../abi/credentials.ts'
 
 /**
  * Capabilities over files which an act may have in effect, for one inode, if the caller has them itself. They are bits:

@@ -1,6 +1,6 @@
 import type { Errno } from '../abi/brand.ts'
 import type { Act } from './act.ts'
-import { type Reason, type ReasonCode, why } from './reason.ts'
+import { type Reason, type ReasonCode, why } from './reasons.ts'
 
 /**
  * What is to be done about a call. continue: the kernel runs the call as the caller, unprivileged. errno: an errno

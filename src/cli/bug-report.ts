@@ -3,13 +3,12 @@ import { readFileSync } from 'node:fs'
 import { createTar } from 'nanotar'
 import type { Report } from '../doctor/doctor.ts'
 import { version } from '../processes/version.ts'
-import { containersOf } from '../reader/container-view.ts'
+import { containersOf, everythingOf } from '../reader/container-view.ts'
 import { EventStream } from '../reader/event-stream.ts'
-import { everythingOf } from '../reader/rows.ts'
 import { runtimes } from '../runtimes/known/index.ts'
-import { configFile } from './config-file.ts'
 import { openFeed, usualSocket } from './open-feed.ts'
 import { asJson } from './output-format.ts'
+import { configFile } from './paths.ts'
 
 /** One file of the archive. */
 export interface Part {

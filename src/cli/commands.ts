@@ -1,17 +1,15 @@
 import { Argument, Command, Option } from 'commander'
 import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
-import { sampleConfig } from '../policy/config-sample.ts'
+import { sampleConfig } from '../policy/config-keys.ts'
 import { fullName } from '../policy/key.ts'
-import { keyNames } from '../policy/key-names.ts'
-import { keys } from '../policy/keys.ts'
+import { keyNames, keys } from '../policy/keys.ts'
 import { instructed, namesWith, ociRuntimes, targets, unresolved } from '../runtimes/known/index.ts'
 import { STOP_SECONDS } from '../runtimes/runtime.ts'
 import { FILES, LISTS, printCompletion } from './completion.ts'
-import { configFile } from './config-file.ts'
 import { EVENTS_TAIL, FORMATS, type Format, TOP_SORTS } from './formats.ts'
 import * as value from './option-values.ts'
-import { LXC_SOCKET, SOCKET } from './sockets.ts'
+import { configFile, LXC_SOCKET, SOCKET } from './paths.ts'
 
 /*
  * The whole command line, with its help. The file with a command's name does the work. It is loaded only when the
@@ -418,7 +416,7 @@ const reload = new Command('reload')
 Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and answers what has changed for which
 container, or why nothing has. No call is lost.`,
   )
-  .action(async (options) => (await import('./reload.ts')).reloadCommand(options))
+  .action(async (options) => (await import('./set.ts')).reloadCommand(options))
 
 const status = new Command('status')
   .description('show whether the daemon serves, since when, its version, and its engine')

@@ -1,15 +1,166 @@
-import { type ReasonCode, reasonCodes } from '../calls/reason.ts'
-import { reasons } from '../calls/reasons.ts'
-import { knownFileSystems } from '../keeper/known-file-systems.ts'
+import { type ReasonCode, reasonCodes, reasons } from '../calls/reasons.ts'
+import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
+import { fullName } from '../policy/key.ts'
+import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
+import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import type { RefusalRow } from '../reader/rows.ts'
+import type { RefusalRow } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatContainer, formatDropped, openFeeds, requireContainer, unmistakable } from './open-feed.ts'
-import { asJson, byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
+import { formatContainer, formatDropped, openFeeds, RUN, requireContainer, unmistakable } from './open-feed.ts'
+import { ago, asJson, byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
-import { ago } from './table.ts'
-import { kernelAnswer, type WaysToAllow, waysToAllow } from './ways-to-allow.ts'
+
+/** What an administrator can do so that a refused call is done, and what that means. */
+interface WaysToAllow {
+  /** The command that allows it now. */
+  readonly set: string
+  /** What allows it for containers to come. */
+  readonly forGood: string
+  readonly allows: string
+}
+
+interface KeyEntry {
+  readonly value: string
+  readonly origin: string
+  readonly ceiling?: string
+  readonly asked?: string
+}
+
+const ALLOWED = 'nothing: it is allowed by now'
+
+/** A call that does nothing without a list, and what to put into that. */
+const LISTS: { readonly [Call in CallName]?: string } = {
+  mount: 'mount.fuse=TYPE=PROGRAM',
+  bpf: 'bpf.devices=true',
+}
+
+/** The part of docs/guide/security.md that says why the act is safe. */
+const SAFETY: Readonly<Record<CallName, string>> = {
+  mknod: 'mknod',
+  bpf: 'loadprogram',
+  mount: 'mount',
+  sched_setscheduler: 'schedule',
+  setxattr: 'setxattr',
+  sysinfo: 'report',
+}
+
+/** Where the configuration is, and how it is read again. */
+const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
+  `in ${configPath ?? "the daemon's configuration"}, then ${forUser ? 'SIGHUP to the daemon' : '"intercede reload"'}`
+
+const yamlOf = (key: KeyName, value: string): string => `"${fullName(key)}: ${value}"`
+
+function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: string): string {
+  const yaml = yamlOf(key, value)
+  if (kind === 'profile') return `${yaml} under profiles: ${name}: ${file}`
+  if (kind === 'metadata')
+    return `make its seccomp profile with -c ${key}=${value}, or ${yaml} in a profile of the configuration`
+  if (kind === 'annotation' || kind === 'unreadable') return `change the annotation ${fullName(key)} of the container`
+  return `${yaml} under default: or in its profile ${file}`
+}
+
+/** Why nobody can set keys; undefined if an administrator can. */
+function closedTo(runtime: string, forUser: boolean): string | undefined {
+  if (runtime === RUN) return 'nothing: the policy of a run is that of its command line'
+  return forUser ? 'nothing: a daemon of --user takes no orders' : undefined
+}
+
+const needsRoot = (key: KeyName): boolean => [key, callOf(key)].some((each) => keys[each].rootless === false)
+
+/** What an order must say beside the key. */
+interface Around {
+  /** The word of a command line that means the container. */
+  readonly word: string
+  readonly daemon: Partial<Pick<DaemonTotals, 'forUser' | 'configPath'>>
+  /** Says whether the kernel has a file system. */
+  knows(fileSystem: string): boolean
+}
+
+type Keys = Readonly<Partial<Record<KeyName, KeyEntry>>>
+
+const originNow = (entry?: KeyEntry): Origin => (entry ? parseOrigin(entry.origin) : { kind: 'default' })
+
+/**
+ * Returns where a key comes from, or would come from again if it was no longer set: that lies over its profile or
+ * whatever else, and the directory does not say over what.
+ */
+function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): Origin {
+  const own = originNow((all as Keys)[key])
+  if (own.kind !== 'set') return own
+  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return { kind: 'annotation' }
+  const others = Object.values(all as Keys).map(originNow)
+  return others.find(({ kind }) => kind === 'profile' || kind === 'metadata') ?? { kind: 'default' }
+}
+
+/** Adds an element to a list that may have it; a value of another type takes the place of the value. */
+const addToList = (key: KeyName, list: string, value: string): string =>
+  keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
+
+/** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
+function forGoodOf(view: ContainerView, { key, value }: WantedKey, { daemon }: Around): string {
+  const { value: now = '', ceiling, asked = now } = ((view.about.keys ?? {}) as Keys)[key] ?? {}
+  const [whole, file] = [addToList(key, asked, value), changedIn(daemon)]
+  const line = lineFor(originOf(key, view.about), key, whole, file)
+  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return line
+  return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
+}
+
+/** Returns how a refused call can be allowed; undefined where no key would do it. */
+export function waysToAllow(view: ContainerView, { wants }: RefusalView, around: Around): WaysToAllow | undefined {
+  const { runtime, about } = view
+  const { forUser = false } = around.daemon
+  if (!wants || (forUser && needsRoot(wants.key))) return undefined
+  const { key, value } = wants
+  if (key === 'mount.allowed' && !around.knows(value)) return undefined
+  const entry = ((about.keys ?? {}) as Keys)[key]
+  const { value: now = '', ceiling } = entry ?? {}
+  const isAllowed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
+  const call = callOf(key)
+  const more = key === call ? LISTS[key as CallName] : undefined
+  const words = [`${key}=${addToList(key, now, value)}`, ...(more === undefined ? [] : [more])]
+  const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
+  const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
+  const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
+  const holds = isAllowed && originNow(entry).kind !== 'set'
+  const forGood = runtime === RUN ? `intercede run -c ${words.join(' -c ')}` : forGoodOf(view, wants, around)
+  return {
+    set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
+    forGood: holds ? ALLOWED : forGood,
+    allows: `${keys[key].help}; docs/guide/security.md#${SAFETY[call]} says why that is safe`,
+  }
+}
+
+/** What an errno of the kernel usually means for the calls that are served. */
+const USUALLY: Readonly<Record<string, string>> = {
+  EACCES: 'the caller may not search a directory of the path, or write there',
+  EBADF: 'the descriptor is not open, or of another kind',
+  EBUSY: 'the device or the place is in use already',
+  EEXIST: 'the name is there already',
+  EINVAL: 'an option or a flag is wrong, or the device holds no such file system',
+  ELOOP: 'the path has too many links',
+  ENAMETOOLONG: 'a name of the path is too long',
+  ENODEV: 'the kernel has no such file system or device',
+  ENOENT: 'a name of the path is not there for the caller',
+  ENOMEM: 'the memory of the container, or of the machine, is used up',
+  ENOSPC: 'the file system is full, or a limit of the container is reached',
+  ENOTBLK: 'the source is no block device: it is a file, which a loop device or mount.fuse can show',
+  ENOTDIR: 'a part of the path is no directory',
+  ENXIO: 'there is no device of that number',
+  EOPNOTSUPP: 'the file system cannot do that',
+  EPERM: 'the file system, a security module or a flag such as immutable forbids it to root too',
+  EROFS: 'the file system is read-only',
+  ESRCH: 'the process is not there',
+}
+
+/** Says what an errno means that the kernel itself has given, to a call that was done for the caller. */
+export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'errno' | 'call'>): string {
+  const [name] = /^\w+/.exec(call) ?? ['the call']
+  const usually = USUALLY[errno]
+  const meaning = usually === undefined ? '' : `, usually since ${usually}`
+  return `no key would change it: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
+}
 
 interface ExplainOptions {
   readonly format?: string

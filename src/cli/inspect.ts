@@ -1,12 +1,11 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import { everythingOf } from '../reader/rows.ts'
+import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
-import { asJson, byTemplate, formatValue, parseFormat } from './output-format.ts'
+import { ago, asJson, byTemplate, duration, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
-import { ago, duration, table } from './table.ts'
 
 type DaemonLimits = DaemonTotals['limits']
 

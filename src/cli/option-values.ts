@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander'
-import { type Cap, capabilities } from '../abi/capability.ts'
+import { type Cap, capabilities } from '../abi/credentials.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 

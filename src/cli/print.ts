@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs'
-import { oneLine } from '../shared/one-line.ts'
+import { oneLine } from '../shared/texts.ts'
 import { STATUS } from './usage.ts'
 
 /** Says one sentence on standard error. If that cannot be written to, nobody can be told. */

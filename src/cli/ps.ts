@@ -1,10 +1,9 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
-import { summaryOf } from '../reader/rows.ts'
+import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
-import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
+import { ago, asJson, byTemplate, duration, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
-import { ago, duration, table } from './table.ts'
 
 interface PsOptions {
   readonly all?: boolean

@@ -1,7 +1,7 @@
 import type { CallRecord } from '../calls/record.ts'
-import { isRefusal } from '../calls/refusal.ts'
+import { isRefusal } from '../calls/record.ts'
 import { CallKinds, callName, describeKind } from '../keeper/log/call-kinds.ts'
-import { counted } from '../policy/counted.ts'
+import { counted } from '../shared/texts.ts'
 
 /** Limit of the lines of each group: more than that are read by nobody. */
 const KINDS_LIMIT = 100

@@ -8,11 +8,10 @@ import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
 import { describeConfig } from './check-config.ts'
-import { configFile, configFileIfThere } from './config-file.ts'
-import { readConfiguration } from './daemon-config.ts'
+import { configFile, configFileIfThere, SOCKET, userSocket } from './paths.ts'
 import { print, say } from './print.ts'
-import { SOCKET, userSocket } from './sockets.ts'
 import { asAnswer, checkUsage, sentence, statusFor } from './usage.ts'
+import { readConfiguration } from './wanted-policy.ts'
 
 interface ServeOptions {
   readonly config?: string

@@ -1,13 +1,13 @@
-import type { SetAnswer } from '../keeper/control/protocol.ts'
+import type { ReloadAnswer, SetAnswer } from '../keeper/control/protocol.ts'
 import { formatChange } from '../keeper/log/effective-keys.ts'
 import type { ChangedKeys } from '../keeper/process/events.ts'
 import { fullName } from '../policy/key.ts'
-import { toKeyName } from '../policy/key-names.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
+import { toKeyName } from '../policy/keys.ts'
 import { settle } from '../policy/settings.ts'
-import { briefly } from '../shared/briefly.ts'
+import { briefly, counted } from '../shared/texts.ts'
 import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
-import { formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { formatContainer, openFeeds, RUN, requireContainer, shortId } from './open-feed.ts'
 import { asJson, formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
@@ -34,7 +34,7 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
 }
 
 /** Lists changes, a line each. */
-export const changeLines = (changes: ChangedKeys): readonly string[] =>
+const changeLines = (changes: ChangedKeys): readonly string[] =>
   Object.entries(changes).map(([key, change]) => formatValue(formatChange(key, change)))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
@@ -64,4 +64,26 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const lines = changeLines(changed).map((line) => `  ${line}\n`)
   print(`${formatContainer({ id, name })}\n${lines.join('') || '  That was so already.\n'}`)
   for (const warning of warnings) say(`Cannot work: ${formatValue(warning)}`)
+}
+
+interface ReloadOptions {
+  readonly dryRun?: true
+  readonly format: 'table' | 'json'
+  readonly control?: string
+}
+
+export function reloadCommand({ dryRun, format, control }: ReloadOptions): void {
+  const dry = dryRun === true
+  const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry })
+  if (format === 'json') {
+    print(`${asJson(said)}\n`)
+    return
+  }
+  const lines = said.changed.flatMap(({ container, keys }) => [
+    shortId(container),
+    ...changeLines(keys).map((line) => `  ${line}`),
+  ])
+  const would = dry ? 'would change' : 'changed'
+  lines.push(`${said.changed.length} of ${counted(said.containers, 'container')} ${would}`)
+  print(`${lines.join('\n')}\n`)
 }

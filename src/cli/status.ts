@@ -1,10 +1,9 @@
-import { counted } from '../policy/counted.ts'
 import { containersOf } from '../reader/container-view.ts'
+import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import { openFeed } from './open-feed.ts'
-import { asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
+import { ago, asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
-import { ago } from './table.ts'
 import { STATUS } from './usage.ts'
 
 interface StatusOptions {

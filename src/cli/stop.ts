@@ -1,9 +1,9 @@
-import { SIGKILL, SIGTERM } from '../abi/signal.ts'
+import { SIGKILL, SIGTERM } from '../abi/process.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { startTime } from '../kernel/process.ts'
 import { waitReadable } from '../kernel/socket.ts'
 import { findRuns, type Run } from '../reader/runs.ts'
-import { briefly } from '../shared/briefly.ts'
+import { briefly } from '../shared/texts.ts'
 import { print } from './print.ts'
 import { checkUsage, NegativeAnswer } from './usage.ts'
 

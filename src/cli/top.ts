@@ -3,9 +3,8 @@ import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
 import { type Feeds, openFeeds, shortId, terminalWidth } from './open-feed.ts'
-import { asJson, byTemplate, type OutputFormat, parseFormat, type Row } from './output-format.ts'
+import { asJson, byTemplate, duration, type OutputFormat, parseFormat, type Row, table } from './output-format.ts'
 import { print } from './print.ts'
-import { duration, table } from './table.ts'
 
 interface TopOptions {
   readonly once?: boolean

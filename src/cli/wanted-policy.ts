@@ -1,18 +1,31 @@
-import { type Rule, trappedBy } from '../calls/rule.ts'
+import { type Rule, trappedBy } from '../calls/syscall.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
-import type { Config } from '../policy/config.ts'
+import { type Config, parseConfig } from '../policy/config.ts'
 import { formatLines, type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
-import type { Policy } from '../policy/policy.ts'
+import { mustServeUser, type Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
-import { mustServeUser } from '../policy/rootless.ts'
 import { effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
-import { didYouMean } from '../policy/suggest.ts'
-import { briefly } from '../shared/briefly.ts'
+import { readText } from '../runtimes/text-file.ts'
+import { briefly, didYouMean } from '../shared/texts.ts'
 import { rulesFor } from '../syscalls/index.ts'
-import { configFile } from './config-file.ts'
-import { readConfiguration } from './daemon-config.ts'
+import { configFile } from './paths.ts'
 import { asUsage, checkUsage, UsageError } from './usage.ts'
+
+/**
+ * Reads the daemon's configuration. It is a file of its own, since the help needs only the path of the configuration.
+ *
+ * @throws {Error} if it cannot be read, or is wrong
+ */
+export function readConfiguration(file: string): Config {
+  let text: string
+  try {
+    text = readText(file)
+  } catch (error) {
+    throw new Error(`Cannot read configuration "${file}": ${(error as Error).message}`)
+  }
+  return parseConfig(text, file, deviceNames)
+}
 
 /** The options of `profile` and `flags` that say what a container may have. */
 export interface PolicyOptions {

@@ -17,8 +17,7 @@ import {
 } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { O_PATH } from '../abi/fcntl.ts'
-import { PROC_SUPER_MAGIC } from '../abi/magic.ts'
-import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
+import { PROC_SUPER_MAGIC, S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
 import { owners } from '../doctor/own-files.ts'
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants

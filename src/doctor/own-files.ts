@@ -2,7 +2,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, realpat
 import { createRequire } from 'node:module'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
+import { PROC_USER_INIT_INO } from '../abi/process.ts'
 import { S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
 import { NODE } from '../processes/program-files.ts'
 

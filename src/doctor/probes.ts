@@ -1,5 +1,5 @@
-import { type Cap, capMask } from '../abi/capability.ts'
-import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/namespace.ts'
+import { type Cap, capMask } from '../abi/credentials.ts'
+import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/process.ts'
 import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
@@ -9,7 +9,7 @@ import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import type { HostFacts } from './host-facts.ts'
-import { NULL_REMEDY } from './null-device.ts'
+import { NULL_REMEDY } from './host-facts.ts'
 
 /** What a probe found, and whether that is as it should be. */
 export interface Finding {

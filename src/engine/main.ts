@@ -1,25 +1,21 @@
-import '../processes/no-inspector.ts'
+import '../processes/program-flags.ts'
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { capMask } from '../abi/capability.ts'
+import { capMask } from '../abi/credentials.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
-import { EPOLLIN } from '../abi/poll.ts'
+import { SIGCONT } from '../abi/process.ts'
 import { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } from '../abi/seccomp.ts'
-import { SIGCONT } from '../abi/signal.ts'
+import { EPOLLIN } from '../abi/socket.ts'
 import { permittedMain } from '../calls/steps.ts'
 import { joinEmptyKeyring, keepOnly } from '../kernel/credentials.ts'
 import { Epoll, EpollEvent } from '../kernel/epoll.ts'
 import { closeFrom, Fd, setCloexec } from '../kernel/fd.ts'
 import { openat } from '../kernel/files.ts'
-import { armInterrupts } from '../kernel/interrupt.ts'
 import { cstring } from '../kernel/libc.ts'
-import { exitGroup, setPlainPersonality, signalAtParentsDeath } from '../kernel/process.ts'
+import { armInterrupts, exitGroup, setPlainPersonality, signalAtParentsDeath } from '../kernel/process.ts'
 import { notifSetFlags } from '../kernel/seccomp.ts'
 import { type Message, receive, send } from '../kernel/socket.ts'
-import { build, requireBuild } from '../processes/build-id.ts'
-import { firstWorker as first } from './pool/first-worker.ts'
-import { Pool } from './pool/pool.ts'
-import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from './protocol/messages.ts'
+import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../link/messages.ts'
 import {
   CONTROL_FD,
   COUNTS_FD,
@@ -27,7 +23,10 @@ import {
   JOURNAL_FD,
   PERSISTENT_FD,
   RECORDS_FD,
-} from './protocol/spawn-engine.ts'
+} from '../link/spawn-engine.ts'
+import { build, requireBuild } from '../processes/build-id.ts'
+import { firstWorker as first } from './pool/first-worker.ts'
+import { Pool } from './pool/pool.ts'
 
 /** The interval of the heartbeat; the keeper ends an engine without a beat for ten times as long. */
 const BEAT_MS = 1000

@@ -1,5 +1,4 @@
-import { toArgs, toCubes } from './condition.ts'
-import { type Cube, intersect, without } from './cube.ts'
+import { type Cube, intersect, toArgs, toCubes, without } from './condition.ts'
 import type { OciRule, OciSeccomp } from './oci.ts'
 
 const effect = ({ action, errnoRet, errno }: OciRule): string => [action, errnoRet ?? errno ?? ''].join(' ')

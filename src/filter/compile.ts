@@ -1,7 +1,6 @@
-import type { Rule } from '../calls/rule.ts'
+import type { Rule } from '../calls/syscall.ts'
 import { remainder } from './base.ts'
-import { toArgs } from './condition.ts'
-import { type Cube, everything, intersect, separate } from './cube.ts'
+import { type Cube, everything, intersect, separate, toArgs } from './condition.ts'
 import { ALLOW, NOTIFY, type OciArg, type OciRule, type OciSeccomp } from './oci.ts'
 
 export interface Compilation {

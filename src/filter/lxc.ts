@@ -1,4 +1,4 @@
-import { type Rule, trappedBy } from '../calls/rule.ts'
+import { type Rule, trappedBy } from '../calls/syscall.ts'
 import { compileOci } from './compile.ts'
 import type { OciArg, OciRule, OciSeccomp } from './oci.ts'
 

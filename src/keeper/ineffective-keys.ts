@@ -1,12 +1,28 @@
+import { readFileSync } from 'node:fs'
+import { release } from 'node:os'
 import { deviceNames } from '../kernel/device-names.ts'
-import { clamped } from '../policy/ceiling.ts'
 import type { Config } from '../policy/config.ts'
-import { unknownFileSystems } from '../policy/file-systems.ts'
-import { ineffectiveKeys } from '../policy/ineffective.ts'
+import { ineffectiveKeys, unclaimedDevices, unknownFileSystems } from '../policy/ineffective.ts'
 import { resolve } from '../policy/resolve.ts'
-import type { Settings } from '../policy/settings.ts'
-import { unclaimedDevices } from '../policy/unclaimed.ts'
-import { knownFileSystems } from './known-file-systems.ts'
+import { clamped, type Settings } from '../policy/settings.ts'
+
+/** Returns the file systems that the kernel has or can load; empty if that cannot be found out. */
+export function knownFileSystems(): ReadonlySet<string> {
+  const listed = read('/proc/filesystems')
+  if (listed === '') return new Set()
+  // The kernel requests the module by this alias: linux/fs/filesystems.c get_fs_type()
+  const aliases = read(`/lib/modules/${release()}/modules.alias`)
+  const names = [...listed.matchAll(/\t(\S+)$/gm), ...aliases.matchAll(/^alias fs-(\S+) /gm)]
+  return new Set(names.map(([, name]) => name!))
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    return ''
+  }
+}
 
 /** Lists the values that have no effect on this machine now: a sentence with its remedy for each. */
 const unknownHere = (settings: Settings): readonly string[] => [

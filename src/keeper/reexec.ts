@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process'
 import { openToOthers } from '../doctor/own-files.ts'
 import { now } from '../kernel/clock.ts'
-import { execv } from '../kernel/exec.ts'
-import { spawnWithoutInheritedFds } from '../kernel/spawn-fds.ts'
+import { execv, spawnWithoutInheritedFds } from '../kernel/exec.ts'
+import { children, hasEnded } from '../kernel/process.ts'
 import type { ReloadMode } from '../policy/config.ts'
 import { build, buildNow } from '../processes/build-id.ts'
 import { ownCommand } from '../processes/node-programs.ts'
@@ -11,6 +11,20 @@ import type { Log } from './log/log.ts'
 import { FORMAT } from './persist/persisted-state.ts'
 import type { Successor } from './process/events.ts'
 import type { ServiceManager } from './process/service-manager.ts'
+
+/**
+ * Reaps the children that the previous program in this process has started (see `Reexec`): an engine whose threads hang
+ * in a container's file system may end much later. Make this object before the program starts a child: otherwise it
+ * would reap that child, too, instead of Node.
+ */
+export class InheritedChildren {
+  #pids = children()
+
+  /** Reaps ended children. To be called once a second. */
+  look(): void {
+    this.#pids = this.#pids.filter((pid) => !hasEnded(pid))
+  }
+}
 
 /** The longest time for the new program's self-check, which usually takes a tenth of a second. */
 const CHECK_MS = 30_000

@@ -12,13 +12,13 @@ import {
   PROG_INFO_SIZE,
   QUERY,
   UPDATE,
-} from '../abi/bpf-attr.ts'
+} from '../abi/bpf.ts'
 import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
+import type { Handle } from './fd.ts'
 import { Fd } from './fd.ts'
-import type { Handle } from './handle.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 
 const ATTR_SIZE = 144

@@ -1,5 +1,8 @@
-import { CLOCK_BOOTTIME, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD } from '../abi/time.ts'
-import { check, libc } from './libc.ts'
+import { errnos } from '../abi/errno.ts'
+import { CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, RUSAGE_THREAD, TFD_CLOEXEC } from '../abi/system.ts'
+import { SyscallError } from './error.ts'
+import { Fd } from './fd.ts'
+import { check, lastErrno, libc } from './libc.ts'
 
 /** Taken once: the global is a getter, which costs more than the clock. node:perf_hooks takes a millisecond to load. */
 const { performance } = globalThis
@@ -43,4 +46,48 @@ function milliseconds(clock: number): number {
   check('clock_gettime', libcClockGettime(clock, time))
   // The low 32 bits of the seconds last for 136 years.
   return view.getUint32(0, true) * 1000 + view.getUint32(8, true) / 1e6
+}
+
+const libcTimerfdCreate = libc.func('int timerfd_create(int clock, int flags)')
+const libcTimerfdSettime = libc.func('int timerfd_settime(int fd, int flags, uint8_t *value, void *old)')
+const libcRead = libc.func('long read(int fd, uint8_t *buffer, size_t length)')
+
+export const timerfd = (): Fd => new Fd(check('timerfd_create', libcTimerfdCreate(CLOCK_MONOTONIC, TFD_CLOEXEC)))
+
+/** Encodes `struct itimerspec` of a single expiry: 0 s64[2] interval | 16 s64 seconds | 24 s64 nanoseconds. */
+function once(nanoseconds: number): Uint8Array {
+  const bytes = Buffer.alloc(32)
+  bytes.writeBigInt64LE(BigInt(nanoseconds), 24)
+  return bytes
+}
+
+/** An alarm of a fixed length on a timerfd. Any thread may set it; one thread waits for it. */
+export class Alarm {
+  readonly #raw: number
+  readonly #later: Uint8Array
+  readonly #now = once(1)
+  readonly #expirations = new Uint8Array(8)
+
+  /** @param raw of `timerfd()`, which must outlive this @param milliseconds less than 1000 */
+  constructor(raw: number, milliseconds: number) {
+    this.#raw = raw
+    this.#later = once(milliseconds * 1e6)
+  }
+
+  /** Starts the alarm's time again. */
+  set(): void {
+    libcTimerfdSettime(this.#raw, 0, this.#later, null)
+  }
+
+  /** Lets the alarm go off at once. */
+  ring(): void {
+    libcTimerfdSettime(this.#raw, 0, this.#now, null)
+  }
+
+  /** Blocks the calling thread until the alarm goes off, or a signal arrives. */
+  wait(): void {
+    if (libcRead(this.#raw, this.#expirations, 8) >= 0) return
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) throw new SyscallError('read', errno)
+  }
 }

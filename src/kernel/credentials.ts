@@ -1,7 +1,11 @@
 import type { HostId } from '../abi/brand.ts'
-import { _LINUX_CAPABILITY_VERSION_3 } from '../abi/capability.ts'
-import { KEY_SPEC_SESSION_KEYRING, KEYCTL_CHOWN, KEYCTL_JOIN_SESSION_KEYRING } from '../abi/keyctl.ts'
-import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/prctl.ts'
+import {
+  _LINUX_CAPABILITY_VERSION_3,
+  KEY_SPEC_SESSION_KEYRING,
+  KEYCTL_CHOWN,
+  KEYCTL_JOIN_SESSION_KEYRING,
+} from '../abi/credentials.ts'
+import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { ignoring } from './error.ts'
 import { check, libc } from './libc.ts'

@@ -1,7 +1,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Dev } from '../abi/brand.ts'
-import { MISC_MAJOR, major, minor } from '../abi/dev.ts'
+import { MISC_MAJOR, major, minor } from '../abi/stat.ts'
 
 /**
  * Returns the names which the kernel has now for the number of a character device: of the drivers of its major

@@ -1,3 +1,5 @@
+import type { Tid } from '../abi/brand.ts'
+import { errnos } from '../abi/errno.ts'
 import {
   CLOSE_RANGE_CLOEXEC,
   F_DUPFD_CLOEXEC,
@@ -6,11 +8,20 @@ import {
   F_SETFD,
   F_SETFL,
   FD_CLOEXEC,
+  O_CLOEXEC,
   O_NONBLOCK,
 } from '../abi/fcntl.ts'
-import { F_ADD_SEALS } from '../abi/memfd.ts'
-import type { Handle } from './handle.ts'
-import { check, libc } from './libc.ts'
+import { F_ADD_SEALS } from '../abi/memory.ts'
+import { KCMP_FILE } from '../abi/process.ts'
+import { POLLERR } from '../abi/socket.ts'
+import { ownSyscalls } from '../abi/syscalls.ts'
+import { SyscallError } from './error.ts'
+import { check, lastErrno, libc } from './libc.ts'
+
+/** A descriptor. Whoever opened it closes it, by `using`, unless it is passed on by name to a new owner. */
+export interface Handle extends Disposable {
+  readonly raw: number
+}
 
 const libcClose = libc.func('int close(int fd)')
 const libcCloseRange = libc.func('int close_range(uint32_t first, uint32_t last, uint32_t flags)')
@@ -131,3 +142,56 @@ export function guarded<T>(fd: Fd, action: () => T): T {
     throw error
   }
 }
+
+const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
+
+/** `struct pollfd`: s32 fd | s16 events | s16 revents. */
+const pollfd = new Uint8Array(8)
+const view = new DataView(pollfd.buffer)
+
+/**
+ * Waits for `events` at one descriptor; POLLERR and POLLHUP are always reported.
+ *
+ * @param timeout milliseconds, which begin again after a signal; -1 for none
+ * @returns the events that have occurred; 0 after the time-out
+ */
+export function poll(fd: number, events: number, timeout: number): number {
+  view.setInt32(0, fd, true)
+  view.setInt16(4, events, true)
+  for (;;) {
+    const ready = libcPoll(pollfd, 1, timeout)
+    if (ready >= 0) return ready === 0 ? 0 : view.getInt16(6, true)
+    const errno = lastErrno()
+    if (errno !== errnos.EINTR) throw new SyscallError('poll', errno)
+  }
+}
+
+const libcPipe2 = libc.func('int pipe2(int32_t *fds, int flags)')
+
+/**
+ * Makes a real pipe: the 'pipe' of Node's child_process is a pair of sockets, which cannot be opened by `/dev/stdout`.
+ *
+ * @throws {SyscallError} EMFILE
+ * @see pipe2(2)
+ */
+export function pipe(): { readonly read: Fd; readonly write: Fd } {
+  const fds = new Int32Array(2)
+  check('pipe2', libcPipe2(fds, O_CLOEXEC))
+  return { read: new Fd(fds[0]!), write: new Fd(fds[1]!) }
+}
+
+/** Returns whether no process has the reading end of a pipe any more. @param write the number of its writing end */
+export const isAbandoned = (write: number): boolean => (poll(write, 0, 0) & POLLERR) !== 0
+
+const syscallKcmp = libc.func('syscall', 'long', ['long', 'int', 'int', 'int', 'ulong', 'ulong'])
+const { kcmp } = ownSyscalls(process.arch)
+
+/**
+ * Returns whether descriptor `fd` of task `tid` is the same open file description as ours: opened once, and
+ * duplicated or passed on since. The same inode alone is not enough.
+ *
+ * @returns false also if there is no such task or descriptor
+ * @see kcmp(2): needs the right to trace the task
+ */
+export const kcmpFile = (tid: Tid, fd: number, ours: Handle): boolean =>
+  Number(syscallKcmp(kcmp, tid, process.pid, KCMP_FILE, fd, ours.raw)) === 0

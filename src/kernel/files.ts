@@ -1,7 +1,18 @@
 import type { Dev, HostId, Mode, PathBytes } from '../abi/brand.ts'
-import { makedev } from '../abi/dev.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_RDWR } from '../abi/fcntl.ts'
+import { errnos } from '../abi/errno.ts'
 import {
+  AT_EACCESS,
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_STATX_DONT_SYNC,
+  AT_SYMLINK_NOFOLLOW,
+  F_OK,
+  O_CLOEXEC,
+  O_RDONLY,
+  O_RDWR,
+} from '../abi/fcntl.ts'
+import {
+  makedev,
   STATX_ATTR_MOUNT_ROOT,
   STATX_BTIME,
   STATX_CTIME,
@@ -14,9 +25,8 @@ import {
 } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { ignoring } from './error.ts'
-import { Fd } from './fd.ts'
-import type { Handle } from './handle.ts'
-import { check, cstring, libc } from './libc.ts'
+import { Fd, type Handle } from './fd.ts'
+import { check, cstring, lastErrno, libc } from './libc.ts'
 
 const IDENTITY = STATX_TYPE | STATX_UID | STATX_GID | STATX_INO | STATX_SIZE
 
@@ -261,4 +271,37 @@ export const linkOf = (handle: Handle): Uint8Array => cstring(`/proc/self/fd/${h
 export function readlink(link: Handle): Uint8Array {
   const length = check('readlinkat', Number(libcReadlinkat(link.raw, EMPTY, target, target.length)))
   return target.slice(0, length)
+}
+
+const { faccessat2 } = ownSyscalls(process.arch)
+const syscallFaccessat2 = libc.func('long syscall(long number, int dir, uint8_t *path, int mode, int flags)')
+
+/**
+ * Checks whether the calling thread, with its present credentials, may open a file; it opens nothing.
+ *
+ * @throws {SyscallError} EACCES; EPERM by the device rules of its control group
+ * @see faccessat2(2)
+ */
+export function access(file: Handle, mode: number): void {
+  check('faccessat2', syscallFaccessat2(faccessat2, file.raw, EMPTY, mode, AT_EACCESS | AT_EMPTY_PATH))
+}
+
+/** Returns whether the calling thread finds no `name` in `dir` (ENOENT); false if it cannot find out. */
+export const isAbsent = (dir: Handle, name: Uint8Array): boolean =>
+  syscallFaccessat2(faccessat2, dir.raw, name, F_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) !== 0 &&
+  lastErrno() === errnos.ENOENT
+
+const fdinfo = Buffer.alloc(4096)
+
+/**
+ * Returns the mount id of one of our descriptors, as in mountinfo; the kernel reuses these ids. It comes from fdinfo,
+ * since statx(2) would ask the file system: FUSE refuses processes outside its user namespace.
+ *
+ * @param proc the host's procfs
+ * @see proc_pid_fdinfo(5)
+ */
+export function mountNumber(proc: Handle, fd: Handle): number {
+  using file = openat(proc.raw, cstring(`self/fdinfo/${fd.raw}`), O_RDONLY)
+  const [, number] = /^mnt_id:\s*(\d+)$/m.exec(fdinfo.toString('latin1', 0, read(file, fdinfo))) ?? []
+  return Number(number)
 }

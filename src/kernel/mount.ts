@@ -1,6 +1,13 @@
 import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW } from '../abi/fcntl.ts'
 import {
+  FSCONFIG,
+  FSMOUNT_CLOEXEC,
+  FSOPEN_CLOEXEC,
+  FSPICK_CLOEXEC,
+  FSPICK_EMPTY_PATH,
   MNT_DETACH,
+  MOUNT_ATTR_IDMAP,
+  MOUNT_ATTR_SIZE,
   MOVE_MOUNT_F_EMPTY_PATH,
   MOVE_MOUNT_T_EMPTY_PATH,
   OPEN_TREE_CLOEXEC,
@@ -8,8 +15,7 @@ import {
   UMOUNT_NOFOLLOW,
 } from '../abi/mount.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { Fd } from './fd.ts'
-import type { Handle } from './handle.ts'
+import { Fd, type Handle } from './fd.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const numbers = ownSyscalls(process.arch)
@@ -122,4 +128,112 @@ export function pivotRoot(): void {
 export function moveMount(tree: Handle, target: Handle): void {
   const flags = Number(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
   check('move_mount', syscallMoveMount(numbers.move_mount, tree.raw, EMPTY, target.raw, EMPTY, flags))
+}
+
+const { mount_setattr } = ownSyscalls(process.arch)
+
+const syscallMountSetattr = libc.func(
+  'long syscall(long number, int dir, uint8_t *path, uint32_t flags, uint8_t *attributes, size_t size)',
+)
+
+/** A change by mount_setattr(2). */
+interface AttributeChange {
+  /** MOUNT_ATTR_*. */
+  readonly set?: bigint
+  readonly clear?: bigint
+  /** A propagation type, such as MS_PRIVATE. */
+  readonly propagation?: bigint
+  /** The user namespace for an idmapped mount: id 0 on the disk then appears as the root of that namespace. */
+  readonly userns?: Handle
+}
+
+/**
+ * Changes attributes of a mount, which must be detached or attached in the calling thread's mount namespace.
+ *
+ * @param flags AT_RECURSIVE changes every mount below it too
+ * @throws {SyscallError} EINVAL if it is attached elsewhere, or the file system has no idmapped mounts; EPERM for
+ *   locked attributes
+ * @see mount_setattr(2): `struct mount_attr` is 0 u64 set | 8 u64 clear | 16 u64 propagation | 24 u64 userns
+ */
+export function mountSetattr(
+  mounted: Handle,
+  change: AttributeChange,
+  flags: 0 | typeof AT_RECURSIVE = AT_RECURSIVE,
+): void {
+  const { set = 0n, clear = 0n, propagation = 0n, userns } = change
+  const attributes = Buffer.alloc(MOUNT_ATTR_SIZE)
+  attributes.writeBigUInt64LE(set | (userns ? MOUNT_ATTR_IDMAP : 0n), 0)
+  attributes.writeBigUInt64LE(clear, 8)
+  attributes.writeBigUInt64LE(propagation, 16)
+  attributes.writeBigUInt64LE(BigInt(userns?.raw ?? 0), 24)
+  check(
+    'mount_setattr',
+    syscallMountSetattr(mount_setattr, mounted.raw, EMPTY, AT_EMPTY_PATH | flags, attributes, attributes.length),
+  )
+}
+
+const syscallFsopen = libc.func('long syscall(long number, uint8_t *type, uint32_t flags)')
+const syscallFsconfig = libc.func(
+  'long syscall(long number, int context, uint32_t command, uint8_t *key, uint8_t *value, int aux)',
+)
+const syscallFspick = libc.func('long syscall(long number, int dir, uint8_t *path, uint32_t flags)')
+const syscallFsmount = libc.func('syscall', 'long', ['long', 'int', 'uint32_t', 'uint32_t'])
+
+/**
+ * Opens a context in which a file system is described; it belongs to the user namespace of the calling thread.
+ *
+ * @param type NUL-terminated
+ * @throws {SyscallError} ENODEV for a type that the kernel lacks
+ * @see fsopen(2)
+ */
+export const fsopen = (type: Uint8Array): Fd =>
+  new Fd(check('fsopen', syscallFsopen(numbers.fsopen, type, FSOPEN_CLOEXEC)))
+
+/**
+ * Opens a context in which the file system of a mount is changed. It keeps the file system alive, not the mount.
+ *
+ * @param root of the mount
+ * @throws {SyscallError} EINVAL if it is not the root of a mount
+ * @see fspick(2)
+ */
+export const fspick = (root: Handle): Fd =>
+  new Fd(check('fspick', syscallFspick(numbers.fspick, root.raw, EMPTY, FSPICK_CLOEXEC | FSPICK_EMPTY_PATH)))
+
+/**
+ * Sets a parameter of a context: a flag, or with `value` a string. Both are NUL-terminated and have at most 255 bytes.
+ *
+ * @throws {SyscallError} EINVAL for a parameter that the type does not know
+ */
+export function fsconfigSet(context: Handle, key: Uint8Array, value: Uint8Array | null): void {
+  const command = value ? FSCONFIG.SET_STRING : FSCONFIG.SET_FLAG
+  check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, key, value, 0))
+}
+
+/**
+ * Makes the file system, or finds it if it exists already, which `exclusive` refuses (EBUSY). Opens the parameter
+ * `source` as the calling thread; may block as long as that device takes.
+ *
+ * @throws {SyscallError} the errno that mount(2) has for the source and its content
+ */
+export function fsconfigCreate(context: Handle, exclusive = false): void {
+  const command = exclusive ? FSCONFIG.CMD_CREATE_EXCL : FSCONFIG.CMD_CREATE
+  check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, command, null, null, 0))
+}
+
+/** Changes the file system as the context's parameters say. @throws {SyscallError} EINVAL; EBUSY for `ro` in use */
+export function fsconfigReconfigure(context: Handle): void {
+  check('fsconfig', syscallFsconfig(numbers.fsconfig, context.raw, FSCONFIG.CMD_RECONFIGURE, null, null, 0))
+}
+
+/** Makes a detached mount of a context's file system; it ends with its descriptor. @param attributes MOUNT_ATTR_* */
+export function fsmount(context: Handle, attributes = 0n): Fd {
+  return new Fd(check('fsmount', syscallFsmount(numbers.fsmount, context.raw, FSMOUNT_CLOEXEC, Number(attributes))))
+}
+
+/** Makes a detached tmpfs, which ends with its descriptor. @param options such as `[['mode', '1777']]` */
+export function detachedTmpfs(options: readonly (readonly [key: string, value: string])[]): Fd {
+  using context = fsopen(cstring('tmpfs'))
+  for (const [key, value] of options) fsconfigSet(context, cstring(key), cstring(value))
+  fsconfigCreate(context)
+  return fsmount(context)
 }

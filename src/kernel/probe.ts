@@ -1,7 +1,7 @@
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import { FSOPEN_CLOEXEC } from '../abi/mount.ts'
-import { PIDFD_GET_INFO, PIDFD_INFO_CREDS, PIDFD_INFO_SIZE, PIDFD_THREAD } from '../abi/pidfd.ts'
+import { PIDFD_GET_INFO, PIDFD_INFO_CREDS, PIDFD_INFO_SIZE, PIDFD_THREAD } from '../abi/process.ts'
 import {
   BPF_RET,
   encodeAddfd,
@@ -20,9 +20,8 @@ import { ownSyscalls } from '../abi/syscalls.ts'
 import { isErrno, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
-import { detachedTmpfs } from './fs-context.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { copyTree } from './mount.ts'
+import { copyTree, detachedTmpfs } from './mount.ts'
 import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'

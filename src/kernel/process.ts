@@ -1,15 +1,25 @@
 import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
-import { PER_LINUX } from '../abi/personality.ts'
-import { PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_SECUREBITS } from '../abi/prctl.ts'
-import { WNOHANG } from '../abi/signal.ts'
+import {
+  PER_LINUX,
+  PR_GET_NO_NEW_PRIVS,
+  PR_SET_NO_NEW_PRIVS,
+  PR_SET_PDEATHSIG,
+  PR_SET_SECUREBITS,
+  SIG_BLOCK,
+  SIG_UNBLOCK,
+  SIGACTION_SIZE,
+  SIGSET_SIZE,
+  SIGURG,
+  WNOHANG,
+} from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { isErrno } from './error.ts'
-import { openat, read } from './files.ts'
+import type { Handle } from './fd.ts'
+import { namespaceInode, openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
-import { STAT, statNumber, statState } from './procfs/stat.ts'
-import { STATUS_SIZE, statusField, statusNumbers } from './procfs/status.ts'
+import { STAT, STATUS_SIZE, statNumber, statState, statusField, statusNumbers } from './procfs/status.ts'
 
 const libcPrctl = libc.func('int prctl(int option, ulong a, ulong b, ulong c, ulong d)')
 const libcSyscall = libc.func('long syscall(long number, long argument)')
@@ -112,7 +122,7 @@ export const parentIn = (directory: number, path: Uint8Array): number =>
   statNumber(stat, readStat(directory, path), STAT.ppid)
 
 /** The process group of a process, and the one in the foreground of its terminal; 0 if it has no terminal. */
-export interface ProcessGroups {
+interface ProcessGroups {
   readonly own: number
   readonly foreground: number
 }
@@ -197,4 +207,93 @@ export function processorTime(pid: number): number {
   } catch {
     return 0
   }
+}
+
+const libcUnshare = libc.func('int unshare(int flags)')
+const libcSetns = libc.func('int setns(int fd, int type)')
+
+/**
+ * Gives the calling thread its own copies, by `flags`. CLONE_FS: root, working directory and umask; CLONE_NEWNS: the
+ * mount namespace (which implies CLONE_FS). Children that this thread starts inherit them.
+ *
+ * @throws {SyscallError} EPERM
+ * @see unshare(2)
+ */
+export function unshare(flags: number): void {
+  check('unshare', libcUnshare(flags))
+}
+
+/**
+ * Moves the calling thread into a namespace.
+ *
+ * @param type the CLONE_NEW* flag that the descriptor must match, or 0 for any
+ * @see setns(2)
+ */
+export function setns(namespace: Handle, type: number): void {
+  check('setns', libcSetns(namespace.raw, type))
+}
+
+const libcSigaction = libc.func('int sigaction(int signal, uint8_t *action, void *old)')
+const libcPthreadSigmask = libc.func('int pthread_sigmask(int how, uint8_t *set, void *old)')
+const syscallTgkill = libc.func('long syscall(long number, long process, long thread, long signal)')
+const { tgkill } = ownSyscalls(process.arch)
+
+/** Of SIGURG, which does nothing where nobody handles it, and Node does not. */
+const set = Buffer.alloc(SIGSET_SIZE)
+set.writeBigUInt64LE(1n << BigInt(SIGURG - 1))
+
+/**
+ * Installs a handler, without which `interrupt` does nothing: from now on the signal ends a system call of a thread
+ * that allows it (EINTR). The handler is abs(3), a C function that takes the signal's number and has no effect.
+ */
+export function armInterrupts(): void {
+  const action = Buffer.alloc(SIGACTION_SIZE)
+  action.writeBigUInt64LE(libc.symbol('abs', 'void *') as bigint)
+  check('sigaction', libcSigaction(SIGURG, action, null))
+}
+
+/** Allows or blocks interrupts of the calling thread; an interrupt that comes while they are blocked stays pending. */
+export function allowInterrupts(may: boolean): void {
+  libcPthreadSigmask(may ? SIG_UNBLOCK : SIG_BLOCK, set, null)
+}
+
+/** Interrupts the system call of a thread, if that thread allows it. @returns false if the thread is gone */
+export const interrupt = (thread: Tid): boolean => syscallTgkill(tgkill, process.pid, thread, SIGURG) === 0
+
+/** A time namespace, and how far its boot clock is ahead of the host's, in milliseconds. */
+export interface TimeNamespace {
+  readonly inode: number
+  readonly aheadMs: number
+}
+
+/**
+ * Returns the time namespace of a task; undefined if the kernel has none, or if the task has unshared that of its
+ * children, since then no file tells the offsets of its own: linux/kernel/time/namespace.c proc_timens_show_offsets()
+ *
+ * @param name gives the path of an entry of the task, which is read at once
+ * @param read returns the text of an entry
+ */
+export function timeNamespaceOf(
+  proc: number,
+  name: (entry: string) => Uint8Array,
+  read: (entry: string) => string,
+): TimeNamespace | undefined {
+  const inode = inodeOrNone(proc, name('ns/time'))
+  if (inode === undefined || namespaceInode(proc, name('ns/time_for_children')) !== inode) return undefined
+  return { inode, aheadMs: bootOffset(read('timens_offsets')) }
+}
+
+function inodeOrNone(proc: number, path: Uint8Array): number | undefined {
+  try {
+    return namespaceInode(proc, path)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** @returns milliseconds; the line is: boottime SECONDS NANOSECONDS, see time_namespaces(7) */
+function bootOffset(text: string): number {
+  const [, seconds = 0, nanoseconds = 0] = /^boottime +(-?\d+) +(\d+)$/m.exec(text) ?? []
+  return Number(seconds) * 1000 + Number(nanoseconds) / 1e6
 }

@@ -1,6 +1,5 @@
 import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { POLLHUP } from '../abi/poll.ts'
 import {
   SECCOMP_GET_NOTIF_SIZES,
   SECCOMP_IOCTL_NOTIF_ADDFD,
@@ -9,11 +8,12 @@ import {
   SECCOMP_IOCTL_NOTIF_SEND,
   SECCOMP_IOCTL_NOTIF_SET_FLAGS,
 } from '../abi/seccomp.ts'
+import { POLLHUP } from '../abi/socket.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
-import type { Handle } from './handle.ts'
+import type { Handle } from './fd.ts'
+import { poll } from './fd.ts'
 import { check, lastErrno, libc } from './libc.ts'
-import { poll } from './poll.ts'
 
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 const libcSyscall = libc.func('long syscall(long number, uint32_t operation, uint32_t flags, uint8_t *argument)')

@@ -6,14 +6,17 @@ import {
   F_SEAL_SEAL,
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
+  MAP_FAILED,
+  MAP_SHARED,
   MFD_ALLOW_SEALING,
   MFD_CLOEXEC,
   MFD_NOEXEC_SEAL,
-} from '../abi/memfd.ts'
-import { MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts'
+  PROT_READ,
+  PROT_WRITE,
+} from '../abi/memory.ts'
+import type { Handle } from './fd.ts'
 import { addSeals, Fd, guarded } from './fd.ts'
 import { openat } from './files.ts'
-import type { Handle } from './handle.ts'
 import { check, cstring, lastErrno, libc, view } from './libc.ts'
 
 /** Seals which fix the size: if another process could truncate the file, our mapping of it would kill us by SIGBUS. */

@@ -1,16 +1,18 @@
 import { errnos } from '../abi/errno.ts'
-import { POLLIN, POLLOUT } from '../abi/poll.ts'
 import {
   AF_UNIX,
   MSG_CMSG_CLOEXEC,
   MSG_CTRUNC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  POLLIN,
+  POLLOUT,
   SCM_MAX_FD,
   SCM_RIGHTS,
   SHUT_RDWR,
   SIOCOUTQ,
   SO_PEERCRED,
+  SO_PEERPIDFD,
   SO_TIMESTAMPNS,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
@@ -20,10 +22,8 @@ import {
   SOL_SOCKET,
 } from '../abi/socket.ts'
 import { SyscallError } from './error.ts'
-import { Fd } from './fd.ts'
-import type { Handle } from './handle.ts'
+import { Fd, type Handle, poll } from './fd.ts'
 import { address, check, lastErrno, libc } from './libc.ts'
-import { poll } from './poll.ts'
 
 /** `sun_path` holds 108 bytes with its NUL. */
 const PATH_LIMIT = 107
@@ -241,4 +241,24 @@ export function send(socket: Handle, data: Uint8Array, fds: readonly Handle[] = 
     const errno = lastErrno()
     if (errno !== errnos.EINTR) throw new SyscallError('sendmsg', errno)
   }
+}
+
+interface Peer extends Disposable {
+  readonly pid: number
+  readonly pidfd: Handle
+}
+
+/**
+ * Returns the process that connected, with a pidfd, which cannot refer to a later process of the same number.
+ *
+ * @returns undefined if the process is gone, or before Linux 6.5
+ * @see unix(7) SO_PEERPIDFD
+ */
+export function peerProcess(connection: Handle): Peer | undefined {
+  const value = new Int32Array(1)
+  const length = new Uint32Array([4])
+  if (libcGetsockopt(connection.raw, SOL_SOCKET, SO_PEERPIDFD, new Uint8Array(value.buffer), length) !== 0)
+    return undefined
+  const pidfd = new Fd(value[0]!)
+  return { pid: peerCredentials(connection).pid, pidfd, [Symbol.dispose]: () => pidfd[Symbol.dispose]() }
 }

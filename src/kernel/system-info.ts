@@ -1,8 +1,7 @@
 import { O_RDONLY } from '../abi/fcntl.ts'
-import { _SC_CLK_TCK, _SC_PAGESIZE } from '../abi/limits.ts'
-import { decodeSysinfo, SYSINFO_SIZE, type SystemInfo } from '../abi/sysinfo.ts'
+import { _SC_CLK_TCK, _SC_PAGESIZE, decodeSysinfo, SYSINFO_SIZE, type SystemInfo } from '../abi/system.ts'
+import type { Handle } from './fd.ts'
 import { openat, read } from './files.ts'
-import type { Handle } from './handle.ts'
 import { check, cstring, libc } from './libc.ts'
 
 const libcSysinfo = libc.func('int sysinfo(uint8_t *info)')

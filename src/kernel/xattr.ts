@@ -1,8 +1,8 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { everywhere } from '../abi/syscalls.ts'
+import type { Handle } from './fd.ts'
 import { changeDirectory } from './files.ts'
-import type { Handle } from './handle.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 const libcSet = libc.func('int setxattr(uint8_t *path, uint8_t *name, uint8_t *value, size_t size, int flags)')

@@ -3,27 +3,28 @@ import {
   encodeArguments,
   encodeRecord,
   forgetArguments,
+  isRefusal,
   type RecordedArguments,
   verdictIndex,
 } from '../calls/record.ts'
-import { isRefusal } from '../calls/refusal.ts'
 import type { ArgumentMode } from '../policy/config.ts'
-import { callKey } from './call-key.ts'
 import {
   BOUNDS,
+  callKey,
   countsPlace,
   HEAD_SIZE,
   HEAD_WORD,
   KIND_SIZE,
   KIND_WORD,
   KINDS,
+  OTHERS,
   REFUSAL_HEAD,
   REFUSAL_SIZE,
   REFUSAL_WORD,
   REFUSALS,
   REFUSALS_AT,
+  spreadKey,
 } from './counts-layout.ts'
-import { OTHERS, spreadKey } from './kind-places.ts'
 
 /** How many places are searched for a refusal of the same kind, or for one that makes room. */
 const PROBES = 8

@@ -1,6 +1,6 @@
 import { COUNTS_LAYOUT } from './counts-layout.ts'
-import { DIRECTORY_LAYOUT } from './directory-layout.ts'
-import { RECORDS_LAYOUT } from './record-layout.ts'
+import { DIRECTORY_LAYOUT } from './directory.ts'
+import { RECORDS_LAYOUT } from './records.ts'
 
 /** The numbers of the layouts of the three memories, in the order of their descriptors. */
 const LAYOUTS = [RECORDS_LAYOUT, COUNTS_LAYOUT, DIRECTORY_LAYOUT] as const

@@ -1,19 +1,20 @@
 import { type CallRecord, decodeRecord, registersOf, textsIn, verdicts } from '../calls/record.ts'
-import { type CallKind, decodeCallKey } from './call-key.ts'
 import {
   BOUNDS,
+  type CallKind,
+  decodeCallKey,
   HEAD_SIZE,
   HEAD_WORD,
   KIND_SIZE,
   KIND_WORD,
   KINDS,
+  OTHERS,
   REFUSAL_HEAD,
   REFUSAL_SIZE,
   REFUSAL_WORD,
   REFUSALS,
   REFUSALS_AT,
 } from './counts-layout.ts'
-import { OTHERS } from './kind-places.ts'
 
 /** How often calls of one kind were made, and how long they took. */
 export interface CallCount extends CallKind {

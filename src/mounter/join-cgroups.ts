@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { parseCgroups } from '../kernel/procfs/cgroup.ts'
+import { parseCgroups } from '../kernel/cgroup.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
-import { restoreOrDie } from '../processes/restore.ts'
+import { restoreOrDie } from '../processes/helper.ts'
 
 /**
  * Returns where cgroup hierarchies are mounted with their root: key `""` for v2, and the name of each of these

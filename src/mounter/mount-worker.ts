@@ -1,32 +1,58 @@
 import { randomBytes } from 'node:crypto'
 import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
-import { capMask } from '../abi/capability.ts'
+import { capMask } from '../abi/credentials.ts'
 import { errno } from '../abi/errno.ts'
-import { O_DIRECTORY, O_RDONLY } from '../abi/fcntl.ts'
-import { PAGE } from '../abi/limits.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
-import { CLONE_NEWNS } from '../abi/namespace.ts'
+import { CLONE_NEWNS } from '../abi/process.ts'
+import { PAGE } from '../abi/system.ts'
 import { type Ids, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
 import type { MountManner, Parameter } from '../calls/context.ts'
 import type { Source } from '../calls/mounts.ts'
 import { capsOf, steps } from '../calls/steps.ts'
 import { setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
-import { ignoring, SyscallError } from '../kernel/error.ts'
-import { dup, type Fd, orClose } from '../kernel/fd.ts'
-import { changeDirectory, mknodat, openat, read, umask } from '../kernel/files.ts'
-import { fsconfigCreate, fsconfigReconfigure, fsconfigSet, fsmount, fsopen, fspick } from '../kernel/fs-context.ts'
-import type { Handle } from '../kernel/handle.ts'
+import { ignoring, orFalse, SyscallError } from '../kernel/error.ts'
+import { dup, type Fd, type Handle, orClose } from '../kernel/fd.ts'
+import { changeDirectory, isMountRoot, linkOf, mknodat, openat, read, statx, umask } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { mountRaw, moveMount, openTree, remountHere, unmount } from '../kernel/mount.ts'
-import { mountSetattr } from '../kernel/mount-attr.ts'
-import { setns } from '../kernel/namespaces.ts'
-import type { OwnCaps } from '../processes/own-caps.ts'
-import { restoreOrDie } from '../processes/restore.ts'
+import {
+  fsconfigCreate,
+  fsconfigReconfigure,
+  fsconfigSet,
+  fsmount,
+  fsopen,
+  fspick,
+  mountRaw,
+  mountSetattr,
+  moveMount,
+  openTree,
+  remountHere,
+  unmount,
+} from '../kernel/mount.ts'
+import { setns } from '../kernel/process.ts'
+import { restoreOrDie } from '../processes/helper.ts'
+import type { OwnCaps } from '../processes/process-caps.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
 import type { MountLocker } from './mount-locker.ts'
-import { mustBeOfDevice, openSource, orOwnErrno } from './mount-source.ts'
-import { checkTarget } from './mount-target.ts'
-import { SourceChroot } from './source-chroot.ts'
+import { mustBeOfDevice, openSource, orOwnErrno, SourceChroot } from './mount-source.ts'
+
+/**
+ * Makes the checks of a target that mount(2) makes and move_mount(2) does not.
+ *
+ * @throws {SyscallError} EBUSY, ENOTDIR
+ * @see linux/fs/namespace.c do_add_mount(), graft_tree()
+ */
+function checkTarget(tree: Handle, target: Handle): void {
+  if (isRootOfSame(tree, target)) throw new SyscallError('mount', errno('EBUSY'))
+  openat(AT_FDCWD, linkOf(target), O_PATH | O_DIRECTORY)[Symbol.dispose]()
+}
+
+/**
+ * Tells whether the target is the root of the same file system. statx(2) is refused (EACCES) only by a file system of
+ * the container, which is another one.
+ */
+const isRootOfSame = (tree: Handle, target: Handle): boolean =>
+  orFalse(['EACCES'], () => isMountRoot(target) && statx(tree.raw).dev === statx(target.raw).dev)
 
 type Asked<D extends MounterRequest['do']> = Extract<MounterRequest, { do: D }>
 

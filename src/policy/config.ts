@@ -1,7 +1,6 @@
 import * as v from 'valibot'
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
-import { briefly } from '../shared/briefly.ts'
-import type { Ceilings } from './ceiling.ts'
+import { briefly, didYouMean } from '../shared/texts.ts'
 import {
   argumentModes,
   CONFIG_KEYS,
@@ -13,13 +12,12 @@ import {
 } from './config-keys.ts'
 import { type Place, PolicyError } from './error.ts'
 import { expandShort } from './key.ts'
-import { toKeyName } from './key-names.ts'
 import type { KeyValueLine, Origin } from './key-value-lines.ts'
-import { keys } from './keys.ts'
+import { keys, toKeyName } from './keys.ts'
 import { LIMITS, type Limits } from './limits.ts'
 import type { DeviceNames } from './refused-devices.ts'
+import type { Ceilings } from './settings.ts'
 import { parsePolicy, settle } from './settings.ts'
-import { didYouMean } from './suggest.ts'
 
 /** The daemon's configuration file, checked to the last value. */
 export interface Config {

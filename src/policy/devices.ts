@@ -1,10 +1,10 @@
 import type { Dev } from '../abi/brand.ts'
-import { major, makedev, minor } from '../abi/dev.ts'
-import { briefly } from '../shared/briefly.ts'
+import { major, makedev, minor } from '../abi/stat.ts'
+import { briefly } from '../shared/texts.ts'
 import { PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 import { type DeviceNames, givenByName, givenByNumber } from './refused-devices.ts'
-import { elements, type ValueType, valueType } from './value-type.ts'
+import { elements, type ValueType, valueType } from './value-types.ts'
 
 /**
  * What is made without being listed: LXD's set. The whiteout 0:0 of LXD's table is not in it, since the kernel makes

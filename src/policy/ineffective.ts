@@ -1,5 +1,9 @@
-import { callOf, calls } from './key-names.ts'
-import type { KeyName } from './keys.ts'
+import type { Cap } from '../abi/credentials.ts'
+import { briefly, didYouMean } from '../shared/texts.ts'
+import { written } from './devices.ts'
+import { callOf, calls, type KeyName, keys } from './keys.ts'
+import type { Policy } from './policy.ts'
+import { type DeviceNames, isUnclaimed } from './refused-devices.ts'
 import type { Settings } from './settings.ts'
 
 const isSet = (settings: Settings, key: KeyName): boolean => !['', 'false'].includes(settings.get(key)?.text ?? '')
@@ -27,3 +31,43 @@ export function ineffectiveKeys(
     return [`${key} does nothing without ${oneOf.join(' or ')}`]
   })
 }
+
+/** Lists names of `mount.allowed` that the kernel does not know, each with its remedy: a module may be loaded later. */
+export function unknownFileSystems(settings: Settings, known: () => ReadonlySet<string>): readonly string[] {
+  const allowed = [...keys['mount.allowed'].parse(settings.get('mount.allowed')?.text ?? '')]
+  if (allowed.length === 0) return []
+  const names = known()
+  if (names.size === 0) return []
+  return allowed
+    .filter((name) => !names.has(driverOf(name)))
+    .map(
+      (name) =>
+        `mount.allowed: this kernel does not know the file system ${briefly(name)}${didYouMean(name, names)}; ` +
+        `/proc/filesystems has those that it knows, and more come with modules`,
+    )
+}
+
+/** A subtype, as in fuseblk.ntfs, is the same driver; linux/fs/filesystems.c get_fs_type() */
+const driverOf = (name: string): string => name.split('.')[0]!
+
+/** Numbers of `mknod.devices` that nobody has now and any driver may get, each with what to do. */
+export const unclaimedDevices = (settings: Settings, named: DeviceNames): readonly string[] =>
+  [...keys['mknod.devices'].parse(settings.get('mknod.devices')?.text ?? '')]
+    .filter((dev) => isUnclaimed(dev, named))
+    .map(
+      (dev) =>
+        `mknod.devices: no driver has ${written(dev)} now, and the kernel may give it to any that is loaded later; ` +
+        'load the driver that you mean first',
+    )
+
+/**
+ * Returns for each call that takes capabilities the sets of which a container must hold one; the usual set is the
+ * first.
+ */
+export const capabilitySets = (policy: Policy): readonly (readonly (readonly Cap[])[])[] =>
+  calls.filter(({ member, key }) => member in policy && key.capabilities.length > 0).map(({ key }) => key.capabilities)
+
+/** Returns the capabilities to give a container for a policy. */
+export const capabilitiesFor = (policy: Policy): readonly Cap[] => [
+  ...new Set(capabilitySets(policy).flatMap(([usual = []]) => usual)),
+]

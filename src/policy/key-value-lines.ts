@@ -1,8 +1,7 @@
-import { briefly } from '../shared/briefly.ts'
+import { briefly } from '../shared/texts.ts'
 import { type Place, PolicyError } from './error.ts'
 import { expandShort, fullName } from './key.ts'
-import { toKeyName } from './key-names.ts'
-import { keys } from './keys.ts'
+import { keys, toKeyName } from './keys.ts'
 
 /** Who gave a key its value. */
 export interface Origin {

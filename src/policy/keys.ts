@@ -1,7 +1,25 @@
+import { briefly, didYouMean } from '../shared/texts.ts'
 import { devices, makeable } from './devices.ts'
-import { type CallKey, call, type OptionKey, option } from './key.ts'
-import { checkMountLists } from './mount-lists.ts'
+import { type Place, PolicyError } from './error.ts'
+import { type CallKey, call, expandShort, fullName, type OptionKey, option, PREFIX } from './key.ts'
 import { fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
+
+interface MountLists {
+  readonly allowed: ReadonlySet<string>
+  readonly fuse: ReadonlyMap<string, string>
+}
+
+/**
+ * Checks that no file system is in both lists, which would leave unclear who mounts it.
+ *
+ * @throws {PolicyError} naming the file system
+ */
+function checkMountLists({ allowed, fuse }: MountLists): void {
+  const both = [...fuse.keys()].find((name) => allowed.has(name))
+  if (both === undefined) return
+  const lists = `${fullName('mount.allowed')} and ${fullName('mount.fuse')}`
+  throw new PolicyError(`the file system ${briefly(both)} is in both ${lists}, allowed is one of them`)
+}
 
 /**
  * Every key, by the part of its name after PREFIX. Names and values are LXD's, and ours where LXD has no such key. All
@@ -104,3 +122,51 @@ export type KeyName = keyof typeof keys
 export type OptionName = Extract<KeyName, `${string}.${string}`>
 export type CallName = Exclude<KeyName, OptionName>
 export type Value<K extends KeyName> = ReturnType<(typeof keys)[K]['parse']>
+
+export const keyNames = Object.keys(keys) as readonly KeyName[]
+
+/** Returns the key of the call that `name` is an option of, or `name` itself if it is the key of a call. */
+export const callOf = (name: KeyName): CallName => name.split('.', 1)[0] as CallName
+
+export interface OptionEntry {
+  readonly name: OptionName
+  /** The name of the option in the call's member of the policy. */
+  readonly member: string
+  readonly key: OptionKey<unknown>
+}
+
+export interface CallEntry {
+  readonly name: CallName
+  /** The name of the call in the policy. */
+  readonly member: string
+  readonly key: CallKey
+  readonly options: readonly OptionEntry[]
+}
+
+const memberOf = (name: string): string => name.replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase())
+
+const optionsOf = (call: CallName): readonly OptionEntry[] =>
+  keyNames
+    .filter((name): name is OptionName => name !== call && callOf(name) === call)
+    .map((name) => ({ name, member: memberOf(name.slice(call.length + 1)), key: keys[name] as OptionKey<unknown> }))
+
+/** The table of keys once more, with the options of each call below the call. */
+export const calls: readonly CallEntry[] = keyNames
+  .filter((name): name is CallName => callOf(name) === name)
+  .map((name) => ({ name, member: memberOf(name), key: keys[name], options: optionsOf(name) }))
+
+/**
+ * Finds the key of the table that a full or short name means.
+ *
+ * @throws {PolicyError} if there is none
+ */
+export function toKeyName(name: string, place?: Place): KeyName {
+  const full = expandShort(name)
+  const short = full.slice(PREFIX.length)
+  if (full.startsWith(PREFIX) && Object.hasOwn(keys, short)) return short as KeyName
+  throw new PolicyError(
+    `unknown key ${briefly(full)}`,
+    place,
+    didYouMean(full, keyNames.map(fullName)) || '; "intercede profile --help" lists them',
+  )
+}

@@ -1,5 +1,5 @@
 import type { Dev } from '../abi/brand.ts'
-import { major, minor } from '../abi/dev.ts'
+import { major, minor } from '../abi/stat.ts'
 
 /**
  * Character devices that no list can allow, because a process that opens them owns the host, ends it, or reads its

@@ -1,15 +1,12 @@
-import { briefly } from '../shared/briefly.ts'
-import { clamp } from './ceiling.ts'
+import { briefly, didYouMean } from '../shared/texts.ts'
 import type { Config } from './config.ts'
 import { PolicyError } from './error.ts'
 import { PREFIX } from './key.ts'
-import { toKeyName } from './key-names.ts'
 import { type KeyValueLine, type Lines, PROFILE, parseLines } from './key-value-lines.ts'
-import { type KeyName, keys } from './keys.ts'
+import { type KeyName, keys, toKeyName } from './keys.ts'
 import type { Policy } from './policy.ts'
 import type { DeviceNames } from './refused-devices.ts'
-import { type Settings, settle, toPolicy } from './settings.ts'
-import { didYouMean } from './suggest.ts'
+import { clamp, type Settings, settle, toPolicy } from './settings.ts'
 
 /** What a container brings with it. */
 export interface PolicySources {

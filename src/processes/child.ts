@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import { SIGKILL } from '../abi/signal.ts'
-import type { Handle } from '../kernel/handle.ts'
-import { spawnNow } from '../kernel/posix-spawn.ts'
+import { SIGKILL } from '../abi/process.ts'
+import { spawnNow } from '../kernel/exec.ts'
+import type { Handle } from '../kernel/fd.ts'
 import { type Ending, reap } from '../kernel/process.ts'
 
 /** How often to look for ends of which no signal has told, in milliseconds. */

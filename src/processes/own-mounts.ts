@@ -1,14 +1,13 @@
 import { readFileSync, realpathSync } from 'node:fs'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
 import { MS_REC, MS_SLAVE } from '../abi/mount.ts'
-import { CLONE_NEWNS } from '../abi/namespace.ts'
+import { CLONE_NEWNS } from '../abi/process.ts'
 import { ignoring } from '../kernel/error.ts'
-import type { Fd } from '../kernel/fd.ts'
+import type { Fd, Handle } from '../kernel/fd.ts'
 import { changeDirectory, openat } from '../kernel/files.ts'
-import type { Handle } from '../kernel/handle.ts'
 import { cstring } from '../kernel/libc.ts'
 import { detachAt, mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
-import { unshare } from '../kernel/namespaces.ts'
+import { unshare } from '../kernel/process.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 
 const HERE = cstring('.')

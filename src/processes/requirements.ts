@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
-import { PROC_USER_INIT_INO } from '../abi/namespace.ts'
+import { PROC_USER_INIT_INO } from '../abi/process.ts'
 import { SECCOMP_NOTIF_RESP_SIZE, SECCOMP_NOTIF_SIZE } from '../abi/seccomp.ts'
 import { SyscallError } from '../kernel/error.ts'
 import { notifSizes } from '../kernel/seccomp.ts'

@@ -21,8 +21,7 @@ import {
   readCounts,
   type WhichRefusals,
 } from '../memories/read-counts.ts'
-import { DirectoryReader } from './directory-reader.ts'
-import { MemoryFile } from './memory-file.ts'
+import { DirectoryReader, MemoryFile } from './directory-reader.ts'
 import { RecordsFollower } from './records-follower.ts'
 
 const ANSWER_LIMIT = 256

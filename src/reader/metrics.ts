@@ -1,10 +1,183 @@
+import { readFileSync } from 'node:fs'
+import { syscallName } from '../abi/syscalls.ts'
+import { escaped } from '../calls/escape.ts'
+import { WORDS } from '../calls/record.ts'
+import { pageSize, ticksPerSecond } from '../kernel/system-info.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
-import { reloadResults, restartCauses } from '../memories/daemon-totals.ts'
-import { FewLabels } from '../memories/few-labels.ts'
-import { type AllCalls, allCalls, type CallTotal } from './call-totals.ts'
-import { histogramLines, labelled, metric } from './exposition.ts'
+import { FewLabels, reloadResults, restartCauses } from '../memories/daemon-totals.ts'
+import type { CallCount } from '../memories/read-counts.ts'
 import type { FeedReader } from './feed.ts'
-import { type ProcessStats, processStats, sumOfStats } from './process-stats.ts'
+
+type Labels = Readonly<Record<string, string>>
+type MetricType = 'counter' | 'gauge'
+
+/** Quotes a value. Texts that a container has chosen already have octal escapes for unprintable characters. */
+const labelValue = (text: string): string => escaped(text).replaceAll('\\', '\\\\').replaceAll('"', '\\"')
+
+/** Makes the labels of a series, as in its line. */
+export function labelled(labels: Labels): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${labelValue(value)}"`)
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+}
+
+/**
+ * Makes the text of one metric in the format of Prometheus.
+ *
+ * @param series each with its labels, as `labelled` shows them
+ */
+export function metric(
+  name: string,
+  type: MetricType,
+  help: string,
+  series: Iterable<readonly [labels: string, value: number]>,
+): string {
+  let text = `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`
+  for (const [labels, value] of series) text += `${name}${labels} ${value}\n`
+  return text
+}
+
+/** The distribution of durations. */
+interface Histogram {
+  /** The number in each bucket; there is one more bucket than bounds. */
+  readonly buckets: readonly number[]
+  readonly seconds: number
+}
+
+/** Makes the lines of one series of a histogram. @param labels with a comma at the end @param bounds as texts */
+export function histogramLines(
+  name: string,
+  labels: string,
+  bounds: readonly string[],
+  { buckets, seconds }: Histogram,
+): string {
+  let text = ''
+  let count = 0
+  for (const [index, bound] of bounds.entries()) {
+    count += buckets[index]!
+    text += `${name}_bucket{${labels},le="${bound}"} ${count}\n`
+  }
+  count += buckets[bounds.length]!
+  text += `${name}_bucket{${labels},le="+Inf"} ${count}\n`
+  return `${text}${name}_sum{${labels}} ${seconds}\n${name}_count{${labels}} ${count}\n`
+}
+
+/** How often calls were made, or how long they took, for one set of labels. */
+interface CallTotal {
+  readonly syscall: string
+  readonly verdict: string
+  readonly reason: string
+  /** Empty for the sum of containers that are not named. */
+  readonly container: string
+  calls: number
+  microseconds: number
+  /** As in `CallCount`; empty if they are not wanted. */
+  readonly buckets: number[]
+}
+
+/** The name of a call with an unknown number: a container chooses numbers. */
+const OTHER = 'other'
+const BUCKETS = BOUNDS.length + 1
+
+/** Sums of calls by labels. */
+class Sums {
+  readonly all = new Map<string, CallTotal>()
+  readonly #buckets: number
+
+  /**
+   * @param buckets how many buckets of durations to keep
+   */
+  constructor(buckets: number) {
+    this.#buckets = buckets
+  }
+
+  /** @param reason empty to sum up over reasons */
+  add({ arch, nr, verdict, ...counted }: CallCount, reason: string, container: string): void {
+    const syscall = (nr < 0 ? undefined : syscallName(arch, nr)) ?? OTHER
+    const key = `${syscall} ${verdict} ${reason} ${container}`
+    let total = this.all.get(key)
+    if (!total) {
+      const buckets = new Array<number>(this.#buckets).fill(0)
+      total = { syscall, verdict: WORDS[verdict], reason, container, calls: 0, microseconds: 0, buckets }
+      this.all.set(key, total)
+    }
+    total.calls += counted.calls
+    total.microseconds += counted.microseconds
+    for (let bucket = 0; bucket < this.#buckets; bucket++) total.buckets[bucket]! += counted.buckets[bucket]!
+  }
+}
+
+interface AllCalls {
+  /** By call, verdict, reason and, if it is asked for, container. */
+  readonly totals: Iterable<CallTotal>
+  /** By call and verdict. */
+  readonly durations: Iterable<CallTotal>
+  readonly inFlight: number
+}
+
+/**
+ * Sums up all calls that were ever counted.
+ *
+ * @param names names a container by its serial; undefined if containers are not to be told apart. Then those that have
+ *   ended count too, so that no sum shrinks
+ * @param limit the most series that may name containers; in further series the container is "other"
+ */
+const allCalls = (feed: FeedReader, names: ReadonlyMap<number, string> | undefined, limit: number): AllCalls =>
+  feed.allCounts(({ containers, ended }) => {
+    const [totals, durations] = [new Sums(0), new Sums(BUCKETS)]
+    let inFlight = 0
+    const add = (calls: readonly CallCount[], container: string): void => {
+      for (const counted of calls) totals.add(counted, counted.reason, container)
+      for (const counted of calls) durations.add(counted, '', '')
+    }
+    for (const { serial, inFlight: now, calls } of containers) {
+      inFlight += now
+      const isNamed = names !== undefined && totals.all.size + calls.length <= limit
+      add(calls, names === undefined ? '' : isNamed ? (names.get(serial) ?? OTHER) : OTHER)
+    }
+    if (names === undefined) add(ended, '')
+    else for (const counted of ended) durations.add(counted, '', '')
+    return { totals: totals.all.values(), durations: durations.all.values(), inFlight }
+  })
+
+interface ProcessStats {
+  readonly cpuSeconds: number
+  readonly residentBytes: number
+  readonly threads: number
+  /** Seconds since 1970. */
+  readonly start: number
+}
+
+const bootTime = (): number => Number(/^btime (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1] ?? 0)
+
+/**
+ * Reads the resources of a process; undefined if there is no process with this pid, or we may not see it.
+ *
+ * @see proc_pid_stat(5): 14 utime, 15 stime, 20 num_threads, 22 starttime, 24 rss
+ */
+function processStats(pid: number): ProcessStats | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The second field is the program's name, which may contain anything except NUL.
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    const field = (number: number): number => Number(fields[number - 3])
+    return {
+      cpuSeconds: (field(14) + field(15)) / ticksPerSecond(),
+      residentBytes: field(24) * pageSize(),
+      threads: field(20),
+      start: bootTime() + field(22) / ticksPerSecond(),
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/** Sums up the resources of several processes; the start is that of the first. */
+const sumOfStats = (all: readonly ProcessStats[]): ProcessStats => ({
+  cpuSeconds: all.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
+  residentBytes: all.reduce((sum, { residentBytes }) => sum + residentBytes, 0),
+  threads: all.reduce((sum, { threads }) => sum + threads, 0),
+  start: Math.min(...all.map(({ start }) => start)),
+})
 
 /** The most series that may name containers: a metrics server pays for each. */
 const SERIES = 50_000

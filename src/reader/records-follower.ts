@@ -1,7 +1,7 @@
 import { type CallRecord, decodeRecord, RECORD_SIZE, registersOf, textsIn } from '../calls/record.ts'
 import type { SpelledArguments } from '../calls/spell.ts'
-import { isEnded, RECORDS_HEADER, recordsBegun, ringId, ringSize } from '../memories/record-layout.ts'
-import type { MemoryFile } from './memory-file.ts'
+import { isEnded, RECORDS_HEADER, recordsBegun, ringId, ringSize } from '../memories/records.ts'
+import type { MemoryFile } from './directory-reader.ts'
 
 /** How many records are copied at once. */
 export const BATCH = 256

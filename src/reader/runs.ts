@@ -5,10 +5,10 @@ import { openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { startTime } from '../kernel/process.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
-import { isDirectoryHead } from '../memories/directory-layout.ts'
+import { isDirectoryHead } from '../memories/directory.ts'
 import { FAMILY } from '../runtimes/launch/cgroup.ts'
+import { MemoryFile } from './directory-reader.ts'
 import { FeedReader } from './feed.ts'
-import { MemoryFile } from './memory-file.ts'
 
 /** A running `intercede run`. Its container has the same id. */
 export interface Run {

@@ -1,5 +1,9 @@
 import { isAbsolute, join } from 'node:path'
 import * as v from 'valibot'
+import { parseLxcPolicy } from '../filter/lxc.ts'
+import { NOTIFY, type OciRule } from '../filter/oci.ts'
+import { machines } from '../filter/target.ts'
+import type { Handover } from './handover.ts'
 import { readText } from './text-file.ts'
 
 const Capabilities = v.object({ process: v.object({ capabilities: v.object({ bounding: v.array(v.string()) }) }) })
@@ -33,4 +37,49 @@ export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S)
   } catch {
     return undefined
   }
+}
+
+const Rule = v.object({ names: v.array(v.string()), action: v.string() })
+const Filter = v.object({ linux: v.object({ seccomp: v.object({ syscalls: v.array(Rule) }) }) })
+
+/** Returns the names of the calls for which a filter has rules that notify. */
+export const notifying = (rules: readonly Pick<OciRule, 'names' | 'action'>[]): ReadonlySet<string> =>
+  new Set(rules.filter(({ action }) => action === NOTIFY).flatMap(({ names }) => names))
+
+/**
+ * Returns the calls that the filter of a container traps, under some conditions at least: from its bundle, or from its
+ * policy of LXC. The kernel does not show a filter to us.
+ *
+ * @returns undefined if neither can be read, or if what is read has not made the listener that we were given
+ */
+export function trappedCalls({ bundle, lxcConfig }: Handover): ReadonlySet<string> | undefined {
+  const rules = readBundle(bundle, Filter)?.linux.seccomp.syscalls ?? (lxcConfig && lxcRules(lxcConfig))
+  const names = notifying(rules || [])
+  return names.size > 0 ? names : undefined
+}
+
+/** Reads the policy that the configuration of a container of LXC names. */
+function lxcRules({ root, file }: NonNullable<Handover['lxcConfig']>): readonly OciRule[] | undefined {
+  const sections = machines[process.arch]?.sections ?? new Set<string>()
+  try {
+    const policy = policyFile(readText(`${root}${file}`))
+    return policy === undefined ? undefined : parseLxcPolicy(readText(`${root}${policy}`), sections).profile.syscalls
+  } catch {
+    // The container was started from another file, or its policy is of a kind that we do not read.
+    return undefined
+  }
+}
+
+const ASSIGNMENT = /^\s*lxc\.(include|seccomp\.profile)\s*=\s*(.*?)\s*$/
+
+/**
+ * Returns the file that the last line about it names, as LXC takes it.
+ *
+ * @param config the text of the configuration of a container
+ * @returns undefined if there is none, or if a file that is included after the line may name another
+ */
+export function policyFile(config: string): string | undefined {
+  const lines = config.split('\n').map((line) => ASSIGNMENT.exec(line))
+  const [, key, value] = lines.findLast((found) => found !== null) ?? []
+  return key === 'seccomp.profile' && value?.startsWith('/') ? value : undefined
 }

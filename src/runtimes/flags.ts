@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { Cap } from '../abi/capability.ts'
+import type { Cap } from '../abi/credentials.ts'
 import type { Target } from '../filter/target.ts'
 import { PREFIX } from '../policy/key.ts'
 

@@ -1,22 +1,90 @@
 import { readFileSync, readlinkSync } from 'node:fs'
+import { type IdExtent, parseIdMap } from '../abi/credentials.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
-import { type IdExtent, parseIdMap } from '../abi/id-map.ts'
 import type { ContainerHandles } from '../caller/identity/container.ts'
 import { readProcText } from '../caller/task/same-as-init.ts'
 import type { Exec } from '../calls/fuse.ts'
-import type { ReasonCode } from '../calls/reason.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
+import { parseCgroups } from '../kernel/cgroup.ts'
+import { orUndefined } from '../kernel/error.ts'
 import { dup, type Fd } from '../kernel/fd.ts'
 import { openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
-import { startIn } from '../kernel/process.ts'
-import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
-import { type TimeNamespace, timeNamespaceOf } from '../kernel/procfs/time-namespace.ts'
+import { startIn, type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
+import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
-import { openGroups } from './cgroup.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { recordedRuntime } from './recorded.ts'
+
+/** The cgroups of a process, for each hierarchy that is mounted if the process is below our own cgroup root. */
+interface InitCgroups {
+  /** The cgroup of the unified hierarchy, cgroup v2. */
+  readonly cgroup?: Fd
+  /** The cgroup of v1's memory controller. */
+  readonly memory?: Fd
+  /** The cgroup of v1's devices controller; absent if it is our own cgroup too. */
+  readonly devices?: Fd
+  /**
+   * The cgroup that counts the container's tasks; absent if it is our own too, since it then holds tasks of the host.
+   */
+  readonly tasks?: Fd
+}
+
+/** Paths by the name of a controller of v1; '' is the unified hierarchy. */
+type Paths = ReadonlyMap<string, string>
+
+/**
+ * Opens the cgroups in which a process is now.
+ *
+ * @param isLate whether the process may have moved to descendants of its container's cgroup, see `payloadOf`
+ */
+export function openGroups(pid: number, isLate: boolean): InitCgroups {
+  const paths = isLate ? new Map([...pathsOf(pid)].map(([name, path]) => [name, payloadOf(path)])) : pathsOf(pid)
+  const own = pathsOf('self')
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'))
+  const open = (hierarchy: string): Fd | undefined => openGroup(paths.get(hierarchy), mounts, hierarchy)
+  const openOthers = (hierarchy: string): Fd | undefined =>
+    paths.get(hierarchy) === own.get(hierarchy) ? undefined : open(hierarchy)
+  const groups = {
+    cgroup: open(''),
+    memory: open('memory'),
+    devices: openOthers('devices'),
+    tasks: openOthers('pids') ?? openOthers(''),
+  }
+  return Object.fromEntries(Object.entries(groups).filter(([, fd]) => fd)) as InitCgroups
+}
+
+/**
+ * Returns the cgroup that LXC makes for a container; the container makes others below it, as its systemd does at the
+ * start. Only the outermost `lxc.payload` counts, since names further down are the container's choice.
+ */
+export const payloadOf = (path: string): string => /^.*?\/lxc\.payload[^/]*/.exec(path)?.[0] ?? path
+
+function pathsOf(pid: number | 'self'): Paths {
+  const memberships = parseCgroups(readFileSync(`/proc/${pid}/cgroup`, 'latin1'))
+  const named = memberships.flatMap(({ controllers, path }) =>
+    (controllers.length > 0 ? controllers : ['']).map((name) => [name, whole(path)] as const),
+  )
+  return new Map(named)
+}
+
+/** Drops `/init.scope`, a cgroup that systemd makes for itself beside those of its services. */
+const whole = (path: string): string => path.replace(/\/init\.scope$/, '') || '/'
+
+function openGroup(path: string | undefined, mounts: readonly Mount[], hierarchy: string): Fd | undefined {
+  if (path === undefined || path.startsWith('/..')) return undefined
+  const shows = ({ type, root, superOptions }: Mount): boolean =>
+    root === '/' && (hierarchy === '' ? type === 'cgroup2' : type === 'cgroup' && superOptions.includes(hierarchy))
+  return mounts
+    .filter(shows)
+    .reduceRight<Fd | undefined>((found, { point }) => found ?? openIfThere(`${point}${path}`), undefined)
+}
+
+/** Opens a cgroup's directory; undefined if another mount hides it or it cannot be opened. */
+const openIfThere = (path: string): Fd | undefined =>
+  orUndefined('any', () => openat(AT_FDCWD, Buffer.from(`${path}\0`, 'latin1'), O_PATH | O_DIRECTORY))
 
 /** The descriptors that become `Container.handles` in the engine. */
 type InitHandles = { readonly [K in keyof ContainerHandles]: Fd }
@@ -49,7 +117,7 @@ export interface Init extends Disposable {
   readonly barred: ReasonCode | undefined
 }
 
-export interface InspectOptions {
+interface InspectOptions {
   /** The runtime that shall start programs in the container. */
   readonly runtime?: RuntimeCall | undefined
   /**

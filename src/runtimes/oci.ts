@@ -1,7 +1,23 @@
-import { Fd } from '../kernel/fd.ts'
-import { receive } from '../kernel/socket.ts'
+import { readFileSync } from 'node:fs'
+import { Fd, type Handle } from '../kernel/fd.ts'
+import { peerCredentials, receive } from '../kernel/socket.ts'
 import { type Handover, parseHandover } from './handover.ts'
-import { peerName } from './peer-name.ts'
+
+/** Names the process that connected, as it is now: later the process may have ended, and its name is gone. */
+function peerName(connection: Handle): string {
+  const { pid, uid } = peerCredentials(connection)
+  return `${commandOf(pid) ?? 'a process'} (pid ${pid}, uid ${uid})`
+}
+
+/** The name of a process in quotes, since the process itself chooses it. @returns undefined if there is none */
+function commandOf(pid: number): string | undefined {
+  try {
+    return JSON.stringify(readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd())
+  } catch {
+    // It has ended, or is in another pid namespace, where its number is 0 for us.
+    return undefined
+  }
+}
 
 /** Maximum size of a state in bytes, far above what runtimes send: a state with long annotations is a few KiB. */
 const BYTES_LIMIT = 1024 * 1024
@@ -9,7 +25,7 @@ const FDS_LIMIT = 16
 const CHUNK = 64 * 1024
 
 /** The complete hand-over; undefined while the client has not sent everything. */
-export type Progress = { readonly handover: Handover; readonly listener: Fd } | undefined
+type Progress = { readonly handover: Handover; readonly listener: Fd } | undefined
 
 /**
  * One connection of the OCI seccomp agent protocol. crun connects when it creates a container and may be silent until

@@ -5,8 +5,8 @@ import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes, runtimes } from './known/index.ts'
 import type { OciRuntime } from './runtime.ts'
+import { which } from './runtime.ts'
 import { readText } from './text-file.ts'
-import { which } from './which.ts'
 
 interface RecordRoot {
   readonly root: string

@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 
 const { O_NONBLOCK, O_RDONLY } = constants
 /** In bytes; more than any configuration, profile or bundle has. A text is parsed in one go, which blocks all else. */
@@ -36,4 +37,20 @@ function textOf(file: number): string {
   for (let more = 1; more > 0 && length <= LIMIT; length += more) more = readSync(file, bytes, { offset: length })
   if (length > LIMIT) throw new Error('it is larger than 1 MiB; is it the right file?')
   return bytes.toString('utf8', 0, length)
+}
+
+const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+
+/**
+ * Makes a directory that may be there, and those above it. Node's `recursive` says ENOENT of a file system that is
+ * read-only, and this says EROFS.
+ */
+export function makeDirectory(path: string, mode = 0o755): void {
+  if (isDirectory(path)) return
+  if (!isDirectory(dirname(path))) makeDirectory(dirname(path), mode)
+  try {
+    mkdirSync(path, { mode })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !isDirectory(path)) throw error
+  }
 }

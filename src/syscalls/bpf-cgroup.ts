@@ -6,7 +6,7 @@ import {
   BPF_F_REPLACE,
   LINK,
   UPDATE,
-} from '../abi/bpf-attr.ts'
+} from '../abi/bpf.ts'
 import type { ErrnoName } from '../abi/errno.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'

@@ -1,7 +1,7 @@
-import type { Cap } from '../abi/capability.ts'
+import type { Cap } from '../abi/credentials.ts'
 import { type ErrnoName, errno } from '../abi/errno.ts'
 import type { Caller } from '../calls/caller.ts'
-import type { ReasonCode } from '../calls/reason.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
 import { refuse, type Verdict } from '../calls/verdict.ts'
 
 /** The argument of one command of bpf(2). */

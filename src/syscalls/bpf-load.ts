@@ -1,4 +1,3 @@
-import { refusedInstruction } from '../abi/bpf.ts'
 import {
   BPF_F_ANY_ALIGNMENT,
   BPF_F_STRICT_ALIGNMENT,
@@ -6,8 +5,9 @@ import {
   BPF_PROG_TYPE_CGROUP_DEVICE,
   BPF_PROG_TYPE_CGROUP_SKB,
   LOAD,
-} from '../abi/bpf-attr.ts'
-import { PAGE } from '../abi/limits.ts'
+  refusedInstruction,
+} from '../abi/bpf.ts'
+import { PAGE } from '../abi/system.ts'
 import type { MemoryReader } from '../calls/caller.ts'
 import { act, ContinueError, continueWith } from '../calls/verdict.ts'
 import { type Command, deny, MANAGE, type Text } from './bpf-command.ts'

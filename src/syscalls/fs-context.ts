@@ -1,15 +1,68 @@
+import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
-import { FSCONFIG as command, FSMOUNT_CLOEXEC, FSOPEN_CLOEXEC, isFsmountAttributes } from '../abi/mount.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
+import {
+  FSCONFIG as command,
+  FSMOUNT_CLOEXEC,
+  FSOPEN_CLOEXEC,
+  FSPICK_CLOEXEC,
+  FSPICK_EMPTY_PATH,
+  FSPICK_SYMLINK_NOFOLLOW,
+  FSPICK_VALID,
+  isFsmountAttributes,
+} from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
-import type { Caller } from '../calls/caller.ts'
+import type { Caller, Registers } from '../calls/caller.ts'
 import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
-import { isWellFormed, OF_OTHER_KINDS } from './fsconfig-arguments.ts'
-import { superblockRequest } from './mount-description.ts'
+import type { Handle } from '../kernel/fd.ts'
+import { isVerdict, saysOwner, toChange } from './mount.ts'
 import { isGeneralFlag, judgeParameter } from './mount-options.ts'
+import { superblockRequest } from './mount-source.ts'
 import { judgeKept, judgeMounter, judgeType, type MountPolicy, mannerOf } from './mount-types.ts'
-import { saysOwner } from './remount.ts'
+
+/** Maximum size of a parameter of bytes: linux/fs/fsopen.c fsconfig(). */
+const BYTES_MAX = 1024 * 1024
+
+/** Commands that set a parameter which is neither a flag nor a string. */
+const OF_OTHER_KINDS: ReadonlySet<number> = new Set([
+  command.SET_BINARY,
+  command.SET_PATH,
+  command.SET_PATH_EMPTY,
+  command.SET_FD,
+])
+
+interface Shape {
+  readonly key: boolean
+  readonly value: boolean
+  readonly aux: (aux: number) => boolean
+}
+
+const isZero = (aux: number): boolean => aux === 0
+const COMMAND: Shape = { key: false, value: false, aux: isZero }
+const PATH: Shape = { key: true, value: true, aux: (aux) => aux === AT_FDCWD || aux >= 0 }
+
+/** What the kernel takes of the arguments of each command that we serve. */
+const SHAPES: Readonly<Partial<Record<number, Shape>>> = {
+  [command.SET_FLAG]: { key: true, value: false, aux: isZero },
+  [command.SET_STRING]: { key: true, value: true, aux: isZero },
+  [command.SET_BINARY]: { key: true, value: true, aux: (aux) => aux > 0 && aux <= BYTES_MAX },
+  [command.SET_PATH]: PATH,
+  [command.SET_PATH_EMPTY]: PATH,
+  [command.SET_FD]: { key: true, value: false, aux: (aux) => aux >= 0 },
+  [command.CMD_CREATE]: COMMAND,
+  [command.CMD_CREATE_EXCL]: COMMAND,
+  [command.CMD_RECONFIGURE]: COMMAND,
+}
+
+/** Tells whether fsconfig(2) has valid arguments; otherwise the kernel answers EINVAL for any descriptor. */
+function isWellFormed(args: Registers): boolean {
+  const shape = SHAPES[args.uint(1)]
+  if (!shape) return false
+  const [hasKey, hasValue] = [args.pointer(2) !== 0n, args.pointer(3) !== 0n]
+  return hasKey === shape.key && hasValue === shape.value && shape.aux(args.int(4))
+}
 
 const IN_MEMORY = 'all: their object is in memory, or behind a descriptor'
 
@@ -169,4 +222,43 @@ export const fsmount: Syscall<Mounted> = {
     const anew = isBegun ? { anew: superblockRequest(context, false, caller) } : {}
     return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner, ...anew })
   },
+}
+
+interface Request {
+  readonly dirfd: number
+  readonly path: string | undefined
+  readonly flags: number
+}
+
+/**
+ * fspick(2): gives the caller a context of a tmpfs that we made for its container, in which nothing is ever changed.
+ * Its parameters are recorded, as those of fsopen(2). Any other file system is left to the kernel, which opens a
+ * context, and says EPERM when something is to be changed by that.
+ */
+export const fspick: Syscall<Request> = {
+  name: 'fspick',
+  key: 'mount',
+  trapped: 'all: its object is a path',
+  screen(args, policy) {
+    if (!policy.mount) return continueWith('keyOff')
+    return (args.uint(2) & ~FSPICK_VALID) === 0 ? undefined : continueWith('changesMounts')
+  },
+  decode: (args, caller) => ({ dirfd: args.int(0), path: caller.string(args.pointer(1)), flags: args.uint(2) }),
+  decide({ dirfd, path, flags }, caller, { mount }) {
+    if (!mount) return continueWith('keyOff')
+    if (path === undefined || (path === '' && (flags & FSPICK_EMPTY_PATH) === 0)) return continueWith('changesMounts')
+    caller.mounts.tidy()
+    const found = toChange(caller, mount, () => rootOf(caller, dirfd, { path, flags }))
+    if (isVerdict(found)) return found
+    return act({ verb: 'pickContext', root: found.root, cloexec: (flags & FSPICK_CLOEXEC) !== 0 })
+  },
+}
+
+function rootOf(
+  caller: Caller,
+  dirfd: number,
+  { path, flags }: { readonly path: string; readonly flags: number },
+): Handle {
+  const bytes = Buffer.from(`${path || '.'}\0`, 'latin1') as Uint8Array as PathBytes
+  return caller.object(dirfd, bytes, path === '' || (flags & FSPICK_SYMLINK_NOFOLLOW) === 0)
 }

@@ -1,7 +1,11 @@
 import { errno } from '../abi/errno.ts'
+import { ACCESS_TIMES } from '../abi/mount.ts'
+import type { Caller } from '../calls/caller.ts'
 import type { Parameter } from '../calls/context.ts'
 import { TMPFS } from '../calls/mounts.ts'
-import { refuse, type Verdict } from '../calls/verdict.ts'
+import { continueWith, refuse, type Verdict } from '../calls/verdict.ts'
+import type { Handle } from '../kernel/fd.ts'
+import { isInside } from './mount-types.ts'
 
 /** Options of SELinux and Smack, which take them before the file system sees them. */
 const LABELS: ReadonlySet<string> = new Set([
@@ -73,4 +77,72 @@ export const optionsOf = (type: string, options = ''): readonly Parameter[] =>
 function parameterOf(option: string): Parameter {
   const [key = '', ...value] = option.split('=')
   return value.length === 0 ? [key] : [key, value.join('=')]
+}
+
+/** What is changed of the policy of access times: MOUNT_ATTR_*. */
+interface Times {
+  readonly set: bigint
+  readonly clear: bigint
+}
+
+export const keepsOtherTimes = (now: bigint, wanted: bigint): boolean => ((now ^ wanted) & ACCESS_TIMES) !== 0n
+
+/**
+ * Says of a change of a mount that stands, which the kernel judges, why it fails. What came from a mount namespace with
+ * more privileges, and what we locked, keeps its policy of access times; a tmpfs that we made is not locked:
+ * linux/fs/namespace.c can_change_locked_flags()
+ */
+export function timesOf(caller: Caller, root: Handle, { set, clear }: Times): Verdict {
+  const now = caller.mounts.attributes({ handle: root })
+  const changes = keepsOtherTimes(now, (now & ~clear) | set)
+  const isFree = !changes || caller.mounts.isMade(root) || isInside(root, caller)
+  return continueWith(isFree ? 'changesMounts' : 'accessTimesLocked')
+}
+
+/** The invalid id -1, which the kernel refuses (EINVAL) as it would an id that the container does not map. */
+const INVALID = '4294967295'
+const MAXIMUM = 0xffff_ffff
+const IDS = ['uid', 'gid'] as const
+
+/**
+ * Translates the `uid` and `gid` options of file systems in memory, which are ids of the mounting process's user
+ * namespace: here the host's. The container's ids are translated, and the container's root is the default. Of several
+ * the last counts, if the kernel takes all of them. They come first and once, for mount(2) cuts off what is longer than
+ * a page.
+ */
+export function withHostIds(caller: Pick<Caller, 'hostId'>, parameters: readonly Parameter[]): readonly Parameter[] {
+  const ids = IDS.map((kind): Parameter => {
+    const given = parameters.flatMap(([key, value]) => (key === kind && value !== undefined ? [value] : []))
+    const translated = (given.length === 0 ? ['0'] : given).map((text) => hostId(caller, kind, text))
+    return [kind, translated.find((id) => id === INVALID) ?? translated.at(-1)!]
+  })
+  return [...ids, ...parameters.filter(([key, value]) => value === undefined || !isId(key))]
+}
+
+/** Translates the options of mount(2) likewise. */
+export const optionsWithHostIds = (caller: Pick<Caller, 'hostId'>, type: string, options = ''): string =>
+  withHostIds(caller, optionsOf(type, options))
+    .map((parameter) => parameter.join('='))
+    .join(',')
+
+const isId = (key: string): key is (typeof IDS)[number] => key === 'uid' || key === 'gid'
+
+/**
+ * Reads a number of an option as the kernel does: with one `+` or none, decimal, octal after 0, hexadecimal after 0x,
+ * with one line feed or none at the end, and nothing else.
+ *
+ * @returns undefined if the kernel refuses it, or it has more than 32 bits
+ * @see linux/lib/kstrtox.c kstrtouint(), _parse_integer_fixup_radix()
+ */
+export function optionNumber(text: string): number | undefined {
+  const [, hexadecimal, octal, decimal] = /^\+?(?:0x([\da-f]+)|(0[0-7]*)|([1-9]\d*))\n?$/i.exec(text) ?? []
+  const [digits, radix] = hexadecimal ? [hexadecimal, 16] : octal ? [octal, 8] : [decimal ?? '', 10]
+  const number = Number.parseInt(digits, radix)
+  return number <= MAXIMUM ? number : undefined
+}
+
+function hostId(caller: Pick<Caller, 'hostId'>, kind: 'uid' | 'gid', text: string): string {
+  const id = optionNumber(text)
+  const known = id === undefined ? undefined : caller.hostId(kind, id)
+  return known === undefined ? INVALID : String(known)
 }

@@ -4,14 +4,15 @@ import { AT_FDCWD, R_OK, W_OK } from '../abi/fcntl.ts'
 import { ST_NODEV } from '../abi/mount.ts'
 import { fileType, S_IFBLK } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
-import type { Source } from '../calls/mounts.ts'
-import type { ReasonCode } from '../calls/reason.ts'
+import type { FsParameters } from '../calls/context.ts'
+import { IN_MEMORY, type Source, type SuperblockRequest } from '../calls/mounts.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
-import { access } from '../kernel/access.ts'
 import { isErrno } from '../kernel/error.ts'
-import { deviceOf, fstatfs, statx } from '../kernel/files.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Handle } from '../kernel/fd.ts'
+import { access, deviceOf, fstatfs, statx } from '../kernel/files.ts'
+import { isWritable, withHostIds } from './mount-options.ts'
 
 /** Reasons that carry the errno of a lookup by the kernel, or by a walk that follows the kernel's rules. */
 const LOOKUP_REASONS: ReadonlySet<ReasonCode> = new Set(['pathNotResolved', 'crossesProc'])
@@ -53,4 +54,15 @@ function mayOpen(caller: Caller, node: Handle, mode: number): boolean {
     if (!isErrno(error, 'EACCES')) throw error
     return caller.commands(node, 'DAC_OVERRIDE')
   }
+}
+
+/** Describes the file system of a context by the parameters that were recorded for it. */
+export function superblockRequest(
+  { type, parameters: recorded }: FsParameters,
+  exclusive: boolean,
+  caller: Caller,
+): SuperblockRequest {
+  const parameters = IN_MEMORY.has(type) ? withHostIds(caller, recorded) : recorded
+  const source = parameters.find(([key]) => key === 'source')?.[1]
+  return { type, parameters, exclusive, source: sourceOf(caller, source, isWritable(parameters)) }
 }

@@ -1,6 +1,7 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import {
+  MNT_FORCE,
   MS_BIND,
   MS_MGC_MSK,
   MS_MGC_VAL,
@@ -15,20 +16,64 @@ import {
   MS_SLAVE,
   MS_UNBINDABLE,
   timesIn,
+  UMOUNT_NOFOLLOW,
   withoutMagic,
 } from '../abi/mount.ts'
-import type { Registers } from '../calls/caller.ts'
-import { IN_MEMORY } from '../calls/mounts.ts'
-import type { Condition } from '../calls/rule.ts'
-import type { Syscall } from '../calls/syscall.ts'
-import { act, continueWith } from '../calls/verdict.ts'
-import { timesOf } from './access-times.ts'
-import { optionsWithHostIds } from './memory-options.ts'
+import type { Caller, Registers } from '../calls/caller.ts'
+import type { Parameter } from '../calls/context.ts'
+import { IN_MEMORY, TMPFS } from '../calls/mounts.ts'
+import type { Condition, Syscall } from '../calls/syscall.ts'
+import { act, continueWith, type Verdict } from '../calls/verdict.ts'
+import type { Handle } from '../kernel/fd.ts'
 import { byFuse } from './mount-fuse.ts'
-import { isWritable, judgeOptions, optionsOf } from './mount-options.ts'
+import { isWritable, judgeOptions, optionNumber, optionsOf, optionsWithHostIds, timesOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { judgeMounter, judgeType, mannerOf } from './mount-types.ts'
-import { isVerdict, remountOf, toChange } from './remount.ts'
+import { isInside, judgeMounter, judgeType, type MountPolicy, mannerOf } from './mount-types.ts'
+
+/**
+ * Tells whether a parameter is the owner of a tmpfs, which a change of the file system leaves as it is:
+ * linux/mm/shmem.c shmem_reconfigure(). mount(8) repeats those that /proc/mounts shows, which are ids of the host, and
+ * no ids of the container.
+ */
+export const saysOwner = ([key, value]: Parameter): boolean =>
+  (key === 'uid' || key === 'gid') && value !== undefined && optionNumber(value) !== undefined
+
+const ofOthers = (root: Handle, caller: Caller): Verdict =>
+  continueWith(isInside(root, caller) ? 'kernelMountsIt' : 'remountsFileSystem')
+
+/** A file system that stands and is to be changed for a caller: a tmpfs that we made for its container. */
+interface Changed {
+  /** The root of its mount. */
+  readonly root: Handle
+  readonly namespace: Handle
+}
+
+/**
+ * Finds the file system that is to be changed. Who asks is looked at first: after the lookup the thread stands in the
+ * caller's root directory.
+ *
+ * @param lookUp finds the root of its mount
+ * @returns a verdict if it is not changed by us
+ */
+export function toChange(caller: Caller, { allowed }: MountPolicy, lookUp: () => Handle): Changed | Verdict {
+  if (!allowed.has(TMPFS)) return ofOthers(lookUp(), caller)
+  const judged = judgeMounter(caller)
+  const namespace = judged ? undefined : caller.mounts.namespace()
+  const root = lookUp()
+  if (!caller.mounts.isMade(root)) return ofOthers(root, caller)
+  return namespace ? { root, namespace } : judged!
+}
+
+export const isVerdict = (found: Changed | Verdict): found is Verdict => 'is' in found
+
+/** Decides mount(2) with MS_REMOUNT. */
+function remountOf({ root: target, namespace }: Changed, flags: bigint, data: string | undefined): Verdict {
+  const judged = judgeOptions(TMPFS, data)
+  if (judged) return judged
+  const options = optionsOf(TMPFS, data).filter((option) => !saysOwner(option))
+  const text = options.map((option) => option.join('=')).join(',')
+  return act({ verb: 'remount', target, namespace, flags, ...(text && { data: text }) })
+}
 
 interface Request {
   readonly type: string | undefined
@@ -124,4 +169,23 @@ export const mount: Syscall<Request> = {
       },
     })
   },
+}
+
+const FLAGS_AT = 1
+const isForced: Condition = { arg: FLAGS_AT, mask: BigInt(MNT_FORCE), equals: BigInt(MNT_FORCE) }
+
+/** umount2(2): is left to the kernel. Only `umount -f` is trapped, to say why it fails. */
+export const umount: Syscall<{ readonly path: PathBytes; readonly follow: boolean }> = {
+  name: 'umount2',
+  key: 'mount',
+  when: [[isForced]],
+  tells: true,
+  trapped: 'MNT_FORCE is set; only to explain the failure',
+  screen: (_args, policy) => (policy.mount ? undefined : continueWith('keyOff')),
+  decode: (args, caller) => ({
+    path: caller.path(args.pointer(0)),
+    follow: (args.uint(FLAGS_AT) & UMOUNT_NOFOLLOW) === 0,
+  }),
+  decide: ({ path, follow }, caller) =>
+    continueWith(isInside(caller.object(AT_FDCWD, path, follow), caller) ? 'kernelMountsIt' : 'forcesUnmount'),
 }

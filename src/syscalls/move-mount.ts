@@ -6,10 +6,9 @@ import {
   MOVE_MOUNT_T_SYMLINKS,
 } from '../abi/mount.ts'
 import type { Caller } from '../calls/caller.ts'
-import type { Condition } from '../calls/rule.ts'
-import type { Syscall } from '../calls/syscall.ts'
+import type { Condition, Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Handle } from '../kernel/fd.ts'
 import { judgeKept, judgeMounter } from './mount-types.ts'
 
 interface Request {

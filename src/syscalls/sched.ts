@@ -1,4 +1,4 @@
-import { capNumber } from '../abi/capability.ts'
+import { capNumber } from '../abi/credentials.ts'
 import {
   decodeSchedAttr,
   RT_PRIORITY_MAX,

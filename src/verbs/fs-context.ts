@@ -3,7 +3,7 @@ import type { Caller } from '../calls/caller.ts'
 import type { StoredFsContext } from '../calls/context.ts'
 import type { FdForCaller } from '../calls/mounts.ts'
 import { steps } from '../calls/steps.ts'
-import type { Handle } from '../kernel/handle.ts'
+import type { Handle } from '../kernel/fd.ts'
 
 export const openContext: Verb<Verbs['openContext']> = {
   steps: [steps.askMounter],

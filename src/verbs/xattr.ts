@@ -1,16 +1,16 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
-import { CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/magic.ts'
+import { CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/stat.ts'
 import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { isErrno, orFalse, SyscallError } from '../kernel/error.ts'
+import type { Handle } from '../kernel/fd.ts'
 import { fstatfs, marksOf } from '../kernel/files.ts'
-import type { Handle } from '../kernel/handle.ts'
 import * as kernel from '../kernel/xattr.ts'
-import { inodeOf, isChangedSince } from './traces.ts'
+import { inodeOf, isChangedSince } from './create.ts'
 
 /**
  * The only attribute that is served: on a directory of an upper layer it hides what lower layers have under its name.

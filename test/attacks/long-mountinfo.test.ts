@@ -10,7 +10,7 @@ import { bundled } from '../support/bundled.ts'
 
 const MOUNTS = 73_000
 
-const MODULE = fileURLToPath(new URL('../../src/caller/mounts/mountinfo-entry.ts', import.meta.url))
+const MODULE = fileURLToPath(new URL('../../src/caller/mounts/caller-mounts.ts', import.meta.url))
 
 /** Looks for mounts in a list, in a process whose memory is too small for the list. */
 const look = (bundle: string): string => `

@@ -24,7 +24,7 @@ const start = (count: number) =>
 const walkers = () => walkersOf(host.enginePid)
 
 beforeAll(() => {
-  if (!cannot) build = new PatchedBuild('engine/tables/limits.js', 'WALKERS = 64', `WALKERS = ${WALKERS}`)
+  if (!cannot) build = new PatchedBuild('link/limits.js', 'WALKERS = 64', `WALKERS = ${WALKERS}`)
 })
 beforeEach(async () => {
   if (cannot) return

@@ -21,7 +21,7 @@ describe.skipIf(why)(withReason('a nested container', why), () => {
   beforeAll(() => {
     bundle = new NestedBundle()
     // ENOTTY, as before 6.11.
-    build = new PatchedBuild('abi/procmap.js', '_IOWR(0x66, 17,', '_IOWR(0x66, 99,')
+    build = new PatchedBuild('abi/memory.js', '_IOWR(0x66, 17,', '_IOWR(0x66, 99,')
   })
   afterAll(async () => {
     bundle.remove()

@@ -1,4 +1,4 @@
-import { capMask } from '../../src/abi/capability.ts'
+import { capMask } from '../../src/abi/credentials.ts'
 import { BASE } from '../support/host.ts'
 
 /** Users and groups of the scenes: three of the container, a group that two share, and the host's root. */

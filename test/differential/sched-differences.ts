@@ -1,4 +1,4 @@
-import type { ReasonCode } from '../../src/calls/reason.ts'
+import type { ReasonCode } from '../../src/calls/reasons.ts'
 import type { Mismatch } from './compare.ts'
 import type { Difference } from './differences.ts'
 import type { SchedCase } from './sched.ts'

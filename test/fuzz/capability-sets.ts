@@ -1,4 +1,4 @@
-import { type Cap, capabilities, capMask } from '../../src/abi/capability.ts'
+import { type Cap, capabilities, capMask } from '../../src/abi/credentials.ts'
 import { statFields } from '../support/stat.ts'
 import { family, isEngine, list, read } from './processes.ts'
 

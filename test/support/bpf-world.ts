@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { BPF } from '../../src/abi/bpf-attr.ts'
+import { BPF } from '../../src/abi/bpf.ts'
 import { parseMountinfo } from '../../src/kernel/procfs/mountinfo.ts'
 import { fixture } from './fixtures.ts'
 import { BASE, execute, type Host, USERNS, until } from './host.ts'

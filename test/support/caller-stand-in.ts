@@ -2,7 +2,7 @@
 
 import type { PathBytes, Tid } from '../../src/abi/brand.ts'
 import type { Caller, MemoryReader, Registers } from '../../src/calls/caller.ts'
-import type { Handle } from '../../src/kernel/handle.ts'
+import type { Handle } from '../../src/kernel/fd.ts'
 
 /** Registers as the kernel hands them over: 64 bits, of which it reads what the argument's type has. */
 export const registers = (...values: readonly bigint[]): Registers => ({

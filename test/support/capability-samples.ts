@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { type Cap, capabilities, capBit, capMask } from '../../src/abi/capability.ts'
+import { type Cap, capabilities, capBit, capMask } from '../../src/abi/credentials.ts'
 import { SECCOMP_IOCTL_NOTIF_RECV } from '../../src/abi/seccomp.ts'
 import type { Verbs } from '../../src/calls/act.ts'
 import { capsOf, OWN_SETS, permitted, permittedMain, phases, type Step, steps } from '../../src/calls/steps.ts'

@@ -2,10 +2,9 @@
 
 import { readdirSync, readlinkSync } from 'node:fs'
 import { SECCOMP_NOTIF_SIZE } from '../../src/abi/seccomp.ts'
-import { STATE } from '../../src/calls/slot.ts'
-import { Slots } from '../../src/engine/journal/slots.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { map } from '../../src/kernel/shared-memory.ts'
+import { Slots, STATE } from '../../src/link/journal.ts'
 
 const names = Object.entries(STATE).map(([name, number]): [number, string] => [number, name])
 const NAME = new Map(names)

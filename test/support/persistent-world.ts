@@ -7,8 +7,8 @@ import {
   type StoredFd,
   type WordRange,
 } from '../../src/caller/programs/fd-store.ts'
+import type { Handle } from '../../src/kernel/fd.ts'
 import { closeRaw, dup, type Fd } from '../../src/kernel/fd.ts'
-import type { Handle } from '../../src/kernel/handle.ts'
 
 /** As the keeper's, in this process: what an engine leaves goes to the next one. */
 export class OwnVault implements FdStore {

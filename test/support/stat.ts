@@ -1,7 +1,7 @@
 // Reads /proc/PID/stat: for tests that wait for the state of a process or thread.
 
 import { readFileSync } from 'node:fs'
-import { STAT, statFieldAt } from '../../src/kernel/procfs/stat.ts'
+import { STAT, statFieldAt } from '../../src/kernel/procfs/status.ts'
 
 /** The fields of a file such as /proc/PID/stat from the third on, proc_pid_stat(5); none if the task has ended. */
 export function statFields(path: string): readonly string[] {

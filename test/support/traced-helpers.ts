@@ -1,7 +1,7 @@
 // Reads from a trace which capabilities a mounter or walker had at each call: for tests of process-caps.ts.
 
 import { readdirSync, readFileSync } from 'node:fs'
-import { type Cap, capabilities, capMask } from '../../src/abi/capability.ts'
+import { type Cap, capabilities, capMask } from '../../src/abi/credentials.ts'
 import type { ProcessCaps } from '../../src/processes/process-caps.ts'
 
 /** Calls for which the kernel asks for a capability, wherever it asks; and those by which a request begins. */

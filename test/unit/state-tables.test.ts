@@ -45,7 +45,6 @@ function reachable(rows: Table['rows']): ReadonlySet<string> {
 test('there is a table for every machine of states in shared memory', () => {
   expect(tables.map(({ file }) => file).sort()).toEqual([
     'caller/programs/bpf-program-store.ts',
-    'calls/slot.ts',
     'engine/execs/exec-job.ts',
     'engine/facts/device-rules-cache.ts',
     'engine/helpers/mounters.ts',
@@ -56,10 +55,11 @@ test('there is a table for every machine of states in shared memory', () => {
     'engine/leader/leader-word.ts',
     'engine/leader/parking-lot.ts',
     'engine/leader/thread-activity.ts',
-    'engine/lxc/lxc-proxy-state.ts',
+    'engine/lxc/lxc-proxy.ts',
     'engine/replay/reply-cache.ts',
     'engine/tables/walker-table.ts',
     'engine/thread/lane.ts',
+    'link/journal.ts',
     'shared/lock.ts',
     'shared/one-shot.ts',
   ])

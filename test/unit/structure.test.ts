@@ -15,6 +15,7 @@ const folders = [
   'doctor',
   'runtimes',
   'engine',
+  'link',
   'mounter',
   'walker',
   'syscalls',
@@ -34,8 +35,8 @@ const folders = [
 const rooms: Readonly<Record<string, readonly string[]>> = {
   keeper: ['', 'control', 'feed', 'sockets', 'log', 'containers', 'persist', 'engines', 'process'],
   engine: [
-    ...['', 'pool', 'thread', 'serve', 'replay', 'lxc', 'leader', 'kept', 'journal', 'facts', 'execs'],
-    ...['protocol', 'helpers', 'tables'],
+    ...['', 'pool', 'thread', 'serve', 'replay', 'lxc', 'leader', 'kept', 'facts', 'execs'],
+    ...['helpers', 'tables'],
   ],
   caller: ['', 'sysinfo', 'paths', 'fuse', 'mounts', 'task', 'devices', 'programs', 'identity'],
 }
@@ -74,6 +75,12 @@ test.each(Object.entries(rooms))('%s/ has these rooms, and imports point downwar
   expect([...new Set(own.map(roomOf))].sort()).toEqual([...order].sort())
   const inside = imports.filter(({ from, to }) => [from, to].every((file) => file.startsWith(`${folder}/`)))
   expect(inside.filter(({ from, to }) => order.indexOf(roomOf(to)) < order.indexOf(roomOf(from)))).toEqual([])
+})
+
+test('the keeper imports nothing of the engine: what both need is in link/', () => {
+  const ofKeeper = imports.filter(({ from }) => from.startsWith('keeper/'))
+  expect(ofKeeper.filter(({ to }) => to.startsWith('link/')).length).toBeGreaterThan(5)
+  expect(ofKeeper.filter(({ to }) => to.startsWith('engine/'))).toEqual([])
 })
 
 test('no file imports itself, by whatever way', () => {

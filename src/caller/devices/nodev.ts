@@ -1,15 +1,77 @@
 import type { HostId, Mode, PathBytes } from '../../abi/brand.ts'
-import { makedev } from '../../abi/dev.ts'
 import { errnos } from '../../abi/errno.ts'
 import { O_PATH } from '../../abi/fcntl.ts'
-import { FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, RAMFS_MAGIC, TMPFS_MAGIC } from '../../abi/magic.ts'
-import { ST_NODEV } from '../../abi/mount.ts'
-import { S_IFCHR } from '../../abi/stat.ts'
-import type { NodevReason } from '../../calls/caller.ts'
-import { SyscallError } from '../../kernel/error.ts'
-import { type FileSystem, fstatfs, mknodat, openat, uniqueMountId } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import { MOUNT_ATTR_NODEV, ST_NODEV } from '../../abi/mount.ts'
+import { FUSE_SUPER_MAGIC, makedev, OVERLAYFS_SUPER_MAGIC, RAMFS_MAGIC, S_IFCHR, TMPFS_MAGIC } from '../../abi/stat.ts'
+import type { NodeLike, NodevReason } from '../../calls/caller.ts'
+import { steps } from '../../calls/steps.ts'
+import { ContinueError } from '../../calls/verdict.ts'
+import { isErrno, SyscallError } from '../../kernel/error.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
+import {
+  type FileSystem,
+  fchownGroup,
+  fstatfs,
+  mknodat,
+  openat,
+  umask,
+  uniqueMountId,
+  unlinkat,
+} from '../../kernel/files.ts'
+import { cloneFile, detachedTmpfs, mountSetattr } from '../../kernel/mount.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
+
+const NAME = Uint8Array.of(0x6e, 0) as PathBytes
+const NO_UMASK = 0 as Mode
+/** Every user may create files, since the thread creates them as the caller; no other process can reach this tmpfs. */
+const OPTIONS = [
+  ['mode', '1777'],
+  ['size', '64k'],
+] as const
+
+interface Mounting {
+  /** Returns a detached copy of a mount, whose attributes nobody can change any more. */
+  readonly lock: (mount: Fd) => Fd
+  readonly attach: (copy: Fd) => void
+}
+
+/** Makes device nodes on a detached tmpfs, one per thread. Each node is created, cloned as a mount, and unlinked. */
+export class DeviceNodes {
+  #tmpfs: Fd | undefined
+
+  /**
+   * Makes a device node that belongs to the caller which the thread has entered, and passes a detached mount of it to
+   * `attach`; the node lives as long as this mount. Its name is removed last, since an unlinked file cannot be
+   * attached.
+   */
+  use(identity: ThreadIdentity, { mode, dev, gid, opens }: NodeLike, { lock, attach }: Mounting): void {
+    identity.with(steps.makeMount)
+    this.#tmpfs ??= detachedTmpfs(OPTIONS)
+    const tmpfs = this.#tmpfs
+    identity.with(steps.makeOwnNode)
+    umask(NO_UMASK)
+    mknodat(tmpfs, NAME, ((mode & 0o7777) | S_IFCHR) as Mode, dev)
+    try {
+      fchownGroup(tmpfs, NAME, gid)
+      identity.with(steps.makeMount)
+      using copy = copyOf(tmpfs)
+      if (!opens) mountSetattr(copy, { set: MOUNT_ATTR_NODEV })
+      using mount = opens ? copy : lock(copy)
+      attach(mount)
+    } finally {
+      unlinkat(tmpfs, NAME)
+    }
+  }
+}
+
+/** @throws {ContinueError} before 6.15, which copies no mount that is attached nowhere */
+function copyOf(tmpfs: Fd): Fd {
+  try {
+    return cloneFile(tmpfs, NAME)
+  } catch (error) {
+    throw isErrno(error, 'EINVAL') ? new ContinueError('nodesNotShown') : error
+  }
+}
 
 /** Magic numbers (linux/magic.h) of file systems that a container can mount by itself and in which mknod(2) works. */
 const MEMORY: ReadonlySet<number> = new Set([TMPFS_MAGIC, RAMFS_MAGIC])

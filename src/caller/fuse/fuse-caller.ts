@@ -1,7 +1,7 @@
 import type { PathBytes, Tid } from '../../abi/brand.ts'
 import type { Caller } from '../../calls/caller.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 

@@ -1,6 +1,5 @@
-import { capabilities, capMask } from '../../abi/capability.ts'
-import { type IdExtent, toInside } from '../../abi/id-map.ts'
-import { parseLimits } from '../../abi/rlimit.ts'
+import { capabilities, capMask, type IdExtent, toInside } from '../../abi/credentials.ts'
+import { parseLimits } from '../../abi/process.ts'
 import type { Exec, ProcessSpec } from '../../calls/fuse.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { statusField, statusMask, statusNumbers } from '../../kernel/procfs/status.ts'

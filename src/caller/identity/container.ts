@@ -1,8 +1,8 @@
 import type { Tid } from '../../abi/brand.ts'
-import type { IdExtent } from '../../abi/id-map.ts'
+import type { IdExtent } from '../../abi/credentials.ts'
 import type { Exec } from '../../calls/fuse.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
-import type { TimeNamespace } from '../../kernel/procfs/time-namespace.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
+import type { TimeNamespace } from '../../kernel/process.ts'
 import type { Policy } from '../../policy/policy.ts'
 
 /** File descriptors of the engine that stay open as long as the container is known. */

@@ -1,7 +1,6 @@
 import type { HostId } from '../../abi/brand.ts'
-import { capMask } from '../../abi/capability.ts'
-import { CLONE_FS, CLONE_NEWNS } from '../../abi/namespace.ts'
-import { SECBIT_NO_SETUID_FIXUP } from '../../abi/prctl.ts'
+import { capMask } from '../../abi/credentials.ts'
+import { CLONE_FS, CLONE_NEWNS, SECBIT_NO_SETUID_FIXUP } from '../../abi/process.ts'
 import { capsOf, OWN_SETS, type Phase, permitted, phases, type Step, steps } from '../../calls/steps.ts'
 import {
   boundingSet,
@@ -17,10 +16,9 @@ import {
   setRealUid,
 } from '../../kernel/credentials.ts'
 import { ignoring } from '../../kernel/error.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { chrootTo, umask } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
-import { setns, unshare } from '../../kernel/namespaces.ts'
-import { hasNoNewPrivileges, setNoNewPrivileges, setSecurebits } from '../../kernel/process.ts'
+import { hasNoNewPrivileges, setNoNewPrivileges, setns, setSecurebits, unshare } from '../../kernel/process.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
 
 /**

@@ -1,18 +1,20 @@
 import type { Tid } from '../../abi/brand.ts'
+import { type IdExtent, toInside } from '../../abi/credentials.ts'
 import { errno, errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
-import { TMPFS_MAGIC } from '../../abi/magic.ts'
 import { attributesOf } from '../../abi/mount.ts'
-import type {
-  Context,
-  DetachedMount,
-  FsParameters,
-  Keeping,
-  Kept,
-  MountManner,
-  Parameter,
+import { TMPFS_MAGIC } from '../../abi/stat.ts'
+import {
+  type Context,
+  type DetachedMount,
+  type FsParameters,
+  type Keeping,
+  type Kept,
+  type KeptName,
+  type MountManner,
+  noteOfKept,
+  type Parameter,
 } from '../../calls/context.ts'
-import { type KeptName, noteOfKept } from '../../calls/given.ts'
 import {
   type FdForCaller,
   type MountCall,
@@ -22,21 +24,47 @@ import {
   type SuperblockRequest,
   TMPFS,
 } from '../../calls/mounts.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
-import { dup, Fd } from '../../kernel/fd.ts'
+import { dup, Fd, type Handle, kcmpFile } from '../../kernel/fd.ts'
 import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
-import { kcmpFile } from '../../kernel/kcmp.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
+import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
-import { sleepSync } from '../../shared/sleep.ts'
+import { sleepSync } from '../../shared/words.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import { heldAs, known } from '../programs/held-fds.ts'
-import { callerHolds, rootOfMount } from './fd-holders.ts'
+import { callerHolds, heldAs, known, rootOfMount } from '../programs/held-fds.ts'
+import { procLine } from '../task/same-as-init.ts'
 import { MounterLost, type MounterRequest, type MounterState, MountRefused, requestMount } from './mounter-client.ts'
+
+/**
+ * Returns a mount's line of a task's mountinfo, see proc_pid_mountinfo(5).
+ *
+ * @param task the task's `/proc/TID`
+ * @param number the mount's id
+ * @returns undefined if the mount is not below the root directory of the task
+ */
+export function mountinfoEntry(task: Handle, number: number): Mount | undefined {
+  const line = procLine(task, 'mountinfo', `${number} `)
+  return line === undefined ? undefined : findMount(line, number)
+}
+
+/**
+ * Tells whether this tmpfs was mounted outside of the user namespace with these maps and its descendants. The options
+ * show the uid and gid that the root directory had at first, unless they are the host's root; whoever asked for them,
+ * they are ids of the user namespace in which the tmpfs was mounted.
+ *
+ * @param line the mount's line of mountinfo, as the host reads it
+ * @see linux/mm/shmem.c shmem_show_options(), shmem_parse_one()
+ */
+export function isTmpfsOfHost(mount: Mount, uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): boolean {
+  if (mount.type !== 'tmpfs') return false
+  const idOf = (kind: 'uid' | 'gid'): number =>
+    Number(mount.superOptions.find((option) => option.startsWith(`${kind}=`))?.slice(kind.length + 1) ?? 0)
+  return toInside(uidMap, idOf('uid')) === undefined || toInside(gidMap, idOf('gid')) === undefined
+}
 
 /** What the engine provides for mounts. */
 export interface MountServices {
@@ -62,7 +90,7 @@ export interface MountServices {
 }
 
 /** The caller, as far as mounts need it. */
-export interface MountCaller {
+interface MountCaller {
   readonly tid: Tid
   readonly container: Container
   readonly identity: ThreadIdentity

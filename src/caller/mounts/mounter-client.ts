@@ -3,8 +3,7 @@ import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { MountManner, Parameter } from '../../calls/context.ts'
 import type { MountCall, SuperblockRequest } from '../../calls/mounts.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 
 const REPLY_LIMIT = 256

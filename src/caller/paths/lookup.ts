@@ -8,13 +8,13 @@ import {
   RESOLVE_NO_MAGICLINKS,
   RESOLVE_NO_SYMLINKS,
 } from '../../abi/fcntl.ts'
-import { PROC_SUPER_MAGIC } from '../../abi/magic.ts'
+import { PROC_SUPER_MAGIC } from '../../abi/stat.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { fileSystemType, openat2 } from '../../kernel/files.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
-import { containsDotDot, isAbsolute } from './path-bytes.ts'
-import { notFollowed } from './procfs-entry.ts'
+import { containsDotDot, isAbsolute } from './lookup-types.ts'
+import { notFollowed } from './procfs.ts'
 import { walk } from './procfs-walk.ts'
 
 /**

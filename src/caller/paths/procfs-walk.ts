@@ -1,16 +1,14 @@
+import { OVERFLOW_ID } from '../../abi/credentials.ts'
 import { errno } from '../../abi/errno.ts'
 import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
-import { OVERFLOW_ID } from '../../abi/id-map.ts'
-import { PROC_SUPER_MAGIC } from '../../abi/magic.ts'
 import { ST_NOSYMFOLLOW } from '../../abi/mount.ts'
-import { fileType, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH } from '../../abi/stat.ts'
+import { fileType, PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH } from '../../abi/stat.ts'
 import { SyscallError } from '../../kernel/error.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { dup, type Fd, guarded } from '../../kernel/fd.ts'
 import { fileSystemType, fstatfs, type Identity, openat, readlink, statx } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
-import { isRoot, Procfs, type TaskDirectory } from './procfs.ts'
-import { notFollowed, openOwn, terminated } from './procfs-entry.ts'
+import { isRoot, notFollowed, openOwn, Procfs, type TaskDirectory, terminated } from './procfs.ts'
 
 /** Maximum number of links that one path may follow, as in the kernel (MAXSYMLINKS). */
 const LINKS = 40

@@ -3,11 +3,10 @@ import { errnos } from '../../abi/errno.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
-import { REQUEST_LIMIT } from '../../processes/serve-requests.ts'
+import { REQUEST_LIMIT } from '../../processes/helper.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 
 /**

@@ -1,9 +1,7 @@
 import type { OwnProgram } from '../../calls/device-programs.ts'
-import { closeRaw, dup, type Fd } from '../../kernel/fd.ts'
-import { isAbandoned } from '../../kernel/pipe.ts'
+import { closeRaw, dup, type Fd, isAbandoned } from '../../kernel/fd.ts'
 import { Locks } from '../../shared/lock.ts'
-import { struct } from '../../shared/struct.ts'
-import { load64, low32, store64 } from '../../shared/words.ts'
+import { load64, low32, store64, struct } from '../../shared/words.ts'
 import type { FdStore, InheritedFds, WordRange } from './fd-store.ts'
 
 /** Programs and links of one container that may be there at once. */

@@ -1,6 +1,7 @@
-import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_LINK_TYPE_CGROUP, LINK_INFO, PROG_INFO } from '../../abi/bpf-attr.ts'
+import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_LINK_TYPE_CGROUP, LINK_INFO, PROG_INFO } from '../../abi/bpf.ts'
 import type { Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
+import { noteOfStandIn } from '../../calls/context.ts'
 import type {
   DevicePrograms as Contract,
   Group,
@@ -9,16 +10,14 @@ import type {
   OwnProgram,
   StandIn,
 } from '../../calls/device-programs.ts'
-import { noteOfStandIn } from '../../calls/given.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { type Attached, attachedPrograms, linkById, objectInfo, programById } from '../../kernel/bpf.ts'
 import { orUndefined, SyscallError } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
+import { pipe } from '../../kernel/fd.ts'
 import { statx } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
-import { pipe } from '../../kernel/pipe.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import type { BpfProgramStore, Exists } from './bpf-program-store.ts'

@@ -2,15 +2,14 @@ import { errnos } from '../../abi/errno.ts'
 import { O_PATH, O_RDONLY } from '../../abi/fcntl.ts'
 import { fileType, S_IFDIR } from '../../abi/stat.ts'
 import type { NoGroup } from '../../calls/device-programs.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import { openGroup } from '../../kernel/cgroup.ts'
 import { isErrno, orFalse, orUndefined, SyscallError } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { type Identity, openat, read, statx } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { parentUserNamespace } from '../../kernel/pidfd.ts'
 import { parentIn } from '../../kernel/process.ts'
-import { sleepSync } from '../../shared/sleep.ts'
+import { sleepSync } from '../../shared/words.ts'
 
 const PARENT = Buffer.from('..\0')
 const PROCS = Buffer.from('cgroup.procs\0')

@@ -1,5 +1,4 @@
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 
 /**
  * Keeps copies of descriptors that outlive this engine. A copy is identified by its place: the index of the word in

@@ -1,10 +1,8 @@
-import type { Memory, SystemInfo } from '../../abi/sysinfo.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Memory, SystemInfo } from '../../abi/system.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { availableMemory, hostInfo } from '../../kernel/system-info.ts'
 import type { Container } from '../identity/container.ts'
-import { cgroupFiles } from './cgroup-files.ts'
-import { type Level, legacyLevels, unifiedLevels } from './memcg.ts'
-import { countTasks } from './task-count.ts'
+import { cgroupFiles, countTasks, type Level, legacyLevels, unifiedLevels } from './cgroup.ts'
 
 /** Holds the memory figures of the whole machine, in bytes. */
 export interface HostSysinfo extends Memory {

@@ -1,13 +1,12 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
-import { PIDFD_THREAD } from '../../abi/pidfd.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
+import { PIDFD_THREAD } from '../../abi/process.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, statx } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import {
   numberInNamespace,
   parentUserNamespace,

@@ -1,10 +1,10 @@
 import type { Tid } from '../../abi/brand.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { openat, read } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { startIn, stateIn } from '../../kernel/process.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
-import type { ProcNames } from './proc-names.ts'
+import type { ProcNames } from './proc-access.ts'
 
 interface View {
   readonly tid: Tid

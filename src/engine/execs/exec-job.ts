@@ -1,9 +1,8 @@
 import type { Tid } from '../../abi/brand.ts'
 import type { FuseJob } from '../../caller/fuse/fuse-caller.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import { now } from '../../kernel/clock.ts'
-import { struct } from '../../shared/struct.ts'
-import { setAndWake, waitWhile } from '../../shared/words.ts'
+import { setAndWake, struct, waitWhile } from '../../shared/words.ts'
 
 /** The words of an answer: the state of the job (see `EXEC`), the exit status, and 1 if others wait for a start. */
 const [WORD, WORDS] = struct({ state: 1, status: 1, pressed: 1 })

@@ -6,8 +6,8 @@ import { SyscallError } from '../../kernel/error.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { openat, read } from '../../kernel/files.ts'
 import { numberInNamespace } from '../../kernel/pidfd.ts'
+import { CONTAINERS } from '../../link/limits.ts'
 import { RateLimit } from '../../shared/rate-limit.ts'
-import { CONTAINERS } from '../tables/limits.ts'
 
 /** Of each container: so many calls at once, and one more each second, have a look of their own. */
 const LOOKS = { unit: 1000, burst: 10, longest: 10 }

@@ -5,9 +5,8 @@ import { now } from '../../kernel/clock.ts'
 import { deviceGroups, visibleMounts } from '../../mounter/join-cgroups.ts'
 import type { FairTurns } from '../helpers/fair-turns.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
-import { type DeviceRulesCache, encodeRules } from './device-rules-cache.ts'
+import { type DeviceRulesCache, encodeRules, RulesKeys } from './device-rules-cache.ts'
 import { DeviceProbe, type DeviceRules, type FoundRules, type GroupsToJoin } from './probe-device-rules.ts'
-import { RulesKeys } from './rules-key.ts'
 
 /** How many devices one probe tries, besides the device that a call waits for. */
 const USUAL_LIMIT = 16

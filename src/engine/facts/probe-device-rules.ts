@@ -1,16 +1,15 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
-import { major, minor } from '../../abi/dev.ts'
 import { O_DIRECTORY, O_PATH } from '../../abi/fcntl.ts'
-import { S_IFCHR } from '../../abi/stat.ts'
+import { major, minor, S_IFCHR } from '../../abi/stat.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { mknodat, openat, openNothing } from '../../kernel/files.ts'
-import { detachedTmpfs } from '../../kernel/fs-context.ts'
 import { cstring } from '../../kernel/libc.ts'
+import { detachedTmpfs } from '../../kernel/mount.ts'
 import type { Child } from '../../processes/child.ts'
-import { LIMITER } from '../helpers/limited-exec.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
+import { LIMITER } from '../helpers/spawn-guard.ts'
 
 /** What the device rules of some control groups allow for one device. */
 export interface DeviceRules {

@@ -1,16 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SIGKILL } from '../../abi/signal.ts'
+import { SIGKILL } from '../../abi/process.ts'
 import { sendToMounter } from '../../caller/mounts/mounter-client.ts'
 import { now } from '../../kernel/clock.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
-import { limitedTo } from './limited-exec.ts'
 import type { StartHelper } from './spawn-guard.ts'
+import { limitedTo } from './spawn-guard.ts'
 
 const REPLY_LIMIT = 256
 /** The pause between two looks for the answer to a greeting grows with the elapsed time, up to `LATE_MS`. */

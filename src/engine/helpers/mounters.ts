@@ -2,9 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { MOUNTERS, MOUNTERS_PER_CONTAINER } from '../tables/limits.ts'
+import { MOUNTERS, MOUNTERS_PER_CONTAINER, poolShare } from '../../link/limits.ts'
 import { MounterProcess } from './mounter-process.ts'
-import { poolShare } from './pool-share.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
 /** How long a mount waits for a free mounter. */

@@ -1,7 +1,8 @@
 import type { HostId } from '../../abi/brand.ts'
+import type { Cap } from '../../abi/credentials.ts'
 import { giveKeyring, joinEmptyKeyring } from '../../kernel/credentials.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { openNothing } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { Child, ERRORS } from '../../processes/child.ts'
 import type { NodeProgram } from '../../processes/node-programs.ts'
 import { setAndWake, waitWhile } from '../../shared/words.ts'
@@ -99,3 +100,23 @@ export class SpawnGuard {
     waitWhile(this.#words, MAIN, GUARD.starts, PATIENCE_MS)
   }
 }
+
+/** The program that executes another program with limited capabilities. */
+export const LIMITER = 'setpriv'
+
+/**
+ * Returns the words to put before a command so that its threads and the programs that it executes cannot have more
+ * capabilities than `caps`. A process cannot do this to itself: capset(2) changes the calling thread only, and Node's
+ * other threads run before our first statement.
+ *
+ * @param more further options of setpriv(1)
+ */
+export const limitedTo = (caps: readonly Cap[], more: readonly string[] = []): readonly [string, ...string[]] => [
+  LIMITER,
+  '--no-new-privs',
+  '--inh-caps=-all',
+  '--ambient-caps=-all',
+  `--bounding-set=${['-all', ...caps.map((cap) => `+${cap.toLowerCase()}`)].join(',')}`,
+  ...more,
+  '--',
+]

@@ -7,16 +7,15 @@ import type {
   IsHeld,
   Keeping,
   Kept,
+  KeptName,
   MountManner,
   NewMount,
   Owner,
   Parameter,
   StoredFsContext,
 } from '../../calls/context.ts'
-import type { KeptName } from '../../calls/given.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
-import { ENTRIES, ENTRY_WORDS, PARAMETERS } from '../tables/persistent-layout.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
+import { ENTRIES, ENTRY_WORDS, PARAMETERS } from '../../link/persistent-layout.ts'
 import { SharedEntries } from './shared-entries.ts'
 
 /**

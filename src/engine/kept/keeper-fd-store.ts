@@ -1,10 +1,10 @@
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { Copy, FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
 import { ignoring, orFalse } from '../../kernel/error.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { closeRaw } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
-import { encode } from '../protocol/messages.ts'
+import { encode } from '../../link/messages.ts'
 
 /**
  * How long to wait for the keeper, which closes descriptors in less than a millisecond once it has a processor. We do

@@ -1,7 +1,7 @@
 import type { FdStore, InheritedFds, WordRange } from '../../caller/programs/fd-store.ts'
 import { Fd } from '../../kernel/fd.ts'
+import { ENTRY, ENTRY_WORDS } from '../../link/persistent-layout.ts'
 import { Locks } from '../../shared/lock.ts'
-import { ENTRY, ENTRY_WORDS } from '../tables/persistent-layout.ts'
 
 /** The words that hold the number of a descriptor. */
 const HELD = ['given', 'made', 'unlockedCopy'] as const

@@ -1,12 +1,11 @@
 import type { Tid } from '../../abi/brand.ts'
-import { EPOLLIN } from '../../abi/poll.ts'
-import { STATE } from '../../calls/slot.ts'
+import { EPOLLIN } from '../../abi/socket.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
-import { allowInterrupts, interrupt } from '../../kernel/interrupt.ts'
-import { currentTid } from '../../kernel/process.ts'
+import { allowInterrupts, currentTid, interrupt } from '../../kernel/process.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
-import { CACHE_LINE, struct } from '../../shared/struct.ts'
-import type { Slots } from '../journal/slots.ts'
+import type { Slots } from '../../link/journal.ts'
+import { STATE } from '../../link/journal.ts'
+import { CACHE_LINE, struct } from '../../shared/words.ts'
 import type { ListenerTable } from '../tables/listener-table.ts'
 
 /**

@@ -1,5 +1,4 @@
-import { CACHE_LINE, struct } from '../../shared/struct.ts'
-import { waitWhile, wake } from '../../shared/words.ts'
+import { CACHE_LINE, struct, waitWhile, wake } from '../../shared/words.ts'
 
 /** The most threads there can be. */
 const SEATS = 512

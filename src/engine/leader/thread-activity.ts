@@ -1,5 +1,5 @@
 import type { Tid } from '../../abi/brand.ts'
-import { CACHE_LINE, struct } from '../../shared/struct.ts'
+import { CACHE_LINE, struct } from '../../shared/words.ts'
 
 /** The most threads there can be, as many lost ones, and the main thread. */
 const THREADS = 2 * 512 + 1

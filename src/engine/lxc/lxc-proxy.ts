@@ -7,18 +7,130 @@ import {
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
 } from '../../abi/seccomp.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import { Fd, type Handle } from '../../kernel/fd.ts'
 import { isSeccompListener, notifSetFlags } from '../../kernel/seccomp.ts'
 import { type Message, receive, send, shutdown } from '../../kernel/socket.ts'
-import type { LxcProxyState } from './lxc-proxy-state.ts'
+
+/**
+ * none: the place has a listener, or nothing. fresh: a monitor's connection that has not forwarded a call yet. idle:
+ * the monitor does not wait. serving and above: it waits, and it forwarded the call in second (word - serving).
+ *
+ *   none -> fresh       LxcProxyState.open()
+ *   fresh -> serving    LxcProxyState.begin()
+ *   idle -> serving     LxcProxyState.begin()
+ *   serving -> idle     LxcProxyState.end()
+ *   idle -> none        LxcProxyState.close(), as from every state
+ */
+const WORD = { none: 0, fresh: 1, idle: 2, serving: 3 } as const
+
+/**
+ * Holds the state of the connections of LXC's monitors: one word per listener number, in memory that all threads share.
+ *
+ * Invariant: the main thread opens and closes a word while no call of it is served; the thread that serves a forwarded
+ * call begins and ends it; `LxcProxyDeadlines` may end it too, from the main thread.
+ */
+export class LxcProxyState {
+  readonly #words: Int32Array
+  readonly #seconds: () => number
+
+  constructor(words: Int32Array, seconds: () => number) {
+    this.#words = words
+    this.#seconds = seconds
+  }
+
+  open(index: number): void {
+    Atomics.store(this.#words, index, WORD.fresh)
+  }
+
+  close(index: number): void {
+    Atomics.store(this.#words, index, WORD.none)
+  }
+
+  /** Returns whether `index` is a monitor's connection, and not a listener. */
+  has(index: number): boolean {
+    return this.#load(index) !== WORD.none
+  }
+
+  /** Returns whether the connection has not forwarded any call yet. */
+  isFresh(index: number): boolean {
+    return this.#load(index) === WORD.fresh
+  }
+
+  /** Marks that the monitor waits for a reply. @param age seconds since the monitor forwarded the call */
+  begin(index: number, age: number): void {
+    Atomics.store(this.#words, index, WORD.serving + Math.max(0, this.#seconds() - age))
+  }
+
+  end(index: number): void {
+    Atomics.store(this.#words, index, WORD.idle)
+  }
+
+  /** Returns whether the monitor waits for a reply. */
+  isServing(index: number): boolean {
+    return this.#load(index) >= WORD.serving
+  }
+
+  /** Returns for how many seconds the monitor has been waiting; 0 if it does not wait. */
+  waiting(index: number): number {
+    const word = this.#load(index)
+    return word < WORD.serving ? 0 : this.#seconds() - (word - WORD.serving)
+  }
+
+  #load(index: number): number {
+    return Atomics.load(this.#words, index)
+  }
+}
+
+/** A monitor waits 30 s for a reply (see lxc-proxy.ts); we end its connection before that. */
+const DEADLINE_S = 20
+const LOOK_MS = 1000
+
+/**
+ * Shuts down the connection of a monitor of LXC whose call hangs. This runs in the main thread, since the thread that
+ * serves the call hangs too.
+ */
+export class LxcProxyDeadlines {
+  readonly #words: LxcProxyState
+  readonly #connections = new Map<number, number>()
+  readonly #fault: (message: string) => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(words: LxcProxyState, fault: (message: string) => void) {
+    this.#words = words
+    this.#fault = fault
+  }
+
+  watch(index: number, connection: number): void {
+    this.#words.open(index)
+    this.#connections.set(index, connection)
+    this.#timer ??= setInterval(() => this.#look(), LOOK_MS)
+  }
+
+  /** Stops watching a connection. Precondition: its descriptor is not closed yet. */
+  forget(index: number): void {
+    if (!this.#connections.delete(index)) return
+    this.#words.close(index)
+    if (this.#connections.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  #look(): void {
+    for (const [index, raw] of this.#connections) {
+      if (this.#words.waiting(index) < DEADLINE_S) continue
+      this.#words.end(index)
+      this.#fault(`Cannot let a monitor of LXC wait any longer: a call of its container hangs for ${DEADLINE_S} s`)
+      shutdown(new Fd(raw))
+    }
+  }
+}
 
 /** A call older than `BEGIN_MS` is not begun, and after `REPLY_MS` no reply is sent: the monitor waits 30 s. */
 const BEGIN_MS = 20_000
 const REPLY_MS = 25_000
 
 /** The answer that the caller got. */
-export interface LxcProxyAnswer {
+interface LxcProxyAnswer {
   readonly is: 'continue' | 'act' | 'errno'
   readonly errno: number
   readonly value: bigint

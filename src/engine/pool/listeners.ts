@@ -1,12 +1,11 @@
-import { EPOLLIN } from '../../abi/poll.ts'
+import { EPOLLIN } from '../../abi/socket.ts'
+import { Alarm, timerfd } from '../../kernel/clock.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
-import { Alarm, timerfd } from '../../kernel/timer.ts'
-import { counted } from '../../policy/counted.ts'
-import { InheritedCalls } from '../journal/inherited-calls.ts'
-import { continueLostCalls } from '../journal/lost-calls.ts'
-import type { Slots } from '../journal/slots.ts'
-import { LxcProxyDeadlines } from '../lxc/lxc-proxy-deadlines.ts'
+import type { Slots } from '../../link/journal.ts'
+import { counted } from '../../shared/texts.ts'
+import { LxcProxyDeadlines } from '../lxc/lxc-proxy.ts'
+import { continueLostCalls, InheritedCalls } from '../tables/inherited-calls.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 
 interface ListenersDependencies {

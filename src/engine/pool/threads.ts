@@ -1,5 +1,5 @@
 import type { Worker } from 'node:worker_threads'
-import { timerfd } from '../../kernel/timer.ts'
+import { timerfd } from '../../kernel/clock.ts'
 import { build, buildNow, requireOwnFiles } from '../../processes/build-id.ts'
 import type { Leadership } from '../leader/leadership.ts'
 import type { SharedState } from '../thread/shared-state.ts'

@@ -4,13 +4,46 @@ import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { SleepState } from '../../caller/task/sleep-state.ts'
 import type { Act, Effect, Mark, Replayable, Verb } from '../../calls/act.ts'
-import { why } from '../../calls/reason.ts'
+import { why } from '../../calls/reasons.ts'
 import { ContinueError } from '../../calls/verdict.ts'
+import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
-import { sleepSync } from '../../shared/sleep.ts'
+import { sleepSync } from '../../shared/words.ts'
 import { verbs } from '../../verbs/index.ts'
 import type { CachedReply, ReplyCache } from './reply-cache.ts'
-import { waitUntilAsleep } from './wait-asleep.ts'
+
+/**
+ * The number of looks without a pause: most callers have left by then, and handing over the lead costs more than a
+ * look.
+ */
+const LOOKS = 4
+/** Each pause is twice the previous one: a caller that waits long for a processor must not use ours. */
+const FIRST_MS = 0.02
+const LONGEST_MS = 10
+
+/**
+ * Looks until the caller sleeps, for up to `ms` milliseconds.
+ *
+ * @param mayBlock called before the first pause
+ * @returns gone: its call no longer waits; awake: it did not sleep in that time
+ */
+export function waitUntilAsleep<T>(
+  waits: () => boolean,
+  ms: number,
+  mayBlock: () => void,
+  look: () => T | undefined,
+): T | 'gone' | 'awake' {
+  const end = now() + ms
+  for (let looks = 1; ; looks++) {
+    const seen = look()
+    if (!waits()) return 'gone'
+    if (seen !== undefined) return seen
+    if (now() > end) return 'awake'
+    if (looks < LOOKS) continue
+    if (looks === LOOKS) mayBlock()
+    sleepSync(Math.min(FIRST_MS * 2 ** (looks - LOOKS), LONGEST_MS))
+  }
+}
 
 /** How long a caller that a signal has woken may take to leave the kernel; it needs a processor for that. */
 const AWAKE_MS = 1000

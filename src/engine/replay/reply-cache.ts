@@ -1,8 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import { Locks } from '../../shared/lock.ts'
 import { RateLimit } from '../../shared/rate-limit.ts'
-import { struct } from '../../shared/struct.ts'
-import { load64, setAndWake, store64, waitWhile } from '../../shared/words.ts'
+import { load64, setAndWake, store64, struct, waitWhile } from '../../shared/words.ts'
 
 /** The most calls at once that are remembered of one container. */
 const PLACES = 16

@@ -1,22 +1,101 @@
 import type { Tid } from '../../abi/brand.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
-import type { CallerName } from '../../caller/task/caller-name.ts'
+import type { Container } from '../../caller/identity/container.ts'
+import type { CallerName } from '../../caller/task/proc-access.ts'
 import type { Act } from '../../calls/act.ts'
-import type { Reason } from '../../calls/reason.ts'
-import type { CallRecord, RecordedArguments } from '../../calls/record.ts'
-import type { RecordTexts } from '../../calls/record-texts.ts'
-import { STATE } from '../../calls/slot.ts'
+import type { Reason } from '../../calls/reasons.ts'
+import type { CallRecord, RecordedArguments, RecordTexts } from '../../calls/record.ts'
+import type { Syscall } from '../../calls/syscall.ts'
 import { now } from '../../kernel/clock.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Handle } from '../../kernel/fd.ts'
+import { type AddFd, Answer } from '../../link/answer.ts'
+import { type Slots, STATE } from '../../link/journal.ts'
 import type { CountWriter } from '../../memories/count-writer.ts'
 import type { RecordWriter } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
-import type { Slots } from '../journal/slots.ts'
+import type { LxcProxyCall } from '../lxc/lxc-proxy.ts'
 import type { Replay } from '../replay/replay.ts'
-import { Answer } from './answer.ts'
-import type { Call } from './call.ts'
-import { FdAnswer } from './fd-answer.ts'
 import { type Outcome, outcomeOfError } from './outcome.ts'
+
+/** Where a call was received, and for whom. */
+interface Received {
+  /** Offset in the journal, in bytes. */
+  readonly slot: number
+  /** The listener's descriptor; for a forwarded call, the one that LXC's monitor has sent. */
+  readonly listenerFd: number
+  readonly container: Container
+  /** `now()` when the call was received, in milliseconds. */
+  readonly start: number
+  /** Set if a monitor of LXC received the call: the monitor waits for a reply after the caller's answer. */
+  readonly forwarded?: LxcProxyCall
+  /** Set if an earlier engine received the call: the state, of `STATE`, in which that engine left the slot. */
+  readonly left?: number
+  /** Engines have failed while they served this call. */
+  readonly isPoison?: boolean
+}
+
+/** A call that its thread has received, with what each step of the server finds out for the next step. */
+export interface Call extends Received {
+  /** From `Server.screen` or `read` on: undefined if the call is not served. */
+  handler: Syscall<unknown> | undefined
+  /** From `Server.read` on: the copy of what the caller asks. */
+  request: unknown
+  /** From the beginning of the act on, if it must not be done twice. */
+  replay: Replay<Act> | undefined
+}
+
+/** A call is one object with all members from the start, so that V8 compiles its users for one shape. */
+export const receivedCall = (received: Received): Call => ({
+  ...received,
+  handler: undefined,
+  request: undefined,
+  replay: undefined,
+})
+
+/** Returns whether the handler of a screened call is declared brief. */
+export const isBrief = ({ handler }: Call): boolean => handler?.brief === true
+
+/** Returns whether `Server.read` may answer a screened call. */
+export const readsFirst = ({ handler }: Call): boolean => handler?.screenCopy !== undefined
+
+/** Returns whether a screened call is most likely answered at once. */
+export const isQuick = (call: Call): boolean => isBrief(call) || readsFirst(call)
+
+/**
+ * Answers calls with descriptors, in one step or in two.
+ *
+ * One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call. But if this thread is stopped, frozen or
+ * killed before the caller has installed the descriptor, the call returns 0 without a descriptor, since
+ * kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps (ADDFD, then SEND)
+ * are exact whatever happens to this thread, but only where no signal can cancel the call: under
+ * SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+ */
+class FdAnswer {
+  readonly #answer: Answer
+  readonly #slots: Slots
+
+  constructor(answer: Answer, slots: Slots) {
+    this.#answer = answer
+    this.#slots = slots
+  }
+
+  /**
+   * Gives the caller a descriptor as the result of its call.
+   *
+   * @param fd closed here: a mount whose descriptor we still held when the caller goes on could not be unmounted
+   * @returns the number in the caller's table; undefined if the call no longer waits
+   */
+  give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
+    const isAnswer = !container.waitKillable
+    const giving: AddFd = { cloexec, isAnswer }
+    const number = this.#answer.descriptor(listener, slot, fd, giving)
+    // At once: an engine that ends before gives another descriptor.
+    if (number !== undefined && !isAnswer) this.#slots.settle(slot, BigInt(number), 0)
+    fd[Symbol.dispose]()
+    if (number === undefined || isAnswer) return number
+    return this.#answer.value(listener, slot, BigInt(number)) ? number : undefined
+  }
+}
 
 /** The memories into which outcomes are written. */
 export interface OutcomeWriters {

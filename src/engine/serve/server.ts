@@ -1,27 +1,114 @@
 import type { Errno, Tid } from '../../abi/brand.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
-import { NotifiedCaller } from '../../caller/caller.ts'
+import { architectures, syscallName } from '../../abi/syscalls.ts'
+import { NotifiedCaller, type ThreadContext } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
-import type { ThreadContext } from '../../caller/thread-context.ts'
 import type { RecoveryTrace } from '../../calls/act.ts'
 import { allTexts } from '../../calls/arguments.ts'
-import { type ReasonCode, why } from '../../calls/reason.ts'
-import { SLOT, STATE } from '../../calls/slot.ts'
+import type { Registers } from '../../calls/caller.ts'
+import { type ReasonCode, why } from '../../calls/reasons.ts'
 import type { Syscall } from '../../calls/syscall.ts'
 import { continueWith, type Verdict } from '../../calls/verdict.ts'
-import { keyNames } from '../../policy/key-names.ts'
-import { keyThatIsOff } from '../../policy/serves.ts'
+import { SLOT, type Slots, STATE } from '../../link/journal.ts'
+import { keyNames } from '../../policy/keys.ts'
+import { keyThatIsOff } from '../../policy/policy.ts'
+import { handlers } from '../../syscalls/index.ts'
 import { CallerLook } from '../facts/caller-look.ts'
-import type { Slots } from '../journal/slots.ts'
 import type { Replays } from '../replay/replay.ts'
-import type { Call } from './call.ts'
-import { CallEnd, type OutcomeWriters } from './call-end.ts'
-import { routes } from './dispatch.ts'
-import { FaultReport } from './fault-report.ts'
-import { type Outcome, outcomeOfVerdict, UNKNOWN_OUTCOME, writeBack } from './outcome.ts'
-import { perform, verdictOfError } from './perform.ts'
-import { SlotRegisters } from './registers.ts'
+import { type Call, CallEnd, type OutcomeWriters } from './call-end.ts'
+import {
+  type Outcome,
+  outcomeOfError,
+  outcomeOfVerdict,
+  perform,
+  UNKNOWN_OUTCOME,
+  verdictOfError,
+  writeBack,
+} from './outcome.ts'
+
+const LOW = 0xffff_ffffn
+
+/** Reads the registers of a call in its slot. Each thread has one such object and moves it from slot to slot. */
+class SlotRegisters implements Registers {
+  readonly #view: DataView
+  #at = 0
+  /** The word size of the call's architecture. */
+  bits: 32 | 64 = 64
+
+  constructor(view: DataView) {
+    this.#view = view
+  }
+
+  /** @param bits word size of the caller's architecture: the upper half of a 32-bit caller's registers means nothing */
+  moveTo(slot: number, bits: 32 | 64): void {
+    this.#at = slot + NOTIF.args
+    this.bits = bits
+  }
+
+  int(index: number): number {
+    return this.#view.getInt32(this.#at + 8 * index, true)
+  }
+
+  uint(index: number): number {
+    return this.#view.getUint32(this.#at + 8 * index, true)
+  }
+
+  pointer(index: number): bigint {
+    const register = this.#view.getBigUint64(this.#at + 8 * index, true)
+    return this.bits === 64 ? register : register & LOW
+  }
+}
+
+/** The handlers for the calls of one architecture. */
+interface Route {
+  readonly bits: 32 | 64
+  /** Indexed by the number of the call. */
+  readonly handlers: readonly (Syscall<unknown> | undefined)[]
+}
+
+/** Maps AUDIT_ARCH_* to routes. Calls with another architecture or number are continued. */
+export const routes: ReadonlyMap<number, Route> = new Map(
+  Object.values(architectures).map(({ audit, bits, numbers }): [number, Route] => {
+    const table: (Syscall<unknown> | undefined)[] = []
+    for (const handler of handlers) {
+      const nr = (numbers as Readonly<Record<string, number>>)[handler.name]
+      if (nr !== undefined) table[nr] = handler
+    }
+    return [audit, { bits, handlers: table }]
+  }),
+)
+
+/** How many different faults one thread reports at most. */
+const LIMIT = 64
+
+/** Reports each fault of ours once, since a container may repeat the call. */
+class FaultReport {
+  readonly #slots: DataView
+  readonly #tell: (message: string) => void
+  readonly #told = new Set<string>()
+
+  /** @param tell receives a sentence for each fault */
+  constructor(slots: DataView, tell: (message: string) => void) {
+    this.#slots = slots
+    this.#tell = tell
+  }
+
+  /** Maps an exception to the outcome of the call in `slot`, and reports it if it is a fault. */
+  outcomeOf(error: unknown, slot: number): Outcome {
+    const outcome = outcomeOfError(error)
+    if (outcome.why.code === 'fault') this.#report(error, slot)
+    return outcome
+  }
+
+  #report(error: unknown, slot: number): void {
+    if (this.#told.size >= LIMIT) return
+    const [arch, nr] = [this.#slots.getUint32(slot + NOTIF.arch, true), this.#slots.getInt32(slot + NOTIF.nr, true)]
+    const message = `Cannot serve ${syscallName(arch, nr) ?? nr}: ${error}`
+    if (!this.#told.has(message)) this.#tell(message)
+    this.#told.add(message)
+  }
+}
 
 const NO_TEXTS: readonly number[] = []
 

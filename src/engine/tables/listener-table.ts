@@ -1,5 +1,5 @@
-import { struct } from '../../shared/struct.ts'
-import { LISTENERS } from './limits.ts'
+import { LISTENERS } from '../../link/limits.ts'
+import { struct } from '../../shared/words.ts'
 
 /** The columns, each with a word for every listener. */
 const [WORD, WORDS] = struct({

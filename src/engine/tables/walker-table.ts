@@ -1,6 +1,5 @@
 import { now } from '../../kernel/clock.ts'
-import { struct } from '../../shared/struct.ts'
-import { setAndWake, waitWhile } from '../../shared/words.ts'
+import { setAndWake, struct, waitWhile } from '../../shared/words.ts'
 
 /** never: the container may have no walker. none: it is not started yet. wanted: the main thread is starting it. */
 const WALKER = { never: 0, none: -1, wanted: -2 } as const

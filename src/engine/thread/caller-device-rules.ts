@@ -1,14 +1,13 @@
 import type { Dev } from '../../abi/brand.ts'
+import type { DeviceRulesServices } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { CallerTask } from '../../caller/task/caller-task.ts'
-import type { DeviceRulesServices } from '../../caller/thread-context.ts'
 import { now } from '../../kernel/clock.ts'
 import { OneShot } from '../../shared/one-shot.ts'
 import type { RateLimit } from '../../shared/rate-limit.ts'
-import { sleepSync } from '../../shared/sleep.ts'
-import { type DeviceRulesCache, decodeRules } from '../facts/device-rules-cache.ts'
+import { sleepSync } from '../../shared/words.ts'
+import { type DeviceRulesCache, decodeRules, RulesKeys } from '../facts/device-rules-cache.ts'
 import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
-import { RulesKeys } from '../facts/rules-key.ts'
 import type { FromThread } from './thread-messages.ts'
 
 /**

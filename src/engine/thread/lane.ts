@@ -3,7 +3,7 @@ import { SCHED, SCHED_RESET_ON_FORK } from '../../abi/sched.ts'
 import { LostThread, type ThreadIdentity } from '../../caller/identity/thread-identity.ts'
 import { currentTid } from '../../kernel/process.ts'
 import { schedSetscheduler } from '../../kernel/sched.ts'
-import { CACHE_LINE, struct } from '../../shared/struct.ts'
+import { CACHE_LINE, struct } from '../../shared/words.ts'
 
 /** The most threads there can be, plus as many lost ones. */
 const THREADS = 2 * 512

@@ -1,7 +1,7 @@
 import type { Dev, Tid } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
 import type { GroupsToJoin } from '../facts/probe-device-rules.ts'

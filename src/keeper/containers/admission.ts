@@ -1,18 +1,40 @@
-import type { ContainerHandles } from '../../caller/identity/container.ts'
+import { isDeepStrictEqual } from 'node:util'
+import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
-import type { ReasonCode } from '../../calls/reason.ts'
-import { counted } from '../../policy/counted.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { forUser, type Policy } from '../../policy/policy.ts'
 import { defaults } from '../../policy/settings.ts'
+import { trappedCalls } from '../../runtimes/bundle.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { type Init, inspect } from '../../runtimes/inspect.ts'
-import { trappedCalls } from '../../runtimes/trapped-calls.ts'
+import { counted } from '../../shared/texts.ts'
+import { rulesFor } from '../../syscalls/index.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
-import type { KeeperOptions, PolicyDetails } from '../process/events.ts'
-import type { SetKey } from '../process/set-key.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
+import type { KeeperOptions, PolicyDetails, SetKey } from '../process/events.ts'
 import { withoutForeign } from './annotations.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
-import { servedRootless } from './rootless.ts'
+
+/** The part of a policy that the engine serves, and the keys that are left to the kernel. */
+interface RootlessServed {
+  readonly policy: Policy
+  readonly ofUser?: NonNullable<Container['ofUser']>
+  readonly withheld: readonly string[]
+}
+
+/**
+ * Reduces a policy to the part that works without privileges on the host. @param isUser whether an unprivileged user
+ * runs intercede
+ */
+function servedRootless(policy: Policy, isUser = false): RootlessServed {
+  if (!isUser) return { policy, withheld: [] }
+  const { policy: left, withheld } = forUser(policy)
+  const traps = (of: Policy): readonly string[] => rulesFor(of).map(({ name }) => name)
+  const stays = new Set(traps(left))
+  return { policy: left, withheld, ofUser: { withheld: new Set(traps(policy).filter((name) => !stays.has(name))) } }
+}
 
 /** Admits containers: inspects the init that was handed over, and decides what the engine may do for the container. */
 export class Admission {
@@ -110,4 +132,39 @@ export function announce({ container, init }: ContainerEntry, tell: EngineProces
   const walkable = init?.walkable === true && container.barred === undefined
   const fds = handles.map(([, fd]) => fd)
   tell({ type: 'container', container, walkable, handles: names }, fds)
+}
+
+/** Restores the containers of the previous keeper. Our configuration decides again what the engine may do for them. */
+export function restoreContainers(
+  state: PersistedState,
+  registry: Registry,
+  admission: Admission,
+  onEvent: KeeperOptions['onEvent'],
+): void {
+  const fault = (message: string): void => onEvent({ type: 'fault', message })
+  const leave = (number: number, container: number, fd: Fd): void => {
+    fault(`Cannot serve listener ${number} on: its container ${container} is not known any more`)
+    state.dropListener(number, container)
+    fd[Symbol.dispose]()
+  }
+  for (const { index, serial, handover, init, settings: before, set = [] } of state.containers(fault)) {
+    const { said } = admission.say(handover, set)
+    const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
+    const entry = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
+    const { container, settings } = entry
+    entry.set = set
+    // A container that an older version stored has no serial, and no settings.
+    if (serial !== container.serial || !isDeepStrictEqual(settings, before)) {
+      state.dropContainer(index, init)
+      state.keepContainer({ index, serial: container.serial, handover, init, settings, set })
+    }
+    const traps = trappedCalls(handover) ?? 'unknown'
+    onEvent({ type: 'resumed', id: handover.id, before, settings, policy: said.policy, traps })
+  }
+  for (const { number, container, fd } of state.listeners()) {
+    const entry = registry.at(container)
+    if (entry) registry.hold(entry, fd, 'listener', number)
+    else leave(number, container, fd)
+  }
+  for (const { container, init } of registry.tidy()) state.dropContainer(container.index, init)
 }

@@ -1,9 +1,9 @@
 import { PREFIX } from '../../policy/key.ts'
-import { keyNames } from '../../policy/key-names.ts'
 import { PROFILE } from '../../policy/key-value-lines.ts'
+import { keyNames } from '../../policy/keys.ts'
 import { VALUE_LIMIT } from '../../policy/resolve.ts'
 import type { Handover } from '../../runtimes/handover.ts'
-import { shortened } from '../../shared/briefly.ts'
+import { shortened } from '../../shared/texts.ts'
 
 /** Annotations of containerd, CRI-O and nerdctl with the engine's name of a container, which the runtime passes on. */
 const SAID = {

@@ -1,16 +1,47 @@
-import type { Errno } from '../../abi/brand.ts'
+import type { Errno, Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
-import { POLLHUP, POLLIN } from '../../abi/poll.ts'
+import { NOTIF } from '../../abi/seccomp.ts'
+import { POLLHUP, POLLIN } from '../../abi/socket.ts'
 import type { ContainerNumbers } from '../../caller/identity/container.ts'
-import { SLOT, STATE } from '../../calls/slot.ts'
-import type { Slots } from '../../engine/journal/slots.ts'
-import { Answer } from '../../engine/serve/answer.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import { poll } from '../../kernel/poll.ts'
+import { type Fd, poll } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
+import { Answer } from '../../link/answer.ts'
+import { SLOT, type Slots, STATE } from '../../link/journal.ts'
+import { CountWriter } from '../../memories/count-writer.ts'
+import type { ArgumentMode } from '../../policy/config.ts'
 import type { Reactor } from '../process/reactor.ts'
-import type { PassedCalls } from './passed-calls.ts'
 import type { HeldListener } from './registry.ts'
+
+/** Counts the calls that are left to the kernel while there is no engine. An engine counts all others. */
+export class PassedCalls {
+  readonly #slots: Slots
+  readonly #writer: CountWriter
+  readonly #hasArguments: boolean
+
+  constructor(slots: Slots, counts: ArrayBuffer, mode: ArgumentMode = 'all') {
+    this.#slots = slots
+    this.#writer = new CountWriter(counts)
+    this.#hasArguments = mode !== 'none'
+  }
+
+  /**
+   * @param slot the slot of the call
+   */
+  count({ index: container, serial }: ContainerNumbers, slot: number): void {
+    const { view, words } = this.#slots
+    const registers = this.#hasArguments ? words : undefined
+    this.#writer.count(
+      {
+        ...{ container, serial, verdict: 'continue', errno: 0, reason: 'noEngine', a: 0, b: 0, microseconds: 0 },
+        nr: view.getInt32(slot + NOTIF.nr, true),
+        arch: view.getUint32(slot + NOTIF.arch, true),
+        tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
+        time: Date.now(),
+      },
+      { registers, from: (slot + NOTIF.args) >> 2, texts: { bytes: new Uint8Array(), length: 0 } },
+    )
+  }
+}
 
 /**
  * Answers calls with _continue_ while no engine is started because engines fail all the time. The kernel then judges

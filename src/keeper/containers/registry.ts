@@ -1,14 +1,13 @@
 import type { Tid } from '../../abi/brand.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
-import { leavesRoom } from '../../engine/helpers/pool-share.ts'
-import { CONTAINERS, LISTENERS, OWN_LISTENERS, SHARED_LISTENERS } from '../../engine/tables/limits.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { randomNumber } from '../../kernel/random.ts'
+import { CONTAINERS, LISTENERS, leavesRoom, OWN_LISTENERS, SHARED_LISTENERS } from '../../link/limits.ts'
 import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
-import type { SetKey } from '../process/set-key.ts'
+import type { SetKey } from '../process/events.ts'
 
 /** A container that has at least one listener. */
 export interface ContainerEntry {

@@ -1,5 +1,12 @@
 import type { CountPlaces } from '../../memories/count-places.ts'
-import type { DirectoryWriter } from '../../memories/directory-writer.ts'
+import {
+  type DaemonTotals,
+  FewLabels,
+  type RestartCause,
+  type registrationResults,
+  type reloadResults,
+} from '../../memories/daemon-totals.ts'
+import type { DirectoryWriter } from '../../memories/directory.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
@@ -7,12 +14,63 @@ import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
+import { FewRefusals } from '../log/call-log.ts'
 import { changedKeys, effectiveKeys, formatChange } from '../log/effective-keys.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
-import { aboutChanged, aboutRegistered, aboutResumed } from './about-container.ts'
-import { aboutDaemon } from './about-daemon.ts'
-import { FewRefusals } from './few-refusals.ts'
-import { Totals } from './totals.ts'
+import { aboutChanged, aboutDaemon, aboutRegistered, aboutResumed } from './about.ts'
+
+const SUMS = ['recordsLost', 'linesSuppressed'] as const
+const BY_LABEL = ['restarts', 'registrations', 'reloads'] as const
+
+/** Counts what the daemon does, for metrics. The labels are few, and containers cannot choose them. */
+export class Totals {
+  readonly #sums: Record<(typeof SUMS)[number], number> = { recordsLost: 0, linesSuppressed: 0 }
+  readonly #byLabel: Record<(typeof BY_LABEL)[number], Record<string, number>> = {
+    ...{ restarts: {}, registrations: {}, reloads: {} },
+  }
+  readonly #runtimes: FewLabels
+
+  /**
+   * @param before the counters of the previous keeper
+   */
+  constructor(before: Partial<DaemonTotals> = {}) {
+    for (const name of SUMS) this.#sums[name] += before[name] ?? 0
+    for (const name of BY_LABEL)
+      for (const [label, count] of Object.entries(before[name] ?? {})) this.#add(name, label, count)
+    this.#runtimes = new FewLabels(Object.keys(this.#byLabel.registrations).map((label) => label.split(' ')[0]!))
+  }
+
+  lostRecords(count: number): void {
+    this.#sums.recordsLost += count
+  }
+
+  suppressedLines(count = 1): void {
+    this.#sums.linesSuppressed += count
+  }
+
+  engineEnded(cause: RestartCause): void {
+    this.#add('restarts', cause)
+  }
+
+  /** @param by -1 if a reload that was counted as done has failed after all */
+  reload(result: (typeof reloadResults)[number], by = 1): void {
+    this.#add('reloads', result, by)
+  }
+
+  /** @param runtime undefined if it is not known */
+  registration(runtime: unknown, result: (typeof registrationResults)[number]): void {
+    this.#add('registrations', `${this.#runtimes.labelOf(runtime)} ${result}`)
+  }
+
+  get all(): Pick<DaemonTotals, (typeof SUMS)[number] | (typeof BY_LABEL)[number]> {
+    return { ...this.#sums, ...this.#byLabel }
+  }
+
+  #add(name: (typeof BY_LABEL)[number], label: string, by = 1): void {
+    const labels = this.#byLabel[name]
+    labels[label] = (labels[label] ?? 0) + by
+  }
+}
 
 /** The most kinds of calls that are kept for an ended container. */
 const KINDS_OF_ENDED = 32
@@ -27,7 +85,7 @@ const REFUSALS_A_MINUTE = 4
 type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
 
 /** What the feed looks at once a second. */
-export interface Beat {
+interface Beat {
   readonly engine: number | undefined
   readonly mounters: readonly number[]
   /** For each call that has been served so long that it may hang: its container's number. */

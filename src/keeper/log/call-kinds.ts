@@ -1,6 +1,6 @@
 import { errnoName } from '../../abi/errno.ts'
 import { syscallName } from '../../abi/syscalls.ts'
-import { explain, type ReasonCode } from '../../calls/reason.ts'
+import { explain, type ReasonCode } from '../../calls/reasons.ts'
 import { type CallRecord, kindOf, reasonOf } from '../../calls/record.ts'
 
 /** The name of the system call of a record, or its number. */

@@ -1,11 +1,117 @@
 import { fstatSync } from 'node:fs'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import { escaped, escapedAll } from '../../calls/escape.ts'
+import { type VerdictName, WORDS } from '../../calls/record.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
 import { connectDatagram, send } from '../../kernel/socket.ts'
-import { journalEntry, type LogEntry } from './journal-entry.ts'
+import type { LogLevel } from '../../policy/config.ts'
 import { LineWriter } from './line-writer.ts'
+
+/** The priorities of syslog, by which `journalctl -p` selects. */
+export const priorities: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, notice: 5, warn: 4, error: 3 }
+
+/** The subjects of log lines, each with a number by which the journal finds its text in the catalog. */
+export const messageIds = {
+  call: '32d837cab02c4b85b095c8f3c1cadf60',
+  refusedCall: '2c8c75fdc9204a01850b935d78923fe0',
+  leftOut: '99b37386e4a0412bb08b8549d64cd58e',
+  registered: '1b8a6708853644a1b824e08ca7b6a1c5',
+  resumed: '75f619c2ad694ebfa9171a95fe4f6662',
+  set: '3df4242e48ce4e4697a9b01a95198d2a',
+  joined: 'ef386d0198314798b23f04275d3fba4d',
+  ended: '318ced90b6134434aee2f09b56aa8418',
+  limit: 'e4e23d356a634270940d5600f08b5dc9',
+  refused: '887cd0e1c91c4cb19fb4e0f7e55f5c56',
+  fault: '0a65025200654348b7a7147393632d5b',
+  engineStarted: 'fde4073c3dc847b3abe5d7fcda8a0cb2',
+  engineEnded: '5e67b21dda884fdb943e72e97f33a375',
+  program: '9bd2748928554f5c9a6253bb08145b6c',
+  recordsLost: '0bc057bc33564346b4d3dc3b6cd36aaa',
+  linesLost: '3fb9bd05ee814ed8ba20570a453ac302',
+  serving: '3435f1afa42a4141a8e280a527e1262d',
+  cannotReload: '62fb1b37f47b45a7acc6e9cd98f58bce',
+} as const
+export type LogKind = keyof typeof messageIds
+
+export interface LogEntry {
+  readonly level: LogLevel
+  readonly message: string
+  readonly details: Readonly<Record<string, unknown>>
+  readonly kind: LogKind | undefined
+}
+
+const LENGTH_SIZE = 8
+/** Engines' ids are 64 characters long; people type the first twelve, as engines show them. */
+const SHORT = 12
+
+/** A field with its length before the value, so that the value may have newlines. */
+function field(name: string, value: string): Buffer {
+  const bytes = Buffer.from(value)
+  const length = Buffer.alloc(LENGTH_SIZE)
+  length.writeBigUInt64LE(BigInt(bytes.length))
+  return Buffer.concat([Buffer.from(`${name}\n`), length, bytes, Buffer.from('\n')])
+}
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '')
+
+const wordFor = (verdict: unknown): string => WORDS[text(verdict) as VerdictName] ?? text(verdict)
+
+/** One sentence about a call. */
+function aboutCall({ syscall, verdict, errno, says, remedy, since }: LogEntry['details']): string {
+  const word = wordFor(verdict)
+  const became = `${text(syscall)} ${word === 'left' ? 'left to the kernel' : word}${errno ? ` ${text(errno)}` : ''}`
+  const more = since ? ` (and ${since} more like it)` : ''
+  return `${became}: ${text(says)}${remedy ? `; ${text(remedy)}` : ''}${more}`
+}
+
+const isCall = (kind: LogEntry['kind']): boolean => kind === 'call' || kind === 'refusedCall'
+
+function sentence({ message, details, kind }: LogEntry): string {
+  const { container, cannot } = details
+  const about = container === undefined ? '' : `${shortId(text(container))}: `
+  if (isCall(kind)) return `${about}${aboutCall(details)}`
+  return `${about}${message}${Array.isArray(cannot) ? `; ${cannot.join('; ')}` : ''}`
+}
+
+const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
+
+/** The fields by which the journal can be searched, if a line has values for them. */
+const FIELDS = {
+  SYSCALL: 'syscall',
+  ERRNO_NAME: 'errno',
+  REASON: 'reason',
+  SAYS: 'says',
+  REMEDY: 'remedy',
+} as const
+
+/**
+ * Encodes a log line for the journal. Every text is printable ASCII, so that journalctl shows it, and no bytes of a
+ * container reach a terminal unescaped.
+ *
+ * @see systemd.journal-fields(7), https://systemd.io/JOURNAL_NATIVE_PROTOCOL
+ */
+export function journalEntry(entry: LogEntry): Buffer {
+  const { level, details, kind } = entry
+  const { container } = details
+  const fields: (readonly [string, string])[] = [
+    ['MESSAGE', escaped(sentence(entry))],
+    ['PRIORITY', String(priorities[level])],
+    ['SYSLOG_IDENTIFIER', 'intercede'],
+  ]
+  if (kind) fields.push(['MESSAGE_ID', messageIds[kind]])
+  if (typeof container === 'string') {
+    fields.push(['CONTAINER_ID', escaped(shortId(container))], ['CONTAINER_ID_FULL', escaped(container)])
+  }
+  for (const [name, member] of Object.entries(FIELDS))
+    if (details[member] !== undefined) fields.push([name, escaped(text(details[member]))])
+  if (details.comm !== undefined) fields.push(['CALLER_COMM', text(details.comm)])
+  if (isCall(kind) && details.pid !== undefined) fields.push(['CALLER_PID', String(details.pid)])
+  if (details.verdict !== undefined) fields.push(['VERDICT', wordFor(details.verdict)])
+  if (Object.keys(details).length > 0) fields.push(['INTERCEDE_DETAILS', JSON.stringify(escapedAll(details))])
+  return Buffer.concat(fields.map(([name, value]) => field(name, value)))
+}
 
 const SOCKET = '/run/systemd/journal/socket'
 /** In bytes: larger messages are sent as a file. */

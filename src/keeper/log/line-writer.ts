@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs'
-import { sleepSync } from '../../shared/sleep.ts'
+import { sleepSync } from '../../shared/words.ts'
 
 /** The most bytes that wait for a slow reader: a few thousand lines, which may be written at almost the same time. */
 const WAITING_BYTES = 1024 * 1024

@@ -1,4 +1,4 @@
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import { RecordReader } from '../../memories/records.ts'
 import type { Policy } from '../../policy/policy.ts'

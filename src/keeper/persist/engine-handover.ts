@@ -1,14 +1,71 @@
-import type { ForNextEngine, ToKeeper } from '../../engine/protocol/messages.ts'
-import type { SharedMemories } from '../../engine/protocol/spawn-engine.ts'
-import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../engine/tables/persistent-layout.ts'
+import { readFileSync } from 'node:fs'
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
+import { MOUNTERS } from '../../link/limits.ts'
+import type { ForNextEngine, ToKeeper } from '../../link/messages.ts'
+import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../link/persistent-layout.ts'
+import type { SharedMemories } from '../../link/spawn-engine.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
-import { MounterFds } from './mounter-fds.ts'
-import { openJournal } from './open-journal.ts'
+import { openJournal } from './memories.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
+
+interface Kept {
+  readonly socket: Fd
+  readonly pidfd: Fd
+  readonly pid: number
+  readonly unwatch: () => void
+}
+
+/**
+ * Holds a socket and a pidfd of each mounter that an engine has started, and gives them to the next engine. When
+ * engines end one after the other, each may live shorter than a mounter takes to start. If each engine began with new
+ * mounters, no mount would ever be made.
+ */
+class MounterFds {
+  readonly #reactor: Reactor
+  readonly #all = new Set<Kept>()
+
+  constructor(reactor: Reactor) {
+    this.#reactor = reactor
+  }
+
+  /** Takes ownership of a mounter's socket and pidfd. One is missing if the keeper had no free descriptor for it. */
+  keep([socket, pidfd]: readonly Fd[]): void {
+    if (socket && pidfd && this.#all.size < MOUNTERS) {
+      const kept = { socket, pidfd, pid: pidOf(pidfd), unwatch: this.#reactor.watch(pidfd, () => this.#drop(kept)) }
+      this.#all.add(kept)
+      return
+    }
+    socket?.[Symbol.dispose]()
+    pidfd?.[Symbol.dispose]()
+  }
+
+  get pids(): readonly number[] {
+    return [...this.#all].map(({ pid }) => pid)
+  }
+
+  handOn(tell: EngineProcess['tell']): void {
+    for (const { socket, pidfd } of this.#all) tell({ type: 'mounter' }, [socket, pidfd])
+  }
+
+  close(): void {
+    for (const each of this.#all) this.#drop(each)
+  }
+
+  #drop(kept: Kept): void {
+    this.#all.delete(kept)
+    kept.unwatch()
+    kept.socket[Symbol.dispose]()
+    kept.pidfd[Symbol.dispose]()
+  }
+}
+
+/** @see proc_pid_fdinfo(5) "pidfds" */
+function pidOf(pidfd: Fd): number {
+  return Number(/^Pid:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pidfd.raw}`, 'latin1'))?.[1] ?? 0)
+}
 
 /** Hands state from one engine to the next: the memories that engines share with us, descriptors and mounters. */
 export class EngineHandover {

@@ -1,15 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { deserialize, serialize } from 'node:v8'
 import type { ContainerHandles } from '../../caller/identity/container.ts'
+import type { Handle } from '../../kernel/fd.ts'
 import { type Fd, setNonblocking } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { bytesFile, restrict } from '../../kernel/shared-memory.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
+import type { SetKey } from '../process/events.ts'
 import type { ServiceManager } from '../process/service-manager.ts'
-import type { SetKey } from '../process/set-key.ts'
 
 /** Version of the format in which containers and connections are stored; we read no other version. */
 export const FORMAT = 1

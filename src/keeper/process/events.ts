@@ -1,6 +1,6 @@
-import type { ReasonCode } from '../../calls/reason.ts'
+import type { ReasonCode } from '../../calls/reasons.ts'
 import type { CallRecord } from '../../calls/record.ts'
-import type { ProgramEnd } from '../../engine/protocol/messages.ts'
+import type { ProgramEnd } from '../../link/messages.ts'
 import type { RestartCause } from '../../memories/daemon-totals.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
@@ -9,7 +9,14 @@ import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
-import type { SetKey } from './set-key.ts'
+
+/** A key that was set while the container ran: who set it, and when, in milliseconds since 1970. */
+export interface SetKey {
+  readonly key: string
+  readonly value: string
+  readonly by: string
+  readonly time: number
+}
 
 /** A policy, and what the log says about it. */
 export interface PolicyDetails {

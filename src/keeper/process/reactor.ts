@@ -1,7 +1,6 @@
-import { EPOLLIN } from '../../abi/poll.ts'
+import { EPOLLIN } from '../../abi/socket.ts'
 import { Epoll, EpollEvent } from '../../kernel/epoll.ts'
-import type { Fd } from '../../kernel/fd.ts'
-import type { Handle } from '../../kernel/handle.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { socketpair } from '../../kernel/socket.ts'
 
 /**

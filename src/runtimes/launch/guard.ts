@@ -1,8 +1,8 @@
 import { writeSync } from 'node:fs'
 import { orUndefined } from '../../kernel/error.ts'
+import type { Handle } from '../../kernel/fd.ts'
+import { pipe } from '../../kernel/fd.ts'
 import { openNothing } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
-import { pipe } from '../../kernel/pipe.ts'
 import { Child } from '../../processes/child.ts'
 import type { TerminalKeeper } from './terminal.ts'
 

@@ -1,7 +1,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { ID_COUNT } from '../flags.ts'
-import { makeDirectory } from '../make-directory.ts'
+import { makeDirectory } from '../text-file.ts'
 
 /** Where the ids of the last run are recorded: one line, `UID GID`. */
 export const IDS_RECORD = '/var/lib/intercede/run-ids'

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
-import type { Handle } from '../../kernel/handle.ts'
-import { which } from '../which.ts'
+import type { Handle } from '../../kernel/fd.ts'
+import { which } from '../runtime.ts'
 import type { BindRequest } from './binds.ts'
 import { graft, insideFile } from './tree.ts'
 

@@ -1,4 +1,4 @@
-import type { Cap } from '../../abi/capability.ts'
+import type { Cap } from '../../abi/credentials.ts'
 import { ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids.ts'
 

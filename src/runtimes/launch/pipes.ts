@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Fd } from '../../kernel/fd.ts'
-import { pipe } from '../../kernel/pipe.ts'
+import { pipe } from '../../kernel/fd.ts'
 import { processGroups } from '../../kernel/process.ts'
 import type { IdRange } from './ids.ts'
 

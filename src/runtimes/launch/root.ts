@@ -3,7 +3,6 @@ import { once } from 'node:events'
 import { chmodSync, chownSync, fstatSync, lstatSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { basename, dirname, normalize, resolve } from 'node:path'
 import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
-import { major, minor } from '../../abi/dev.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
 import {
   MOUNT_ATTR_NODEV,
@@ -13,16 +12,15 @@ import {
   MS_NOEXEC,
   MS_NOSUID,
 } from '../../abi/mount.ts'
-import { S_IFBLK, S_IFCHR, S_IXOTH } from '../../abi/stat.ts'
+import { major, minor, S_IFBLK, S_IFCHR, S_IXOTH } from '../../abi/stat.ts'
 import { isErrno, orUndefined } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { mknodat, openat, openat2 } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { mount } from '../../kernel/mount.ts'
 import { type Mount, parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
+import { shellWord } from '../../shared/texts.ts'
 import { ID_COUNT } from '../flags.ts'
-import { shellWord } from '../shell-word.ts'
 import { type Bind, openTarget, placeBind } from './binds.ts'
 import { whyNotOnlyRoot } from './closed.ts'
 import { type HostTree, hostFileSystems, openHostTree } from './host-tree.ts'

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Cap, capabilities, capMask } from '../../abi/capability.ts'
+import { type Cap, capabilities, capMask } from '../../abi/credentials.ts'
 import { statusMask } from '../../kernel/procfs/status.ts'
 import { ociRuntimes } from '../known/index.ts'
 import type { OciRuntime } from '../runtime.ts'
-import { which } from '../which.ts'
+import { which } from '../runtime.ts'
 
 /** A runtime that is installed on this machine. */
 export interface FoundRuntime {

@@ -3,12 +3,10 @@ import { basename, dirname } from 'node:path'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
 import { MS_PRIVATE } from '../../abi/mount.ts'
 import { isErrno } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
-import type { Handle } from '../../kernel/handle.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { moveMount, openTree } from '../../kernel/mount.ts'
-import { mountSetattr } from '../../kernel/mount-attr.ts'
+import { mountSetattr, moveMount, openTree } from '../../kernel/mount.ts'
 
 /**
  * The directory in which `run` builds, on a tmpfs of a private mount namespace. On the host it stays empty, and all

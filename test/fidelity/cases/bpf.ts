@@ -7,7 +7,7 @@ import {
   BPF_F_ALLOW_OVERRIDE,
   BPF_F_REPLACE,
   BPF_PROG_TYPE_CGROUP_DEVICE,
-} from '../../../src/abi/bpf-attr.ts'
+} from '../../../src/abi/bpf.ts'
 import { O_DIRECTORY } from '../../../src/abi/fcntl.ts'
 import { AS_USER, BAD_FD, type Case, each, type Family, steps } from '../case.ts'
 

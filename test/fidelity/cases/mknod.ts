@@ -1,8 +1,7 @@
 // mknod(2) and mknodat(2), by man-pages and fs/namei.c do_mknodat().
 
-import { makedev } from '../../../src/abi/dev.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../../../src/abi/fcntl.ts'
-import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from '../../../src/abi/stat.ts'
+import { makedev, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from '../../../src/abi/stat.ts'
 import { AS_USER, BAD_FD, type Case, each, type Family, steps } from '../case.ts'
 
 const S_IFSOCK = 0o140000

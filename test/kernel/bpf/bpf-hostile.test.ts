@@ -1,6 +1,6 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BPF, LOAD } from '../../../src/abi/bpf-attr.ts'
+import { BPF, LOAD } from '../../../src/abi/bpf.ts'
 import {
   ALLOW,
   type Attr,

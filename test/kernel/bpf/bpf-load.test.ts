@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BPF, LOAD } from '../../../src/abi/bpf-attr.ts'
+import { BPF, LOAD } from '../../../src/abi/bpf.ts'
 import {
   type Attr,
   attr,

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest'
 import { BpfProgramStore, STORE_LOCKS, STORE_WORDS } from '../../../src/caller/programs/bpf-program-store.ts'
 import type { OwnProgram } from '../../../src/calls/device-programs.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
+import { isAbandoned, pipe } from '../../../src/kernel/fd.ts'
 import { statx } from '../../../src/kernel/files.ts'
-import { isAbandoned, pipe } from '../../../src/kernel/pipe.ts'
 import { OwnVault, placeIn } from '../../support/persistent-world.ts'
 
 const LIMIT = 128

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { BPF } from '../../../src/abi/bpf-attr.ts'
-import type { ReasonCode } from '../../../src/calls/reason.ts'
+import { BPF } from '../../../src/abi/bpf.ts'
+import type { ReasonCode } from '../../../src/calls/reasons.ts'
 import {
   ALLOW,
   type Attr,

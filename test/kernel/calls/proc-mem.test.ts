@@ -9,7 +9,7 @@ import { AT_FDCWD, O_RDONLY, O_WRONLY } from '../../../src/abi/fcntl.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { cstring } from '../../../src/kernel/libc.ts'
-import { findWritable, HeldMemory, queryWritable } from '../../../src/kernel/proc-mem.ts'
+import { findWritable, HeldMemory, queryWritable } from '../../../src/kernel/remote-memory.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 

@@ -3,7 +3,7 @@ import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Cap, capMask } from '../../../src/abi/capability.ts'
+import { type Cap, capMask } from '../../../src/abi/credentials.ts'
 import { type ProcessCaps, processCaps } from '../../../src/processes/process-caps.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, mknodPolicy } from '../../support/host.ts'
@@ -146,8 +146,8 @@ function walkerDifferences({ rest, trace }: Seen): readonly string[] {
   return [...rest, ...walked, ...sets, ...becoming]
 }
 
-const AT_REST = { file: 'engine/helpers/limited-exec.js', from: "['-all',", to: "['-all', '+sys_nice'," }
-const AT_WORK = { file: 'processes/own-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
+const AT_REST = { file: 'engine/helpers/spawn-guard.js', from: "['-all',", to: "['-all', '+sys_nice'," }
+const AT_WORK = { file: 'processes/process-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
 const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new PatchedBuild(file, from, to)
 
 describe.skipIf(cannot)(withReason('a mounter has no capability but those declared', cannot), () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Errno } from '../../../src/abi/brand.ts'
-import { PROC_USER_INIT_INO } from '../../../src/abi/namespace.ts'
+import { PROC_USER_INIT_INO } from '../../../src/abi/process.ts'
 import { SyscallError } from '../../../src/kernel/error.ts'
 import { requireKernel, requireUserNamespace } from '../../../src/processes/requirements.ts'
 

@@ -2,9 +2,8 @@ import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { type CallRecord, decodeRecord, RECORD_SIZE, registersOf, textsIn } from '../../../src/calls/record.ts'
 import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
-import { formatRecords, RECORDS_HEADER, recordsSize } from '../../../src/memories/record-layout.ts'
-import { RecordReader } from '../../../src/memories/records.ts'
-import { MemoryFile } from '../../../src/reader/memory-file.ts'
+import { formatRecords, RECORDS_HEADER, RecordReader, recordsSize } from '../../../src/memories/records.ts'
+import { MemoryFile } from '../../../src/reader/directory-reader.ts'
 import { type FollowedRecord, RecordsFollower } from '../../../src/reader/records-follower.ts'
 
 const RECORDS = 1024

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { makedev } from '../../../src/abi/dev.ts'
+import { makedev } from '../../../src/abi/stat.ts'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'

@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { chownSync, existsSync, mkdirSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { BPF, BPF_F_ALLOW_MULTI } from '../../../src/abi/bpf-attr.ts'
+import { BPF, BPF_F_ALLOW_MULTI } from '../../../src/abi/bpf.ts'
 import {
   attr,
   Caller,

@@ -2,8 +2,8 @@ import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { EPOLLERR } from '../../../src/abi/poll.ts'
-import { JOURNAL_SIZE } from '../../../src/engine/journal/layout.ts'
+import { EPOLLERR } from '../../../src/abi/socket.ts'
+import { JOURNAL_SIZE } from '../../../src/link/journal.ts'
 import { withoutCgroups } from '../../support/bpf-world.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { Host, USERNS, until } from '../../support/host.ts'
@@ -132,7 +132,7 @@ test('a keeper that passes calls on does not wait for a call that is not there',
     const listener = Number(readdirSync('/proc/self/fd').find(isListener))
     const passes = `
       const [{ PassThrough }, { Slots }, { Fd }] = await Promise.all(
-        ['keeper/containers/pass-through', 'engine/journal/slots', 'kernel/fd'].map((name) => import('${OUT}' + name + '.js')),
+        ['keeper/containers/pass-through', 'link/journal', 'kernel/fd'].map((name) => import('${OUT}' + name + '.js')),
       )
       const reactor = { watch: (fd, ready) => (ready(), () => {}) }
       const slots = new Slots(new ArrayBuffer(${JOURNAL_SIZE}))

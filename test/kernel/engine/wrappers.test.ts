@@ -6,7 +6,6 @@ import koffi from 'koffi'
 import { afterAll, expect, test } from 'vitest'
 import { errnos } from '../../../src/abi/errno.ts'
 import { AT_FDCWD, O_RDONLY } from '../../../src/abi/fcntl.ts'
-import { EPOLLIN } from '../../../src/abi/poll.ts'
 import {
   encodeAddfd,
   NOTIF,
@@ -14,16 +13,16 @@ import {
   SECCOMP_NOTIF_ADDFD_SIZE,
   SECCOMP_NOTIF_SIZE,
 } from '../../../src/abi/seccomp.ts'
+import { EPOLLIN } from '../../../src/abi/socket.ts'
 import { Epoll, EpollEvent } from '../../../src/kernel/epoll.ts'
 import { Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { address, cstring, lastErrno, libc } from '../../../src/kernel/libc.ts'
-import { setns } from '../../../src/kernel/namespaces.ts'
 import { parentUserNamespace } from '../../../src/kernel/pidfd.ts'
-import { currentTid } from '../../../src/kernel/process.ts'
+import { currentTid, setns } from '../../../src/kernel/process.ts'
+import { copyFrom, RemoteMemory } from '../../../src/kernel/remote-memory.ts'
 import { notifAddfd, notifIdValid, notifRecv, notifSizes } from '../../../src/kernel/seccomp.ts'
 import { accept, listenUnix, peerCredentials, receive, send, socketpair } from '../../../src/kernel/socket.ts'
-import { copyFrom, RemoteMemory } from '../../../src/kernel/vm-readv.ts'
 import { OciConnection } from '../../../src/runtimes/oci.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { until } from '../../support/host.ts'

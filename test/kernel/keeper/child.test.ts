@@ -2,10 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { AT_FDCWD, O_RDONLY } from '../../../src/abi/fcntl.ts'
-import { dup, passOn } from '../../../src/kernel/fd.ts'
+import { dup, passOn, pipe } from '../../../src/kernel/fd.ts'
 import { openat, openNothing } from '../../../src/kernel/files.ts'
 import { cstring } from '../../../src/kernel/libc.ts'
-import { pipe } from '../../../src/kernel/pipe.ts'
 import { Child, howEnded, shellStatus, wasKilled } from '../../../src/processes/child.ts'
 
 /** Runs a script of sh to its end. @returns what it has written */

@@ -311,8 +311,8 @@ test('a program with a journal of another layout settles the calls in flight: wh
     await until('the container is known', () => daemon.logged('container') === 1, START_S)
     for (let layout = 1; layout <= UPGRADES; layout++) {
       await sleep(200)
-      installed.rewrite('engine/journal/layout.js', `const CURRENT = ${layout}`, `const CURRENT = ${layout + 1}`)
-      installed.rewrite('calls/slot.js', `SLOT_SIZE = ${64 + 64 * layout}`, `SLOT_SIZE = ${128 + 64 * layout}`)
+      installed.rewrite('link/journal.js', `const CURRENT = ${layout}`, `const CURRENT = ${layout + 1}`)
+      installed.rewrite('link/journal.js', `SLOT_SIZE = ${64 + 64 * layout}`, `SLOT_SIZE = ${128 + 64 * layout}`)
       await installed.replace()
       await until('the next program serves', () => daemon.logged('serving') === layout + 1, START_S)
     }

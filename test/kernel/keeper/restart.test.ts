@@ -85,7 +85,7 @@ test('control: an engine that copies what it has received into the slot loses a 
 })
 
 test.each([
-  ['as it takes over a listener', 'engine/journal/lost-calls.js', 'const { view } = slots;\n    const own'],
+  ['as it takes over a listener', 'engine/tables/inherited-calls.js', 'const { view } = slots;\n    const own'],
   ['with a call that was left', 'engine/serve/server.js', 'const { slot, listenerFd, left, isPoison } = call;'],
 ])(
   'an engine that fails %s is replaced by one that does not: every call returns what it must',
@@ -114,7 +114,7 @@ test.each(['fsopen', 'fsmount', 'bpf'] as const)(
   { timeout: 60_000 },
   (name) => {
     const isIt = `this.#slots.view.getInt32(slot + ${NOTIF.nr}, true) === ${ownSyscalls(process.arch)[name]}`
-    const build = new PatchedBuild('engine/serve/fd-answer.js', GIVEN, `${GIVEN} if (${isIt}) ${ENDS_ONCE}`)
+    const build = new PatchedBuild('engine/serve/call-end.js', GIVEN, `${GIVEN} if (${isIt}) ${ENDS_ONCE}`)
     return underLoad(policy, build, async (host, killer, load) => {
       await until('it ends', () => host.events.some(({ type }) => type === 'engineEnded'), 40)
       await killer.untilServed()

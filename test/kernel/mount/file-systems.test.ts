@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { knownFileSystems } from '../../../src/keeper/known-file-systems.ts'
+import { knownFileSystems } from '../../../src/keeper/ineffective-keys.ts'
 
 test('knownFileSystems() has what the kernel lists', () => {
   const listed = readFileSync('/proc/filesystems', 'latin1').trimEnd().split('\n')

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { makedev } from '../../../src/abi/dev.ts'
+import { makedev } from '../../../src/abi/stat.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { execute, Host, USERNS, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'

@@ -1,7 +1,7 @@
 import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { ReasonCode } from '../../../src/calls/reason.ts'
+import type { ReasonCode } from '../../../src/calls/reasons.ts'
 import type { VerdictName } from '../../../src/calls/record.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { BASE, directory, execute, Host } from '../../support/host.ts'

@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { BPF } from '../../../src/abi/bpf-attr.ts'
+import { BPF } from '../../../src/abi/bpf.ts'
 import { type Attr, attr, DENY, DIRECTORY, loading } from '../../support/bpf-world.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { execute, until } from '../../support/host.ts'

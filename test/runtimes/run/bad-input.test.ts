@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { keyNames } from '../../../src/policy/key-names.ts'
+import { keyNames } from '../../../src/policy/keys.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
 

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { messageIds } from '../../../src/keeper/log/journal-entry.ts'
+import { messageIds } from '../../../src/keeper/log/journal.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { type Done, USERNS, until } from '../../support/host.ts'
 import { ServiceHost } from '../../support/service-host.ts'

@@ -1,8 +1,17 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { barOpening, refusedInstruction, verifierSteps } from '../../../src/abi/bpf.ts'
-import { ATTR_MAX, attrView, BPF, forOwner, PROG_INFO_SIZE, strayByte } from '../../../src/abi/bpf-attr.ts'
-import { makedev } from '../../../src/abi/dev.ts'
+import {
+  ATTR_MAX,
+  attrView,
+  BPF,
+  barOpening,
+  forOwner,
+  PROG_INFO_SIZE,
+  refusedInstruction,
+  strayByte,
+  verifierSteps,
+} from '../../../src/abi/bpf.ts'
+import { makedev } from '../../../src/abi/stat.ts'
 
 const instruction = (code: number, source = 0): Uint8Array => Uint8Array.of(code, source << 4, 0, 0, 0, 0, 0, 0)
 

@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { major, makedev, minor } from '../../../src/abi/dev.ts'
 import { toErrno } from '../../../src/abi/errno.ts'
 import {
   type Addfd,
@@ -17,6 +16,7 @@ import {
   SECCOMP_NOTIF_RESP_SIZE,
   SECCOMP_NOTIF_SIZE,
 } from '../../../src/abi/seccomp.ts'
+import { major, makedev, minor } from '../../../src/abi/stat.ts'
 
 const u32 = fc.nat(0xffff_ffff)
 const s32 = fc.integer({ min: -0x8000_0000, max: 0x7fff_ffff })

@@ -6,7 +6,7 @@ import {
   encodeSysinfo64,
   SYSINFO_SIZE,
   type SystemInfo,
-} from '../../../src/abi/sysinfo.ts'
+} from '../../../src/abi/system.ts'
 
 const info: SystemInfo = {
   uptime: 3,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { allTexts, argumentsOf } from '../../../src/calls/arguments.ts'
-import { decodeTexts, RecordTexts, TEXTS_SIZE } from '../../../src/calls/record-texts.ts'
+import { decodeTexts, RecordTexts, TEXTS_SIZE } from '../../../src/calls/record.ts'
 import { handlers } from '../../../src/syscalls/index.ts'
 
 const registers = { pointer: (index: number) => 0x1000n * BigInt(index + 1) }

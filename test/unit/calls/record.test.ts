@@ -1,11 +1,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { explain, reasonCodes } from '../../../src/calls/reason.ts'
-import { reasons } from '../../../src/calls/reasons.ts'
+import { explain, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
-import { packName } from '../../../src/calls/short-name.ts'
-import { keyNames } from '../../../src/policy/key-names.ts'
+import { keyNames } from '../../../src/policy/keys.ts'
 
 const u32 = fc.nat(0xffff_ffff)
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { capMask } from '../../../src/abi/capability.ts'
+import { capMask } from '../../../src/abi/credentials.ts'
 import { capsOf, OWN, Phase, permitted, phases, type Step, steps } from '../../../src/calls/steps.ts'
 import { verbs } from '../../../src/verbs/index.ts'
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { examine } from '../../../src/doctor/doctor.ts'
 import type { HostFacts } from '../../../src/doctor/host-facts.ts'
-import { flawOfNull } from '../../../src/doctor/null-device.ts'
+import { flawOfNull } from '../../../src/doctor/host-facts.ts'
 import type { KernelFeature } from '../../../src/kernel/probe.ts'
 
 const FEATURES: readonly KernelFeature[] = [

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { flawOfNull } from '../../../src/doctor/null-device.ts'
+import { flawOfNull } from '../../../src/doctor/host-facts.ts'
 
 const host = new Set([0])
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { errno } from '../../../src/abi/errno.ts'
 import type { NotifiedCaller } from '../../../src/caller/caller.ts'
-import { why } from '../../../src/calls/reason.ts'
+import { why } from '../../../src/calls/reasons.ts'
 import { ContinueError } from '../../../src/calls/verdict.ts'
 import { outcomeOfError, writeBack } from '../../../src/engine/serve/outcome.ts'
 import { SyscallError } from '../../../src/kernel/error.ts'

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Rule } from '../../../src/calls/rule.ts'
+import type { Rule } from '../../../src/calls/syscall.ts'
 import { resolveGuards } from '../../../src/filter/base.ts'
 import { compileOci } from '../../../src/filter/compile.ts'
 import { formatProfile, type OciArg, type OciRule, type OciSeccomp } from '../../../src/filter/oci.ts'

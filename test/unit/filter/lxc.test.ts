@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { EXACT } from '../../../src/calls/rule.ts'
+import { EXACT } from '../../../src/calls/syscall.ts'
 import { compileLxc, parseLxcPolicy } from '../../../src/filter/lxc.ts'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { rulesFor } from '../../../src/syscalls/index.ts'

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import type { Rule } from '../../../src/calls/rule.ts'
+import type { Rule } from '../../../src/calls/syscall.ts'
 import { resolveGuards } from '../../../src/filter/base.ts'
 import { compileOci } from '../../../src/filter/compile.ts'
 import { lintProfile } from '../../../src/filter/lint.ts'

@@ -2,13 +2,14 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import type { CallRecord } from '../../../src/calls/record.ts'
 import { map, memfd } from '../../../src/kernel/shared-memory.ts'
-import { callKey, decodeCallKey } from '../../../src/memories/call-key.ts'
 import { CountPlaces } from '../../../src/memories/count-places.ts'
 import { CountWriter } from '../../../src/memories/count-writer.ts'
 import {
   BOUNDS,
+  callKey,
   countsPlace,
   countsSize,
+  decodeCallKey,
   formatCounts,
   HEAD_SIZE,
   isCounts,

@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
 import {
   DIRECTORY_SIZE,
+  DirectoryWriter,
   entryOf,
   formatDirectory,
   isDirectory,
   sections,
-} from '../../../src/memories/directory-layout.ts'
-import { DirectoryWriter } from '../../../src/memories/directory-writer.ts'
+} from '../../../src/memories/directory.ts'
 import { feedAnswer, requireLayouts } from '../../../src/memories/feed-answer.ts'
 
 function directory() {

@@ -3,13 +3,16 @@ import type { Tid } from '../../../src/abi/brand.ts'
 import { type CallRecord, callerOf, decodeRecord, registersOf, textsIn } from '../../../src/calls/record.ts'
 import {
   formatRecords,
+  freePlaces,
   isRecords,
+  moveRecords,
+  RecordReader,
+  RecordWriter,
   recordsBegun,
   recordsSize,
   ringId,
   unreadRecords,
-} from '../../../src/memories/record-layout.ts'
-import { freePlaces, moveRecords, RecordReader, RecordWriter } from '../../../src/memories/records.ts'
+} from '../../../src/memories/records.ts'
 
 const record = (container: number): CallRecord => ({
   container,

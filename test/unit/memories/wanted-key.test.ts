@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import type { ReasonCode } from '../../../src/calls/reason.ts'
-import { packName } from '../../../src/calls/short-name.ts'
-import { wantedKey } from '../../../src/memories/wanted-key.ts'
-import { keyNames } from '../../../src/policy/key-names.ts'
+import type { ReasonCode } from '../../../src/calls/reasons.ts'
+import { packName } from '../../../src/calls/reasons.ts'
+import { wantedKey } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
+import { keyNames } from '../../../src/policy/keys.ts'
 
 const index = (name: KeyName): number => keyNames.indexOf(name)
 const name = (text: string): readonly [number, number] => packName(text) as [number, number]

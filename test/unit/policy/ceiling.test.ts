@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { aboveCeiling, clamped } from '../../../src/policy/ceiling.ts'
 import { parseConfig } from '../../../src/policy/config.ts'
 import { fullName } from '../../../src/policy/key.ts'
-import { keyNames } from '../../../src/policy/key-names.ts'
 import { formatOrigin, type Origin } from '../../../src/policy/key-value-lines.ts'
+import { keyNames } from '../../../src/policy/keys.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
+import { aboveCeiling, clamped } from '../../../src/policy/settings.ts'
 
 const P = 'security.syscalls.intercept.'
 const CEILING = 'ceiling: { mknod: false, mount.allowed: "ext4,xfs", mount.fuse: ext4=fuse2fs, mount.nodev: true }'

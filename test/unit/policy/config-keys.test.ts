@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parseConfig } from '../../../src/policy/config.ts'
-import { CONFIG_KEYS, type ConfigKeyName } from '../../../src/policy/config-keys.ts'
-import { exampleOf, sampleConfig } from '../../../src/policy/config-sample.ts'
+import { CONFIG_KEYS, type ConfigKeyName, exampleOf, sampleConfig } from '../../../src/policy/config-keys.ts'
 import { effectiveLimits } from '../../../src/policy/limits.ts'
 
 /** A profile that another key names must be there. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { unknownFileSystems } from '../../../src/policy/file-systems.ts'
+import { unknownFileSystems } from '../../../src/policy/ineffective.ts'
 import { settle } from '../../../src/policy/settings.ts'
 
 const known = () => new Set(['ext4', 'xfs', 'fuseblk'])

@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { expandShort } from '../../../src/policy/key.ts'
-import { keyNames, toKeyName } from '../../../src/policy/key-names.ts'
 import {
   formatLines,
   formatOrigin,
@@ -11,6 +10,7 @@ import {
   parseLines,
   parseOrigin,
 } from '../../../src/policy/key-value-lines.ts'
+import { keyNames, toKeyName } from '../../../src/policy/keys.ts'
 
 const P = 'security.syscalls.intercept.'
 

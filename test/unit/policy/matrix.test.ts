@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../../src/policy/config.ts'
 import { fullName } from '../../../src/policy/key.ts'
-import { keyNames } from '../../../src/policy/key-names.ts'
 import { PROFILE } from '../../../src/policy/key-value-lines.ts'
-import { type KeyName, keys } from '../../../src/policy/keys.ts'
+import { type KeyName, keyNames, keys } from '../../../src/policy/keys.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 import { linesOf } from '../../../src/runtimes/lxc.ts'
 

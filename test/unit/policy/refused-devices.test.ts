@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import type { Dev } from '../../../src/abi/brand.ts'
-import { makedev } from '../../../src/abi/dev.ts'
+import { makedev } from '../../../src/abi/stat.ts'
 import { parseConfig } from '../../../src/policy/config.ts'
 import { harmless } from '../../../src/policy/devices.ts'
+import { unclaimedDevices } from '../../../src/policy/ineffective.ts'
 import { givenByName, givenByNumber, isUnclaimed } from '../../../src/policy/refused-devices.ts'
 import { resolve } from '../../../src/policy/resolve.ts'
 import { parsePolicy, settle } from '../../../src/policy/settings.ts'
-import { unclaimedDevices } from '../../../src/policy/unclaimed.ts'
 
 const KEY = 'security.syscalls.intercept.mknod.devices'
 

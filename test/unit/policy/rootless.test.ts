@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { KeyValueLine } from '../../../src/policy/key-value-lines.ts'
-import { forUser, mustServeUser } from '../../../src/policy/rootless.ts'
+import { forUser, mustServeUser } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 
 const P = 'security.syscalls.intercept.'

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { parseAssignment } from '../../../src/policy/key-value-lines.ts'
-import { keyThatIsOff } from '../../../src/policy/serves.ts'
+import { keyThatIsOff } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 
 test.each([

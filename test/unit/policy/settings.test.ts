@@ -1,10 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { makedev } from '../../../src/abi/dev.ts'
+import { makedev } from '../../../src/abi/stat.ts'
 import { harmless } from '../../../src/policy/devices.ts'
 import { fullName } from '../../../src/policy/key.ts'
-import { keyNames } from '../../../src/policy/key-names.ts'
-import { type KeyName, keys } from '../../../src/policy/keys.ts'
+import { type KeyName, keyNames, keys } from '../../../src/policy/keys.ts'
 import { defaults, effective, parsePolicy, settle } from '../../../src/policy/settings.ts'
 
 const P = 'security.syscalls.intercept.'

@@ -3,14 +3,12 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
 import { countsSize, formatCounts } from '../../../src/memories/counts-layout.ts'
-import { DIRECTORY_SIZE, formatDirectory } from '../../../src/memories/directory-layout.ts'
-import { DirectoryWriter } from '../../../src/memories/directory-writer.ts'
-import { formatRecords, recordsSize } from '../../../src/memories/record-layout.ts'
-import { RecordWriter } from '../../../src/memories/records.ts'
+import { DIRECTORY_SIZE, DirectoryWriter, formatDirectory } from '../../../src/memories/directory.ts'
+import { formatRecords, RecordWriter, recordsSize } from '../../../src/memories/records.ts'
+import { MemoryFile } from '../../../src/reader/directory-reader.ts'
+import type { EventView } from '../../../src/reader/event-stream.ts'
 import { type EventOptions, EventStream } from '../../../src/reader/event-stream.ts'
-import type { EventView } from '../../../src/reader/event-view.ts'
 import { FeedReader } from '../../../src/reader/feed.ts'
-import { MemoryFile } from '../../../src/reader/memory-file.ts'
 
 /** The memories of a daemon, in which things happen, and a reader of them. */
 function world(size = 1024) {

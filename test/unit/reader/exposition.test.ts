@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { histogramLines, labelled, metric } from '../../../src/reader/exposition.ts'
+import { histogramLines, labelled, metric } from '../../../src/reader/metrics.ts'
 
 test.each([
   { what: 'a plain text', text: 'crun', shown: 'crun' },

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ContainerView } from '../../../src/reader/container-fields.ts'
-import { describeAmbiguity, findContainer } from '../../../src/reader/find-container.ts'
+import { describeAmbiguity, findContainer } from '../../../src/reader/container-view.ts'
 
 const container = (id: string, name = '', state = 'served'): ContainerView => ({ id, name, state }) as ContainerView
 const SHORT = '5288d75d3d2f'

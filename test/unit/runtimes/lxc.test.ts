@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { payloadOf } from '../../../src/runtimes/cgroup.ts'
+import { payloadOf } from '../../../src/runtimes/inspect.ts'
 import { monitorName, monitorPath } from '../../../src/runtimes/lxc.ts'
 
 test.each([

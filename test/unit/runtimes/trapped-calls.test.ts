@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { policyFile, trappedCalls } from '../../../src/runtimes/trapped-calls.ts'
+import { policyFile, trappedCalls } from '../../../src/runtimes/bundle.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'intercede-traps-'))
 afterAll(() => rmSync(directory, { recursive: true }))

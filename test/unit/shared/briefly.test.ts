@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { briefly } from '../../../src/shared/briefly.ts'
+import { briefly } from '../../../src/shared/texts.ts'
 
 test.each([
   ['', '""'],

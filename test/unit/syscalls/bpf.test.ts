@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { BPF } from '../../../src/abi/bpf-attr.ts'
+import { BPF } from '../../../src/abi/bpf.ts'
 import { errnos } from '../../../src/abi/errno.ts'
 import type { Caller } from '../../../src/calls/caller.ts'
 import type { DevicePrograms, Group, OwnProgram } from '../../../src/calls/device-programs.ts'

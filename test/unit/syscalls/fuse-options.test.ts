@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { asOperand, fuseOptions } from '../../../src/syscalls/fuse-options.ts'
+import { asOperand, fuseOptions } from '../../../src/syscalls/mount-fuse.ts'
 
 test.each([
   { flags: 0n, data: undefined, options: 'allow_other,default_permissions' },

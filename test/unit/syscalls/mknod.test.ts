@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Dev } from '../../../src/abi/brand.ts'
-import { makedev } from '../../../src/abi/dev.ts'
-import { S_IFBLK, S_IFCHR, S_IFIFO } from '../../../src/abi/stat.ts'
+import { makedev, S_IFBLK, S_IFCHR, S_IFIFO } from '../../../src/abi/stat.ts'
 import type { Caller, Registers } from '../../../src/calls/caller.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { mknod, mknodat } from '../../../src/syscalls/mknod.ts'

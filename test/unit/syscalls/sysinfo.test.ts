@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { architectures } from '../../../src/abi/syscalls.ts'
-import { routes } from '../../../src/engine/serve/dispatch.ts'
+import { routes } from '../../../src/engine/serve/server.ts'
 import { sysinfo } from '../../../src/syscalls/sysinfo.ts'
 import { registers, standIn } from '../../support/caller-stand-in.ts'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isTmpfsOfHost } from '../../../../src/caller/mounts/mountinfo-entry.ts'
+import { isTmpfsOfHost } from '../../../../src/caller/mounts/caller-mounts.ts'
 import { findMount } from '../../../../src/kernel/procfs/mountinfo.ts'
 
 const map = [{ inside: 0, outside: 200_000, count: 65_536 }]

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { PathBytes } from '../../../../src/abi/brand.ts'
-import { containsDotDot, splitParent } from '../../../../src/caller/paths/path-bytes.ts'
+import { containsDotDot, splitParent } from '../../../../src/caller/paths/lookup-types.ts'
 
 const bytes = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
 const text = (path: PathBytes): string => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { Level } from '../../../../src/caller/sysinfo/cgroup.ts'
 import { type HostSysinfo, uptime, withinLimits } from '../../../../src/caller/sysinfo/container-sysinfo.ts'
-import type { Level } from '../../../../src/caller/sysinfo/memcg.ts'
 
 const MiB = 2 ** 20
 const NONE = Number.POSITIVE_INFINITY

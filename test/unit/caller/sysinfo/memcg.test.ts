@@ -3,9 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../../../../src/abi/fcntl.ts'
-import { cgroupFiles, TOP } from '../../../../src/caller/sysinfo/cgroup-files.ts'
-import { legacyLevels, unifiedLevels } from '../../../../src/caller/sysinfo/memcg.ts'
-import { countTasks, firstDirectories } from '../../../../src/caller/sysinfo/task-count.ts'
+import {
+  cgroupFiles,
+  countTasks,
+  firstDirectories,
+  legacyLevels,
+  TOP,
+  unifiedLevels,
+} from '../../../../src/caller/sysinfo/cgroup.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
 import { openat } from '../../../../src/kernel/files.ts'
 import { cstring } from '../../../../src/kernel/libc.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { CallerName } from '../../../../src/caller/task/caller-name.ts'
+import { CallerName } from '../../../../src/caller/task/proc-access.ts'
 
 const nameOf = ({ isKnown, comm, length }: CallerName): string | undefined =>
   isKnown ? Buffer.from(comm).toString('latin1', 0, length) : undefined

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
-import { ProcNames } from '../../../../src/caller/task/proc-names.ts'
+import { ProcNames } from '../../../../src/caller/task/proc-access.ts'
 
 /** As the kernel reads it: up to the first NUL. */
 const text = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(0, bytes.indexOf(0))).toString('latin1')

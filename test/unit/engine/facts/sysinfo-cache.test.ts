@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { decodeSysinfo, type SystemInfo } from '../../../../src/abi/sysinfo.ts'
+import { decodeSysinfo, type SystemInfo } from '../../../../src/abi/system.ts'
 import { INFO_WORDS, SysinfoCache } from '../../../../src/engine/facts/sysinfo-cache.ts'
 
 const info = (totalram: number): SystemInfo => ({

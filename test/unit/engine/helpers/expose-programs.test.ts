@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { exposePrograms } from '../../../../src/engine/helpers/expose-programs.ts'
+import { exposePrograms } from '../../../../src/engine/helpers/walker-mounts.ts'
 
 const closed =
   (...directories: string[]) =>

@@ -7,18 +7,19 @@ import {
   WAITING,
   WAITING_PER_CONTAINER,
 } from '../../../../src/engine/execs/container-execs.ts'
-import { leavesRoom, poolShare } from '../../../../src/engine/helpers/pool-share.ts'
 import { ENTRIES_PER_CONTAINER } from '../../../../src/engine/kept/fs-context-store.ts'
+import { LIMIT as FDS, LIMIT_PER_CONTAINER as FDS_PER_CONTAINER } from '../../../../src/keeper/persist/fd-store.ts'
 import {
   CONTAINERS,
   LISTENERS,
+  leavesRoom,
   MOUNTERS,
   MOUNTERS_PER_CONTAINER,
   OWN_LISTENERS,
+  poolShare,
   SHARED_LISTENERS,
-} from '../../../../src/engine/tables/limits.ts'
-import { ENTRIES } from '../../../../src/engine/tables/persistent-layout.ts'
-import { LIMIT as FDS, LIMIT_PER_CONTAINER as FDS_PER_CONTAINER } from '../../../../src/keeper/persist/fd-store.ts'
+} from '../../../../src/link/limits.ts'
+import { ENTRIES } from '../../../../src/link/persistent-layout.ts'
 import { LIMITS } from '../../../../src/policy/limits.ts'
 
 test.each([

@@ -1,8 +1,5 @@
 import { expect, test } from 'vitest'
-import { SLOT, STATE } from '../../../../src/calls/slot.ts'
-import { importCalls } from '../../../../src/engine/journal/import-journal.ts'
-import { JOURNAL_SIZE, writeMagic } from '../../../../src/engine/journal/layout.ts'
-import { Slots } from '../../../../src/engine/journal/slots.ts'
+import { importCalls, JOURNAL_SIZE, SLOT, Slots, STATE, writeMagic } from '../../../../src/link/journal.ts'
 
 /** Where a journal says how it looks, in 32-bit words: for ever. */
 const SHAPE = 48

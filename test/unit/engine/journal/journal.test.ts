@@ -1,7 +1,5 @@
 import { expect, test } from 'vitest'
-import { SLOTS, STATE } from '../../../../src/calls/slot.ts'
-import { JOURNAL_SIZE } from '../../../../src/engine/journal/layout.ts'
-import { Slots } from '../../../../src/engine/journal/slots.ts'
+import { JOURNAL_SIZE, SLOTS, Slots, STATE } from '../../../../src/link/journal.ts'
 
 const ORIGIN = { listener: 5, container: 6, thread: 7 }
 

@@ -1,7 +1,5 @@
 import { expect, test } from 'vitest'
-import { SLOT, STATE } from '../../../../src/calls/slot.ts'
-import { JOURNAL_SIZE } from '../../../../src/engine/journal/layout.ts'
-import { Slots } from '../../../../src/engine/journal/slots.ts'
+import { JOURNAL_SIZE, SLOT, Slots, STATE } from '../../../../src/link/journal.ts'
 
 test.each([
   { state: 'received', seconds: 11, count: 1 },

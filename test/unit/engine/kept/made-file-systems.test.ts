@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { MadeFileSystems } from '../../../../src/engine/kept/made-file-systems.ts'
-import { CONTAINERS } from '../../../../src/engine/tables/limits.ts'
-import { MADE_PER_CONTAINER, MADE_WORDS } from '../../../../src/engine/tables/persistent-layout.ts'
+import { MadeFileSystems } from '../../../../src/engine/kept/persistent-state.ts'
+import { CONTAINERS } from '../../../../src/link/limits.ts'
+import { MADE_PER_CONTAINER, MADE_WORDS } from '../../../../src/link/persistent-layout.ts'
 
 const FROM = 3
 const store = (): MadeFileSystems => new MadeFileSystems(new Int32Array(FROM + CONTAINERS * MADE_WORDS), FROM)

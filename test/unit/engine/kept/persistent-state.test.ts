@@ -3,15 +3,10 @@ import type { Tid } from '../../../../src/abi/brand.ts'
 import { STORE_LOCKS } from '../../../../src/caller/programs/bpf-program-store.ts'
 import type { Context } from '../../../../src/calls/context.ts'
 import { PersistentState } from '../../../../src/engine/kept/persistent-state.ts'
-import { CONTAINERS } from '../../../../src/engine/tables/limits.ts'
-import {
-  ENTRIES,
-  isPersistent,
-  markPersistent,
-  PERSISTENT_SIZE,
-} from '../../../../src/engine/tables/persistent-layout.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
-import { pipe } from '../../../../src/kernel/pipe.ts'
+import { pipe } from '../../../../src/kernel/fd.ts'
+import { CONTAINERS } from '../../../../src/link/limits.ts'
+import { ENTRIES, isPersistent, markPersistent, PERSISTENT_SIZE } from '../../../../src/link/persistent-layout.ts'
 import { OwnVault } from '../../../support/persistent-world.ts'
 
 const memory = (): ArrayBuffer => {

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import { LEADERSHIP_WORDS, Leadership } from '../../../../src/engine/leader/leadership.ts'
 import { ACTIVITY_WORDS, ThreadActivity } from '../../../../src/engine/leader/thread-activity.ts'
+import type { Alarm } from '../../../../src/kernel/clock.ts'
 import { now } from '../../../../src/kernel/clock.ts'
-import type { Alarm } from '../../../../src/kernel/timer.ts'
 
 /** Of threads that run here one after the other: what one does while another one is parked is done by its alarm. */
 class World {

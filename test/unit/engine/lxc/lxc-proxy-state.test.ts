@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { LxcProxyState } from '../../../../src/engine/lxc/lxc-proxy-state.ts'
+import { LxcProxyState } from '../../../../src/engine/lxc/lxc-proxy.ts'
 
 describe('ProxyWords', () => {
   test('tell a connection from a listener, and for how long a monitor waits', () => {

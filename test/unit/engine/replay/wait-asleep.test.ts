@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { waitUntilAsleep } from '../../../../src/engine/replay/wait-asleep.ts'
+import { waitUntilAsleep } from '../../../../src/engine/replay/replay.ts'
 
 const waiting = (): boolean => true
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { CONTAINERS, LISTENERS, OWN_LISTENERS } from '../../../../src/engine/tables/limits.ts'
 import { type ContainerEntry, Registry } from '../../../../src/keeper/containers/registry.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
+import { CONTAINERS, LISTENERS, OWN_LISTENERS } from '../../../../src/link/limits.ts'
 import { LIMITS } from '../../../../src/policy/limits.ts'
 import { defaults } from '../../../../src/policy/settings.ts'
 

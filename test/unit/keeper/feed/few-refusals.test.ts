@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { FewRefusals } from '../../../../src/keeper/feed/few-refusals.ts'
+import { FewRefusals } from '../../../../src/keeper/log/call-log.ts'
 
 test('each message passes a few times a minute, so many do, and the others are counted once the minute is over', () => {
   const few = new FewRefusals(5)

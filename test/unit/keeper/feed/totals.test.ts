@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Totals } from '../../../../src/keeper/feed/totals.ts'
+import { Totals } from '../../../../src/keeper/feed/feed.ts'
 
 test('the next keeper goes on with what this one has counted', () => {
   const first = new Totals()

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { journalEntry, type LogEntry, messageIds } from '../../../../src/keeper/log/journal-entry.ts'
+import { journalEntry, type LogEntry, messageIds } from '../../../../src/keeper/log/journal.ts'
 
 /** Reads the fields of an entry as journald does: a name, a newline, the length in 64 bits, the value, a newline. */
 function fieldsOf(bytes: Buffer): ReadonlyMap<string, string> {

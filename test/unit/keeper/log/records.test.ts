@@ -5,8 +5,7 @@ import { Records } from '../../../../src/keeper/log/records.ts'
 import type { KeeperOptions } from '../../../../src/keeper/process/events.ts'
 import { Fd } from '../../../../src/kernel/fd.ts'
 import { memfd } from '../../../../src/kernel/shared-memory.ts'
-import { formatRecords, recordsSize } from '../../../../src/memories/record-layout.ts'
-import { RecordWriter } from '../../../../src/memories/records.ts'
+import { formatRecords, RecordWriter, recordsSize } from '../../../../src/memories/records.ts'
 import { defaults } from '../../../../src/policy/settings.ts'
 
 type Told = readonly [id: string, hasEnded: boolean]

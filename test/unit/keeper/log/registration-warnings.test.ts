@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { registrationWarnings } from '../../../../src/keeper/log/registration-warnings.ts'
+import { registrationWarnings } from '../../../../src/keeper/log/event-log.ts'
 import type { KeyValueLine } from '../../../../src/policy/key-value-lines.ts'
 import { parsePolicy, settle, toPolicy } from '../../../../src/policy/settings.ts'
 

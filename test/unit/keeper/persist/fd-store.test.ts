@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { KeeperFdTable } from '../../../../src/keeper/persist/fd-store.ts'
 import { PersistedState } from '../../../../src/keeper/persist/persisted-state.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
-import { pipe } from '../../../../src/kernel/pipe.ts'
+import { pipe } from '../../../../src/kernel/fd.ts'
 
 const opened = (): number => readdirSync('/proc/self/fd').length
 

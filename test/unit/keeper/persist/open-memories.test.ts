@@ -1,16 +1,12 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
-import { SLOT, SLOTS, STATE } from '../../../../src/calls/slot.ts'
-import { JOURNAL_SIZE, writeMagic } from '../../../../src/engine/journal/layout.ts'
-import { Slots } from '../../../../src/engine/journal/slots.ts'
-import { openJournal } from '../../../../src/keeper/persist/open-journal.ts'
-import { openRecords } from '../../../../src/keeper/persist/open-records.ts'
+import { openJournal, openRecords } from '../../../../src/keeper/persist/memories.ts'
 import type { PersistedState } from '../../../../src/keeper/persist/persisted-state.ts'
+import type { Handle } from '../../../../src/kernel/fd.ts'
 import { dup, type Fd } from '../../../../src/kernel/fd.ts'
-import type { Handle } from '../../../../src/kernel/handle.ts'
 import { map, memfd } from '../../../../src/kernel/shared-memory.ts'
-import { formatRecords, isEnded, recordsSize } from '../../../../src/memories/record-layout.ts'
-import { RecordReader, RecordWriter } from '../../../../src/memories/records.ts'
+import { JOURNAL_SIZE, SLOT, SLOTS, Slots, STATE, writeMagic } from '../../../../src/link/journal.ts'
+import { formatRecords, isEnded, RecordReader, RecordWriter, recordsSize } from '../../../../src/memories/records.ts'
 
 /** What the service manager keeps, by name. */
 function store(kept: { readonly journal?: Fd; readonly records?: Fd }) {

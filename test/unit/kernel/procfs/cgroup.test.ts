@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Membership, parseCgroups } from '../../../../src/kernel/procfs/cgroup.ts'
+import { type Membership, parseCgroups } from '../../../../src/kernel/cgroup.ts'
 
 const write = (memberships: readonly Membership[]): string =>
   memberships.map(({ controllers, path }, index) => `${index}:${controllers.join(',')}:${path}\n`).join('')

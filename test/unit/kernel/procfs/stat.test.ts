@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { STAT, statFieldAt, statNumber, statState } from '../../../../src/kernel/procfs/stat.ts'
+import { STAT, statFieldAt, statNumber, statState } from '../../../../src/kernel/procfs/status.ts'
 
 const FIELDS = 'S 4242 4711 4711 0 -1 4194560 0 0 0 0 12 34 0 0 20 0 1 0 987654 1234 56'
 const file = (name: Uint8Array | string): Buffer =>

@@ -1,2 +1,0 @@
-/** linux/kcmp.h: compare two descriptors. */
-export const KCMP_FILE = 0

@@ -1,2 +1,0 @@
-/** linux/personality.h */
-export const PER_LINUX = 0

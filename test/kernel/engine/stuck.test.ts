@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -280,17 +281,17 @@ describe.skipIf(withoutFuse())(
 describe.skipIf(withoutFuse())(withReason('the daemon, while threads of it are stuck', withoutFuse()), () => {
   let daemon: ChildProcess | undefined
   let log = ''
+  /** Of root: sockets in a directory of a container's would be refused. */
+  const own = mkdtempSync(join(tmpdir(), 'intercede-stuck-'))
   afterAll(() => {
     daemon?.kill('SIGKILL')
-    rmSync(`${host.directory}.yaml`, { force: true })
+    rmSync(own, { recursive: true })
   })
 
   /** The start of its engine's line in the log. */
   async function serve(): Promise<{ readonly socket: string; readonly engine: number }> {
-    const own = join(host.directory, 'daemon')
-    mkdirSync(own, { recursive: true })
     const socket = join(own, 'oci.sock')
-    const config = `${host.directory}.yaml`
+    const config = join(own, 'config.yaml')
     const keys = ['mknod: true', 'mknod.devices: c:1:3'].map((key) => `  security.syscalls.intercept.${key}\n`)
     writeFileSync(config, `default:\n${keys.join('')}`)
     const child = spawn(process.execPath, [CLI, 'serve', '--socket', socket, '--config', config])

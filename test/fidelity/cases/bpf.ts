@@ -48,7 +48,8 @@ const loads: readonly Case[] = [
   { name: 'PROG_LOAD of a kprobe', calls: load({ type: 2 }), why: 'bpf' },
   { name: 'PROG_LOAD by a user', calls: steps(AS_USER, load()) },
   { name: 'MAP_CREATE', calls: 'bpf 0 t:4@2+4@4+4@4+4@1 16', why: 'bpf' },
-  { name: 'PROG_GET_NEXT_ID', calls: 'bpf 11 t:4@0+4@0+4@0 12', why: 'bpf' },
+  // Beyond every number that there is: others may load programs meanwhile.
+  { name: 'PROG_GET_NEXT_ID', calls: 'bpf 11 t:4@2147483646+4@0+4@0 12', why: 'bpf' },
   { name: 'a command that there is not', calls: 'bpf 9999 t:8@0 8' },
 ]
 

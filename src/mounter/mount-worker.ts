@@ -176,7 +176,7 @@ export class MountWorker {
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
     // mount(2) would leave out what is beyond the page, without a word.
-    if ((options.data?.length ?? 0) > PAGE) throw new SyscallError('mount', errno('E2BIG'))
+    if ((options.data?.length ?? 0) > PAGE) throw new SyscallError('mount', errno('EINVAL'))
     orOwnErrno(usable, () => root.inside(() => mountRaw(bytesOf(type), text, `/${name}`, options)))
     try {
       return openTree(mountPoint)

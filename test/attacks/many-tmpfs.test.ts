@@ -105,9 +105,9 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
       what: '2,000 nodes',
       call: `syscall(${MKNODAT}, -100, "n" x 200 . $_ . $$, 020666, 0x103)`,
       counts: [2000],
-      least: 800,
+      least: 500,
     },
-    { what: 'contexts by two processes at once', call: `syscall(${FSOPEN}, $ext4, 0)`, counts: [600, 600], least: 900 },
+    { what: 'contexts by two processes at once', call: `syscall(${FSOPEN}, $ext4, 0)`, counts: [600, 600], least: 500 },
   ])('makes $what: its own memory is charged for them, after what is little', async ({ call, counts, least }) => {
     await stillServes()
     using group = new MemoryGroup(512 * MIB)

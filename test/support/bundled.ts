@@ -8,8 +8,8 @@ import { buildSync } from 'esbuild'
 const ROOT = new URL('../../', import.meta.url)
 /** The modules look for the build from where a bundle of it takes itself to be, see scripts/bundle.js. */
 const PLACE = new URL('dist/bundle/module.js', ROOT).href
-const REQUIRE = `import { createRequire } from 'node:module'
-const require = createRequire(${JSON.stringify(PLACE)})`
+const REQUIRE = `import { createRequire as requireFrom } from 'node:module'
+const require = requireFrom(${JSON.stringify(PLACE)})`
 
 /** @returns the path of the bundle of a script */
 export function bundled(script: string): string {

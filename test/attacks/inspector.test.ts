@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { NO_INSPECTOR } from '../../src/processes/program-flags.ts'
 import { Daemon } from '../support/daemon.ts'
+import { fixture } from '../support/fixtures.ts'
 import { BASE, Host, mknodPolicy, until } from '../support/host.ts'
 import { walkersOf } from '../support/hostile.ts'
 import { mounters } from '../support/mounters.ts'
@@ -70,13 +71,16 @@ test('walkers and mounters open no inspector', async () => {
     chownSync(at(path), BASE + 1000 + index, BASE + 1000)
   }
   const options = ['--pidns', '--uid', '5', '--gid', '5', '--keep-caps']
-  await host.call(['mknod', at('theirs/deep/n'), '020666', '1', '3'], options)
+  // The walker ends with its container.
+  const call = `${fixture('caller')} mknod ${at('theirs/deep/n')} 020666 1 3; exec sleep 5`
+  const walking = host.run(options, ['sh', '-c', call])
   await host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', 'mount -t hugetlbfs none /mnt; umount /mnt'])
   await until('both have started', () => walkersOf(host.enginePid).length > 0 && mounters(host.enginePid).length > 0)
   for (const pid of [...walkersOf(host.enginePid), ...mounters(host.enginePid).map(Number)]) {
     expect(readFileSync(`/proc/${pid}/cmdline`, 'latin1')).toContain(`\0${NO_INSPECTOR}\0`)
     expect(await listensAfterSignal(pid)).toBe(false)
   }
+  await walking
 })
 
 test('their option opens none before they are loaded either', async () => {

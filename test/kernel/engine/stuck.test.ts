@@ -248,8 +248,11 @@ describe.skipIf(withoutFuse())(
       await round()
       await rest(start + 2 * WAYS.length)
       console.log(`after one round ${engineFds} descriptors, ${engineThreads} threads; after two`, host.footprint)
-      expect(descriptorsOf(host.enginePid)).toEqual(descriptors)
-      expect(host.footprint).toMatchObject({ engineFds, engineThreads })
+      // Idle mounters of tests before may end meanwhile: fewer is no leak.
+      const now = host.footprint
+      const told = JSON.stringify([descriptors, descriptorsOf(host.enginePid)])
+      expect(now.engineFds, told).toBeLessThanOrEqual(engineFds)
+      expect(now.engineThreads).toBeLessThanOrEqual(engineThreads)
       expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
     })
 

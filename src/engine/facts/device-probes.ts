@@ -6,7 +6,7 @@ import { deviceGroups, visibleMounts } from '../../mounter/join-cgroups.ts'
 import type { FairTurns } from '../helpers/fair-turns.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
 import { type DeviceRulesCache, encodeRules, RulesKeys } from './device-rules-cache.ts'
-import { DeviceProbe, type DeviceRules, type FoundRules, type GroupsToJoin } from './probe-device-rules.ts'
+import { DeviceProbe, type DeviceRules, type FoundRules } from './probe-device-rules.ts'
 
 /** How many devices one probe tries, besides the device that a call waits for. */
 const USUAL_LIMIT = 16
@@ -32,10 +32,9 @@ interface Question {
   readonly container: Container
   /** The thread that waits: when it is gone, the probe stops. */
   readonly tid: Tid
-  readonly groups: GroupsToJoin
+  /** As /proc/PID/cgroup shows them. */
+  readonly groups: string
   readonly devices: readonly Dev[]
-  /** The question must not join a probe that began before it. */
-  readonly isFresh: boolean
 }
 
 /**
@@ -79,10 +78,9 @@ export class DeviceProbes {
     container: Container,
     asked: Omit<Question, 'container' | 'devices'> & { readonly dev: Dev },
   ): Promise<DeviceRules | undefined> {
-    const { tid, groups, dev, isFresh } = asked
-    // Only one device is asked about in groups that the container made itself.
-    const devices = typeof groups === 'string' ? [...new Set([dev, ...usual(container)])] : [dev]
-    const found = await this.#find({ container, tid, groups, devices, isFresh })
+    const { tid, groups, dev } = asked
+    const devices = [...new Set([dev, ...usual(container)])]
+    const found = await this.#find({ container, tid, groups, devices })
     return found?.get(dev)
   }
 
@@ -90,7 +88,7 @@ export class DeviceProbes {
     try {
       const groups = readFileSync(`/proc/${container.initTid}/cgroup`, 'latin1')
       const devices = usual(container)
-      if (devices.length > 0) await this.#find({ container, tid: container.initTid, groups, devices, isFresh: false })
+      if (devices.length > 0) await this.#find({ container, tid: container.initTid, groups, devices })
     } catch {
       // The container is gone, or the host is short of something: a call will ask again.
     }
@@ -98,9 +96,9 @@ export class DeviceProbes {
 
   /** Joins a running probe for the same question; the thread that asked first may end before there is an answer. */
   async #find(question: Question): Promise<FoundRules | undefined> {
-    const { devices, isFresh } = question
+    const { devices } = question
     const running = this.#running.get(keyOf(question))
-    const isSame = running && !isFresh && devices.every((dev) => running.devices.includes(dev))
+    const isSame = running && devices.every((dev) => running.devices.includes(dev))
     return (isSame && (await running.found)) || (await this.#begin(question))
   }
 
@@ -111,7 +109,7 @@ export class DeviceProbes {
     this.#running.set(key, { devices, found })
     void found.then((rules) => {
       if (this.#running.get(key)?.found === found) this.#running.delete(key)
-      if (rules && typeof groups === 'string') this.#note(container, groups, rules)
+      if (rules) this.#note(container, groups, rules)
     })
     return found
   }
@@ -132,7 +130,7 @@ export class DeviceProbes {
   async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
     const { guard, turns } = this.#dependencies
     const mounts = this.#visibleMounts()
-    const directories = typeof groups === 'string' ? deviceGroups(groups, mounts) : groups
+    const directories = deviceGroups(groups, mounts)
     const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'), mounts)
     using probe = new DeviceProbe(guard, directories, own, devices)
     for (let pause: number = LOOK_MS.from; !(await probe.endsWithin(pause)); pause = Math.min(2 * pause, LOOK_MS.to))
@@ -147,7 +145,6 @@ export class DeviceProbes {
   }
 }
 
-const keyOf = ({ container, groups }: Question): string =>
-  `${container.serial} ${typeof groups === 'string' ? groups : groups.join('\n')}`
+const keyOf = ({ container, groups }: Question): string => `${container.serial} ${groups}`
 
 const usual = ({ policy }: Container): readonly Dev[] => [...(policy.mknod?.devices ?? [])].slice(0, USUAL_LIMIT)

@@ -8,8 +8,7 @@ import { mknodat, openat, openNothing } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { detachedTmpfs } from '../../kernel/mount.ts'
 import type { Child } from '../../processes/child.ts'
-import type { SpawnGuard } from '../helpers/spawn-guard.ts'
-import { LIMITER } from '../helpers/spawn-guard.ts'
+import { LIMITER, type SpawnGuard } from '../helpers/spawn-guard.ts'
 
 /** What the device rules of some control groups allow for one device. */
 export interface DeviceRules {
@@ -17,9 +16,6 @@ export interface DeviceRules {
   /** Opening the device to read or to write. */
   readonly open: boolean
 }
-
-/** Control groups: the text of `/proc/TID/cgroup` of a task in them, or their directories. */
-export type GroupsToJoin = string | readonly string[]
 
 /** What control groups allow, by device. */
 export type FoundRules = ReadonlyMap<Dev, DeviceRules>

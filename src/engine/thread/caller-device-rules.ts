@@ -7,7 +7,7 @@ import { OneShot } from '../../shared/one-shot.ts'
 import type { RateLimit } from '../../shared/rate-limit.ts'
 import { sleepSync } from '../../shared/words.ts'
 import { type DeviceRulesCache, decodeRules, RulesKeys } from '../facts/device-rules-cache.ts'
-import type { DeviceRules, GroupsToJoin } from '../facts/probe-device-rules.ts'
+import type { DeviceRules } from '../facts/probe-device-rules.ts'
 import type { FromThread } from './thread-messages.ts'
 
 /**
@@ -33,7 +33,7 @@ interface Question {
   readonly dev: Dev
   readonly callerTask: CallerTask
   readonly key: Buffer
-  readonly groups: () => GroupsToJoin
+  readonly groups: () => string
 }
 
 /**
@@ -95,7 +95,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
       requireSameTask()
     }
     const answer = new OneShot()
-    post({ type: 'device', container, tid: callerTask.tid, dev, groups, isFresh: false, answer: answer.buffer })
+    post({ type: 'device', container, tid: callerTask.tid, dev, groups, answer: answer.buffer })
     const word = answer.wait()!
     requireSameTask()
     cache.set(container, key, word)

@@ -4,7 +4,6 @@ import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { ReasonCode } from '../../calls/reasons.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { ExecRequest } from '../execs/exec-job.ts'
-import type { GroupsToJoin } from '../facts/probe-device-rules.ts'
 
 /** The data that each thread of the pool gets at its start. Its descriptors stay open for the life of the process. */
 export interface ThreadData {
@@ -52,9 +51,7 @@ export type HelperRequest =
       readonly container: number
       readonly tid: Tid
       readonly dev: Dev
-      readonly groups: GroupsToJoin
-      /** A probe that is already running does not count as the answer. */
-      readonly isFresh: boolean
+      readonly groups: string
       readonly answer: SharedArrayBuffer
     }
   /** Asks for a mounter for a container; the answer is its socket, or -1. */

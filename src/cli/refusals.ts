@@ -1,5 +1,4 @@
-import type { CallRecord } from '../calls/record.ts'
-import { isRefusal } from '../calls/record.ts'
+import { type CallRecord, isRefusal } from '../calls/record.ts'
 import { CallKinds, callName, describeKind } from '../keeper/log/call-kinds.ts'
 import { counted } from '../shared/texts.ts'
 

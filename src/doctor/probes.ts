@@ -8,8 +8,7 @@ import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
-import type { HostFacts } from './host-facts.ts'
-import { NULL_REMEDY } from './host-facts.ts'
+import { type HostFacts, NULL_REMEDY } from './host-facts.ts'
 
 /** What a probe found, and whether that is as it should be. */
 export interface Finding {

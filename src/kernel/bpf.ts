@@ -17,8 +17,7 @@ import type { Errno } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
-import type { Handle } from './fd.ts'
-import { Fd } from './fd.ts'
+import { Fd, type Handle } from './fd.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 
 const ATTR_SIZE = 144

@@ -1,8 +1,7 @@
 import { errnos } from '../abi/errno.ts'
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, POLLIN } from '../abi/socket.ts'
 import { ignoring, SyscallError } from './error.ts'
-import type { Handle } from './fd.ts'
-import { Fd, poll } from './fd.ts'
+import { Fd, type Handle, poll } from './fd.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 /** `struct epoll_event`: u32 events, then u64 data; packed on x86 only. */

@@ -3,8 +3,7 @@ import { errnos } from '../abi/errno.ts'
 import { NS_GET_PARENT, NS_GET_PID_FROM_PIDNS, NS_GET_PID_IN_PIDNS, NS_GET_USERNS } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
-import type { Handle } from './fd.ts'
-import { Fd } from './fd.ts'
+import { Fd, type Handle } from './fd.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t'])

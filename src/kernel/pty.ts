@@ -1,8 +1,7 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { O_CLOEXEC } from '../abi/fcntl.ts'
 import { TCSADRAIN, TIOCGPTPEER, TIOCSPTLCK, TIOCSWINSZ } from '../abi/ioctl.ts'
-import type { Handle } from './fd.ts'
-import { Fd } from './fd.ts'
+import { Fd, type Handle } from './fd.ts'
 import { check, libc } from './libc.ts'
 
 /** Larger than `struct termios` of any C library. */

@@ -11,8 +11,7 @@ import {
 import { POLLHUP } from '../abi/socket.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { SyscallError } from './error.ts'
-import type { Handle } from './fd.ts'
-import { poll } from './fd.ts'
+import { type Handle, poll } from './fd.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')

@@ -14,8 +14,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from '../abi/memory.ts'
-import type { Handle } from './fd.ts'
-import { addSeals, Fd, guarded } from './fd.ts'
+import { addSeals, Fd, guarded, type Handle } from './fd.ts'
 import { openat } from './files.ts'
 import { check, cstring, lastErrno, libc, view } from './libc.ts'
 

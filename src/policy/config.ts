@@ -16,8 +16,7 @@ import type { KeyValueLine, Origin } from './key-value-lines.ts'
 import { keys, toKeyName } from './keys.ts'
 import { LIMITS, type Limits } from './limits.ts'
 import type { DeviceNames } from './refused-devices.ts'
-import type { Ceilings } from './settings.ts'
-import { parsePolicy, settle } from './settings.ts'
+import { type Ceilings, parsePolicy, settle } from './settings.ts'
 
 /** The daemon's configuration file, checked to the last value. */
 export interface Config {

@@ -1,7 +1,6 @@
 import type { Cap } from '../abi/credentials.ts'
 import type { DeviceNames } from './refused-devices.ts'
-import type { ValueType } from './value-types.ts'
-import { permission } from './value-types.ts'
+import { permission, type ValueType } from './value-types.ts'
 
 export const PREFIX = 'security.syscalls.intercept.'
 

@@ -12,8 +12,7 @@ import { peerProcess } from '../kernel/socket.ts'
 import { readBundle } from './bundle.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes } from './known/index.ts'
-import type { OciRuntime } from './runtime.ts'
-import { which } from './runtime.ts'
+import { type OciRuntime, which } from './runtime.ts'
 
 /** A runtime, and the options and environment with which it finds its containers. */
 export interface RuntimeCall {

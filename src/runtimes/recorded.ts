@@ -4,8 +4,7 @@ import * as v from 'valibot'
 import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes, runtimes } from './known/index.ts'
-import type { OciRuntime } from './runtime.ts'
-import { which } from './runtime.ts'
+import { type OciRuntime, which } from './runtime.ts'
 import { readText } from './text-file.ts'
 
 interface RecordRoot {

@@ -1,7 +1,6 @@
 import type { Rule, Syscall } from '../calls/syscall.ts'
 import type { KeyName } from '../policy/keys.ts'
-import type { Policy } from '../policy/policy.ts'
-import { serves } from '../policy/policy.ts'
+import { type Policy, serves } from '../policy/policy.ts'
 import { bpf } from './bpf.ts'
 import { fsconfig, fsmount, fsopen, fspick } from './fs-context.ts'
 import { mknod, mknodat } from './mknod.ts'

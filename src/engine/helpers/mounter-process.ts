@@ -8,8 +8,7 @@ import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket
 import { requireOwnFiles } from '../../processes/build-id.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
-import type { StartHelper } from './spawn-guard.ts'
-import { limitedTo } from './spawn-guard.ts'
+import { limitedTo, type StartHelper } from './spawn-guard.ts'
 
 const REPLY_LIMIT = 256
 /** The pause between two looks for the answer to a greeting grows with the elapsed time, up to `LATE_MS`. */

@@ -11,8 +11,7 @@ import { type Child, wasKilled } from '../../processes/child.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
 import { processCaps } from '../../processes/process-caps.ts'
 import type { WalkerTable } from '../tables/walker-table.ts'
-import type { SpawnGuard } from './spawn-guard.ts'
-import { LIMITER, limitedTo } from './spawn-guard.ts'
+import { LIMITER, limitedTo, type SpawnGuard } from './spawn-guard.ts'
 import { exposePrograms, walkerMounts } from './walker-mounts.ts'
 
 /** After this number of walkers that hung or died, a container gets no other walker; after one, once many hang. */

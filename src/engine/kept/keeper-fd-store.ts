@@ -1,8 +1,7 @@
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import type { Copy, FdStore, StoredFd } from '../../caller/programs/fd-store.ts'
 import { ignoring, orFalse } from '../../kernel/error.ts'
-import type { Handle } from '../../kernel/fd.ts'
-import { closeRaw } from '../../kernel/fd.ts'
+import { closeRaw, type Handle } from '../../kernel/fd.ts'
 import { send, socketpair, waitReadable, waitWritable } from '../../kernel/socket.ts'
 import { encode } from '../../link/messages.ts'
 

@@ -1,6 +1,5 @@
 import type { Tid } from '../../abi/brand.ts'
-import type { Alarm } from '../../kernel/clock.ts'
-import { now } from '../../kernel/clock.ts'
+import { type Alarm, now } from '../../kernel/clock.ts'
 import { CACHE_LINE, struct } from '../../shared/words.ts'
 import { LEAD, LeaderWord } from './leader-word.ts'
 import { PARKING_WORDS, ParkingLot } from './parking-lot.ts'

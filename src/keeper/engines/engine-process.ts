@@ -1,7 +1,6 @@
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { isErrno } from '../../kernel/error.ts'
-import type { Handle } from '../../kernel/fd.ts'
-import { type Fd, FdClosed, guarded } from '../../kernel/fd.ts'
+import { type Fd, FdClosed, guarded, type Handle } from '../../kernel/fd.ts'
 import { type Ending, isDefunct, processorTime } from '../../kernel/process.ts'
 import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../../link/messages.ts'

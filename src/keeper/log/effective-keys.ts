@@ -1,7 +1,6 @@
 import { fullName } from '../../policy/key.ts'
 import { formatOrigin } from '../../policy/key-value-lines.ts'
-import type { KeyName } from '../../policy/keys.ts'
-import { keyNames } from '../../policy/keys.ts'
+import { type KeyName, keyNames } from '../../policy/keys.ts'
 import type { Policy } from '../../policy/policy.ts'
 import { defaults, type Setting, type Settings } from '../../policy/settings.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'

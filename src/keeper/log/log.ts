@@ -1,8 +1,7 @@
 import type { LogLevel } from '../../policy/config.ts'
 import { logLevels } from '../../policy/config-keys.ts'
 import { oneLine } from '../../shared/texts.ts'
-import type { JournalLog } from './journal.ts'
-import { type LogKind, priorities } from './journal.ts'
+import { type JournalLog, type LogKind, priorities } from './journal.ts'
 import { LineWriter } from './line-writer.ts'
 
 /** Writes whole lines of a log. */

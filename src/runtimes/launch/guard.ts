@@ -1,7 +1,6 @@
 import { writeSync } from 'node:fs'
 import { orUndefined } from '../../kernel/error.ts'
-import type { Handle } from '../../kernel/fd.ts'
-import { pipe } from '../../kernel/fd.ts'
+import { type Handle, pipe } from '../../kernel/fd.ts'
 import { openNothing } from '../../kernel/files.ts'
 import { Child } from '../../processes/child.ts'
 import type { TerminalKeeper } from './terminal.ts'

@@ -3,8 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Cap, capabilities, capMask } from '../../abi/credentials.ts'
 import { statusMask } from '../../kernel/procfs/status.ts'
 import { ociRuntimes } from '../known/index.ts'
-import type { OciRuntime } from '../runtime.ts'
-import { which } from '../runtime.ts'
+import { type OciRuntime, which } from '../runtime.ts'
 
 /** A runtime that is installed on this machine. */
 export interface FoundRuntime {

@@ -261,11 +261,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return mount !== undefined && isTmpfsOfHost(mount, uidMap, gidMap)
   }
 
-  /** For a container that an older version handed over this is true, as it was for that version. */
   #isNodevOfRuntime(dir: Handle): boolean {
     const { nodev } = this.#container
     const device = this.#mountOf(dir)?.device
-    return nodev === undefined || (device !== undefined && nodev.has(device))
+    return device !== undefined && nodev?.has(device) === true
   }
 
   #mountOf(dir: Handle): Mount | undefined {

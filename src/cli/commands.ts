@@ -158,8 +158,8 @@ A user serves rootless containers with "podman unshare intercede serve --user". 
 root of the host, such as making devices, is left to the kernel there.
 
 The daemon logs one JSON object a line on standard error, or directly to the journal if standard error goes there. It ends on
-SIGTERM and SIGINT. On SIGHUP it reads the configuration again and becomes the program that its files now contain. It also
-does so soon after its files were replaced, unless reload is manual. No call is lost. If the reload fails, the daemon says
+SIGTERM and SIGINT. On SIGHUP it reads the configuration again. If its files were replaced, it becomes the program that they
+now contain: on SIGHUP, or soon by itself unless reload is manual. No call is lost. If the reload fails, the daemon says
 why and continues unchanged.`,
   )
   .action(async (options) => (await import('./serve.ts')).serveCommand(options))
@@ -406,7 +406,9 @@ calls the container's filter does not trap, and keys that need what the daemon h
   .action(async (word, keys, options) => (await import('./set.ts')).setCommand(word, keys, options))
 
 const reload = new Command('reload')
-  .description('make the daemon read its configuration again, and become the program that its files now contain')
+  .description(
+    'make the daemon read its configuration again, and become the program in its files if they were replaced',
+  )
   .option('--dry-run', 'change nothing; print what would change for which container')
   .addOption(formatOption())
   .option(...CONTROL_OPTION)

@@ -7,7 +7,7 @@ import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { ago, asJson, byTemplate, duration, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
-type DaemonLimits = DaemonTotals['limits']
+type DaemonLimits = DaemonTotals['limits'] | undefined
 
 interface InspectOptions {
   readonly format?: string

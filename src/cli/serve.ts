@@ -49,10 +49,7 @@ export async function serveCommand({
   if (takesOver !== undefined || !checkConfig) requireProcfs()
   if (takesOver !== undefined) requireSuccessor(takesOver)
   const places = socketsOf(sockets, user)
-  if (takesOver !== undefined || !checkConfig) {
-    requireSafeFiles(file === undefined ? [] : [file])
-    requireSafeDirectories(Object.values(places).map((path) => dirname(path)))
-  }
+  if (takesOver !== undefined || !checkConfig) requireSafe(file, places)
   if (checkConfig) {
     print(`${describeConfig(config, user).join('\n')}\n`)
     return
@@ -61,7 +58,18 @@ export async function serveCommand({
   requireKernel()
   requireFeatures()
   const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)) }
-  await serve(paths, config, () => readNow(fileNow())).catch(endWith)
+  const readAgain = (): Config => {
+    const now = fileNow()
+    requireSafe(now, places)
+    return readNow(now)
+  }
+  await serve(paths, config, readAgain).catch(endWith)
+}
+
+/** @throws {Error} if others can change the program or the configuration, or exchange the sockets */
+function requireSafe(file: string | undefined, places: ReturnType<typeof socketsOf>): void {
+  requireSafeFiles(file === undefined ? [] : [file])
+  requireSafeDirectories(Object.values(places).map((path) => dirname(path)))
 }
 
 /** @throws {UsageError} if two of them are the same */

@@ -18,7 +18,7 @@ import type { Totals } from './feed/feed.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
-import type { KeeperOptions } from './process/events.ts'
+import type { ChangedContainer, KeeperOptions } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
 import { EarlyExecs } from './sockets/early-execs.ts'
 import type { Acceptor } from './sockets/listen-socket.ts'
@@ -63,7 +63,7 @@ interface Starting {
  */
 export class Keeper {
   readonly #options: KeeperOptions
-  readonly #limits: Limits
+  #limits: Limits
   readonly #reactor: Reactor
   readonly #registry = new Registry()
   readonly #earlyExecs = new EarlyExecs((...said) => this.#register(...said), {
@@ -122,11 +122,10 @@ export class Keeper {
     this.#reactor = new Reactor()
     this.#state = new PersistedState(options.manager)
     this.#sockets = this.#openSockets()
-    this.#handover = new EngineHandover(this.#state, this.#reactor, (message) => this.#fault(message))
-    const { memory, before } = this.#handover
-    this.#outlets = this.#openOutlets(before)
-    const { lostRecords, ring, counts } = this.#outlets.readers
-    if (lostRecords > 0) options.onEvent({ type: 'recordsLost', count: lostRecords })
+    this.#handover = new EngineHandover(this.#state, this.#reactor)
+    const { memory } = this.#handover
+    this.#outlets = this.#openOutlets()
+    const { ring, counts } = this.#outlets.readers
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#letOthersIn()
     this.#state.close()
@@ -160,6 +159,21 @@ export class Keeper {
   /** The daemon's own counters, for metrics. */
   get totals(): Totals {
     return this.#outlets.readers.feed.totals
+  }
+
+  /**
+   * Applies another configuration, which `resolve` already uses. The engine keeps running: what it got when it started
+   * must be the same.
+   *
+   * @returns what has changed, once the engine uses it
+   * @throws {Error} if that cannot be found out; nothing has changed then
+   */
+  reload(limits: Partial<Limits>, containerLabel: boolean): Promise<readonly ChangedContainer[]> {
+    const all = effectiveLimits(limits)
+    const changed = this.#outlets.reload(all, containerLabel)
+    this.#limits = all
+    for (const socket of this.#sockets) socket.limit = all.connections
+    return changed
   }
 
   /** Counts a reload, or takes it back, where the next program reads the count. @param by 1 or -1 */
@@ -256,9 +270,9 @@ export class Keeper {
     }
   }
 
-  #openOutlets(journal: ArrayBuffer | undefined): Outlets {
+  #openOutlets(): Outlets {
     const parts = { options: this.#options, registry: this.#registry, state: this.#state, admission: this.#admission }
-    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits, journal)
+    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits)
   }
 
   /** Lets readers and administrators connect. @throws {Error} if the path of a socket is in use */
@@ -369,10 +383,6 @@ export class Keeper {
 
   #program({ container, ...end }: Extract<ToKeeper, { type: 'program' }>): void {
     this.#options.onEvent({ ...end, id: this.#registry.named(container)?.container.id ?? '' })
-  }
-
-  #fault(message: string): void {
-    this.#options.onEvent({ type: 'fault', message })
   }
 
   #refuse(message: string): void {

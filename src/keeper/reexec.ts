@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readlinkSync } from 'node:fs'
 import { openToOthers } from '../doctor/own-files.ts'
 import { now } from '../kernel/clock.ts'
 import { execv, spawnWithoutInheritedFds } from '../kernel/exec.ts'
@@ -38,18 +39,22 @@ const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old on
 const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
 
 interface ReexecOptions {
-  readonly mode: ReloadMode
+  mode(): ReloadMode
   /** Completes this program's log before the next program starts. */
   leave(): void
 }
 
+/** Returns whether the file that Node was started from is gone, as after an upgrade of Node. */
+const isNodeReplaced = (): boolean => readlinkSync('/proc/self/exe').endsWith(' (deleted)')
+
 /**
  * Replaces this program by the program in our files now, in the same process (execve(2)): to change the version, or to
- * read the configuration again. The new program finds the stored state as the next process of a service would. This
- * program first asks it whether it can take over, so that every failure happens while this program still serves.
+ * start an engine with options that a running engine cannot take. The new program finds the stored state as the next
+ * process of a service would. This program first asks it whether it can take over, so that every failure happens while
+ * this program still serves.
  *
  *   state     event                                 next      method
- *   idle      SIGHUP                                checking  ask
+ *   idle      SIGHUP, see Service                   checking  ask
  *             our files have changed                checking  look, every RETRY_MS at most; idle if mode is manual
  *             they have, and an engine is needed    checking  follow; idle if mode is manual: no engine is started
  *   checking  the new program refuses               idle      #go: checking again if SIGHUP came meanwhile
@@ -74,6 +79,11 @@ export class Reexec implements Successor {
     this.#options = options
   }
 
+  /** Whether a reload must replace the program: its files have changed, or it is already being replaced. */
+  get isDue(): boolean {
+    return this.#running !== undefined || buildNow() !== build || isNodeReplaced()
+  }
+
   /** @returns why the program cannot be replaced; if it can, the promise ends with this program */
   #start(): Promise<string> {
     this.#running ??= this.#go().finally(() => {
@@ -86,17 +96,18 @@ export class Reexec implements Successor {
   /** Replaces the program on request. During a check the files may have changed since, so they are checked again. */
   ask(): Promise<string> {
     if (this.#running) this.#isAsked = true
+    this.#said = ''
     return this.#start()
   }
 
   follow(): Promise<string> | undefined {
     if (buildNow() === build) return undefined
-    return this.#options.mode === 'manual' ? Promise.resolve(WAITS) : this.#start()
+    return this.#options.mode() === 'manual' ? Promise.resolve(WAITS) : this.#start()
   }
 
   look(): void {
     if (now() < this.#next || buildNow() === build) return
-    if (this.#options.mode === 'auto') void this.#start()
+    if (this.#options.mode() === 'auto') void this.#start()
     else this.#wait()
   }
 
@@ -113,12 +124,17 @@ export class Reexec implements Successor {
       this.#isAsked = false
       why = (await refusal()) ?? (await this.#become())
     } while (this.#isAsked)
+    this.refused(why)
+    return why
+  }
+
+  /** Reports why this program continues unchanged. */
+  refused(why: string): void {
     const which = OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM
     this.#keeper.notReloaded(`${which}: ${why}`)
     if (why !== this.#said) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
     this.#said = why
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
-    return why
   }
 
   async #become(): Promise<string> {

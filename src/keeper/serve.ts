@@ -1,9 +1,11 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { CallRecord } from '../calls/record.ts'
 import { NULL_REMEDY, NullDevice } from '../doctor/host-facts.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
 import { keyNames } from '../policy/keys.ts'
+import { effectiveLimits } from '../policy/limits.ts'
 import { type Note, resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
@@ -15,7 +17,7 @@ import { formatSetting } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
 import { isJournalStream, type LogKind, ownJournal } from './log/journal.ts'
 import { Log } from './log/log.ts'
-import type { KeeperEvent, KeeperOptions, PolicyDetails, SetKey } from './process/events.ts'
+import type { ChangedContainer, KeeperEvent, KeeperOptions, PolicyDetails, SetKey } from './process/events.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { InheritedChildren, Reexec } from './reexec.ts'
 
@@ -33,7 +35,7 @@ const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to th
 /**
  * Serves the containers of this host until a signal ends it.
  *
- * @param read reads the configuration again, when a client asks what a reload would change
+ * @param read reads the configuration again, for a reload, or to find out what a reload would change
  * @throws {Error} if it cannot start
  */
 export function serve(sockets: Sockets, config: Config, read: () => Config): Promise<void> {
@@ -49,11 +51,13 @@ const REFUSALS = 64
  * The keeper's process as a service: its signals, its log, its messages to the service manager, and its exit.
  *
  *   state     event                             next      method
- *   starting  SIGHUP                            starting  #reload: a reload is due once the keeper serves
+ *   starting  SIGHUP                            starting  #hangUp: a reload is due once the keeper serves
  *             SIGTERM, SIGINT                   starting  #stop: a stop is due then, or the exit after STARTS_MS
  *             the keeper serves                 serving   #serve
  *             the engine ends, no container     -         Keeper.start throws, and so does start
- *   serving   SIGHUP, other files of ours       serving   Reexec: the program is replaced, or a log line says why not
+ *   serving   SIGHUP                            serving   #reload: a log line says so, or why not
+ *             SIGHUP for another program or     serving   Reexec: the program is replaced, or a log line
+ *             engine; other files of ours                 says why not
  *             the engine ends                   serving   EngineSupervisor, in the keeper
  *             SIGTERM, SIGINT                   ending    #stop
  *   ending    all is stored for the next        gone      #exit(0); at once without a service manager, since nobody
@@ -66,7 +70,7 @@ const REFUSALS = 64
 class Service {
   readonly #sockets: Sockets
   readonly #read: () => Config
-  readonly #config: Config
+  #config: Config
   readonly #log: Log
   readonly #calls: CallLog
   readonly #refusals = new FewRefusals(REFUSALS)
@@ -96,7 +100,7 @@ class Service {
 
   /** @throws {Error} if the keeper cannot start */
   async start(): Promise<void> {
-    process.on('SIGHUP', () => this.#reload())
+    process.on('SIGHUP', () => this.#hangUp())
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stop(signal))
     process.on('uncaughtException', (error) => this.#fail(error))
     this.#serve(
@@ -108,7 +112,7 @@ class Service {
         manager: this.#manager,
         successor: {
           follow: () => this.#reexec?.follow(),
-          ask: () => this.#reexec?.ask() ?? Promise.resolve('it is still starting'),
+          ask: () => this.#reload(),
           look: () => this.#look(),
         },
         resolve: (...said) => resolved(this.#config, ...said),
@@ -122,9 +126,39 @@ class Service {
     )
   }
 
-  #reload(): void {
-    if (this.#reexec) void this.#reexec.ask()
+  #hangUp(): void {
+    if (this.#reexec) void this.#reload()
     else this.#isReloadDue = true
+  }
+
+  /**
+   * Applies the configuration that the file now contains. The engine keeps running, unless another one is needed.
+   *
+   * @returns what has changed, or why nothing has
+   */
+  async #reload(): Promise<readonly ChangedContainer[] | string> {
+    const [keeper, reexec, before] = [this.#keeper, this.#reexec, this.#config]
+    if (!keeper || !reexec) return 'it is still starting'
+    if (reexec.isDue) return reexec.ask()
+    let changed: Promise<readonly ChangedContainer[]>
+    try {
+      const config = this.#read()
+      if (!isDeepStrictEqual(ofEngine(config), ofEngine(before))) return reexec.ask()
+      this.#manager.reloading()
+      this.#config = config
+      changed = keeper.reload(config.limits, config.metrics.container)
+      this.#log.level = config.log.level
+    } catch (error) {
+      this.#config = before
+      const why = (error as Error).message
+      this.#manager.reloading()
+      reexec.refused(why)
+      return why
+    }
+    const all = await changed
+    keeper.reloads(1)
+    this.#serves(keeper)
+    return all
   }
 
   #stop(signal: NodeJS.Signals): void {
@@ -143,6 +177,14 @@ class Service {
   #serve(keeper: Keeper): void {
     this.#keeper = keeper
     if (this.#stopDue) this.#stop(this.#stopDue)
+    this.#serves(keeper)
+    const leave = (): void => this.#closeLog()
+    this.#reexec = new Reexec(keeper, this.#manager, this.#log, { mode: () => this.#config.reload, leave })
+    if (this.#isReloadDue) this.#hangUp()
+  }
+
+  /** Reports that the keeper serves, with this configuration. */
+  #serves(keeper: Keeper): void {
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
     const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits }
@@ -150,9 +192,6 @@ class Service {
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()
     this.#manager.ready(keeper.status)
-    const leave = (): void => this.#closeLog()
-    this.#reexec = new Reexec(keeper, this.#manager, this.#log, { mode: this.#config.reload, leave })
-    if (this.#isReloadDue) this.#reload()
   }
 
   #record(...[record, container, hasEnded]: Parameters<KeeperOptions['onRecord']>): void {
@@ -224,6 +263,12 @@ class Service {
     this.#countRefusals(this.#refusals.rest())
     this.#log.close()
   }
+}
+
+/** Returns what an engine gets only when it starts, and what decides the size of a memory. */
+const ofEngine = ({ log, limits }: Config): unknown => {
+  const { listenersPerContainer: _, connections: __, ...rest } = effectiveLimits(limits)
+  return { arguments: log.arguments, ...rest }
 }
 
 function resolved(config: Config, handover: Handover, given: readonly SetKey[]): PolicyDetails {

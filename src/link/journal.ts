@@ -52,40 +52,20 @@ const BEAT = 32
 /** The number of the layout. */
 const LAYOUT = 12
 const HEADER_SIZE = 4096
-/**
- * The journal's size in bytes. Journals of earlier versions are longer: they have the ring of records behind the slots.
- */
+/** The journal's size in bytes. */
 export const JOURNAL_SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
 
-/** The version of the layout of the slots; raise it with every change, since other versions cannot be read. */
-const CURRENT = 1
+/** The version of the layout of the slots. Raise it with every change; it is a part of `FORMAT`, see PersistedState. */
+export const JOURNAL_LAYOUT = 1
 
-/** Writes the version and the shape of the slots into new memory. */
+/** Writes the version into new memory. */
 export function writeMagic(memory: ArrayBuffer): void {
-  new DataView(memory).setInt32(4 * LAYOUT, CURRENT, true)
-  writeShape(memory, HEADER_SIZE)
+  new DataView(memory).setInt32(4 * LAYOUT, JOURNAL_LAYOUT, true)
 }
 
-/** Returns whether the slots of a journal have our layout. */
-export const hasOurSlots = (memory: ArrayBuffer): boolean =>
-  memory.byteLength >= JOURNAL_SIZE && new DataView(memory).getInt32(4 * LAYOUT, true) === CURRENT
-
-/** Copies the slots of a journal of an earlier version. Precondition: they have our layout. */
-export function copySlots(from: ArrayBuffer, to: ArrayBuffer): void {
-  new Uint8Array(to, HEADER_SIZE).set(new Uint8Array(from, HEADER_SIZE, JOURNAL_SIZE - HEADER_SIZE))
-}
-
-/**
- * Index of the first of six words that tell any later version where the calls in flight are, even if it cannot read the
- * rest of the journal. These words and the numbers of `STATE` never change. A slot begins with its notification.
- */
-const SHAPE = 48
-
-/** Writes where the slots of a journal are. @param at offset of the first slot in bytes */
-function writeShape(memory: ArrayBuffer, at: number): void {
-  const words = [at, SLOT_SIZE, SLOTS, SLOT.state, SLOT.listener, SLOT.container]
-  new Int32Array(memory).set(words, SHAPE)
-}
+/** Returns whether a journal has our layout. */
+export const isJournal = (memory: ArrayBuffer): boolean =>
+  memory.byteLength === JOURNAL_SIZE && new DataView(memory).getInt32(4 * LAYOUT, true) === JOURNAL_LAYOUT
 
 const LAST = SLOTS - 1
 /** A call that has been served for this long may hang. */
@@ -227,39 +207,3 @@ export class Heartbeat {
     return Atomics.load(this.#words, BEAT)
   }
 }
-
-const WORDS = 6
-/** More attempts than any limit allows, so that no engine tries the call again. */
-const GIVEN_UP = 0xffff
-
-/**
- * Copies the calls in flight from a journal of another layout into ours. A call whose act had not begun is served. Of a
- * begun act we only know that the kernel must not run the call again, so we give up the call.
- *
- * @returns the number of calls; undefined if the header of `foreign` does not say where its slots are
- */
-export function importCalls(foreign: ArrayBuffer, slots: Slots): number | undefined {
-  const [at = 0, size = 0, count = 0, state = 0, listener = 0, container = 0] = new Int32Array(
-    foreign,
-    SHAPE * 4,
-    WORDS,
-  )
-  const last = Math.max(SECCOMP_NOTIF_SIZE, state + 4, listener + 4, container + 4)
-  if (at <= 0 || count <= 0 || size < last || at + count * size > foreign.byteLength) return undefined
-  const view = new DataView(foreign)
-  const all = Array.from({ length: count }, (_, index) => at + index * size)
-  const open = all.filter((slot) => view.getInt32(slot + state, true) !== STATE.free).slice(0, SLOTS)
-  for (const slot of open) {
-    const number = (offset: number): number => view.getUint32(slot + offset, true)
-    const origin = { listener: number(listener), container: number(container), thread: 0 }
-    const free = slots.take(origin)
-    const taken = free < 0 ? slots.takeLast(origin) : free
-    slots.notification(taken).set(new Uint8Array(foreign, slot, SECCOMP_NOTIF_SIZE))
-    const begun = !NOT_BEGUN.has(number(state))
-    slots.view.setUint32(taken + SLOT.attempts, begun ? GIVEN_UP : 0, true)
-    slots.setState(taken, begun ? STATE.acting : number(state))
-  }
-  return open.length
-}
-
-const NOT_BEGUN: ReadonlySet<number> = new Set([STATE.received, STATE.receiving])

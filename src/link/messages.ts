@@ -46,8 +46,8 @@ export type ToEngine =
   /** Carries the connection of a monitor of LXC, which forwards calls. */
   | { readonly type: 'monitor'; readonly listener: number; readonly container: number }
 
-/** The part of a container that an administrator can change while the container runs. */
-export type PolicyPart = Pick<Container, 'policy' | 'ofUser'>
+/** The part of a container that an administrator can change while the container runs, by `set` or a reload. */
+export type PolicyPart = Pick<Container, 'policy' | 'ofUser' | 'barred'>
 
 /** How a program in a container failed, and the end of its output, which is untrusted. */
 export interface ProgramEnd {

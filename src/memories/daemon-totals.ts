@@ -15,10 +15,10 @@ export interface DaemonTotals {
   readonly containerLabel: boolean
   /** Whether an unprivileged user runs it: then it takes no orders. */
   readonly forUser: boolean
-  /** The configuration file that it reads if it exists; undefined for an older daemon, and for an `intercede run`. */
+  /** The configuration file that it reads if it exists; undefined for an `intercede run`. */
   readonly configPath?: string | undefined
-  /** The limits of each container; undefined for an older daemon. */
-  readonly limits?: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
+  /** The limits of each container. */
+  readonly limits: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
   /** Calls that are served for longer than ten seconds. */
   readonly stuck: number
   /** The processes that mount. */

@@ -13,7 +13,6 @@ import { randomBytes } from '../kernel/random.ts'
 import type { ArgumentMode } from '../policy/config.ts'
 import { CACHE_LINE, struct } from '../shared/words.ts'
 
-/** HEAD and TAIL never move, so that every later version can count the records that were not read. */
 const [WORD] = struct({
   head: CACHE_LINE,
   tail: CACHE_LINE,
@@ -72,10 +71,6 @@ export const endRecords = (memory: ArrayBuffer): number => Atomics.store(new Int
 /** Removes the mark: the next keeper continues with the ring. */
 export const reviveRecords = (memory: ArrayBuffer): number => Atomics.store(new Int32Array(memory), WORD.ended, 0)
 export const isEnded = (words: Int32Array): boolean => Atomics.load(words, WORD.ended) === 1
-
-/** Returns how many records the keeper has not read, even in a ring with another layout. */
-export const unreadRecords = (words: Int32Array): number =>
-  words.length <= TAIL ? 0 : Math.max(0, (words[HEAD]! - words[TAIL]!) | 0)
 
 /** Gives a new ring the numbers of the ring that it replaces, so that cursors stay valid. */
 function copyNumbers(from: Int32Array, to: Int32Array): void {

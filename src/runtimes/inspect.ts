@@ -101,9 +101,9 @@ export interface Init extends Disposable {
   readonly gidMap: readonly IdExtent[]
   /** When the init was started, in milliseconds on our boot clock. */
   readonly startedMs: number
-  /** The file systems, as MAJOR:MINOR, that its runtime has mounted nodev; missing if an older version looked. */
-  readonly nodev?: ReadonlySet<string>
-  /** The time namespace of the init; missing if it cannot be told, or an older version looked. */
+  /** The file systems, as MAJOR:MINOR, that its runtime has mounted nodev. */
+  readonly nodev: ReadonlySet<string>
+  /** The time namespace of the init; missing if it cannot be told. */
   readonly time?: TimeNamespace | undefined
   /**
    * True if the container may have a walker, a process in its user namespace. Not if the container shares the host's

@@ -49,10 +49,7 @@ export interface Container {
   readonly initTid: Tid
   /** When the init was started, in milliseconds on the host's boot clock. */
   readonly startedMs: number
-  /**
-   * The file systems, as MAJOR:MINOR, that had a mount with nodev at the hand-over; undefined for a container that an
-   * older version handed over.
-   */
+  /** The file systems, as MAJOR:MINOR, that had a mount with nodev at the hand-over; undefined if no init was seen. */
   readonly nodev?: ReadonlySet<string>
   /** The time namespace of the init, unless that is not known. */
   readonly time?: TimeNamespace

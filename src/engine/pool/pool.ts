@@ -113,9 +113,13 @@ export class Pool {
   change(numbers: ContainerNumbers, said: PolicyPart): void {
     const known = this.#containers.get(numbers.index)
     if (known?.serial === numbers.serial) {
-      const container = { ...known, ...said }
+      const { ofUser: _, barred: __, ...rest } = known
+      const container = { ...rest, ...said }
       this.#containers.set(numbers.index, container)
-      this.#priority.raise(numbers.index, container.policy.schedSetscheduler?.maxPriority)
+      this.#priority.raise(
+        numbers.index,
+        container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority,
+      )
       this.#threads.tell({ container })
     }
     this.#options.onPolicy(numbers)

@@ -36,6 +36,15 @@ function servedRootless(policy: Policy, isUser = false): RootlessServed {
   return { policy: left, withheld, ofUser: { withheld: new Set(traps(policy).filter((name) => !stays.has(name))) } }
 }
 
+/** What the engine may do for a container. */
+export interface Decision {
+  readonly resolved: PolicyDetails
+  readonly said: PolicyDecision
+  readonly withheld: readonly string[]
+  /** Why its policy cannot be used, so that all its calls are left to the kernel. */
+  readonly wrong?: string
+}
+
 /** Admits containers: inspects the init that was handed over, and decides what the engine may do for the container. */
 export class Admission {
   readonly #options: KeeperOptions
@@ -57,18 +66,19 @@ export class Admission {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
-    const { resolved, said, withheld } = this.say(handover)
+    const { resolved, said, withheld, wrong } = this.say(handover)
+    if (wrong !== undefined) this.#options.onEvent({ type: 'refused', message: wrong })
     const { forUser = false } = this.#options
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser })
-    const barred = said.barred ?? found.barred
-    const entry = this.#add(handover, { ...said, ...(barred ? { barred } : {}) }, init)
+    const decided = barredToo(said, found.barred)
+    const entry = this.#add(handover, decided, init)
     announce(entry, this.#tell)
     const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
     this.#options.onEvent({
       type: 'registered',
       handover,
-      barred,
+      barred: decided.barred,
       unruly,
       resolved: { ...resolved, policy: said.policy },
       traps: trappedCalls(handover) ?? 'unknown',
@@ -86,35 +96,29 @@ export class Admission {
     }
   }
 
-  /** Decides what the engine may do for a container. @param set keys that an administrator has set while it runs */
-  say(
-    handover: Handover,
-    set: readonly SetKey[] = [],
-  ): {
-    readonly resolved: PolicyDetails
-    readonly said: PolicyDecision
-    readonly withheld: readonly string[]
-  } {
-    const { resolved, wrong } = this.#resolve(handover, set)
-    const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
-    const settings = resolved.settings ?? defaults
-    return { resolved, said: { ...said, settings, ...(wrong ? { barred: wrong } : {}) }, withheld }
-  }
-
-  #resolve(
-    handover: Handover,
-    set: readonly SetKey[],
-  ): { readonly resolved: PolicyDetails; readonly wrong?: ReasonCode } {
+  /**
+   * Decides what the engine may do for a container, without an event.
+   *
+   * @param set keys that an administrator has set while it runs
+   * @param resolve resolves policies by another configuration
+   */
+  say(handover: Handover, set: readonly SetKey[] = [], resolve = this.#options.resolve): Decision {
     try {
-      return { resolved: this.#options.resolve(handover, set) }
+      const resolved = resolve(handover, set)
+      const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
+      return { resolved, said: { ...said, settings: resolved.settings ?? defaults }, withheld }
     } catch (error) {
-      this.#options.onEvent({
-        type: 'refused',
-        message: `Cannot use the policy of container ${handover.id}: ${(error as Error).message}`,
-      })
-      return { resolved: { policy: {}, details: {} }, wrong: 'policyInvalid' }
+      const wrong = `Cannot use the policy of container ${handover.id}: ${(error as Error).message}`
+      const said = { policy: {}, settings: defaults, barred: 'policyInvalid' } as const
+      return { resolved: { policy: {}, details: {} }, said, withheld: [], wrong }
     }
   }
+}
+
+/** Adds to a policy the reason that bars its container whatever the policy is. */
+export function barredToo(said: PolicyDecision, otherwise: ReasonCode | undefined): PolicyDecision {
+  const barred = said.barred ?? otherwise
+  return barred ? { ...said, barred } : said
 }
 
 /** @throws {Error} if the container has `limit` listeners already */
@@ -129,9 +133,8 @@ export function requireRoom({ container: { id }, listeners }: ContainerEntry, li
 export function announce({ container, init }: ContainerEntry, tell: EngineProcess['tell']): void {
   const handles = Object.entries(init?.handles ?? {})
   const names = handles.map(([name]) => name as keyof ContainerHandles)
-  const walkable = init?.walkable === true && container.barred === undefined
   const fds = handles.map(([, fd]) => fd)
-  tell({ type: 'container', container, walkable, handles: names }, fds)
+  tell({ type: 'container', container, walkable: init?.walkable === true, handles: names }, fds)
 }
 
 /** Restores the containers of the previous keeper. Our configuration decides again what the engine may do for them. */
@@ -147,17 +150,14 @@ export function restoreContainers(
     state.dropListener(number, container)
     fd[Symbol.dispose]()
   }
-  for (const { index, serial, handover, init, settings: before, set = [] } of state.containers(fault)) {
-    const { said } = admission.say(handover, set)
-    const barred = said.barred ?? (init ? init.barred : 'unknownContainer')
-    const entry = registry.add(handover, { ...said, ...(barred ? { barred } : {}) }, init, { index, serial })
-    const { container, settings } = entry
+  for (const { index, serial, handover, init, settings: before, set } of state.containers(fault)) {
+    const { said, wrong } = admission.say(handover, set)
+    if (wrong !== undefined) onEvent({ type: 'refused', message: wrong })
+    const decided = barredToo(said, init ? init.barred : 'unknownContainer')
+    const entry = registry.add(handover, decided, init, { index, serial })
+    const { settings } = entry
     entry.set = set
-    // A container that an older version stored has no serial, and no settings.
-    if (serial !== container.serial || !isDeepStrictEqual(settings, before)) {
-      state.dropContainer(index, init)
-      state.keepContainer({ index, serial: container.serial, handover, init, settings, set })
-    }
+    if (!isDeepStrictEqual(settings, before)) state.renewContainer({ index, serial, handover, init, settings, set })
     const traps = trappedCalls(handover) ?? 'unknown'
     onEvent({ type: 'resumed', id: handover.id, before, settings, policy: said.policy, traps })
   }

@@ -161,7 +161,8 @@ export class Registry {
 
   /** Changes a container's policy, and what an administrator has set. */
   change(entry: ContainerEntry, { settings, ...said }: PolicyDecision, set: readonly SetKey[]): void {
-    entry.container = { ...entry.container, ...said }
+    const { ofUser: _, barred: __, ...rest } = entry.container
+    entry.container = { ...rest, ...said }
     entry.settings = settings
     entry.set = set
   }

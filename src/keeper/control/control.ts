@@ -7,18 +7,11 @@ import type { ContainerEntry, Registry } from '../containers/registry.ts'
 import type { Feed } from '../feed/feed.ts'
 import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
-import type { KeeperEvent, KeeperOptions } from '../process/events.ts'
+import type { ChangedContainer, KeeperEvent, KeeperOptions } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { answer, ControlSocket } from './control-socket.ts'
-import { type PolicyChange, planChange } from './live-policy.ts'
-import {
-  CONTROL_VERSION,
-  type ControlRequest,
-  type ReloadAnswer,
-  type ReloadRequest,
-  type SetAnswer,
-  type SetRequest,
-} from './protocol.ts'
+import { type PolicyChange, planChange, planReload, type ReloadPlan } from './live-policy.ts'
+import { CONTROL_VERSION, type ControlRequest, type ReloadAnswer, type SetAnswer, type SetRequest } from './protocol.ts'
 
 const text = v.pipe(v.string(), v.maxLength(4096))
 const id = v.pipe(v.string(), v.minLength(1), v.maxLength(1024))
@@ -80,9 +73,9 @@ interface PolicyWaiter extends ContainerNumbers {
 export class Control {
   readonly #dependencies: ControlDependencies
   readonly #waiters: PolicyWaiter[] = []
-  /** The clients that wait for the end of a reload, and what it has changed so far. */
+  /** The clients that wait for the end of a reload that the previous program began, and what it has changed so far. */
   readonly #askers: Fd[]
-  readonly #changed: ReloadAnswer['changed'][number][] = []
+  readonly #changed: ChangedContainer[] = []
   #socket: ControlSocket | undefined
 
   constructor(dependencies: ControlDependencies) {
@@ -100,16 +93,17 @@ export class Control {
     })
   }
 
-  /** Notes what a reload changes. */
+  /** Notes what has changed for the containers of the previous keeper. */
   note(event: KeeperEvent): void {
     if (event.type !== 'resumed' || this.#askers.length === 0) return
     const { id, before, settings, policy, traps } = event
-    const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+    const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
     if (changed) this.#changed.push({ container: id, keys: changed })
   }
 
   /** Answers the clients that wait for the end of a reload: the new program's engine serves. */
   serves(): void {
+    this.engineEnded()
     for (const asker of this.#askers.splice(0)) {
       answer(asker, { answer: { containers: this.#dependencies.registry.size, changed: this.#changed } })
       asker[Symbol.dispose]()
@@ -135,61 +129,114 @@ export class Control {
   async #obey(bytes: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
     const request = parseRequest(bytes)
     if (request.type === 'set') return this.#set(request, by)
-    return request.dry ? this.#plan() : this.#reload(request, connection)
+    return request.dry ? this.#dryRun() : this.#reload(connection)
   }
 
   async #set(request: SetRequest, by: string): Promise<SetAnswer> {
-    const { registry, admission } = this.#dependencies
+    const { registry, admission, options } = this.#dependencies
     const { container: id, serial } = request
     const entry = [...registry.entries].find(({ container }) => container.id === id && container.serial === serial)
     if (!entry) throw new Error(`Cannot set keys of container ${id}: it has ended meanwhile`)
-    let change: PolicyChange
+    let change: ReturnType<typeof planChange>
     try {
       change = planChange(entry, request, by, (...said) => admission.say(...said))
     } catch (error) {
       throw new Error(`Cannot set keys of container ${id}: ${(error as Error).message}`)
     }
-    await this.#make(entry, change, by)
-    return { changed: change.changed, warnings: change.news }
+    const { changed, news } = change
+    const holds = this.#make(entry, change)
+    options.onEvent({ type: 'set', id, by, settings: entry.settings, changed })
+    await holds
+    return { changed, warnings: news }
   }
 
   /** Makes a change at once. @returns once the engine uses it */
-  #make(entry: ContainerEntry, { said, set, changed, warnings }: PolicyChange, by: string): Promise<void> {
-    const { registry, state, feed, options, tell } = this.#dependencies
+  #make(entry: ContainerEntry, { said, set, withheld, warnings }: PolicyChange): Promise<void> {
+    const { registry, feed } = this.#dependencies
     registry.change(entry, said, set)
-    const { container, handover, init, settings } = entry
-    const { index, serial, id, policy, ofUser } = container
-    state.renewContainer({ index, serial, handover, init, settings, set })
-    feed.set(entry, warnings)
-    options.onEvent({ type: 'set', id, by, settings, changed })
+    const holds = this.#tell(entry)
+    this.#store(entry)
+    feed.set(entry, { withheld, warnings })
+    return holds
+  }
+
+  /** Stores a change for the next keeper. The engine uses the change even if it cannot be stored. */
+  #store({ container: { index, serial, id }, handover, init, settings, set }: ContainerEntry): void {
+    const { state, options } = this.#dependencies
+    try {
+      state.renewContainer({ index, serial, handover, init, settings, set })
+    } catch (error) {
+      const message = `Cannot store what has changed of container ${id}: ${(error as Error).message}`
+      options.onEvent({ type: 'fault', message })
+    }
+  }
+
+  #tell({ container: { index, serial, policy, ofUser, barred } }: ContainerEntry): Promise<void> {
+    const { tell } = this.#dependencies
     return new Promise((holds) => {
-      const part = { policy, ...(ofUser ? { ofUser } : {}) }
+      const part = { policy, ...(ofUser ? { ofUser } : {}), ...(barred ? { barred } : {}) }
       if (tell({ type: 'policy', container: { index, serial }, said: part }))
         this.#waiters.push({ index, serial, holds })
       else holds()
     })
   }
 
-  /** Returns what a reload would change. */
-  #plan(): ReloadAnswer {
-    const { registry, options } = this.#dependencies
-    if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
-    const resolve = options.readAnew()
-    const changed = [...registry.entries].flatMap(({ container: { id }, handover, settings: before, set }) => {
-      const { settings, policy } = resolve(handover, set)
-      const keys = settings && changedKeys(before, settings, effectiveKeys(settings, policy))
-      return keys ? [{ container: id, keys }] : []
+  /**
+   * Decides again about all containers, by the configuration that `resolve` now uses.
+   *
+   * @returns what has changed, once the engine uses it
+   * @throws {Error} if that cannot be found out; nothing has changed then
+   */
+  apply(): Promise<readonly ChangedContainer[]> {
+    const { options, feed } = this.#dependencies
+    const plans = this.#plan(options.resolve)
+    const made = plans.map(({ entry, change, wrong }) => {
+      const { container, settings: before } = entry
+      const holds = change && this.#make(entry, change)
+      const { settings } = entry
+      const { policy } = entry.container
+      if (wrong !== undefined) options.onEvent({ type: 'refused', message: wrong })
+      options.onEvent({
+        type: 'resumed',
+        id: container.id,
+        before,
+        settings,
+        policy,
+        traps: change?.traps ?? 'unknown',
+      })
+      return holds
     })
-    return { containers: registry.size, changed }
+    feed.reloaded()
+    return Promise.all(made).then(() => changesOf(plans))
   }
 
-  /** The next program answers, unless this one continues. */
-  async #reload(_: ReloadRequest, connection: Fd): Promise<never> {
-    const { state, options } = this.#dependencies
-    if (!options.successor) throw new Error('Cannot reload: this program cannot be replaced')
+  #plan(resolve: KeeperOptions['resolve']): readonly ReloadPlan[] {
+    const { registry, admission } = this.#dependencies
+    return [...registry.entries].map((entry) =>
+      planReload(entry, (handover, set) => admission.say(handover, set, resolve)),
+    )
+  }
+
+  /** Returns what a reload would change. */
+  #dryRun(): ReloadAnswer {
+    const { registry, options } = this.#dependencies
+    if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
+    return { containers: registry.size, changed: changesOf(this.#plan(options.readAnew())) }
+  }
+
+  /** If another program is needed, that program answers. */
+  async #reload(connection: Fd): Promise<ReloadAnswer> {
+    const { registry, state, options } = this.#dependencies
+    if (!options.successor) throw new Error('Cannot reload: this keeper has no configuration')
     const forget = state.keepAsker(connection)
-    const why = await options.successor.ask()
+    const changed = await options.successor.ask()
     forget()
-    throw new Error(`Cannot reload: ${why}; the daemon goes on as it is`)
+    if (typeof changed === 'string') throw new Error(`Cannot reload: ${changed}; the daemon goes on as it is`)
+    return { containers: registry.size, changed }
   }
 }
+
+const changesOf = (plans: readonly ReloadPlan[]): readonly ChangedContainer[] =>
+  plans.flatMap(({ entry, change }) =>
+    change && Object.keys(change.changed).length > 0 ? [{ container: entry.container.id, keys: change.changed }] : [],
+  )

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
 import { explain, why } from '../../calls/reasons.ts'
 import { ineffectiveKeys } from '../../policy/ineffective.ts'
@@ -8,24 +9,36 @@ import { aboveCeiling } from '../../policy/settings.ts'
 import { trappedCalls } from '../../runtimes/bundle.ts'
 import { briefly } from '../../shared/texts.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
-import type { Admission } from '../containers/admission.ts'
+import { type Admission, barredToo, type Decision } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
 import type { ChangedKeys, SetKey, Traps } from '../process/events.ts'
 import type { SetRequest } from './protocol.ts'
 
-type Decision = ReturnType<Admission['say']>
-
 /** An allowed change of a container's policy. */
 export interface PolicyChange {
   readonly said: Decision['said']
   readonly set: readonly SetKey[]
   readonly changed: ChangedKeys
+  readonly withheld: readonly string[]
   /** Everything that cannot work after the change. */
   readonly warnings: readonly string[]
-  /** Those that the change causes, or that are about the requested keys. */
+}
+
+/** A change that an administrator requested. */
+interface RequestedChange extends PolicyChange {
+  /** The warnings that the change causes, or that are about the requested keys. */
   readonly news: readonly string[]
+}
+
+/** What a reload changes for a container. */
+export interface ReloadPlan {
+  readonly entry: ContainerEntry
+  /** Undefined if nothing changes. */
+  readonly change?: PolicyChange & { readonly traps: Traps }
+  /** As in `Decision`. */
+  readonly wrong?: string | undefined
 }
 
 /** Replaces keys that were set before with those of a request. */
@@ -94,8 +107,8 @@ export function planChange(
   request: SetRequest,
   by: string,
   say: Admission['say'],
-): PolicyChange {
-  const { handover, init, settings: before } = entry
+): RequestedChange {
+  const { handover, settings: before } = entry
   const set = merged(entry.set, request, by)
   const decision = say(handover, set)
   const { said } = decision
@@ -104,20 +117,47 @@ export function planChange(
   const flaws = given.map((name) => flawOf(name, set.find(({ key }) => key === name)!.value, decision, traps))
   const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision)
   if (flaw !== undefined) throw new Error(flaw)
-  const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
-  const warningsOf = (decided: Decision): readonly string[] => {
-    const keysNow = { ...decided.resolved, settings: decided.said.settings, policy: decided.said.policy }
-    const about = { handover, barred: decided.said.barred, unruly, resolved: keysNow, traps }
-    return registrationWarnings({ type: 'registered', ...about, withheld: decided.withheld })
-  }
-  const [all, known, unclear] = [warningsOf(decision), warningsOf(say(handover, entry.set)), unknownTraps(traps, given)]
+  const [all, known] = [decision, say(handover, entry.set)].map((each) => warningsOf(entry, each, traps))
+  const unclear = unknownTraps(traps, given)
   return {
     said,
     set,
     changed: changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {},
-    warnings: [...all, ...unclear],
-    news: [...all.filter((text) => !known.includes(text) || given.some((name) => isAbout(text, name))), ...unclear],
+    withheld: decision.withheld,
+    warnings: [...all!, ...unclear],
+    news: [...all!.filter((text) => !known!.includes(text) || given.some((name) => isAbout(text, name))), ...unclear],
   }
+}
+
+/** Returns what cannot work of a running container's policy. */
+function warningsOf(
+  { handover, init }: ContainerEntry,
+  { said: { barred, settings, policy }, resolved, withheld }: Decision,
+  traps: Traps,
+): readonly string[] {
+  const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
+  const about = { handover, barred, unruly, resolved: { ...resolved, settings, policy }, traps }
+  return registrationWarnings({ type: 'registered', ...about, withheld })
+}
+
+/** Decides what a reload changes for a running container. @param say decides by the reload's configuration */
+export function planReload(
+  entry: ContainerEntry,
+  say: (...about: Parameters<Admission['say']>) => Decision,
+): ReloadPlan {
+  const { container, handover, init, settings: before, set } = entry
+  const decision = say(handover, set)
+  const said = barredToo(decision.said, init ? init.barred : 'unknownContainer')
+  const { wrong, withheld } = decision
+  const { policy, ofUser, barred } = container
+  if (
+    isDeepStrictEqual({ policy, ofUser, barred, settings: before }, { ofUser: undefined, barred: undefined, ...said })
+  )
+    return { entry, wrong }
+  const traps: Traps = trappedCalls(handover) ?? 'unknown'
+  const changed = changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {}
+  const warnings = warningsOf(entry, { ...decision, said }, traps)
+  return { entry, wrong, change: { said, set, changed, withheld, warnings, traps } }
 }
 
 /** Tells whether a warning begins with a key, in its short form or in full. */

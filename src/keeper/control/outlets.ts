@@ -1,9 +1,16 @@
 import type { Limits } from '../../policy/limits.ts'
+import type { DaemonFacts } from '../feed/feed.ts'
 import { Readers } from '../feed/readers.ts'
 import { LIMIT_PER_CONTAINER } from '../persist/fd-store.ts'
-import type { KeeperEvent } from '../process/events.ts'
+import type { ChangedContainer, KeeperEvent } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Control, type ControlDependencies } from './control.ts'
+
+const limitsOf = ({ callsPerContainer, listenersPerContainer }: Limits): DaemonFacts['limits'] => ({
+  callsPerContainer,
+  listenersPerContainer,
+  kept: LIMIT_PER_CONTAINER,
+})
 
 /** The keeper's clients other than runtimes: readers, which see what happens, and administrators, who give orders. */
 export class Outlets {
@@ -11,18 +18,24 @@ export class Outlets {
   readonly control: Control
   readonly #dependencies: Omit<ControlDependencies, 'feed'>
 
-  /**
-   * @param journal the journal of an earlier version, which contains the records too
-   */
-  constructor(dependencies: Omit<ControlDependencies, 'feed'>, all: Limits, journal: ArrayBuffer | undefined) {
+  constructor(dependencies: Omit<ControlDependencies, 'feed'>, all: Limits) {
     this.#dependencies = dependencies
-    const { callsPerContainer, listenersPerContainer } = all
-    const limits = { callsPerContainer, listenersPerContainer, kept: LIMIT_PER_CONTAINER }
     const { containerLabel = false, forUser = false, configPath, arguments: mode = 'all' } = dependencies.options
-    this.readers = new Readers(dependencies.state, { records: all.records, arguments: mode }, journal, {
-      ...{ containerLabel, forUser, limits, configPath },
-    })
+    this.readers = new Readers(
+      dependencies.state,
+      { records: all.records, arguments: mode },
+      {
+        ...{ containerLabel, forUser, limits: limitsOf(all), configPath },
+      },
+    )
     this.control = new Control({ ...dependencies, feed: this.readers.feed })
+  }
+
+  /** Applies another configuration. @throws {Error} as `Control.apply` */
+  reload(all: Limits, containerLabel: boolean): Promise<readonly ChangedContainer[]> {
+    const changed = this.control.apply()
+    this.readers.feed.stands({ containerLabel, limits: limitsOf(all) })
+    return changed
   }
 
   /** Notes an event before anything else gets it. */

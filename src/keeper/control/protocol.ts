@@ -1,4 +1,4 @@
-import type { ChangedKeys } from '../process/events.ts'
+import type { ChangedContainer, ChangedKeys } from '../process/events.ts'
 
 /** The socket on which the host's daemon takes orders. */
 export const CONTROL_SOCKET = '/run/intercede/control.sock'
@@ -18,8 +18,8 @@ export interface SetRequest {
   readonly unset: readonly string[]
 }
 
-/** Reads the configuration again and becomes the program that the files now contain; or returns what would change. */
-export interface ReloadRequest {
+/** Applies the configuration and the program that the files now contain; or returns what would change. */
+interface ReloadRequest {
   readonly type: 'reload'
   readonly dry: boolean
 }
@@ -35,7 +35,7 @@ export interface SetAnswer {
 export interface ReloadAnswer {
   /** How many containers are served. */
   readonly containers: number
-  readonly changed: readonly { readonly container: string; readonly keys: ChangedKeys }[]
+  readonly changed: readonly ChangedContainer[]
 }
 
 /** The outcome of a request. */

@@ -15,7 +15,7 @@ import type { ContainerEntry } from '../containers/registry.ts'
 import { registrationWarnings } from '../log/event-log.ts'
 import type { KeeperEvent, Traps } from '../process/events.ts'
 
-/** Returns what a daemon reports about its process. A reload continues in the same process, with another program. */
+/** Returns what a daemon reports about its process. An upgrade continues in the same process, with another program. */
 export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {
   const now = Date.now()
   const age = uptime() - (startTime('self') ?? 0) / ticksPerSecond()
@@ -90,9 +90,9 @@ export const aboutRegistered = (
 /** Returns the directory's entry for a running container whose policy was changed. */
 export const aboutChanged = (
   entry: ContainerEntry,
-  warnings: readonly string[],
-  { set: _, ...before }: Readonly<Record<string, unknown>> = {},
-): Record<string, unknown> => ({ ...before, ...standing(entry), warnings })
+  flaws: { readonly withheld: readonly string[]; readonly warnings: readonly string[] },
+  { set: _, barred: __, ...before }: Readonly<Record<string, unknown>> = {},
+): Record<string, unknown> => ({ ...before, ...standing(entry), ...flaws })
 
 /** Returns the directory's entry for a container that the previous keeper admitted. */
 export const aboutResumed = (

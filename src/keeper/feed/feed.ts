@@ -94,7 +94,7 @@ interface Beat {
   readonly kept: readonly number[]
 }
 
-/** The daemon's facts that do not change while this program runs. */
+/** The daemon's facts that only the configuration and this program decide. */
 export interface DaemonFacts {
   /** Whether metrics name containers. */
   readonly containerLabel: boolean
@@ -112,7 +112,7 @@ export interface DaemonFacts {
 export class Feed {
   readonly #directory: DirectoryWriter
   readonly #counts: CountPlaces
-  readonly #standing: DaemonFacts & { readonly version: string }
+  #standing: DaemonFacts & { readonly version: string }
   /** The daemon's own counters. */
   readonly totals: Totals
   /** The directory's entry for each container, by number. */
@@ -151,6 +151,18 @@ export class Feed {
 
   #add(type: string, told: object): void {
     this.#directory.add('events', { time: Date.now(), type, ...told })
+  }
+
+  /** Publishes that this program has applied another configuration. */
+  reloaded(): void {
+    this.#resumed.clear()
+    this.#add('reloaded', {})
+    this.#process = { ...this.#process, reloaded: Date.now() }
+  }
+
+  /** Changes the daemon's facts that the configuration decides. */
+  stands(standing: Pick<DaemonFacts, 'containerLabel' | 'limits'>): void {
+    this.#standing = { ...this.#standing, ...standing }
   }
 
   /** Counts a failed reload, with the reason. */
@@ -204,10 +216,10 @@ export class Feed {
     this.changed(entry)
   }
 
-  /** Publishes what was set for a container, and what cannot work since then. */
-  set(entry: ContainerEntry, warnings: readonly string[]): void {
+  /** Publishes the policy that a container now has, and what cannot work with it. */
+  set(entry: ContainerEntry, flaws: Parameters<typeof aboutChanged>[1]): void {
     const { index } = entry.container
-    this.#about.set(index, aboutChanged(entry, warnings, this.#about.get(index)))
+    this.#about.set(index, aboutChanged(entry, flaws, this.#about.get(index)))
     this.changed(entry)
   }
 
@@ -290,7 +302,7 @@ const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
 
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
-  const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
   return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 

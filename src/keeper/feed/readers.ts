@@ -172,23 +172,13 @@ export class Readers {
   readonly ring: ArrayBuffer
   /** The counts, mapped. */
   readonly counts: ArrayBuffer
-  /** How many records of an earlier version were lost. */
-  readonly lostRecords: number
   readonly #state: PersistedState
   readonly #directory: Fd
   readonly #mode: ArgumentMode
   #socket: FeedSocket | undefined
 
-  /**
-   * @param journal the journal of an earlier version, which contains the records too
-   */
-  constructor(
-    state: PersistedState,
-    { records: size, arguments: mode }: WhatIsRecorded,
-    journal: ArrayBuffer | undefined,
-    standing: DaemonFacts,
-  ) {
-    const { records, ring, lost } = openRecords(state, size, journal, mode)
+  constructor(state: PersistedState, { records: size, arguments: mode }: WhatIsRecorded, standing: DaemonFacts) {
+    const { records, ring } = openRecords(state, size, mode)
     const { counts, memory } = openCounts(state)
     const directory = openDirectoryMemory(state)
     this.#state = state
@@ -196,7 +186,6 @@ export class Readers {
     this.memories = { records, counts }
     this.ring = ring
     this.counts = memory
-    this.lostRecords = lost
     this.#mode = mode
     this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), standing)
   }

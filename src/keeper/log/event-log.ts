@@ -108,9 +108,8 @@ function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot
   return cannot.length ? ['warn', 'container', { ...details, cannot }] : ['info', 'container', details]
 }
 
-/** The settings of a container that an older version stored are unknown, so a change is not logged. */
 function resumed({ id, before, settings, policy, traps }: EventOf<'resumed'>): Line {
-  const changed = before && changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
   return [changed ? 'notice' : 'info', 'container goes on', { container: id, ...(changed ? { changed } : {}) }]
 }
 

@@ -14,7 +14,7 @@ const LOST = 'lines of the log were lost: they came faster than they were read'
 
 /** Writes the log: into the journal, or to standard error with one JSON object a line, as container engines expect. */
 export class Log {
-  readonly #from: number
+  #from: number
   readonly #hasPriorities: boolean
   readonly #lines: Lines
   readonly #journal: JournalLog | undefined
@@ -30,6 +30,10 @@ export class Log {
     this.#hasPriorities = hasPriorities
     this.#journal = journal
     this.#lines = lines ?? new LineWriter((count) => this.#line('warn', LOST, { count }))
+  }
+
+  set level(level: LogLevel) {
+    this.#from = logLevels.indexOf(level)
   }
 
   /**

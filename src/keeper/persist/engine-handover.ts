@@ -72,22 +72,16 @@ export class EngineHandover {
   readonly memories: Pick<SharedMemories, 'journal' | 'persistent'>
   /** The journal, mapped. */
   readonly memory: ArrayBuffer
-  /** The journal of an earlier version, which contains the records too. */
-  readonly before: ArrayBuffer | undefined
   readonly #state: PersistedState
   readonly #fds: KeeperFdTable
   readonly #mounters: MounterFds
 
-  /**
-   * @param fault called with what cannot be used of the previous keeper's state
-   */
-  constructor(state: PersistedState, reactor: Reactor, fault: (message: string) => void) {
+  constructor(state: PersistedState, reactor: Reactor) {
     this.#state = state
-    const { journal, memory, before } = openJournal(state, fault)
+    const { journal, memory } = openJournal(state)
     const { persistent, isNew } = openPersistent(state)
     this.memories = { journal, persistent }
     this.memory = memory
-    this.before = before
     this.#fds = new KeeperFdTable(state)
     // The table's places are places in the old memory.
     if (isNew) this.#fds.close()

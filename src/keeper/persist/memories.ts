@@ -1,6 +1,6 @@
 import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
-import { copySlots, hasOurSlots, importCalls, JOURNAL_SIZE, Slots, writeMagic } from '../../link/journal.ts'
+import { isJournal, JOURNAL_SIZE, writeMagic } from '../../link/journal.ts'
 import { CONTAINERS } from '../../link/limits.ts'
 import { countsSize, formatCounts, isCounts } from '../../memories/counts-layout.ts'
 import { DIRECTORY_SIZE, formatDirectory, isDirectory } from '../../memories/directory.ts'
@@ -13,49 +13,28 @@ import {
   moveRecords,
   recordsSize,
   reviveRecords,
-  unreadRecords,
 } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { PersistedState } from './persisted-state.ts'
 
-interface Journal {
-  readonly journal: Fd
-  readonly memory: ArrayBuffer
-  /** The journal of an earlier version, which contains the records too. */
-  readonly before?: ArrayBuffer
-}
-
 /**
- * Opens the journal of the previous keeper, with its calls in flight. A journal of an earlier version is replaced by a
- * new journal, into which the calls are copied. If its slots have our layout, everything that is known about begun acts
- * is copied too.
- *
- * @param fault called with the number of calls in flight that fail, if the slots have another layout
+ * Opens the journal of the previous keeper, with its calls in flight. A journal with another layout is replaced by an
+ * empty one: nobody can read its calls, so `FORMAT` differs too, and their containers are no longer served.
  */
-export function openJournal(state: PersistedState, fault: (message: string) => void): Journal {
+export function openJournal(state: PersistedState): { readonly journal: Fd; readonly memory: ArrayBuffer } {
   using kept = state.journal
   const before = kept && map(kept)
-  const isOurs = before !== undefined && hasOurSlots(before)
-  if (isOurs && before.byteLength === JOURNAL_SIZE) return { journal: new Fd(kept!.release()), memory: before }
+  if (before && isJournal(before)) return { journal: new Fd(kept.release()), memory: before }
   const journal = memfd('intercede-journal', JOURNAL_SIZE)
   const memory = map(journal)
   writeMagic(memory)
-  if (isOurs) copySlots(before, memory)
-  else if (before) fault(settled(importCalls(before, new Slots(memory))))
   state.keepJournal(journal)
-  return { journal, memory, ...(before ? { before } : {}) }
+  return { journal, memory }
 }
-
-const settled = (calls: number | undefined): string =>
-  calls === undefined
-    ? 'Cannot read the journal of an earlier intercede: calls that were in flight are lost'
-    : `Cannot read all of the journal of an earlier intercede: of ${calls} calls in flight, those that it had begun fail with EIO`
 
 interface OpenRecords {
   readonly records: Fd
   readonly ring: ArrayBuffer
-  /** How many records of the previous keeper can no longer be read. */
-  readonly lost: number
 }
 
 /**
@@ -63,15 +42,9 @@ interface OpenRecords {
  * records are copied. Records with another layout are lost.
  *
  * @param size as in `Limits`
- * @param journal the journal of an earlier version, which contains the records too
  * @param mode how much of the arguments readers may see from now on, even in earlier records
  */
-export function openRecords(
-  state: PersistedState,
-  size: number,
-  journal?: ArrayBuffer,
-  mode: ArgumentMode = 'all',
-): OpenRecords {
+export function openRecords(state: PersistedState, size: number, mode: ArgumentMode = 'all'): OpenRecords {
   using kept = state.records
   const before = kept && map(kept)
   const isOurs = before !== undefined && isRecords(before)
@@ -80,7 +53,7 @@ export function openRecords(
   if (isOurs) forgetRecorded(before, mode)
   if (isOurs && before.byteLength === recordsSize(size)) {
     reviveRecords(before)
-    return { records: new Fd(kept!.release()), ring: before, lost: 0 }
+    return { records: new Fd(kept!.release()), ring: before }
   }
   const records = memfd('intercede-records', recordsSize(size))
   const ring = map(records)
@@ -88,8 +61,7 @@ export function openRecords(
   if (isOurs) moveRecords(before, ring)
   if (isOurs) endRecords(before)
   state.keepRecords(records)
-  const unread = isOurs ? undefined : (before ?? journal)
-  return { records, ring, lost: unread ? unreadRecords(new Int32Array(unread, 0, 1024)) : 0 }
+  return { records, ring }
 }
 
 /** Opens the counts of the previous keeper. If they have another layout, all counts start at zero. */

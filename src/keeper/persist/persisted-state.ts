@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { deserialize, serialize } from 'node:v8'
 import type { ContainerHandles } from '../../caller/identity/container.ts'
 import { type Fd, type Handle, setNonblocking } from '../../kernel/fd.ts'
-import { bytesFile, restrict } from '../../kernel/shared-memory.ts'
+import { bytesFile } from '../../kernel/shared-memory.ts'
+import { JOURNAL_LAYOUT } from '../../link/journal.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
@@ -10,8 +11,10 @@ import type { Init } from '../../runtimes/inspect.ts'
 import type { SetKey } from '../process/events.ts'
 import type { ServiceManager } from '../process/service-manager.ts'
 
-/** Version of the format in which containers and connections are stored; we read no other version. */
-export const FORMAT = 1
+/** Version of the format in which containers and connections are stored. */
+const VERSION = 1
+/** The format of all that a keeper stores: containers, connections, calls in flight. The next keeper reads no other. */
+export const FORMAT = `${VERSION}.${JOURNAL_LAYOUT}`
 
 /** A container as the previous keeper stored it. */
 export interface KeptContainer {
@@ -19,10 +22,10 @@ export interface KeptContainer {
   readonly serial: number
   readonly handover: Handover
   readonly init: Init | undefined
-  /** The keys in effect; undefined for a container that an older version stored. */
-  readonly settings?: Settings | undefined
-  /** What was set while the container ran; undefined for a container that an older version stored. */
-  readonly set?: readonly SetKey[] | undefined
+  /** The keys in effect. */
+  readonly settings: Settings
+  /** What was set while the container ran. */
+  readonly set: readonly SetKey[]
 }
 
 /** A listener as the previous keeper stored it. */
@@ -56,7 +59,7 @@ export interface KeptConnection {
 }
 
 interface StoredFile {
-  readonly format: number
+  readonly format: string
   readonly of: unknown
 }
 
@@ -120,7 +123,7 @@ export class PersistedState {
   }
 
   get journal(): Fd | undefined {
-    return this.#memory('j')
+    return this.#take('j')
   }
 
   keepJournal(journal: Handle): void {
@@ -129,7 +132,7 @@ export class PersistedState {
   }
 
   get records(): Fd | undefined {
-    return this.#memory('r')
+    return this.#take('r')
   }
 
   keepRecords(records: Handle): void {
@@ -138,7 +141,7 @@ export class PersistedState {
   }
 
   get counts(): Fd | undefined {
-    return this.#memory('n')
+    return this.#take('n')
   }
 
   keepCounts(counts: Handle): void {
@@ -147,7 +150,7 @@ export class PersistedState {
   }
 
   get directory(): Fd | undefined {
-    return this.#memory('d')
+    return this.#take('d')
   }
 
   keepDirectory(directory: Handle): void {
@@ -156,7 +159,7 @@ export class PersistedState {
   }
 
   get persistent(): Fd | undefined {
-    return this.#memory('m')
+    return this.#take('m')
   }
 
   keepPersistent(memory: Handle): void {
@@ -276,13 +279,24 @@ export class PersistedState {
     })
   }
 
-  /** Takes the connections out of the store: the caller stores those that it accepts again. */
-  connections(): readonly KeptConnection[] {
-    return this.#numbers(/^g(\d+)$/).map(([name]) => {
-      const said = this.#read(`${name}.r`) as WrittenRuntime
-      const mounts = this.#take(`${name}.m`)
+  /**
+   * Takes the connections out of the store: the caller stores those that it accepts again.
+   *
+   * @param failed called with the reason why a connection cannot be taken over; it is closed
+   */
+  connections(failed: (message: string) => void): readonly KeptConnection[] {
+    return this.#numbers(/^g(\d+)$/).flatMap(([name]) => {
+      const [fd, mounts] = [this.#take(name)!, this.#take(`${name}.m`)]
       for (const each of [name, `${name}.r`, `${name}.m`]) this.#manager?.remove(each)
-      return { fd: this.#take(name)!, runtime: said && { ...said, mounts } }
+      try {
+        const said = this.#read(`${name}.r`) as WrittenRuntime
+        return [{ fd, runtime: said && { ...said, mounts } }]
+      } catch (error) {
+        failed((error as Error).message)
+        fd[Symbol.dispose]()
+        mounts?.[Symbol.dispose]()
+        return []
+      }
     })
   }
 
@@ -344,13 +358,6 @@ export class PersistedState {
       return match ? [[name, ...match.slice(1).map(Number)] as const] : []
     })
     return found.sort(([, a], [, b]) => a! - b!)
-  }
-
-  /** Takes a memory, and restricts its mode, because older versions left it open to every user. */
-  #memory(name: string): Fd | undefined {
-    const memory = this.#take(name)
-    if (memory) restrict(memory)
-    return memory
   }
 
   #take(name: string): Fd | undefined {

@@ -33,6 +33,12 @@ export type Traps = ReadonlySet<string> | 'unknown'
 /** Full keys, each with the old and the new value. */
 export type ChangedKeys = Readonly<Record<string, { readonly was: string; readonly is: string }>>
 
+/** What has changed for a container. */
+export interface ChangedContainer {
+  readonly container: string
+  readonly keys: ChangedKeys
+}
+
 /** An event of a keeper. `serve` logs all events (log/event-log.ts), `run` shows some. */
 export type KeeperEvent =
   | {
@@ -48,11 +54,11 @@ export type KeeperEvent =
       readonly withheld: readonly string[]
     }
   | { readonly type: 'joined'; readonly handover: Handover }
-  /** A container of the previous keeper is still served, with new settings if the configuration changed. */
+  /** A container is still served after a reload, or by another keeper; `before` differs if the configuration does. */
   | {
       readonly type: 'resumed'
       readonly id: string
-      readonly before?: Settings | undefined
+      readonly before: Settings
       readonly settings: Settings
       readonly policy: Policy
       readonly traps?: Traps
@@ -79,15 +85,19 @@ export type KeeperEvent =
   /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly cause: RestartCause; readonly pause: number }
 
-/** Replaces this program by the program in our files now, see `Reexec`. */
+/** Applies a changed configuration (see `Service`), or runs the program that our files now contain (see `Reexec`). */
 export interface Successor {
   /**
    * Replaces this program, if its files have changed. @returns undefined if they have not; otherwise why the program
    * could not be replaced
    */
   follow(): Promise<string> | undefined
-  /** Replaces this program on request. @returns why it could not be replaced; otherwise this program ends first */
-  ask(): Promise<string>
+  /**
+   * Reloads on request.
+   *
+   * @returns what has changed, or why nothing has; if another program continues, this one ends first
+   */
+  ask(): Promise<readonly ChangedContainer[] | string>
   /** Does the same while no engine has to be started, at a lower rate. To be called once a second. */
   look(): void
 }

@@ -55,6 +55,7 @@ const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, er
 export class Acceptor {
   readonly #reactor: Reactor
   readonly #options: AcceptorOptions
+  #limit: number
   #unwatch: () => void = () => {}
   #rest: NodeJS.Timeout | undefined
   /** True once the shortage was reported. */
@@ -64,7 +65,13 @@ export class Acceptor {
   constructor(reactor: Reactor, options: AcceptorOptions) {
     this.#reactor = reactor
     this.#options = options
+    this.#limit = options.limit
     this.#watch()
+  }
+
+  /** @param limit as in `AcceptorOptions`; existing connections stay */
+  set limit(limit: number) {
+    this.#limit = limit
   }
 
   /** Number of connections that have not handed over. */
@@ -129,7 +136,7 @@ export class Acceptor {
 
   #refusal(fd: Fd): string | undefined {
     const { uid, pid } = peerCredentials(fd)
-    const { limit } = this.#options
+    const limit = this.#limit
     if (uid !== 0) return `only root may hand over a listener, not user ${uid} (pid ${pid})`
     return this.#connections.size < limit
       ? undefined

@@ -50,7 +50,7 @@ export function openSockets(
   const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, state)
   try {
     const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
-    for (const { fd, runtime: kept } of state.connections()) oci.admit(runtime(fd, kept, register, state), fd)
+    for (const { fd, runtime: kept } of state.connections(refuse)) oci.admit(runtime(fd, kept, register, state), fd)
     if (lxcSocketPath !== undefined)
       open('lxc', { path: lxcSocketPath, type: 'packet', limit, enter: (fd) => monitor(fd, register) })
     return acceptors

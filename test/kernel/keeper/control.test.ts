@@ -2,6 +2,8 @@ import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, sta
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { askDaemon } from '../../../src/cli/ask-daemon.ts'
+import type { ReloadAnswer } from '../../../src/keeper/control/protocol.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { textFile } from '../../../src/kernel/shared-memory.ts'
 import { accept, listenUnix, send } from '../../../src/kernel/socket.ts'
@@ -16,6 +18,8 @@ import { withReason } from '../../support/skipped.ts'
 const START_S = 60
 const OFF = ['--metadata', 'security.syscalls.intercept.mknod=false']
 const REFUSED = 'Operation not permitted'
+
+type Keys = Readonly<Record<'mknod', { readonly value: string }>>
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-control-'))
 let daemon: Daemon
@@ -155,8 +159,8 @@ test('status says since when which program and engine serve', async () => {
     ),
   )
   const [said] = await read('status')
-  expect(said).toMatchObject({ pid: daemon.pid, engine: daemon.engine, engines: 1, served: 1 })
-  // It was reloaded before.
+  expect(said).toMatchObject({ pid: daemon.pid, engine: daemon.engine, engines: 2, served: 1 })
+  // It was reloaded, and its first engine was ended.
   expect(Number(said!.reloaded)).toBeGreaterThan(Number(said!.since) + 1000)
 })
 
@@ -195,7 +199,7 @@ test.skipIf(noFuse)(
   },
 )
 
-test('a container of LXC keeps what was set until a reload, to which its monitor connects anew', {
+test('a container of LXC keeps what was set over a reload, and has what that changes at once', {
   timeout: 60_000,
 }, async () => {
   const monitor = await Monitor.start({ directory: daemon.directory, lxcSocket: join(daemon.directory, 'lxc.sock') })
@@ -211,11 +215,73 @@ test('a container of LXC keeps what was set until a reload, to which its monitor
     expect((await set(String(id), 'mknod')).status).toBe(0)
     expect(await call()).toBe('ok')
     expect((await reload()).status).toBe(0)
-    monitor.reconnect()
+    expect(await call()).toBe('ok')
+    daemon.configure('ceiling: { mknod: false }')
+    expect((await reload()).status).toBe(0)
     expect(await call()).toBe('EPERM')
     expect(daemon.log.map(({ message }) => message)).not.toContainEqual(expect.stringContaining('Cannot take over'))
   } finally {
+    daemon.configure('')
+    await reload()
     await monitor.end()
+  }
+})
+
+/** Configurations by chance, always the same: with and without the profile that a container names, wrong ones too. */
+function* configurations(count: number): Generator<string> {
+  let state = 1
+  const draw = (below: number): number => {
+    state = (state * 48_271) % 2_147_483_647
+    return state % below
+  }
+  const one = (words: readonly string[]): string => words[draw(words.length)]!
+  const keys = ['mknod: true', 'mknod: false', 'setxattr: true', 'mknod.devices: c:10:200', 'mount.nodev: false']
+  for (let each = 0; each < count; each++) {
+    const some = `{ ${[...new Set([one(keys), one(keys.slice(2))])].join(', ')} }`
+    yield one([`default: ${some}`, `default: { sysinfo: true }`, 'default: {}', 'defautl: {}'])
+      .concat(one(['', `\nprofiles: { vpn: ${some} }`, '\nprofiles: { vpn: {} }']))
+      .concat(one(['', '', '\nceiling: { mknod: false }', '\nceiling: { mknod.devices: c:1:3 }']))
+      .concat(one(['', '\nmetrics: { container: true }', '\nlog: { level: debug }', '\nlimits: { connections: 9 }']))
+  }
+}
+
+test('a dry run says what the reload does then, of 60 configurations, and calls are judged so', {
+  timeout: 120_000,
+}, async () => {
+  const all = [[], ['--metadata', 'profile=vpn'], OFF].map((metadata) => new Maker(daemon, metadata))
+  const ask = (dry: boolean): ReloadAnswer | string => {
+    try {
+      return askDaemon<ReloadAnswer>(control(), { type: 'reload', dry })
+    } catch (error) {
+      return (error as Error).message.replace(/^Cannot reload: |; the daemon goes on as it is$/g, '')
+    }
+  }
+  try {
+    const { engine } = daemon
+    for (const one of all) await one.make()
+    let kinds = { same: 0, other: 0, wrong: 0 }
+    for (const text of configurations(60)) {
+      daemon.configure(text)
+      const would = ask(true)
+      expect(ask(false), text).toEqual(would)
+      const kind = typeof would === 'string' ? 'wrong' : would.changed.length > 0 ? 'other' : 'same'
+      kinds = { ...kinds, [kind]: kinds[kind] + 1 }
+      expect(ask(true), text).toEqual(kind === 'wrong' ? would : { ...(would as ReloadAnswer), changed: [] })
+      if (kind !== 'other' || kinds.other % 8 !== 0) continue
+      const rows = await read('inspect', ...(await read('ps')).map(({ id }) => String(id)))
+      const on = rows.filter(({ keys, barred }) => !barred && (keys as Keys).mknod.value === 'true').length
+      const made = await Promise.all([maker, ...all].map((each) => each.make()))
+      expect(
+        made.filter((said) => said === 'ok'),
+        text,
+      ).toHaveLength(on)
+    }
+    expect(Math.min(...Object.values(kinds))).toBeGreaterThan(0)
+    expect(daemon.engine).toBe(engine)
+  } finally {
+    for (const one of all) one.end()
+    daemon.configure('')
+    ask(false)
   }
 })
 

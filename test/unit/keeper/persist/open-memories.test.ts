@@ -5,7 +5,7 @@ import type { PersistedState } from '../../../../src/keeper/persist/persisted-st
 import type { Handle } from '../../../../src/kernel/fd.ts'
 import { dup, type Fd } from '../../../../src/kernel/fd.ts'
 import { map, memfd } from '../../../../src/kernel/shared-memory.ts'
-import { JOURNAL_SIZE, SLOT, SLOTS, Slots, STATE, writeMagic } from '../../../../src/link/journal.ts'
+import { JOURNAL_SIZE, SLOTS, Slots, STATE, writeMagic } from '../../../../src/link/journal.ts'
 import { formatRecords, isEnded, RecordReader, RecordWriter, recordsSize } from '../../../../src/memories/records.ts'
 
 /** What the service manager keeps, by name. */
@@ -19,37 +19,14 @@ function store(kept: { readonly journal?: Fd; readonly records?: Fd }) {
   return { state: state as unknown as PersistedState, stored }
 }
 
-/** The journal of version 0.1: a ring of 1,024 records of 64 bytes lay behind its slots. */
-function oldJournal(unread: number): { readonly journal: Fd; readonly slots: Slots; readonly acting: number } {
-  const journal = memfd('intercede-journal', JOURNAL_SIZE + 1024 * 64)
-  const memory = map(journal)
-  writeMagic(memory)
-  new Int32Array(memory)[0] = 50 + unread
-  new Int32Array(memory)[16] = 50
-  const slots = new Slots(memory)
-  slots.take({ listener: 3, container: 4, thread: 5 })
-  const acting = slots.take({ listener: 3, container: 4, thread: 6 })
-  slots.receive(acting)
-  slots.view.setBigUint64(acting + SLOT.note, 77n, true)
-  slots.setState(acting, STATE.acting)
-  return { journal, slots, acting }
-}
-
-test('calls that were begun under the journal with the ring in it go on, and its unread records count as lost', () => {
-  const { journal, slots, acting } = oldJournal(9)
-  const faults: string[] = []
+test('a journal of another layout is replaced by an empty one', () => {
+  const journal = memfd('intercede-journal', JOURNAL_SIZE)
+  writeMagic(map(journal))
+  new Slots(map(journal)).take({ listener: 3, container: 4, thread: 5 })
+  new Int32Array(map(journal))[12]!++
   const { state, stored } = store({ journal })
-  const opened = openJournal(state, (message) => faults.push(message))
-  const now = new Slots(opened.memory)
-  expect(faults).toEqual([])
-  expect(opened.memory.byteLength).toBe(JOURNAL_SIZE)
-  expect(now.state(acting)).toBe(STATE.acting)
-  expect(now.view.getBigUint64(acting + SLOT.note, true)).toBe(77n)
-  expect(now.all().map((slot) => now.state(slot))).toEqual(slots.all().map((slot) => slots.state(slot)))
-  const { ring, lost } = openRecords(state, 2048, opened.before)
-  expect({ lost, size: ring.byteLength }).toEqual({ lost: 9, size: recordsSize(2048) })
-  expect(stored).toEqual(['journal', 'records'])
-  new RecordReader(ring).drain(() => expect.unreachable('There is no record'))
+  const slots = new Slots(openJournal(state).memory)
+  expect({ isAnyTaken: slots.isAnyTaken, stored }).toEqual({ isAnyTaken: false, stored: ['journal'] })
 })
 
 test('a journal of ours goes on as it is', () => {
@@ -57,10 +34,10 @@ test('a journal of ours goes on as it is', () => {
   writeMagic(map(journal))
   new Slots(map(journal)).take({ listener: 3, container: 4, thread: 5 })
   const { state, stored } = store({ journal })
-  const { memory, before } = openJournal(state, (message) => expect.unreachable(message))
+  const { memory } = openJournal(state)
   const slots = new Slots(memory)
   expect(slots.all().filter((slot) => slots.state(slot) === STATE.free)).toHaveLength(SLOTS - 1)
-  expect({ before, stored }).toEqual({ before: undefined, stored: [] })
+  expect(stored).toEqual([])
 })
 
 const record = (container: number) => ({
@@ -95,10 +72,10 @@ test('the ring of the previous keeper goes on, and one of another size takes its
   expect(isEnded(new Int32Array(memory))).toBe(true)
 })
 
-test('a ring of another layout is not read, and its records count as lost', () => {
+test('a ring of another layout is replaced by an empty one', () => {
   const { records, memory } = kept(1024)
   new Int32Array(memory)[48]!++
   const { state, stored } = store({ records })
-  const { ring, lost } = openRecords(state, 1024)
-  expect({ lost, seen: read(ring), stored }).toEqual({ lost: 3, seen: [], stored: ['records'] })
+  const { ring } = openRecords(state, 1024)
+  expect({ seen: read(ring), stored }).toEqual({ seen: [], stored: ['records'] })
 })

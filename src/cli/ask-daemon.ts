@@ -14,6 +14,7 @@ import {
 import { isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
+import { connect, DaemonSilent } from '../reader/feed.ts'
 
 /** Limit of the wait: a new program is checked for half a minute at most, and hand-overs are waited for. */
 const ANSWER_MS = 90_000
@@ -97,12 +98,27 @@ function answerOn(connection: Fd, path: string): ControlAnswer {
 }
 
 /**
+ * Asks the daemon whose feed.sock is beside this socket for its memories, which it gives at once: an order may take
+ * long, so it cannot show that the daemon hangs.
+ */
+function requireAwake(path: string): void {
+  const feed = join(dirname(path), 'feed.sock')
+  try {
+    connect(feed)[Symbol.dispose]()
+  } catch (error) {
+    // Whatever else is wrong there, who takes the order says it better.
+    if (error instanceof DaemonSilent) throw new Error(`Cannot give orders at "${path}": ${error.why}`)
+  }
+}
+
+/**
  * Gives the daemon an order, and waits for its answer.
  *
  * @throws {Error} if it refuses, with its reason
  */
 export function askDaemon<T extends SetAnswer | ReloadAnswer>(path: string, request: ControlRequest): T {
   using connection = connected(path)
+  requireAwake(path)
   tell(connection, request)
   const said = answerOn(connection, path)
   if (said.version !== CONTROL_VERSION)

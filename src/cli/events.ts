@@ -190,7 +190,7 @@ interface Source {
 
 function sourceOf(word: string, path: string | undefined): Source {
   using feeds = openFeeds(path)
-  const { id, runtime } = requireContainer(feeds.containers(true), word)
+  const { id, runtime } = requireContainer(feeds, word)
   return runtime === RUN
     ? { id, connect: () => openRunOf(id), lastWords: 'the run has ended' }
     : { id, connect: () => openFeed(path) }

@@ -8,7 +8,15 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import type { RefusalRow } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatContainer, formatDropped, openFeeds, RUN, requireContainer, unmistakable } from './open-feed.ts'
+import {
+  formatContainer,
+  formatDropped,
+  openFeeds,
+  RUN,
+  requireContainer,
+  sayMissing,
+  unmistakable,
+} from './open-feed.ts'
 import { ago, asJson, byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 
@@ -224,7 +232,8 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   }
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
-  const views = word === undefined ? all.filter(({ state }) => state !== 'ended') : [requireContainer(all, word)]
+  const views = word === undefined ? all.filter(({ state }) => state !== 'ended') : [requireContainer(feeds, word, all)]
+  if (word === undefined) sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
   if (format.kind === 'json') print(`${asJson(rows)}\n`)

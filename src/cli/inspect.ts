@@ -129,7 +129,7 @@ export function inspectCommand(words: readonly string[], { format: given, feed: 
   const format = parseFormat(given, FORMATS.inspect)
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
-  const views = words.map((word) => requireContainer(all, word))
+  const views = words.map((word) => requireContainer(feeds, word, all))
   if (format.kind === 'table') for (const view of views) printContainer(view, feeds.daemon?.directory.daemon.limits)
   else if (format.kind === 'template')
     for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)

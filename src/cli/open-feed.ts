@@ -9,7 +9,8 @@ import { connect, type FeedReader } from '../reader/feed.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { briefly, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
-import { NegativeAnswer } from './usage.ts'
+import { say } from './print.ts'
+import { NegativeAnswer, STATUS } from './usage.ts'
 
 /** Returns the socket of a user's daemon if it is there and that user asks, else that of the host's. */
 export function usualSocket(): string {
@@ -33,6 +34,8 @@ export function openRunOf(id: string): FeedReader {
 export interface Feeds extends Disposable {
   /** Undefined where no daemon can be read, but a run. */
   readonly daemon: FeedReader | undefined
+  /** Why no daemon can be read. */
+  readonly missing: Error | undefined
   /** The daemon, and the runs that are there now. */
   readonly all: readonly FeedReader[]
   /** Opens the runs that there are by now. */
@@ -54,7 +57,8 @@ const openRuns = (path: string | undefined): readonly FeedReader[] =>
  */
 export function openFeeds(path: string | undefined): Feeds {
   let runs = openRuns(path)
-  const daemon = daemonOr(path, runs.length > 0)
+  const { daemon, missing } = readDaemon(path)
+  if (missing && runs.length === 0) throw missing
   const close = (): void => {
     for (const feed of runs) feed[Symbol.dispose]()
   }
@@ -64,6 +68,7 @@ export function openFeeds(path: string | undefined): Feeds {
   }
   return {
     daemon,
+    missing,
     get all() {
       return daemon ? [daemon, ...runs] : runs
     },
@@ -83,13 +88,19 @@ export function openFeeds(path: string | undefined): Feeds {
 /** What stands for the runtime of a container of `intercede run`. */
 export const RUN = 'run'
 
-function daemonOr(path: string | undefined, mayLack: boolean): FeedReader | undefined {
+function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'missing'>> {
   try {
-    return openFeed(path)
+    return { daemon: openFeed(path) }
   } catch (error) {
-    if (mayLack) return undefined
-    throw error
+    return { missing: error as Error }
   }
+}
+
+/** Says what is missing from a list of what runs; the exit status says so too. */
+export function sayMissing({ missing }: Feeds): void {
+  if (!missing) return
+  say(`${missing.message}; only what "intercede run" has started is shown`)
+  process.exitCode = STATUS.failure
 }
 
 const SHORT = 12
@@ -107,13 +118,19 @@ export function unmistakable(all: readonly ContainerView[], id: string): string 
 }
 
 /**
- * Finds the container that a word of the command line means, among all, also those that have ended.
+ * Finds the container that a word of the command line means.
  *
+ * @param all of these feeds, also those that have ended
  * @throws {NegativeAnswer} if there is none
- * @throws {Error} if there are several
+ * @throws {Error} if there are several, or there is none where a daemon could not be read
  */
-export function requireContainer(all: readonly ContainerView[], word: string): ContainerView {
+export function requireContainer(
+  feeds: Feeds,
+  word: string,
+  all: readonly ContainerView[] = feeds.containers(true),
+): ContainerView {
   const found = findContainer(all, word)
+  if (found.length === 0 && feeds.missing) throw feeds.missing
   if (found.length === 0)
     throw new NegativeAnswer(
       `Cannot find container ${briefly(word)}: no container has that id or name; "intercede ps --all" lists them`,

@@ -1,7 +1,7 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { openFeeds, shortId, terminalWidth } from './open-feed.ts'
+import { openFeeds, sayMissing, shortId, terminalWidth } from './open-feed.ts'
 import { ago, asJson, byTemplate, duration, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 
@@ -38,6 +38,7 @@ export function psCommand(options: PsOptions): void {
 function show({ all = false, format: given, feed: path }: PsOptions): void {
   const format = parseFormat(given, FORMATS.ps)
   using feeds = openFeeds(path)
+  sayMissing(feeds)
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   if (format.kind === 'table') {

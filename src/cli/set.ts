@@ -50,7 +50,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const socket = controlSocket(control, path)
   requireOrders(socket)
   using feeds = openFeeds(path)
-  const { id, name, serial, state, runtime } = requireContainer(feeds.containers(true), word)
+  const { id, name, serial, state, runtime } = requireContainer(feeds, word)
   if (runtime === RUN)
     throw new NegativeAnswer(`Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew`)
   if (state === 'ended')

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
-import { type Feeds, openFeeds, shortId, terminalWidth } from './open-feed.ts'
+import { type Feeds, openFeeds, sayMissing, shortId, terminalWidth } from './open-feed.ts'
 import { asJson, byTemplate, duration, type OutputFormat, parseFormat, type Row, table } from './output-format.ts'
 import { print } from './print.ts'
 
@@ -70,6 +70,7 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
   const format = parseFormat(given, FORMATS.top)
   const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
   using feeds = openFeeds(path)
+  sayMissing(feeds)
   let before = sampleAll(feeds)
   do {
     await sleep(1000 * interval)

@@ -25,8 +25,8 @@ import { DirectoryReader, MemoryFile } from './directory-reader.ts'
 import { RecordsFollower } from './records-follower.ts'
 
 const ANSWER_LIMIT = 256
-/** The longest wait for an answer of a daemon that is busy, or stopped. */
-const ANSWER_MS = 5000
+/** The longest wait for an answer: who asks a daemon that hangs is told so within two seconds. */
+const ANSWER_MS = 1500
 
 /** How many memories a daemon hands out. */
 const MEMORIES = 3
@@ -110,7 +110,14 @@ export class FeedReader {
 }
 
 /** Thrown if a daemon exists but does not answer in time. */
-export class DaemonSilent extends Error {}
+export class DaemonSilent extends Error {
+  readonly why = 'the daemon does not answer: it hangs, or is stopped; see "systemctl status intercede"'
+
+  constructor(path: string) {
+    super()
+    this.message = `Cannot read "${path}": ${this.why}`
+  }
+}
 
 /**
  * Connects to a daemon. Root and members of the group intercede may connect to its socket.
@@ -120,8 +127,7 @@ export class DaemonSilent extends Error {}
  */
 export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedReader {
   using connection = connected(path)
-  if (!waitReadable(connection, patience))
-    throw new DaemonSilent(`Cannot read "${path}": the daemon does not answer; see "systemctl status intercede"`)
+  if (!waitReadable(connection, patience)) throw new DaemonSilent(path)
   const bytes = Buffer.alloc(ANSWER_LIMIT)
   const message = receive(connection, bytes)
   if (message?.length === 0)

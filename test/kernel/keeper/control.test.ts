@@ -391,6 +391,42 @@ describe('bad input is one sentence with a remedy', () => {
   })
 })
 
+/** Each command that reads the daemon, with a container where it takes one. */
+const READING = [
+  'ps',
+  'top --once',
+  'status',
+  'metrics',
+  'explain',
+  'explain a',
+  'inspect a',
+  'events a',
+  'set a mknod',
+]
+
+describe('a daemon that is stopped', () => {
+  let stopped: Daemon
+  beforeAll(async () => {
+    stopped = await Daemon.start()
+    process.kill(stopped.pid!, 'SIGSTOP')
+  })
+  afterAll(async () => {
+    process.kill(stopped.pid!, 'SIGCONT')
+    await stopped.close()
+  })
+  const SILENT = /the daemon does not answer: it hangs, or is stopped/
+
+  test.each(READING)('%s says so', async (command) => {
+    const done = await intercede(...command.split(' '), '--feed', join(stopped.directory, 'feed.sock'))
+    expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
+  })
+
+  test.each(['reload', 'reload --dry-run'])('%s says so, and gives no order', async (command) => {
+    const done = await intercede(...command.split(' '), '--control', join(stopped.directory, 'control.sock'))
+    expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
+  })
+})
+
 test('the socket is of root alone', () => {
   expect(statSync(control()).mode & 0o777).toBe(0o600)
   expect(readdirSync(daemon.directory)).toContain('control.sock')

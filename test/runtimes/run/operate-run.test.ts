@@ -31,6 +31,17 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect(rows).toMatchObject([{ id: cgroupOf(child.pid)[0], runtime: 'run', keys: ['mknod'], calls: 2, done: 1 }])
   })
 
+  test('are what ps lists, and it says that no daemon could be read', async () => {
+    const { status, stderr } = await intercede('ps')
+    expect({ status, stderr }).toEqual({
+      status: 125,
+      stderr: expect.stringMatching(
+        /^intercede: Cannot read .*feed.sock": .*; only what "intercede run" has started is shown\n$/,
+      ),
+    })
+    expect((await intercede('inspect', 'nobody')).stderr).toMatch(/^intercede: Cannot read /)
+  })
+
   test('are not listed beside a daemon that is named', async () => {
     const daemon = await Daemon.start()
     const feed = ['--feed', join(daemon.directory, 'feed.sock'), '--format', 'json']

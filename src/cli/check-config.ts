@@ -13,10 +13,15 @@ import { effectiveLimits } from '../policy/limits.ts'
 import { forUser, type Policy, serves } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
+import { containersOf } from '../reader/container-view.ts'
+import { connect } from '../reader/feed.ts'
 import { notifying } from '../runtimes/bundle.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { readText } from '../runtimes/text-file.ts'
+import { briefly, counted, didYouMean, fewOf } from '../shared/texts.ts'
 import { callsOf, rulesFor, untrapped } from '../syscalls/index.ts'
+import { formatContainer } from './open-feed.ts'
 
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
@@ -38,6 +43,34 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
 function trappedFor(policy: Policy): readonly string[] {
   const names = trappedBy(rulesFor(policy))
   return names.size > 0 ? [`  # served where the filter of a container traps: ${[...names].join(', ')}`] : []
+}
+
+/**
+ * Finds the running containers of this machine's daemon whose profile a configuration lacks: a reload would reject it.
+ * Without a daemon that we may read, there are none.
+ *
+ * @throws {Error} that names them
+ */
+export function requireProfilesInUse({ profiles }: Config, file: string | undefined, feed: string | undefined): void {
+  const lost = containersAt(feed).flatMap((view) => {
+    const { profile } = view.about
+    return typeof profile === 'string' && !profiles.has(profile) ? [{ view, profile }] : []
+  })
+  const [first] = lost
+  if (!first) return
+  const all = fewOf(lost.map(({ view }) => formatContainer(view)))
+  throw new Error(
+    `Cannot use ${file === undefined ? 'no configuration' : `configuration ${briefly(file)}`}: it has no profile ${briefly(first.profile)}, and ${counted(lost.length, 'running container')} would lose it: ${all}${didYouMean(first.profile, profiles.keys())}`,
+  )
+}
+
+function containersAt(feed: string | undefined): readonly ContainerView[] {
+  try {
+    using daemon = connect(feed)
+    return containersOf(daemon)
+  } catch {
+    return []
+  }
 }
 
 const list = (names: ReadonlySet<string>): string => [...names].join(', ') || 'none'

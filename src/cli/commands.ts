@@ -142,7 +142,10 @@ const serve = new Command('serve')
     'the socket for set and reload, only for root (default: control.sock beside --socket; with --user none)',
     value.parseSocketPath,
   )
-  .option('--check-config', 'only print what the configuration means: every effective key of each profile')
+  .option(
+    '--check-config',
+    'only print what the configuration means: every effective key of each profile; ends with 1 if it is wrong, or lacks the profile of a running container',
+  )
   // The running daemon passes this to the program that replaces it, see keeper/reexec.ts.
   .addOption(new Option('--takes-over <format>').hideHelp())
   .addHelpText(
@@ -410,13 +413,15 @@ const reload = new Command('reload')
     'make the daemon read its configuration again, and become the program in its files if they were replaced',
   )
   .option('--dry-run', 'change nothing; print what would change for which container')
+  .option('--force', 'also if running containers lose all their keys, because their profile is no longer there')
   .addOption(formatOption())
   .option(...CONTROL_OPTION)
   .addHelpText(
     'after',
     `
 Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and answers what has changed for which
-container, or why nothing has. No call is lost.`,
+container, or why nothing has. No call is lost. A reload that would take its profile from a running container is refused as a
+whole, and names the container: correct the configuration, or use --force.`,
   )
   .action(async (options) => (await import('./set.ts')).reloadCommand(options))
 

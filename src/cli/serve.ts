@@ -7,7 +7,7 @@ import { exitGroup } from '../kernel/process.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
-import { describeConfig } from './check-config.ts'
+import { describeConfig, requireProfilesInUse } from './check-config.ts'
 import { configFile, configFileIfThere, SOCKET, userSocket } from './paths.ts'
 import { print, say } from './print.ts'
 import { asAnswer, checkUsage, sentence, statusFor } from './usage.ts'
@@ -31,8 +31,9 @@ export async function serveCommand({
   user = false,
   ...sockets
 }: ServeOptions): Promise<void> {
-  // The program that is to take over is given all words of the running one.
-  const [useless] = checkConfig && takesOver === undefined ? Object.keys(sockets) : []
+  // The program that is to take over is given all words of the running one. feed.sock names a daemon to look at.
+  const { feedSocket: _, ...served } = sockets
+  const [useless] = checkConfig && takesOver === undefined ? Object.keys(served) : []
   checkUsage(
     useless === undefined,
     `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
@@ -51,6 +52,7 @@ export async function serveCommand({
   const places = socketsOf(sockets, user)
   if (takesOver !== undefined || !checkConfig) requireSafe(file, places)
   if (checkConfig) {
+    if (takesOver === undefined) asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath))
     print(`${describeConfig(config, user).join('\n')}\n`)
     return
   }

@@ -68,13 +68,14 @@ export function setCommand(word: string, words: readonly string[], options: SetO
 
 interface ReloadOptions {
   readonly dryRun?: true
+  readonly force?: boolean
   readonly format: 'table' | 'json'
   readonly control?: string
 }
 
-export function reloadCommand({ dryRun, format, control }: ReloadOptions): void {
+export function reloadCommand({ dryRun, force = false, format, control }: ReloadOptions): void {
   const dry = dryRun === true
-  const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry })
+  const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry, force })
   if (format === 'json') {
     print(`${asJson(said)}\n`)
     return
@@ -86,4 +87,5 @@ export function reloadCommand({ dryRun, format, control }: ReloadOptions): void 
   const would = dry ? 'would change' : 'changed'
   lines.push(`${said.changed.length} of ${counted(said.containers, 'container')} ${would}`)
   print(`${lines.join('\n')}\n`)
+  for (const warning of said.warnings) say(formatValue(warning))
 }

@@ -18,7 +18,7 @@ import type { Totals } from './feed/feed.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { PersistedState } from './persist/persisted-state.ts'
-import type { ChangedContainer, KeeperOptions } from './process/events.ts'
+import type { KeeperOptions, Reloaded } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
 import { EarlyExecs } from './sockets/early-execs.ts'
 import type { Acceptor } from './sockets/listen-socket.ts'
@@ -168,12 +168,17 @@ export class Keeper {
    * @returns what has changed, once the engine uses it
    * @throws {Error} if that cannot be found out; nothing has changed then
    */
-  reload(limits: Partial<Limits>, containerLabel: boolean): Promise<readonly ChangedContainer[]> {
+  reload(limits: Partial<Limits>, containerLabel: boolean): Promise<Reloaded> {
     const all = effectiveLimits(limits)
     const changed = this.#outlets.reload(all, containerLabel)
     this.#limits = all
     for (const socket of this.#sockets) socket.limit = all.connections
     return changed
+  }
+
+  /** @throws {Error} if running containers would lose their policy by another configuration */
+  requirePolicies(resolve: KeeperOptions['resolve']): void {
+    this.#outlets.control.requirePolicies(resolve)
   }
 
   /** Counts a reload, or takes it back, where the next program reads the count. @param by 1 or -1 */

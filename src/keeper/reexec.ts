@@ -35,11 +35,13 @@ const WAITS = 'reload is "manual" in the configuration: systemctl reload interce
 
 /** The beginning of the new program's messages about the configuration. */
 const OF_CONFIGURATION = /^Cannot read (?:policy|configuration) /
-const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
+export const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
 const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
 
 interface ReexecOptions {
   mode(): ReloadMode
+  /** Returns why the configuration must not be used, whatever the next program says. */
+  bar(): string | undefined
   /** Completes this program's log before the next program starts. */
   leave(): void
 }
@@ -69,6 +71,7 @@ export class Reexec implements Successor {
   readonly #options: ReexecOptions
   #running: Promise<string> | undefined
   #isAsked = false
+  #isForced = false
   #next = 0
   #said = ''
 
@@ -94,8 +97,9 @@ export class Reexec implements Successor {
   }
 
   /** Replaces the program on request. During a check the files may have changed since, so they are checked again. */
-  ask(): Promise<string> {
+  ask(isForced: boolean): Promise<string> {
     if (this.#running) this.#isAsked = true
+    this.#isForced = isForced
     this.#said = ''
     return this.#start()
   }
@@ -120,20 +124,28 @@ export class Reexec implements Successor {
   async #go(): Promise<string> {
     this.#manager.reloading()
     let why: string
+    let which: string
     do {
       this.#isAsked = false
-      why = (await refusal()) ?? (await this.#become())
+      const bar = this.#isForced ? undefined : this.#options.bar()
+      why = bar ?? (await refusal()) ?? (await this.#become())
+      which = bar !== undefined || OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM
     } while (this.#isAsked)
-    this.refused(why)
+    this.#isForced = false
+    this.refused(why, which, why === this.#said)
+    this.#said = why
     return why
   }
 
-  /** Reports why this program continues unchanged. */
-  refused(why: string): void {
-    const which = OF_CONFIGURATION.test(why) ? OLD_ONE : OLD_PROGRAM
+  /**
+   * Reports why this program continues unchanged.
+   *
+   * @param which what cannot be done
+   * @param isKnown whether the log says so already
+   */
+  refused(why: string, which: string, isKnown = false): void {
     this.#keeper.notReloaded(`${which}: ${why}`)
-    if (why !== this.#said) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
-    this.#said = why
+    if (!isKnown) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
     this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
   }
 

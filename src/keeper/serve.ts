@@ -17,9 +17,9 @@ import { formatSetting } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
 import { isJournalStream, type LogKind, ownJournal } from './log/journal.ts'
 import { Log } from './log/log.ts'
-import type { ChangedContainer, KeeperEvent, KeeperOptions, PolicyDetails, SetKey } from './process/events.ts'
+import type { KeeperEvent, KeeperOptions, PolicyDetails, Reloaded, SetKey } from './process/events.ts'
 import { ServiceManager } from './process/service-manager.ts'
-import { InheritedChildren, Reexec } from './reexec.ts'
+import { InheritedChildren, OLD_ONE, Reexec } from './reexec.ts'
 
 type Sockets = Pick<
   KeeperOptions,
@@ -112,14 +112,11 @@ class Service {
         manager: this.#manager,
         successor: {
           follow: () => this.#reexec?.follow(),
-          ask: () => this.#reload(),
+          ask: (isForced) => this.#reload(isForced),
           look: () => this.#look(),
         },
-        resolve: (...said) => resolved(this.#config, ...said),
-        readAnew: () => {
-          const config = this.#read()
-          return (...said) => resolved(config, ...said)
-        },
+        resolve: (...said) => resolveBy(this.#config)(...said),
+        readAnew: () => resolveBy(this.#read()),
         onEvent: (event) => this.#hear(event),
         onRecord: (...said) => this.#record(...said),
       }),
@@ -134,28 +131,30 @@ class Service {
   /**
    * Applies the configuration that the file now contains. The engine keeps running, unless another one is needed.
    *
+   * @param isForced also if running containers lose their policy by it
    * @returns what has changed, or why nothing has
    */
-  async #reload(): Promise<readonly ChangedContainer[] | string> {
+  async #reload(isForced = false): Promise<Reloaded | string> {
     const [keeper, reexec, before] = [this.#keeper, this.#reexec, this.#config]
     if (!keeper || !reexec) return 'it is still starting'
-    if (reexec.isDue) return reexec.ask()
-    let changed: Promise<readonly ChangedContainer[]>
+    if (reexec.isDue) return reexec.ask(isForced)
+    let outcome: Promise<Reloaded>
     try {
       const config = this.#read()
-      if (!isDeepStrictEqual(ofEngine(config), ofEngine(before))) return reexec.ask()
+      if (!isDeepStrictEqual(ofEngine(config), ofEngine(before))) return reexec.ask(isForced)
+      if (!isForced) keeper.requirePolicies(resolveBy(config))
       this.#manager.reloading()
       this.#config = config
-      changed = keeper.reload(config.limits, config.metrics.container)
+      outcome = keeper.reload(config.limits, config.metrics.container)
       this.#log.level = config.log.level
     } catch (error) {
       this.#config = before
       const why = (error as Error).message
       this.#manager.reloading()
-      reexec.refused(why)
+      reexec.refused(why, OLD_ONE)
       return why
     }
-    const all = await changed
+    const all = await outcome
     keeper.reloads(1)
     this.#serves(keeper)
     return all
@@ -179,8 +178,28 @@ class Service {
     if (this.#stopDue) this.#stop(this.#stopDue)
     this.#serves(keeper)
     const leave = (): void => this.#closeLog()
-    this.#reexec = new Reexec(keeper, this.#manager, this.#log, { mode: () => this.#config.reload, leave })
+    this.#reexec = new Reexec(keeper, this.#manager, this.#log, {
+      mode: () => this.#config.reload,
+      bar: () => this.#bar(keeper),
+      leave,
+    })
     if (this.#isReloadDue) this.#hangUp()
+  }
+
+  /** Returns why the file's configuration must not be used. The next program judges what we cannot read. */
+  #bar(keeper: Keeper): string | undefined {
+    let config: Config
+    try {
+      config = this.#read()
+    } catch {
+      return undefined
+    }
+    try {
+      keeper.requirePolicies(resolveBy(config))
+      return undefined
+    } catch (error) {
+      return (error as Error).message
+    }
   }
 
   /** Reports that the keeper serves, with this configuration. */
@@ -270,6 +289,12 @@ const ofEngine = ({ log, limits }: Config): unknown => {
   const { listenersPerContainer: _, connections: __, ...rest } = effectiveLimits(limits)
   return { arguments: log.arguments, ...rest }
 }
+
+/** Returns what makes policies by a configuration. */
+const resolveBy =
+  (config: Config): KeeperOptions['resolve'] =>
+  (handover, set) =>
+    resolved(config, handover, set)
 
 function resolved(config: Config, handover: Handover, given: readonly SetKey[]): PolicyDetails {
   const { metadata, annotations, unknownAnnotations: ignoredMore } = handover

@@ -70,6 +70,7 @@ export const CONTAINER_FIELDS = {
   since: { is: 'time', only: 'detail', optional: true },
   ended: { is: 'time', only: 'detail', optional: true },
   bundle: { is: 'escaped', only: 'detail', optional: true },
+  profile: { is: 'escaped', only: 'detail', optional: true },
   cgroup: { only: 'detail' },
   listeners: { is: 'count', only: 'detail', optional: true },
   annotations: { only: 'detail' },

@@ -49,6 +49,13 @@ function suggest(word: string, known: Iterable<string>): string | undefined {
   return near.sort((a, b) => a.far - b.far)[0]?.name
 }
 
+/** The most names in a sentence. */
+const NAMED = 5
+
+/** Lists names, the first ones if there are many: `a, b, c, d, e, and 3 more`. */
+export const fewOf = (names: readonly string[]): string =>
+  [...names.slice(0, NAMED), ...(names.length > NAMED ? [`and ${names.length - NAMED} more`] : [])].join(', ')
+
 /** ` (did you mean "mount"?)`, or nothing. */
 export function didYouMean(word: string, known: Iterable<string>): string {
   const name = suggest(word, known)

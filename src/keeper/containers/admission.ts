@@ -67,7 +67,7 @@ export class Admission {
       return known
     }
     const { resolved, said, withheld, wrong } = this.say(handover)
-    if (wrong !== undefined) this.#options.onEvent({ type: 'refused', message: wrong })
+    if (wrong !== undefined) this.#options.onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
     const { forUser = false } = this.#options
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser })
@@ -108,12 +108,14 @@ export class Admission {
       const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
       return { resolved, said: { ...said, settings: resolved.settings ?? defaults }, withheld }
     } catch (error) {
-      const wrong = `Cannot use the policy of container ${handover.id}: ${(error as Error).message}`
       const said = { policy: {}, settings: defaults, barred: 'policyInvalid' } as const
-      return { resolved: { policy: {}, details: {} }, said, withheld: [], wrong }
+      return { resolved: { policy: {}, details: {} }, said, withheld: [], wrong: (error as Error).message }
     }
   }
 }
+
+/** Says that all calls of a container are left to the kernel. @param wrong as in `Decision` */
+export const unusable = (id: string, wrong: string): string => `Cannot use the policy of container ${id}: ${wrong}`
 
 /** Adds to a policy the reason that bars its container whatever the policy is. */
 export function barredToo(said: PolicyDecision, otherwise: ReasonCode | undefined): PolicyDecision {
@@ -152,7 +154,7 @@ export function restoreContainers(
   }
   for (const { index, serial, handover, init, settings: before, set } of state.containers(fault)) {
     const { said, wrong } = admission.say(handover, set)
-    if (wrong !== undefined) onEvent({ type: 'refused', message: wrong })
+    if (wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
     const decided = barredToo(said, init ? init.barred : 'unknownContainer')
     const entry = registry.add(handover, decided, init, { index, serial })
     const { settings } = entry

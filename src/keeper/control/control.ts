@@ -2,15 +2,15 @@ import * as v from 'valibot'
 import type { ContainerNumbers } from '../../caller/identity/container.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { ToEngine } from '../../link/messages.ts'
-import type { Admission } from '../containers/admission.ts'
+import { type Admission, unusable } from '../containers/admission.ts'
 import type { ContainerEntry, Registry } from '../containers/registry.ts'
 import type { Feed } from '../feed/feed.ts'
 import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
-import type { ChangedContainer, KeeperEvent, KeeperOptions } from '../process/events.ts'
+import type { ChangedContainer, KeeperEvent, KeeperOptions, Reloaded } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { answer, ControlSocket } from './control-socket.ts'
-import { type PolicyChange, planChange, planReload, type ReloadPlan } from './live-policy.ts'
+import { losers, type PolicyChange, planChange, planReload, type ReloadPlan, requirePolicies } from './live-policy.ts'
 import { CONTROL_VERSION, type ControlRequest, type ReloadAnswer, type SetAnswer, type SetRequest } from './protocol.ts'
 
 const text = v.pipe(v.string(), v.maxLength(4096))
@@ -26,7 +26,12 @@ const Request = v.variant('type', [
     set: v.pipe(v.record(text, text), v.maxEntries(KEYS)),
     unset: v.pipe(v.array(text), v.maxLength(KEYS)),
   }),
-  v.strictObject({ version: v.literal(CONTROL_VERSION), type: v.literal('reload'), dry: v.boolean() }),
+  v.strictObject({
+    version: v.literal(CONTROL_VERSION),
+    type: v.literal('reload'),
+    dry: v.boolean(),
+    force: v.boolean(),
+  }),
 ])
 
 function json(bytes: string): unknown {
@@ -76,6 +81,7 @@ export class Control {
   /** The clients that wait for the end of a reload that the previous program began, and what it has changed so far. */
   readonly #askers: Fd[]
   readonly #changed: ChangedContainer[] = []
+  readonly #warnings: string[] = []
   #socket: ControlSocket | undefined
 
   constructor(dependencies: ControlDependencies) {
@@ -95,7 +101,9 @@ export class Control {
 
   /** Notes what has changed for the containers of the previous keeper. */
   note(event: KeeperEvent): void {
-    if (event.type !== 'resumed' || this.#askers.length === 0) return
+    if (this.#askers.length === 0) return
+    if (event.type === 'refused') this.#warnings.push(event.message)
+    if (event.type !== 'resumed') return
     const { id, before, settings, policy, traps } = event
     const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
     if (changed) this.#changed.push({ container: id, keys: changed })
@@ -105,7 +113,8 @@ export class Control {
   serves(): void {
     this.engineEnded()
     for (const asker of this.#askers.splice(0)) {
-      answer(asker, { answer: { containers: this.#dependencies.registry.size, changed: this.#changed } })
+      const { registry } = this.#dependencies
+      answer(asker, { answer: { containers: registry.size, changed: this.#changed, warnings: this.#warnings } })
       asker[Symbol.dispose]()
     }
   }
@@ -129,7 +138,7 @@ export class Control {
   async #obey(bytes: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
     const request = parseRequest(bytes)
     if (request.type === 'set') return this.#set(request, by)
-    return request.dry ? this.#dryRun() : this.#reload(connection)
+    return request.dry ? this.#dryRun(request.force) : this.#reload(connection, request.force)
   }
 
   async #set(request: SetRequest, by: string): Promise<SetAnswer> {
@@ -181,13 +190,18 @@ export class Control {
     })
   }
 
+  /** @throws {Error} if running containers would lose their policy by another configuration */
+  requirePolicies(resolve: KeeperOptions['resolve']): void {
+    requirePolicies(this.#plan(resolve))
+  }
+
   /**
    * Decides again about all containers, by the configuration that `resolve` now uses.
    *
    * @returns what has changed, once the engine uses it
    * @throws {Error} if that cannot be found out; nothing has changed then
    */
-  apply(): Promise<readonly ChangedContainer[]> {
+  apply(): Promise<Reloaded> {
     const { options, feed } = this.#dependencies
     const plans = this.#plan(options.resolve)
     const made = plans.map(({ entry, change, wrong }) => {
@@ -195,7 +209,7 @@ export class Control {
       const holds = change && this.#make(entry, change)
       const { settings } = entry
       const { policy } = entry.container
-      if (wrong !== undefined) options.onEvent({ type: 'refused', message: wrong })
+      if (wrong !== undefined) options.onEvent({ type: 'refused', message: unusable(container.id, wrong) })
       options.onEvent({
         type: 'resumed',
         id: container.id,
@@ -207,7 +221,7 @@ export class Control {
       return holds
     })
     feed.reloaded()
-    return Promise.all(made).then(() => changesOf(plans))
+    return Promise.all(made).then(() => outcomeOf(plans))
   }
 
   #plan(resolve: KeeperOptions['resolve']): readonly ReloadPlan[] {
@@ -218,25 +232,29 @@ export class Control {
   }
 
   /** Returns what a reload would change. */
-  #dryRun(): ReloadAnswer {
+  #dryRun(isForced: boolean): ReloadAnswer {
     const { registry, options } = this.#dependencies
     if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
-    return { containers: registry.size, changed: changesOf(this.#plan(options.readAnew())) }
+    const plans = this.#plan(options.readAnew())
+    if (!isForced) requirePolicies(plans)
+    return { containers: registry.size, ...outcomeOf(plans) }
   }
 
   /** If another program is needed, that program answers. */
-  async #reload(connection: Fd): Promise<ReloadAnswer> {
+  async #reload(connection: Fd, isForced: boolean): Promise<ReloadAnswer> {
     const { registry, state, options } = this.#dependencies
     if (!options.successor) throw new Error('Cannot reload: this keeper has no configuration')
     const forget = state.keepAsker(connection)
-    const changed = await options.successor.ask()
+    const outcome = await options.successor.ask(isForced)
     forget()
-    if (typeof changed === 'string') throw new Error(`Cannot reload: ${changed}; the daemon goes on as it is`)
-    return { containers: registry.size, changed }
+    if (typeof outcome === 'string') throw new Error(`Cannot reload: ${outcome}; the daemon goes on as it is`)
+    return { containers: registry.size, ...outcome }
   }
 }
 
-const changesOf = (plans: readonly ReloadPlan[]): readonly ChangedContainer[] =>
-  plans.flatMap(({ entry, change }) =>
+const outcomeOf = (plans: readonly ReloadPlan[]): Reloaded => ({
+  changed: plans.flatMap(({ entry, change }) =>
     change && Object.keys(change.changed).length > 0 ? [{ container: entry.container.id, keys: change.changed }] : [],
-  )
+  ),
+  warnings: losers(plans).map(({ entry, why }) => unusable(entry.container.id, why)),
+})

@@ -3,13 +3,16 @@ import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
 import { explain, why } from '../../calls/reasons.ts'
 import { ineffectiveKeys } from '../../policy/ineffective.ts'
 import { fullName } from '../../policy/key.ts'
+import { PROFILE } from '../../policy/key-value-lines.ts'
 import { callOf, type KeyName, keys, toKeyName } from '../../policy/keys.ts'
 import type { Policy } from '../../policy/policy.ts'
-import { aboveCeiling } from '../../policy/settings.ts'
+import type { Note } from '../../policy/resolve.ts'
+import { aboveCeiling, type Settings } from '../../policy/settings.ts'
 import { trappedCalls } from '../../runtimes/bundle.ts'
-import { briefly } from '../../shared/texts.ts'
+import { briefly, counted, fewOf } from '../../shared/texts.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
 import { type Admission, barredToo, type Decision } from '../containers/admission.ts'
+import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
@@ -39,6 +42,8 @@ export interface ReloadPlan {
   readonly change?: PolicyChange & { readonly traps: Traps }
   /** As in `Decision`. */
   readonly wrong?: string | undefined
+  /** Why the container would lose the profile that it has, or all its keys. */
+  readonly loses?: string | undefined
 }
 
 /** Replaces keys that were set before with those of a request. */
@@ -154,10 +159,36 @@ export function planReload(
     isDeepStrictEqual({ policy, ofUser, barred, settings: before }, { ofUser: undefined, barred: undefined, ...said })
   )
     return { entry, wrong }
+  const loses = wrong ?? lostProfile(before, decision)
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const changed = changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {}
   const warnings = warningsOf(entry, { ...decision, said }, traps)
-  return { entry, wrong, change: { said, set, changed, withheld, warnings, traps } }
+  return { entry, wrong, loses, change: { said, set, changed, withheld, warnings, traps } }
+}
+
+/** Returns why an annotation can no longer choose the profile that gives a container some of its keys. */
+function lostProfile(before: Settings, { resolved: { details } }: Decision): string | undefined {
+  const ignored = (details.ignored ?? []) as readonly Note[]
+  const chosen = ignored.find(({ key }) => key === PROFILE)
+  const had = [...before.values()].some(({ origin }) => origin.kind === 'profile' && origin.name === chosen?.value)
+  return chosen && had ? `its profile "${chosen.value}" is not there for it any more: ${chosen.why}` : undefined
+}
+
+/** Returns the running containers that a reload would take their profile from, each with why. */
+export const losers = (plans: readonly ReloadPlan[]): readonly { readonly entry: ContainerEntry; why: string }[] =>
+  plans.flatMap(({ entry, loses }) => (loses === undefined ? [] : [{ entry, why: loses }]))
+
+/** @throws {Error} if a reload would take their profile from running containers: a typing error must not do that */
+export function requirePolicies(plans: readonly ReloadPlan[]): void {
+  const lost = losers(plans)
+  if (lost.length === 0) return
+  const names = lost.map(({ entry: { container, handover } }) => {
+    const { name } = annotatedNames(handover.annotations)
+    return name === undefined ? container.id : `${container.id} (${name})`
+  })
+  throw new Error(
+    `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${fewOf(names)}: ${lost[0]!.why}; correct the configuration, or take the keys from them with "intercede reload --force"`,
+  )
 }
 
 /** Tells whether a warning begins with a key, in its short form or in full. */

@@ -2,7 +2,7 @@ import type { Limits } from '../../policy/limits.ts'
 import type { DaemonFacts } from '../feed/feed.ts'
 import { Readers } from '../feed/readers.ts'
 import { LIMIT_PER_CONTAINER } from '../persist/fd-store.ts'
-import type { ChangedContainer, KeeperEvent } from '../process/events.ts'
+import type { KeeperEvent, Reloaded } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Control, type ControlDependencies } from './control.ts'
 
@@ -32,7 +32,7 @@ export class Outlets {
   }
 
   /** Applies another configuration. @throws {Error} as `Control.apply` */
-  reload(all: Limits, containerLabel: boolean): Promise<readonly ChangedContainer[]> {
+  reload(all: Limits, containerLabel: boolean): Promise<Reloaded> {
     const changed = this.control.apply()
     this.readers.feed.stands({ containerLabel, limits: limitsOf(all) })
     return changed

@@ -22,6 +22,8 @@ export interface SetRequest {
 interface ReloadRequest {
   readonly type: 'reload'
   readonly dry: boolean
+  /** Also if running containers lose their policy by it. */
+  readonly force: boolean
 }
 
 export type ControlRequest = SetRequest | ReloadRequest
@@ -36,6 +38,8 @@ export interface ReloadAnswer {
   /** How many containers are served. */
   readonly containers: number
   readonly changed: readonly ChangedContainer[]
+  /** What took all keys from containers: a sentence for each. */
+  readonly warnings: readonly string[]
 }
 
 /** The outcome of a request. */

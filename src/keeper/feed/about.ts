@@ -6,7 +6,7 @@ import { explain, why } from '../../calls/reasons.ts'
 import { startTime } from '../../kernel/process.ts'
 import { ticksPerSecond } from '../../kernel/system-info.ts'
 import { PREFIX } from '../../policy/key.ts'
-import { formatOrigin } from '../../policy/key-value-lines.ts'
+import { formatOrigin, parseLines } from '../../policy/key-value-lines.ts'
 import { callOf, keyNames } from '../../policy/keys.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
@@ -56,12 +56,21 @@ function standing({ container, handover, settings, set, init, listeners }: Conta
   const { annotations, bundle } = handover
   return {
     ...{ id: id.slice(0, ID_LIMIT), index, serial, ...annotatedNames(annotations), listeners },
-    ...{ init: initTid, bundle, on: onOf(settings), keys: keysOf(settings) },
+    ...{ init: initTid, bundle, profile: profileIn(handover.metadata), on: onOf(settings), keys: keysOf(settings) },
     annotations: Object.fromEntries(Object.entries(annotations).filter(([name]) => name.startsWith(PREFIX))),
     idMaps: { uid: extents(uidMap), gid: extents(gidMap) },
     ...(init?.handles.cgroup ? { cgroup: pathOf(init.handles.cgroup.raw) } : {}),
     ...(set.length > 0 ? { set } : {}),
     ...(barred ? { barred: { code: barred, ...explain(why(barred)) } } : {}),
+  }
+}
+
+/** Returns the profile that the metadata names; undefined if it names none, or cannot be read. */
+function profileIn(metadata: string): string | undefined {
+  try {
+    return parseLines(metadata).profile?.name
+  } catch {
+    return undefined
   }
 }
 

@@ -85,6 +85,13 @@ export type KeeperEvent =
   /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly cause: RestartCause; readonly pause: number }
 
+/** What a reload did. */
+export interface Reloaded {
+  readonly changed: readonly ChangedContainer[]
+  /** What took all keys from containers: a sentence for each. */
+  readonly warnings: readonly string[]
+}
+
 /** Applies a changed configuration (see `Service`), or runs the program that our files now contain (see `Reexec`). */
 export interface Successor {
   /**
@@ -95,9 +102,10 @@ export interface Successor {
   /**
    * Reloads on request.
    *
+   * @param isForced also if running containers lose their policy by it
    * @returns what has changed, or why nothing has; if another program continues, this one ends first
    */
-  ask(): Promise<readonly ChangedContainer[] | string>
+  ask(isForced: boolean): Promise<Reloaded | string>
   /** Does the same while no engine has to be started, at a lower rate. To be called once a second. */
   look(): void
 }

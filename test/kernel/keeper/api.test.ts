@@ -344,7 +344,7 @@ test('of a daemon that is stopped it says what is known, and keeps nobody else w
     expect((await own.ask('/v1/status')).status).toBe(200)
     const stream = await own.ask('/v1/events?follow=false')
     expect(stream.status).toBe(503)
-    expect(JSON.parse(stream.text).error).toMatch(/the daemon does not answer; see/)
+    expect(JSON.parse(stream.text).error).toMatch(/the daemon does not answer: it hangs, or is stopped; see/)
     const start = Date.now()
     for (let again = 0; again < 20; again++) expect((await own.ask('/v1/status')).status).toBe(200)
     expect(Date.now() - start).toBeLessThan(10_000)

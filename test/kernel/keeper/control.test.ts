@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -245,13 +245,18 @@ function* configurations(count: number): Generator<string> {
   }
 }
 
+function kindOf(said: ReloadAnswer | string): 'same' | 'other' | 'wrong' | 'lost' {
+  if (typeof said !== 'string') return said.changed.length > 0 ? 'other' : 'same'
+  return said.startsWith('Cannot keep the policy of ') ? 'lost' : 'wrong'
+}
+
 test('a dry run says what the reload does then, of 60 configurations, and calls are judged so', {
   timeout: 120_000,
 }, async () => {
   const all = [[], ['--metadata', 'profile=vpn'], OFF].map((metadata) => new Maker(daemon, metadata))
-  const ask = (dry: boolean): ReloadAnswer | string => {
+  const ask = (dry: boolean, force = true): ReloadAnswer | string => {
     try {
-      return askDaemon<ReloadAnswer>(control(), { type: 'reload', dry })
+      return askDaemon<ReloadAnswer>(control(), { type: 'reload', dry, force })
     } catch (error) {
       return (error as Error).message.replace(/^Cannot reload: |; the daemon goes on as it is$/g, '')
     }
@@ -259,14 +264,17 @@ test('a dry run says what the reload does then, of 60 configurations, and calls 
   try {
     const { engine } = daemon
     for (const one of all) await one.make()
-    let kinds = { same: 0, other: 0, wrong: 0 }
+    let kinds = { same: 0, other: 0, wrong: 0, lost: 0 }
+    let force = false
     for (const text of configurations(60)) {
       daemon.configure(text)
-      const would = ask(true)
-      expect(ask(false), text).toEqual(would)
-      const kind = typeof would === 'string' ? 'wrong' : would.changed.length > 0 ? 'other' : 'same'
+      force = !force
+      const would = ask(true, force)
+      expect(ask(false, force), text).toEqual(would)
+      const kind = kindOf(would)
       kinds = { ...kinds, [kind]: kinds[kind] + 1 }
-      expect(ask(true), text).toEqual(kind === 'wrong' ? would : { ...(would as ReloadAnswer), changed: [] })
+      const none = { changed: [], warnings: [] }
+      expect(ask(true, force), text).toEqual(typeof would === 'string' ? would : { ...would, ...none })
       if (kind !== 'other' || kinds.other % 8 !== 0) continue
       const rows = await read('inspect', ...(await read('ps')).map(({ id }) => String(id)))
       const on = rows.filter(({ keys, barred }) => !barred && (keys as Keys).mknod.value === 'true').length
@@ -283,6 +291,66 @@ test('a dry run says what the reload does then, of 60 configurations, and calls 
     daemon.configure('')
     ask(false)
   }
+})
+
+describe('a profile that a running container has', () => {
+  const BUILD = 'profiles: { build: { mknod: true } }'
+  const TYPED = 'profiles: { buidl: { mknod: true } }'
+  const LOST = /1 running container, filtered\S+: .*unknown profile "build" .*did you mean "buidl"\?/
+  let built: Maker
+  beforeAll(async () => {
+    daemon.configure(BUILD)
+    await reload()
+    built = new Maker(daemon, ['--metadata', 'profile=build'])
+    expect(await built.make()).toBe('ok')
+    daemon.configure(TYPED)
+  })
+  afterAll(async () => {
+    built.end()
+    daemon.configure('')
+    await reload('--force')
+  })
+
+  test.each([[], ['--dry-run']])('is not taken from it by reload %s', async (...words) => {
+    const { status, stderr } = await reload(...words)
+    expect({ status, stderr }).toEqual({ status: 125, stderr: expect.stringMatching(LOST) })
+    expect(await built.make()).toBe('ok')
+  })
+
+  test('nor by SIGHUP, which says so in the log', async () => {
+    const said = (): number => daemon.log.filter(({ message }) => LOST.test(String(message))).length
+    const before = said()
+    process.kill(daemon.pid!, 'SIGHUP')
+    await until('it says so', () => said() > before)
+    expect(await built.make()).toBe('ok')
+  })
+
+  test('nor by a reload that needs another engine', async () => {
+    daemon.configure(`${TYPED}\nlimits: { records: 8192 }`)
+    const { engine } = daemon
+    expect((await reload()).stderr).toMatch(LOST)
+    expect(daemon.engine).toBe(engine)
+    daemon.configure(TYPED)
+  })
+
+  test('and is missed by serve --check-config', async () => {
+    const file = join(scratch, 'typed.yaml')
+    writeFileSync(file, TYPED)
+    const { status, stderr } = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/has no profile "build".*buidl/) })
+  })
+
+  test('is taken by reload --force, which says why; and comes back', async () => {
+    const { status, stdout, stderr } = await reload('--force')
+    expect({ status, stdout, stderr }).toEqual({
+      ...{ status: 0, stdout: expect.stringMatching(/mknod: false .*, instead of true/) },
+      stderr: expect.stringMatching(/Cannot use the policy of container filtered\S+: .*unknown profile "build"/),
+    })
+    expect(await built.make()).toBe(REFUSED)
+    daemon.configure(BUILD)
+    expect((await reload()).status).toBe(0)
+    expect(await built.make()).toBe('ok')
+  })
 })
 
 test('status names the daemon that it woke, before there is an engine', async () => {

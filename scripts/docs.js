@@ -61,8 +61,7 @@ const isPowerless = ({ caps, own }) => caps.length + own === 0
 
 /** Says what may be in effect in an act, or names the first act of which the same is true. */
 function done(name, { steps }, verbs) {
-  if (steps.every(isPowerless))
-    return `Capabilities in effect: none${steps.length ? '. A mounter does it' : ''}.`
+  if (steps.every(isPowerless)) return `Capabilities in effect: none${steps.length ? '. A mounter does it' : ''}.`
   const isSame = (other) => rows(other.steps) === rows(steps)
   const [first] = Object.entries(verbs).find(([, verb]) => isSame(verb))
   return `Capabilities in effect: ${first === name ? `\n\n${rows(steps)}` : `as for ${code(first)}.`}`.replace(

@@ -184,7 +184,10 @@ function trapTable(handlers, calls) {
     const row = rows.get(key + trapped) ?? { key, trapped, names: [] }
     rows.set(key + trapped, { ...row, names: [...row.names, name] })
   }
-  const row = ({ key, trapped, names }) => `| ${keysFor(key, calls)} | ${names.join(', ')} | ${cell(trapped)} |`
+  const row = ({ key, trapped, names }, index, all) => {
+    const keys = all[index - 1]?.key === key ? '' : keysFor(key, calls)
+    return `| ${keys} | ${names.join(', ')} | ${cell(trapped)} |`
+  }
   return `| keys | calls | trapped where |\n| --- | --- | --- |\n${[...rows.values()].map(row).join('\n')}\n`
 }
 

@@ -1,5 +1,5 @@
 // node scripts/docs.js [--check]: writes docs/guide/reasons.md, docs/guide/security.md, deploy/config.yaml and the tables of keys,
-// configuration, limits and traps from the build, so that they cannot drift from the code. With --check it changes nothing, and fails
+// configuration and traps from the build, so that they cannot drift from the code. With --check it changes nothing, and fails
 // if they would change.
 import { readFileSync, writeFileSync } from 'node:fs'
 
@@ -61,8 +61,7 @@ const isPowerless = ({ caps, own }) => caps.length + own === 0
 
 /** Says what may be in effect in an act, or names the first act of which the same is true. */
 function done(name, { steps }, verbs) {
-  if (steps.every(isPowerless))
-    return `No capability is in effect${steps.map(({ to }) => `: the thread can only ${to}`).join('')}.`
+  if (steps.every(isPowerless)) return `Capabilities in effect: none${steps.length ? '. A mounter does it' : ''}.`
   const isSame = (other) => rows(other.steps) === rows(steps)
   const [first] = Object.entries(verbs).find(([, verb]) => isSame(verb))
   return `Capabilities in effect: ${first === name ? `\n\n${rows(steps)}` : `as for ${code(first)}.`}`.replace(
@@ -121,9 +120,8 @@ ${sections.join('\n')}`
 /** Who sees what, beside what may be done. */
 const SHOWN = `## What is shown to whom
 
-Root and members of the group \`intercede\` can connect to feed.sock and view.sock. They see paths, ids and refusals of all containers, and
-can change nothing ([operating](operating.md#who-may-look)). \`intercede api\` has a port only if its socket unit is given one. The port
-shows the metrics to every user of the machine, and nothing else.
+Root and members of the group \`intercede\` see paths, ids and refusals of all containers, and can change nothing:
+[who may look](operating.md#who-may-look).
 `
 
 function securityPage(verbs, processes) {
@@ -186,20 +184,15 @@ function trapTable(handlers, calls) {
     const row = rows.get(key + trapped) ?? { key, trapped, names: [] }
     rows.set(key + trapped, { ...row, names: [...row.names, name] })
   }
-  const row = ({ key, trapped, names }) => `| ${keysFor(key, calls)} | ${names.join(', ')} | ${cell(trapped)} |`
+  const row = ({ key, trapped, names }, index, all) => {
+    const keys = all[index - 1]?.key === key ? '' : keysFor(key, calls)
+    return `| ${keys} | ${names.join(', ')} | ${cell(trapped)} |`
+  }
   return `| keys | calls | trapped where |\n| --- | --- | --- |\n${[...rows.values()].map(row).join('\n')}\n`
 }
 
-const limitTable = (limits) => {
-  const rows = Object.entries(limits).map(
-    ([name, { usually, of, reached }]) =>
-      `| ${code(name)} | ${usually} | ${cell(of ? `${of}; ${reached}` : reached)} |`,
-  )
-  return `| key | default | when it is reached |\n| --- | --- | --- |\n${rows.join('\n')}\n`
-}
-
 /** A section for each key of the configuration file. */
-const configReference = (keys, exampleOf, sample) =>
+const configReference = (keys, exampleOf) =>
   `${Object.entries(keys)
     .map(([name, { says, allowed, usually }]) =>
       [
@@ -208,13 +201,7 @@ const configReference = (keys, exampleOf, sample) =>
         `\`\`\`yaml\n${exampleOf(name)}\n\`\`\`\n`,
       ].join('\n'),
     )
-    .join('\n')}
-## A file with every key
-
-\`\`\`yaml
-${sample.join('\n')}
-\`\`\`
-`
+    .join('\n')}`
 
 /** The file that the package of Debian installs: it says nothing until somebody takes a mark of a comment away. */
 const configFile = (
@@ -226,7 +213,7 @@ const configFile = (
 ${sample.map((line) => `#${line}`).join('\n')}
 `
 
-/** The page with what stands between the marks of a part written anew. */
+/** Returns the page with another text between the marks of the named part. */
 function withPart(page, name, text) {
   const [begin, end] = [page.indexOf(`<!-- ${name}: `), page.indexOf(`<!-- end of ${name} -->`)]
   if (begin < 0 || end < begin) throw new Error(`Cannot write the part "${name}": its marks are not in the page`)
@@ -239,7 +226,6 @@ const { verbs } = await import(module('verbs/index.js'))
 const { processCaps } = await import(module('processes/process-caps.js'))
 const { handlers } = await import(module('syscalls/index.js'))
 const { calls } = await import(module('policy/keys.js'))
-const { LIMITS } = await import(module('policy/limits.js'))
 const { CONFIG_KEYS } = await import(module('policy/config-keys.js'))
 const { exampleOf, sampleConfig } = await import(module('policy/config-keys.js'))
 const pathOf = (name) => new URL(`../${name}`, import.meta.url)
@@ -249,13 +235,12 @@ for (const [name, text] of Object.entries({
   'docs/guide/reasons.md': reasonsPage(reasons),
   'docs/guide/security.md': securityPage(verbs, processCaps),
   'docs/guide/profile.md': withPart(textOf('docs/guide/profile.md'), 'traps', trapTable(handlers, calls)),
-  'docs/guide/service.md': withPart(textOf('docs/guide/service.md'), 'limits', limitTable(LIMITS)),
   'deploy/config.yaml': configFile(sampleConfig()),
   'docs/guide/keys.md': withPart(textOf('docs/guide/keys.md'), 'keys', keyTable(calls)),
   'docs/guide/configuration.md': withPart(
     textOf('docs/guide/configuration.md'),
     'configuration',
-    configReference(CONFIG_KEYS, exampleOf, sampleConfig()),
+    configReference(CONFIG_KEYS, exampleOf),
   ),
 })) {
   if (!check) {

@@ -11,8 +11,6 @@ export interface Limit {
   readonly what: string
   /** The comment beside the key in the help of `serve`. */
   readonly help: string
-  /** What is counted, for the table of docs/guide/service.md; undefined if the key's name says it. */
-  readonly of?: string
   /** What happens beyond the limit, in Markdown: completes the sentence "Beyond that, ...". */
   readonly reached: string
 }
@@ -36,7 +34,6 @@ export const LIMITS = {
     to: 512,
     example: 64,
     help: 'of all containers, each by a thread; more are left to the kernel',
-    of: 'of all containers',
     reached: 'further calls are left to the kernel, with the reason `containerBusy`',
   },
   listenersPerContainer: {
@@ -56,18 +53,16 @@ export const LIMITS = {
     to: 2048,
     example: 256,
     help: 'that have not handed over yet; more are refused',
-    of: 'of runtimes that have not handed over yet',
     reached: 'the daemon refuses further ones, and the log says so',
   },
   records: {
-    what: 'records of calls, 256 bytes each, that the log has not read yet',
+    what: 'records of calls, 256 bytes each, that wait for the log and that `intercede events` can still show',
     usually: 16_384,
     from: 1024,
     to: 1_048_576,
     must: 'a power of two',
     example: 65_536,
     help: 'of calls that the log has not read yet; then the oldest are lost',
-    of: 'of calls, 256 bytes each, that a slow log has not read yet, and that [`intercede events`](operating.md) can still show',
     reached: 'the oldest are lost, and the log says how many',
   },
 } as const satisfies Record<string, Limit>

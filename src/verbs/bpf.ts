@@ -229,11 +229,11 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
   },
 }
 
-const OWN = 'Only a program that this container loaded, on a cgroup below the one into which the runtime put it, '
-
 export const detachProgram: Verb<Verbs['detachProgram']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: `${OWN}is detached. What the runtime or others attached stays.`,
+  safe:
+    'Only a program that this container loaded is detached, from a cgroup below the one into which the runtime put ' +
+    'the container. Programs that the runtime or others attached stay.',
   run({ group, program }, caller) {
     using fd = caller.devicePrograms.open(program)
     caller.note(isAttached(caller.devicePrograms, group, program) ? WAS_NOT : 0n)
@@ -245,11 +245,12 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
   },
 }
 
-const LINK = `${OWN}The descriptor of the caller says the number of the link; what is opened by it is compared. `
-
 export const updateLink: Verb<Verbs['updateLink']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: `${LINK}Another program that it loaded takes its place in the same cgroup.`,
+  safe:
+    'Only a link of this container, on a cgroup below the one into which the runtime put it, gets another program ' +
+    "that this container loaded. The caller's descriptor tells the link's number, and Intercede checks the link that " +
+    'it opens by that number.',
   run({ link, program, flags, old }, caller) {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)
@@ -262,7 +263,7 @@ export const updateLink: Verb<Verbs['updateLink']> = {
 
 export const detachLink: Verb<Verbs['detachLink']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe: `${LINK}New kernels let anyone with the link's descriptor do this.`,
+  safe: "The link is found as in `updateLink`. Newer kernels let anyone with a link's descriptor detach it.",
   run({ link }, caller) {
     using opened = caller.devicePrograms.openLink(link)
     caller.act(steps.changePrograms, () => takeLink(opened))

@@ -33,13 +33,19 @@ function sumsTable(results) {
   return table(['suite', 'tests', ...HEADS, 'as root of the host'], rows)
 }
 
+/** A row for all tests of a suite that ended in the same way for the same reason. */
 function differences(results) {
-  const rows = results.flatMap(({ name, tests }) =>
-    tests
-      .filter((one) => !alike(one))
-      .map((one) => row(name, one.test, ...SIDES.map((side) => one[side]), isServed(one) ? '' : reasonOf(one))),
+  const rows = new Map()
+  for (const { name, tests } of results)
+    for (const one of tests.filter((test) => !alike(test))) {
+      const ends = [...SIDES.map((side) => one[side]), isServed(one) ? '' : reasonOf(one)]
+      const { names } = rows.get(`${name} ${ends}`) ?? { names: [] }
+      rows.set(`${name} ${ends}`, { name, ends, names: [...names, one.test] })
+    }
+  return table(
+    ['suite', 'tests', ...HEADS, 'reason'],
+    [...rows.values()].map(({ name, ends, names }) => row(name, names.join('; '), ...ends)),
   )
-  return table(['suite', 'test', ...HEADS, 'reason'], rows)
 }
 
 export function pageOf(results) {
@@ -56,20 +62,20 @@ container of \`intercede run\` without keys and with all keys. [Our own tests](.
 it.
 
 - The container has the host's loop devices (\`--device\`), and the sources and builds (\`--bind\`).
-- Most tests of mounts make an ext2, and the kernel cannot shift the ids of an ext2. So there is a column without \`mount.shift\`: there, the
-  files of an image belong to nobody in the container.
-- The stressors of stress-ng accept EPERM as an answer, so they show only that nothing breaks.
+- Most tests of mounts make an ext2, whose ids the kernel cannot shift. So there is a column without \`mount.shift\`, where the files of an
+  image belong to nobody in the container.
+- The stressors of stress-ng accept EPERM as an answer: they only show that nothing breaks.
 
 ## How many
 
-A column counts tests that passed / failed / were skipped / are missing. The last column counts, for each of the three containers, tests
-that ended as for root of the host.
+Tests that passed / failed / were skipped / are missing. The last column counts, for each of the three containers, tests that ended as for
+root of the host.
 
 ${sumsTable(results)}
 
 ## What differs
 
-These tests ended differently in at least one of the containers. Tests that differ only without keys have no reason.
+Tests that ended differently in at least one of the containers. Those that differ only without keys have no reason.
 
 ${differences(results)}
 

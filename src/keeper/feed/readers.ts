@@ -12,7 +12,7 @@ import { feedAnswer } from '../../memories/feed-answer.ts'
 import { endRecords } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { openCounts, openDirectoryMemory, openRecords } from '../persist/memories.ts'
+import { openMemory, openRecords } from '../persist/memories.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Listening, shareSocket } from '../sockets/listen.ts'
@@ -178,16 +178,16 @@ export class Readers {
   #socket: FeedSocket | undefined
 
   constructor(state: PersistedState, { records: size, arguments: mode }: WhatIsRecorded, standing: DaemonFacts) {
-    const { records, ring } = openRecords(state, size, mode)
-    const { counts, memory } = openCounts(state)
-    const directory = openDirectoryMemory(state)
+    const records = openRecords(state, size, mode)
+    const counts = openMemory(state, 'counts')
+    const directory = openMemory(state, 'directory')
     this.#state = state
     this.#directory = directory.fd
-    this.memories = { records, counts }
-    this.ring = ring
-    this.counts = memory
+    this.memories = { records: records.fd, counts: counts.fd }
+    this.ring = records.memory
+    this.counts = counts.memory
     this.#mode = mode
-    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), standing)
+    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts.fd, counts.memory), standing)
   }
 
   /**

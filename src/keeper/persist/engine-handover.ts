@@ -1,14 +1,12 @@
 import { readFileSync } from 'node:fs'
-import { Fd } from '../../kernel/fd.ts'
-import { map, memfd } from '../../kernel/shared-memory.ts'
+import type { Fd } from '../../kernel/fd.ts'
 import { MOUNTERS } from '../../link/limits.ts'
 import type { ForNextEngine, ToKeeper } from '../../link/messages.ts'
-import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../link/persistent-layout.ts'
 import type { SharedMemories } from '../../link/spawn-engine.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
-import { openJournal } from './memories.ts'
+import { openMemory } from './memories.ts'
 import type { PersistedState, StateStore } from './persisted-state.ts'
 
 interface Kept {
@@ -78,13 +76,13 @@ export class EngineHandover {
 
   constructor(state: PersistedState, reactor: Reactor) {
     this.#state = state
-    const { journal, memory } = openJournal(state)
-    const { persistent, isNew } = openPersistent(state)
-    this.memories = { journal, persistent }
-    this.memory = memory
+    const journal = openMemory(state, 'journal')
+    const lasting = openMemory(state, 'lasting')
+    this.memories = { journal: journal.fd, persistent: lasting.fd }
+    this.memory = journal.memory
     this.#fds = new KeeperFdTable(state)
     // The table's places are places in the old memory.
-    if (isNew) this.#fds.close()
+    if (lasting.isNew) this.#fds.close()
     this.#mounters = new MounterFds(reactor)
   }
 
@@ -129,13 +127,4 @@ export class EngineHandover {
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
   }
-}
-
-function openPersistent(state: PersistedState): { readonly persistent: Fd; readonly isNew: boolean } {
-  using kept = state.persistent
-  if (kept && isPersistent(map(kept))) return { persistent: new Fd(kept.release()), isNew: false }
-  const persistent = memfd('intercede-lasting', PERSISTENT_SIZE)
-  markPersistent(map(persistent))
-  state.keepPersistent(persistent)
-  return { persistent, isNew: true }
 }

@@ -201,7 +201,7 @@ export class Keeper {
   async quiesce(): Promise<void> {
     await this.#quiet(QUIET_MS)
     await this.#engine.hold()
-    this.#handover.store('program')
+    this.#handover.fds.store(this.#state, 'program')
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
     if (this.#isLeaving) throw new Error('it is told to end')
@@ -211,14 +211,14 @@ export class Keeper {
   async detach(): Promise<void> {
     this.#isLeaving = true
     await Promise.race([this.#engine.hold(), sleep(LEAVE_MS)])
-    this.#handover.store('process')
+    this.#handover.fds.store(this.#state, 'process')
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
   }
 
   /** Starts an engine again after a `quiesce` whose program could not be executed. */
   resume(): void {
     if (this.#isLeaving) return
-    this.#handover.takeBack()
+    this.#handover.fds.takeBack(this.#state)
     this.#engine.resume()
   }
 
@@ -295,8 +295,9 @@ export class Keeper {
   }
 
   #beat(): void {
-    const { mounters, kept } = this.#handover
-    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, kept, stuck: this.#slots.stuck(Date.now()) })
+    const { mounters, fds } = this.#handover
+    const stuck = this.#slots.stuck(Date.now())
+    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters: mounters.pids, kept: fds.containers, stuck })
   }
 
   /** Waits, within limits, for half-done hand-overs, because nothing stores them, and for the service manager. */

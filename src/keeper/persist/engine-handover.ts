@@ -7,7 +7,7 @@ import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
 import { openMemory } from './memories.ts'
-import type { PersistedState, StateStore } from './persisted-state.ts'
+import type { PersistedState } from './persisted-state.ts'
 
 interface Kept {
   readonly socket: Fd
@@ -70,60 +70,39 @@ export class EngineHandover {
   readonly memories: Pick<SharedMemories, 'journal' | 'persistent'>
   /** The journal, mapped. */
   readonly memory: ArrayBuffer
-  readonly #state: PersistedState
-  readonly #fds: KeeperFdTable
-  readonly #mounters: MounterFds
+  /** The descriptors that are kept for containers. */
+  readonly fds: KeeperFdTable
+  readonly mounters: MounterFds
 
   constructor(state: PersistedState, reactor: Reactor) {
-    this.#state = state
     const journal = openMemory(state, 'journal')
     const lasting = openMemory(state, 'lasting')
     this.memories = { journal: journal.fd, persistent: lasting.fd }
     this.memory = journal.memory
-    this.#fds = new KeeperFdTable(state)
+    this.fds = new KeeperFdTable(state)
     // The table's places are places in the old memory.
-    if (lasting.isNew) this.#fds.close()
-    this.#mounters = new MounterFds(reactor)
+    if (lasting.isNew) this.fds.close()
+    this.mounters = new MounterFds(reactor)
   }
 
   /** Takes a message of the engine. @returns whether the message was about this state */
   hear(message: ToKeeper, fds: readonly Fd[]): message is ForNextEngine {
-    if (message.type === 'keep') this.#fds.exchange(message, fds)
-    else if (message.type === 'drop') this.#fds.drop(message.places, fds[0])
-    else if (message.type === 'mounter') this.#mounters.keep(fds)
+    if (message.type === 'keep') this.fds.exchange(message, fds)
+    else if (message.type === 'drop') this.fds.drop(message.places, fds[0])
+    else if (message.type === 'mounter') this.mounters.keep(fds)
     else return false
     return true
   }
 
   /** Gives everything to a new engine. */
   handOn(tell: EngineProcess['tell']): void {
-    this.#fds.handOn(tell)
-    this.#mounters.handOn(tell)
-  }
-
-  /** For each descriptor that is kept for a container: the container's number. */
-  get kept(): readonly number[] {
-    return this.#fds.containers
-  }
-
-  /** The process ids of the mounters. */
-  get mounters(): readonly number[] {
-    return this.#mounters.pids
-  }
-
-  /** Stores the descriptors for the next keeper. */
-  store(to: StateStore): void {
-    this.#fds.store(this.#state, to)
-  }
-
-  /** Undoes `store`. */
-  takeBack(): void {
-    this.#fds.takeBack(this.#state)
+    this.fds.handOn(tell)
+    this.mounters.handOn(tell)
   }
 
   close(): void {
-    this.#fds.close()
-    this.#mounters.close()
+    this.fds.close()
+    this.mounters.close()
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
   }

@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import type { ContainerNumbers } from '../../caller/identity/container.ts'
+import { orElse } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { ToEngine } from '../../link/messages.ts'
 import type { Admission } from '../containers/admission.ts'
@@ -29,13 +30,7 @@ const Request = v.variant('type', [
   v.strictObject({ version: v.literal(CONTROL_VERSION), type: v.literal('reload'), dry: v.boolean() }),
 ])
 
-function json(bytes: string): unknown {
-  try {
-    return JSON.parse(bytes)
-  } catch {
-    return undefined
-  }
-}
+const json = (bytes: string): unknown => orElse(undefined, () => JSON.parse(bytes))
 
 /**
  * @throws {Error} with what is wrong in the request

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { now } from '../../kernel/clock.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orElse, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { readOnly } from '../../kernel/shared-memory.ts'
 import { isUnread, peerCredentials, send } from '../../kernel/socket.ts'
@@ -137,24 +137,18 @@ export class FeedSocket {
 function share(path: string): void {
   const gid = groupId(GROUP)
   if (gid === undefined || process.getuid?.() !== 0) return
-  try {
-    shareSocket(path, gid)
-  } catch {
-    // A user namespace without that group: only its root connects.
-  }
+  // A user namespace without that group: only its root connects.
+  orElse(undefined, () => shareSocket(path, gid))
 }
 
-function groupId(name: string): number | undefined {
-  try {
+const groupId = (name: string): number | undefined =>
+  orElse(undefined, () => {
     const line = readFileSync('/etc/group', 'latin1')
       .split('\n')
       .find((each) => each.startsWith(`${name}:`))
     const id = Number(line?.split(':')[2] ?? Number.NaN)
     return Number.isInteger(id) ? id : undefined
-  } catch {
-    return undefined
-  }
-}
+  })
 
 /** The number of records, and how much of the arguments of calls they contain. */
 interface WhatIsRecorded {

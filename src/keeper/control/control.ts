@@ -49,7 +49,7 @@ function parseRequest(bytes: string): ControlRequest {
   throw new Error(`Cannot read the request: ${v.getDotPath(issue) ?? 'it'} is not what it must be`)
 }
 
-export interface ControlDependencies {
+interface ControlDependencies {
   readonly options: KeeperOptions
   readonly registry: Registry
   readonly state: PersistedState

@@ -56,8 +56,3 @@ const names = new Map<number, string>(Object.entries(errnos).map(([name, number]
 
 /** `EPERM`, or `errno 57` for one without a name here. */
 export const errnoName = (number: number): string => names.get(number) ?? `errno ${number}`
-
-/** An answer must lie in 1 to 4095: beyond that the call would return the number itself. */
-export function toErrno(number: number): Errno {
-  return (Number.isInteger(number) && number >= 1 && number <= 4095 ? number : errnos.EIO) as Errno
-}

@@ -1,10 +1,8 @@
-import type { Tid } from './brand.ts'
 import { _IOW, _IOWR } from './ioctl.ts'
 
 /** The sizes of the structs of linux/seccomp.h since 5.0; they may only grow, and we ask the kernel at the start. */
 export const SECCOMP_NOTIF_SIZE = 80
 export const SECCOMP_NOTIF_RESP_SIZE = 24
-export const SECCOMP_DATA_SIZE = 64
 export const SECCOMP_NOTIF_ADDFD_SIZE = 24
 
 const MAGIC = 0x21
@@ -30,52 +28,12 @@ export const SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP = 1
 export const SECCOMP_ADDFD_FLAG_SETFD = 1
 export const SECCOMP_ADDFD_FLAG_SEND = 2
 
-/** `struct seccomp_notif`, decoded. */
-export interface Notification {
-  readonly id: bigint
-  /** The calling *thread* in our pid namespace; 0 if it is not visible there. */
-  readonly tid: Tid
-  readonly nr: number
-  /** AUDIT_ARCH_* of the call, which decides number and layout. */
-  readonly arch: number
-  readonly ip: bigint
-  readonly args: readonly bigint[]
-}
-
 /**
  * Offsets within `struct seccomp_notif`:
  *
  *   0 u64 id | 8 u32 tid | 12 u32 flags | 16 s32 nr | 20 u32 arch | 24 u64 ip | 32 u64[6] args
  */
 export const NOTIF = { id: 0, tid: 8, flags: 12, nr: 16, arch: 20, ip: 24, args: 32 } as const
-
-/**
- * Decodes `struct seccomp_notif`: 80 bytes, little endian. The path of a call reads single fields by `NOTIF` instead.
- *
- * @throws {RangeError} if `view` is shorter than 80 bytes
- * @see linux/include/uapi/linux/seccomp.h, seccomp_unotify(2)
- */
-export function decodeNotification(view: DataView): Notification {
-  return {
-    id: view.getBigUint64(NOTIF.id, true),
-    tid: view.getUint32(NOTIF.tid, true) as Tid,
-    nr: view.getInt32(NOTIF.nr, true),
-    arch: view.getUint32(NOTIF.arch, true),
-    ip: view.getBigUint64(NOTIF.ip, true),
-    args: [0, 1, 2, 3, 4, 5].map((index) => view.getBigUint64(NOTIF.args + 8 * index, true)),
-  }
-}
-
-/** The inverse of `decodeNotification`, for tests and for the protocols that carry one. */
-export function encodeNotification(view: DataView, notification: Notification): void {
-  view.setBigUint64(NOTIF.id, notification.id, true)
-  view.setUint32(NOTIF.tid, notification.tid, true)
-  view.setUint32(NOTIF.flags, 0, true)
-  view.setInt32(NOTIF.nr, notification.nr, true)
-  view.setUint32(NOTIF.arch, notification.arch, true)
-  view.setBigUint64(NOTIF.ip, notification.ip, true)
-  for (const [index, arg] of notification.args.entries()) view.setBigUint64(NOTIF.args + 8 * index, arg, true)
-}
 
 /** `struct seccomp_notif_resp`: 0 u64 id | 8 s64 val | 16 s32 error (negative) | 20 u32 flags. */
 export interface Response {
@@ -94,16 +52,6 @@ export function encodeResponse(view: DataView, { id, value, error, flags }: Resp
   view.setUint32(20, flags, true)
 }
 
-/** @throws {RangeError} if `view` is shorter than 24 bytes */
-export function decodeResponse(view: DataView): Response {
-  return {
-    id: view.getBigUint64(0, true),
-    value: view.getBigInt64(8, true),
-    error: view.getInt32(16, true),
-    flags: view.getUint32(20, true),
-  }
-}
-
 /** `struct seccomp_notif_addfd`: 0 u64 id | 8 u32 flags | 12 u32 srcfd | 16 u32 newfd | 20 u32 newfd_flags. */
 export interface Addfd {
   readonly id: bigint
@@ -120,15 +68,4 @@ export function encodeAddfd(view: DataView, addfd: Addfd): void {
   view.setUint32(12, addfd.srcfd, true)
   view.setUint32(16, addfd.newfd, true)
   view.setUint32(20, addfd.newfdFlags, true)
-}
-
-/** @throws {RangeError} if `view` is shorter than 24 bytes */
-export function decodeAddfd(view: DataView): Addfd {
-  return {
-    id: view.getBigUint64(0, true),
-    flags: view.getUint32(8, true),
-    srcfd: view.getUint32(12, true),
-    newfd: view.getUint32(16, true),
-    newfdFlags: view.getUint32(20, true),
-  }
 }

@@ -13,11 +13,13 @@ const milliseconds: Schema = { type: 'number', description: 'milliseconds since 
 export const listOf = (items: Schema): Schema => ({ type: 'array', items })
 export const named = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` })
 
-/** An object with exactly these members. @param optional those that may be missing */
-const exactly = (properties: Readonly<Record<string, Schema>>, optional: readonly string[] = []): Schema => ({
+type Members = Readonly<Record<string, Schema>>
+
+/** An object with exactly these members; the optional ones may be missing. */
+const exactly = (members: Members, optional: Members = {}): Schema => ({
   type: 'object',
-  properties,
-  required: Object.keys(properties).filter((name) => !optional.includes(name)),
+  properties: { ...members, ...optional },
+  required: Object.keys(members),
   additionalProperties: false,
 })
 
@@ -25,17 +27,13 @@ const refusal = {
   count,
   call: escapedText,
   verdict,
-  errno: text,
   reason: text,
   says: escapedText,
   remedy: escapedText,
-  pid: count,
-  comm: escapedText,
   time: milliseconds,
 }
-
-/** Optional members. */
-const UNKNOWN = ['errno', 'pid', 'comm']
+/** What may not be known of a refusal. */
+const unknown = { errno: text, pid: count, comm: escapedText }
 
 const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   count,
@@ -46,7 +44,7 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   texts: listOf(text),
   keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
   traps: { anyOf: [listOf(text), { const: 'unknown' }] },
-  refusals: listOf(exactly(refusal, UNKNOWN)),
+  refusals: listOf(exactly(refusal, unknown)),
 }
 
 /** The fields of a container of which the API says something. */
@@ -59,20 +57,18 @@ const inDetail = fields.filter(({ only }) => only !== 'list')
 /** What answers are made of, by name. */
 export const schemas: Readonly<Record<string, Schema>> = {
   Container: exactly(
-    Object.fromEntries(inList.map(({ name, is }) => [name, FIELDS[is]])),
-    inList.flatMap(({ name, optional }) => (optional ? [name] : [])),
+    Object.fromEntries(inList.filter(({ optional }) => !optional).map(({ name, is }) => [name, FIELDS[is]])),
+    Object.fromEntries(inList.filter(({ optional }) => optional).map(({ name, is }) => [name, FIELDS[is]])),
   ),
   ContainerDetail: {
     type: 'object',
     properties: Object.fromEntries(inDetail.map(({ name, is, inDetail: said = is }) => [name, FIELDS[said]])),
     required: inDetail.flatMap(({ name, optional, inDetail: said }) => (optional || said ? [] : [name])),
   },
-  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, UNKNOWN),
+  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, unknown),
   Event: exactly(
+    { time: { type: 'string', format: 'date-time' }, type: text, container: escapedText },
     {
-      time: { type: 'string', format: 'date-time' },
-      type: text,
-      container: escapedText,
       cursor: text,
       syscall: text,
       call: escapedText,
@@ -87,21 +83,6 @@ export const schemas: Readonly<Record<string, Schema>> = {
       microseconds: number,
       message: escapedText,
     },
-    [
-      'cursor',
-      'syscall',
-      'call',
-      'verdict',
-      'errno',
-      'reason',
-      'says',
-      'remedy',
-      'pid',
-      'comm',
-      'tid',
-      'microseconds',
-      'message',
-    ],
   ),
   Status: exactly({
     version: text,

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createTar } from 'nanotar'
 import type { Report } from '../doctor/doctor.ts'
+import { orElse } from '../kernel/error.ts'
 import { version } from '../processes/version.ts'
 import { containersOf, everythingOf } from '../reader/container-view.ts'
 import { EventStream } from '../reader/event-stream.ts'
@@ -110,15 +111,12 @@ async function events(path: string | undefined): Promise<string> {
  * Returns the configuration that the daemon at a socket reads. What a daemon of another user names is not read, for
  * it could be any file of ours, for us to send to somebody.
  */
-function configOf(socket: string): string {
-  try {
+const configOf = (socket: string): string =>
+  orElse(configFile(false), () => {
     using feed = openFeed(socket)
     const isTrusted = [0, process.getuid?.()].includes(feed.uid)
     return (isTrusted ? feed.directory.daemon.configPath : undefined) ?? configFile(false)
-  } catch {
-    return configFile(false)
-  }
-}
+  })
 
 const sources = (report: Report, feed: string | undefined): readonly Source[] => [
   { name: 'doctor.json', says: 'what this machine can do', find: () => `${JSON.stringify(report, undefined, 2)}\n` },

@@ -5,6 +5,7 @@ import { trappedBy } from '../calls/syscall.ts'
 import { readProfile } from '../filter/read.ts'
 import { ineffectiveUnless } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
+import { orElse } from '../kernel/error.ts'
 import type { Config } from '../policy/config.ts'
 import { fullName } from '../policy/key.ts'
 import { formatOrigin } from '../policy/key-value-lines.ts'
@@ -120,14 +121,11 @@ const directoriesFor = (user: boolean): ReadonlySet<string> =>
     }),
   )
 
-function filesIn(directory: string): readonly string[] {
-  try {
+const filesIn = (directory: string): readonly string[] =>
+  orElse([], () => {
     const names = readdirSync(directory).filter((name) => name.endsWith('.json'))
     return names.sort().map((name) => join(directory, name))
-  } catch {
-    return []
-  }
-}
+  })
 
 /** Says of each key that is on for containers with a profile whether the filter of the profile traps it. */
 function describeFilter(config: Config, file: string): readonly string[] {

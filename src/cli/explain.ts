@@ -5,7 +5,7 @@ import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
-import type { ContainerView } from '../reader/container-fields.ts'
+import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import type { RefusalRow } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import {
@@ -17,7 +17,7 @@ import {
   sayMissing,
   unmistakable,
 } from './open-feed.ts'
-import { ago, asJson, byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
+import { ago, formatCaller, formatRows, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
@@ -27,13 +27,6 @@ interface WaysToAllow {
   /** What allows it for containers to come. */
   readonly forGood: string
   readonly allows: string
-}
-
-interface KeyEntry {
-  readonly value: string
-  readonly origin: string
-  readonly ceiling?: string
-  readonly asked?: string
 }
 
 const ALLOWED = 'nothing: it is allowed by now'
@@ -218,9 +211,8 @@ const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
 function explainCode(reason: ReasonCode, format: OutputFormat): void {
   const [says, remedy] = reasons[reason]
   const row = { reason, says, remedy }
-  if (format.kind === 'json') print(`${asJson([row])}\n`)
-  else if (format.kind === 'template') print(`${byTemplate(format.template, row)}\n`)
-  else print(`${reason}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`)
+  const asText = (): string => `${reason}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`
+  print(formatRows(format, () => [row], asText))
 }
 
 export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
@@ -236,12 +228,9 @@ export function explainCommand(word: string | undefined, { format: given, feed: 
   if (word === undefined) sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
-  if (format.kind === 'json') print(`${asJson(rows)}\n`)
-  else if (format.kind === 'template') for (const row of rows) print(`${byTemplate(format.template, { ...row })}\n`)
-  else
-    print(
-      rows.length === 0
-        ? 'Nothing was refused.\n'
-        : `${[...rows.map(formatRefusal), ...formatAllDropped(views)].join('\n\n')}\n`,
-    )
+  const asText = (): string =>
+    rows.length === 0
+      ? 'Nothing was refused.\n'
+      : `${[...rows.map(formatRefusal), ...formatAllDropped(views)].join('\n\n')}\n`
+  print(formatRows(format, () => rows, asText))
 }

@@ -1,10 +1,11 @@
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import type { RefusalView } from '../memories/refusal-view.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
-import type { ContainerView } from '../reader/container-fields.ts'
+import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
-import { ago, asJson, byTemplate, duration, formatValue, parseFormat, table } from './output-format.ts'
+import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
 type DaemonLimits = DaemonTotals['limits'] | undefined
@@ -15,13 +16,6 @@ interface InspectOptions {
 }
 
 const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
-
-interface KeyEntry {
-  readonly value: string
-  readonly origin: string
-  readonly ceiling?: string
-  readonly asked?: string
-}
 
 interface SetEntry {
   readonly key: string
@@ -110,28 +104,28 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
   return all.filter(([, value]) => value !== '' && value !== '{}')
 }
 
-function printContainer(view: ContainerView, limits: DaemonLimits): void {
+function formatDetail(view: ContainerView, limits: DaemonLimits): string {
   const all = lines(view, view.runtime === RUN ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
-  print(all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join(''))
-  const { keys, warnings } = view.about
-  if (keys) print(`\n${keyTable(view)}`)
-  for (const warning of (warnings ?? []) as readonly string[]) print(`\ncannot work: ${formatValue(warning)}\n`)
-  for (const { count, call, reason, says, remedy } of view.refusals)
-    print(formatRefusal(count, call, `${reason}: ${says}`, remedy))
-  if (view.droppedRefusals > 0) print(`\n${formatDropped(view)}\n`)
+  const { keys, warnings = [] } = view.about
+  return [
+    ...all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`),
+    ...(keys ? [`\n${keyTable(view)}`] : []),
+    ...(warnings as readonly string[]).map((warning) => `\ncannot work: ${formatValue(warning)}\n`),
+    ...view.refusals.map(formatRefusal),
+    ...(view.droppedRefusals > 0 ? [`\n${formatDropped(view)}\n`] : []),
+  ].join('')
 }
 
-const formatRefusal = (count: number, call: string, why: string, remedy: string): string =>
-  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(why)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
+const formatRefusal = ({ count, call, reason, says, remedy }: RefusalView): string =>
+  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(`${reason}: ${says}`)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
   const format = parseFormat(given, FORMATS.inspect)
   using feeds = openFeeds(path)
   const all = feeds.containers(true)
   const views = words.map((word) => requireContainer(feeds, word, all))
-  if (format.kind === 'table') for (const view of views) printContainer(view, feeds.daemon?.directory.daemon.limits)
-  else if (format.kind === 'template')
-    for (const view of views) print(`${byTemplate(format.template, everythingOf(view))}\n`)
-  else print(`${asJson(views.map(everythingOf))}\n`)
+  const limits = feeds.daemon?.directory.daemon.limits
+  const asText = (): string => views.map((view) => formatDetail(view, limits)).join('')
+  print(formatRows(format, () => views.map(everythingOf), asText))
 }

@@ -1,6 +1,7 @@
 import { existsSync, fstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
+import { orElse } from '../kernel/error.ts'
 import { FEED_SOCKET } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
@@ -146,13 +147,7 @@ const USUAL_WIDTH = 80
 export const terminalWidth = (): number | undefined =>
   isCharacterDevice(1) && process.stdout.isTTY ? process.stdout.columns || USUAL_WIDTH : undefined
 
-function isCharacterDevice(fd: number): boolean {
-  try {
-    return fstatSync(fd).isCharacterDevice()
-  } catch {
-    return false
-  }
-}
+const isCharacterDevice = (fd: number): boolean => orElse(false, () => fstatSync(fd).isCharacterDevice())
 
 /** Says that what is listed of the refusals of a container is not all there was. */
 export const formatDropped = ({ droppedRefusals: count, ...view }: ContainerView): string =>

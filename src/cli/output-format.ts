@@ -101,6 +101,15 @@ export const byTemplate = (template: string, row: Row): string =>
 /** One line of JSON; all texts are escaped in it. */
 export const asJson = (row: unknown): string => JSON.stringify(escapedAll(row))
 
+/** Formats rows for a program, as JSON or by a template, or else as a table for people. */
+export function formatRows(format: OutputFormat, rows: () => readonly object[], asTable: () => string): string {
+  if (format.kind === 'json') return `${asJson(rows())}\n`
+  if (format.kind !== 'template') return asTable()
+  return rows()
+    .map((row) => `${byTemplate(format.template, row as Row)}\n`)
+    .join('')
+}
+
 /** The name of a thread, which is escaped already. It is quoted if it could be taken for more than a name. */
 const shownComm = (comm: string): string => (/^[\w.+:@/-]+$/.test(comm) ? comm : `"${comm.replaceAll('"', '\\"')}"`)
 

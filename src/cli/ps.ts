@@ -2,7 +2,7 @@ import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/cont
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import { openFeeds, sayMissing, shortId, terminalWidth } from './open-feed.ts'
-import { ago, asJson, byTemplate, duration, formatValue, parseFormat, type Row, table } from './output-format.ts'
+import { ago, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 
 interface PsOptions {
@@ -41,14 +41,11 @@ function show({ all = false, format: given, feed: path }: PsOptions): void {
   sayMissing(feeds)
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
-  if (format.kind === 'table') {
-    printAtOnce(table(columns, Array.from(feeds.list(all), cells), terminalWidth()))
-    if (refused.length > 0) printAtOnce(`\n${refusedTable(refused)}`)
-    return
-  }
-  const rows: readonly Row[] = [...Array.from(feeds.list(all), summaryOf), ...refused]
-  if (format.kind === 'template') printAtOnce(rows.map((row) => `${byTemplate(format.template, row)}\n`).join(''))
-  else printAtOnce(`${asJson(rows)}\n`)
+  const rows = (): readonly Row[] => [...Array.from(feeds.list(all), summaryOf), ...refused]
+  const asTable = (): string =>
+    table(columns, Array.from(feeds.list(all), cells), terminalWidth()) +
+    (refused.length > 0 ? `\n${refusedTable(refused)}` : '')
+  printAtOnce(formatRows(format, rows, asTable))
 }
 
 const refusedTable = (refused: readonly Row[]): string =>

@@ -3,7 +3,7 @@ import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
 import { type Feeds, openFeeds, sayMissing, shortId, terminalWidth } from './open-feed.ts'
-import { asJson, byTemplate, duration, type OutputFormat, parseFormat, type Row, table } from './output-format.ts'
+import { duration, formatRows, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
 interface TopOptions {
@@ -49,12 +49,6 @@ function cells({
   return [shortId(container).slice(0, ID_WIDTH), syscall, ...rates, duration(p50), duration(p99), now]
 }
 
-function formatRates(format: OutputFormat, rates: readonly CallRate[]): string {
-  if (format.kind === 'json') return `${asJson(rates)}\n`
-  if (format.kind !== 'template') return table(COLUMNS, rates.map(cells), terminalWidth())
-  return rates.map((rate) => `${byTemplate(format.template, rate as unknown as Row)}\n`).join('')
-}
-
 /** Looks at the daemon and at all runs; the serial of a container is random. */
 function sampleAll({ all }: Feeds): CallSample {
   const at = now()
@@ -78,7 +72,8 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
     const after = sampleAll(feeds)
     const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
     before = after
-    print(`${isScreen ? CLEAR : ''}${formatRates(format, rates)}`)
+    const asTable = (): string => table(COLUMNS, rates.map(cells), terminalWidth())
+    print(`${isScreen ? CLEAR : ''}${formatRows(format, () => rates, asTable)}`)
     if (feeds.daemon?.directory.state.ended)
       throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
     // Whoever has read it may have gone.

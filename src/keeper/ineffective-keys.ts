@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { deviceNames } from '../kernel/device-names.ts'
+import { orElse } from '../kernel/error.ts'
 import type { Config } from '../policy/config.ts'
 import { ineffectiveKeys, unclaimedDevices, unknownFileSystems } from '../policy/ineffective.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -16,13 +17,7 @@ export function knownFileSystems(): ReadonlySet<string> {
   return new Set(names.map(([, name]) => name!))
 }
 
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'latin1')
-  } catch {
-    return ''
-  }
-}
+const read = (path: string): string => orElse('', () => readFileSync(path, 'latin1'))
 
 /** Lists the values that have no effect on this machine now: a sentence with its remedy for each. */
 const unknownHere = (settings: Settings): readonly string[] => [

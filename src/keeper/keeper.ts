@@ -11,12 +11,14 @@ import { counted } from '../shared/texts.ts'
 import { Admission, announce, requireRoom, restoreContainers } from './containers/admission.ts'
 import { PassedCalls, PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
-import { Outlets } from './control/outlets.ts'
+import { Control } from './control/control.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
-import type { Totals } from './feed/feed.ts'
+import type { DaemonFacts, Totals } from './feed/feed.ts'
+import { Readers } from './feed/readers.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
+import { LIMIT_PER_CONTAINER } from './persist/fd-store.ts'
 import { PersistedState } from './persist/persisted-state.ts'
 import type { KeeperOptions, Reloaded } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
@@ -39,6 +41,12 @@ const LEAVE_MS = 1500
 async function waitFor(condition: () => boolean, patience: number): Promise<void> {
   for (const end = now() + patience; !condition() && now() < end; ) await sleep(QUIET_LOOK_MS)
 }
+
+const limitsFor = ({ callsPerContainer, listenersPerContainer }: Limits): DaemonFacts['limits'] => ({
+  callsPerContainer,
+  listenersPerContainer,
+  kept: LIMIT_PER_CONTAINER,
+})
 
 interface Starting {
   ready(): void
@@ -77,7 +85,8 @@ export class Keeper {
   readonly #handover: EngineHandover
   readonly #sockets: readonly Acceptor[]
   readonly #records: Records
-  readonly #outlets: Outlets
+  readonly #readers: Readers
+  readonly #control: Control
   readonly #engine: EngineSupervisor
   readonly #slots: Slots
   readonly #passThrough: PassThrough
@@ -124,8 +133,9 @@ export class Keeper {
     this.#sockets = this.#openSockets()
     this.#handover = new EngineHandover(this.#state, this.#reactor)
     const { memory } = this.#handover
-    this.#outlets = this.#openOutlets()
-    const { ring, counts } = this.#outlets.readers
+    this.#readers = this.#openReaders()
+    this.#control = this.#openControl()
+    const { ring, counts } = this.#readers
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#letOthersIn()
     this.#state.close()
@@ -158,7 +168,7 @@ export class Keeper {
 
   /** The daemon's own counters, for metrics. */
   get totals(): Totals {
-    return this.#outlets.readers.feed.totals
+    return this.#readers.feed.totals
   }
 
   /**
@@ -170,7 +180,8 @@ export class Keeper {
    */
   reload(limits: Partial<Limits>, containerLabel: boolean): Promise<Reloaded> {
     const all = effectiveLimits(limits)
-    const changed = this.#outlets.reload(all, containerLabel)
+    const changed = this.#control.apply()
+    this.#readers.feed.stands({ containerLabel, limits: limitsFor(all) })
     this.#limits = all
     for (const socket of this.#sockets) socket.limit = all.connections
     return changed
@@ -178,7 +189,7 @@ export class Keeper {
 
   /** @throws {Error} if running containers would lose their policy by another configuration */
   requirePolicies(resolve: KeeperOptions['resolve']): void {
-    this.#outlets.control.requirePolicies(resolve)
+    this.#control.requirePolicies(resolve)
   }
 
   /** Counts a reload, or takes it back, where the next program reads the count. @param by 1 or -1 */
@@ -189,7 +200,7 @@ export class Keeper {
 
   /** Counts a reload that failed. @param why in a sentence */
   notReloaded(why: string): void {
-    this.#outlets.readers.feed.notReloaded(why)
+    this.#readers.feed.notReloaded(why)
   }
 
   /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
@@ -206,7 +217,7 @@ export class Keeper {
   async quiesce(): Promise<void> {
     await this.#quiet(QUIET_MS)
     await this.#engine.hold()
-    this.#handover.store('program')
+    this.#handover.fds.store(this.#state, 'program')
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
     if (this.#isLeaving) throw new Error('it is told to end')
@@ -216,14 +227,14 @@ export class Keeper {
   async detach(): Promise<void> {
     this.#isLeaving = true
     await Promise.race([this.#engine.hold(), sleep(LEAVE_MS)])
-    this.#handover.store('process')
+    this.#handover.fds.store(this.#state, 'process')
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
   }
 
   /** Starts an engine again after a `quiesce` whose program could not be executed. */
   resume(): void {
     if (this.#isLeaving) return
-    this.#handover.takeBack()
+    this.#handover.fds.takeBack(this.#state)
     this.#engine.resume()
   }
 
@@ -236,7 +247,8 @@ export class Keeper {
     this.#engine.close(this.mayServe)
     this.drain()
     for (const socket of this.#sockets) socket.close()
-    this.#outlets.close()
+    this.#control.close()
+    this.#readers.close()
     this.#earlyExecs.close()
     this.#registry.close()
     this.#handover.close()
@@ -247,7 +259,7 @@ export class Keeper {
     const { calls, callsPerContainer } = this.#limits
     return new EngineSupervisor({
       reactor: this.#reactor,
-      memories: { ...this.#handover.memories, ...this.#outlets.readers.memories },
+      memories: { ...this.#handover.memories, ...this.#readers.memories },
       beat: new Heartbeat(memory),
       engine: {
         ...{ threads: this.#options.threads ?? THREADS, calls, callsPerContainer },
@@ -269,22 +281,38 @@ export class Keeper {
     return {
       ...options,
       onEvent: (event) => {
-        this.#outlets?.note(event)
+        this.#readers?.feed.note(event)
+        this.#control?.note(event)
         onEvent(event)
       },
     }
   }
 
-  #openOutlets(): Outlets {
-    const parts = { options: this.#options, registry: this.#registry, state: this.#state, admission: this.#admission }
-    return new Outlets({ ...parts, tell: (message) => this.#engine.tell(message) }, this.#limits)
+  #openReaders(): Readers {
+    const { containerLabel = false, forUser = false, configPath, arguments: mode = 'all' } = this.#options
+    const facts = { containerLabel, forUser, configPath, limits: limitsFor(this.#limits) }
+    return new Readers(this.#state, { records: this.#limits.records, arguments: mode }, facts)
+  }
+
+  #openControl(): Control {
+    return new Control({
+      options: this.#options,
+      registry: this.#registry,
+      state: this.#state,
+      admission: this.#admission,
+      feed: this.#readers.feed,
+      tell: (message) => this.#engine.tell(message),
+    })
   }
 
   /** Lets readers and administrators connect. @throws {Error} if the path of a socket is in use */
   #letOthersIn(): void {
     try {
-      this.#outlets.listen(this.#reactor)
+      this.#readers.listen(this.#reactor, this.#options.feedSocketPath, this.#registry.entries)
+      this.#control.listen(this.#reactor, this.#options.controlSocketPath)
     } catch (error) {
+      this.#control.close()
+      this.#readers.close()
       for (const socket of this.#sockets) socket.close()
       this.#reactor.close()
       throw error
@@ -300,8 +328,9 @@ export class Keeper {
   }
 
   #beat(): void {
-    const { mounters, kept } = this.#handover
-    this.#outlets.readers.feed.beat({ engine: this.enginePid, mounters, kept, stuck: this.#slots.stuck(Date.now()) })
+    const { mounters, fds } = this.#handover
+    const stuck = this.#slots.stuck(Date.now())
+    this.#readers.feed.beat({ engine: this.enginePid, mounters: mounters.pids, kept: fds.containers, stuck })
   }
 
   /** Waits, within limits, for half-done hand-overs, because nothing stores them, and for the service manager. */
@@ -331,7 +360,7 @@ export class Keeper {
       const entry = this.#admission.entry(handover, runtime)
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
-      this.#outlets.readers.feed.admitted(entry, runtime ?? this.#options.runtime)
+      this.#readers.feed.admitted(entry, runtime ?? this.#options.runtime)
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engine.tell({ type, listener, container: entry.container.index, by }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
@@ -360,7 +389,7 @@ export class Keeper {
     if (message.type === 'ready') this.#ready()
     else if (message.type === 'halfFull') this.drain()
     else if (message.type === 'gone') this.#gone(message.listener)
-    else if (message.type === 'policyHolds') this.#outlets.control.policyHolds(message.container)
+    else if (message.type === 'policyHolds') this.#control.policyHolds(message.container)
     else if (message.type === 'program') this.#program(message)
     else if (message.type === 'waited') this.#waited(message.container)
     else this.#options.onEvent(message)
@@ -371,9 +400,9 @@ export class Keeper {
     const held = this.#registry.held(listener)
     if (held?.type === 'listener') this.#state.dropListener(listener, held.entry.container.index)
     const ended = this.#registry.release(listener)
-    if (!ended && held) this.#outlets.readers.feed.changed(held.entry)
+    if (!ended && held) this.#readers.feed.changed(held.entry)
     if (!ended) return
-    this.#outlets.readers.feed.ended(ended)
+    this.#readers.feed.ended(ended)
     this.#state.dropContainer(ended.container.index, ended.init)
     this.#engine.tell({ type: 'forget', container: ended.container.index })
     this.#options.onEvent({ type: 'ended', id: ended.container.id })
@@ -396,7 +425,8 @@ export class Keeper {
 
   #ready(): void {
     if (!this.#starting) this.#options.onEvent({ type: 'engineStarted', pid: this.enginePid })
-    this.#outlets.serves(this.enginePid)
+    this.#readers.feed.serves(this.enginePid)
+    this.#control.serves()
     this.#beat()
     this.#starting?.ready()
     this.#starting = undefined
@@ -405,7 +435,8 @@ export class Keeper {
   /** Lets calls wait for the next engine. If that does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, cause: RestartCause, pause: number): void {
     this.drain(true)
-    this.#outlets.engineEnded()
+    this.#readers.feed.engineEnded()
+    this.#control.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
       this.close()
       this.#starting.failed(new Error(`Cannot start: the engine ${how}`))

@@ -2,6 +2,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Dev } from '../abi/brand.ts'
 import { MISC_MAJOR, major, minor } from '../abi/stat.ts'
+import { orElse } from './error.ts'
 
 /**
  * Returns the names which the kernel has now for the number of a character device: of the drivers of its major
@@ -11,20 +12,20 @@ import { MISC_MAJOR, major, minor } from '../abi/stat.ts'
  */
 export function deviceNames(dev: Dev): readonly string[] {
   const [maj, min] = [major(dev), minor(dev)]
-  const [characters = ''] = orNothing(() => readFileSync('/proc/devices', 'latin1')).split('Block devices:')
+  const [characters = ''] = orElse('', () => readFileSync('/proc/devices', 'latin1')).split('Block devices:')
   const place = `/sys/dev/char/${maj}:${min}`
   const names = [
     ...(maj === MISC_MAJOR
       ? named(
-          orNothing(() => readFileSync('/proc/misc', 'latin1')),
+          orElse('', () => readFileSync('/proc/misc', 'latin1')),
           min,
         )
       : named(characters, maj)),
-    ...orNothing(() => readFileSync(`${place}/uevent`, 'latin1'))
+    ...orElse('', () => readFileSync(`${place}/uevent`, 'latin1'))
       .split('\n')
       .filter((line) => line.startsWith('DEVNAME='))
       .map((line) => line.slice('DEVNAME='.length)),
-    basename(orNothing(() => readlinkSync(`${place}/subsystem`))),
+    basename(orElse('', () => readlinkSync(`${place}/subsystem`))),
   ]
   return [...new Set(names)].filter((name) => name !== '' && !(maj === MISC_MAJOR && name === 'misc'))
 }
@@ -32,11 +33,3 @@ export function deviceNames(dev: Dev): readonly string[] {
 /** Returns the names in the lines "number name" whose number is `number`. */
 const named = (text: string, number: number): readonly string[] =>
   [...text.matchAll(/^ *(\d+) (\S+)$/gm)].filter(([, each]) => Number(each) === number).map(([, , name]) => name!)
-
-function orNothing(read: () => string): string {
-  try {
-    return read()
-  } catch {
-    return ''
-  }
-}

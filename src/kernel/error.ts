@@ -31,6 +31,15 @@ export function orUndefined<T>(expected: Expected, look: () => T): T | undefined
   }
 }
 
+/** Returns what `look` returns, or something else if it fails in any way: what it looks at may be gone. */
+export function orElse<T, U>(otherwise: U, look: () => T): T | U {
+  try {
+    return look()
+  } catch {
+    return otherwise
+  }
+}
+
 /** Returns what `look` returns; false if a kernel call in it fails as expected. */
 export const orFalse = (expected: Expected, look: () => boolean): boolean => orUndefined(expected, look) ?? false
 

@@ -75,12 +75,12 @@ export class Fd implements Handle {
   }
 }
 
-/** Runs `action`, which passes descriptors on; if it throws, they are closed. */
-export function orClose<T>(fds: readonly Fd[], action: () => T): T {
+/** Closes these if `action` fails: a container can make it fail over and over, and would use up our descriptors. */
+export function orClose<T>(owned: readonly Disposable[], action: () => T): T {
   try {
     return action()
   } catch (error) {
-    for (const fd of fds) fd[Symbol.dispose]()
+    for (const each of owned) each[Symbol.dispose]()
     throw error
   }
 }
@@ -133,15 +133,8 @@ export function addSeals(fd: Handle, seals: number): void {
   check('fcntl', libcFcntl(fd.raw, F_ADD_SEALS, seals))
 }
 
-/** Closes `fd` if `action` fails: a container can make it fail over and over, and would use up our descriptors. */
-export function guarded<T>(fd: Fd, action: () => T): T {
-  try {
-    return action()
-  } catch (error) {
-    fd[Symbol.dispose]()
-    throw error
-  }
-}
+/** The same for one descriptor. */
+export const guarded = <T>(fd: Fd, action: () => T): T => orClose([fd], action)
 
 const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
 

@@ -15,7 +15,7 @@ import {
   WNOHANG,
 } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { isErrno } from './error.ts'
+import { isErrno, orElse } from './error.ts'
 import type { Handle } from './fd.ts'
 import { namespaceInode, openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
@@ -41,14 +41,11 @@ const libcWaitpid = libc.func('int waitpid(int pid, int32_t *status, int options
  *
  * @param thread without it the main thread
  */
-export function children(thread: number = process.pid): readonly number[] {
-  try {
+export const children = (thread: number = process.pid): readonly number[] =>
+  orElse([], () => {
     const list = readFileSync(`/proc/self/task/${thread}/children`, 'latin1')
     return list.split(' ').filter(Boolean).map(Number)
-  } catch {
-    return []
-  }
-}
+  })
 
 /** Reaps a child if it has ended, and returns whether it had. Not for children of Node, which reaps them itself. */
 export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0
@@ -109,13 +106,8 @@ function readStat(directory: number, path: Uint8Array): number {
  * @param path of the task's `stat`
  * @returns '' if the task is gone
  */
-export function stateIn(directory: number, path: Uint8Array): string {
-  try {
-    return statState(stat, readStat(directory, path))
-  } catch {
-    return ''
-  }
-}
+export const stateIn = (directory: number, path: Uint8Array): string =>
+  orElse('', () => statState(stat, readStat(directory, path)))
 
 /** Returns the parent process of a task. @throws {SyscallError} ENOENT, ESRCH if the task is gone */
 export const parentIn = (directory: number, path: Uint8Array): number =>
@@ -128,15 +120,12 @@ interface ProcessGroups {
 }
 
 /** Returns the process groups of a process; zeros if it is gone. */
-export function processGroups(pid: number | 'self'): ProcessGroups {
-  try {
+export const processGroups = (pid: number | 'self'): ProcessGroups =>
+  orElse({ own: 0, foreground: 0 }, () => {
     const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
     // Without a terminal the second field is -1, of which no digit is read.
     return { own: statNumber(stat, length, STAT.group), foreground: statNumber(stat, length, STAT.foreground) }
-  } catch {
-    return { own: 0, foreground: 0 }
-  }
-}
+  })
 
 /** Returns whether a process is stopped (job control). */
 export const isStopped = (pid: number): boolean => stateIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)) === 'T'
@@ -146,13 +135,8 @@ export const startIn = (directory: number, path: Uint8Array): number =>
   statNumber(stat, readStat(directory, path), STAT.startTime)
 
 /** Returns when a process was started, in ticks since boot; undefined if there is no process of this number. */
-export function startTime(pid: number | 'self'): number | undefined {
-  try {
-    return startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))
-  } catch {
-    return undefined
-  }
-}
+export const startTime = (pid: number | 'self'): number | undefined =>
+  orElse(undefined, () => startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)))
 
 /** Returns whether a thread of ours runs or waits for a processor; false if it waits for anything else, or is gone. */
 export const isRunning = (thread: Tid): boolean => stateIn(AT_FDCWD, cstring(`/proc/self/task/${thread}/stat`)) === 'R'
@@ -200,14 +184,11 @@ export function isDefunct(pid: number): boolean {
 }
 
 /** Returns the processor time of all threads of a process in clock ticks; 0 if it cannot be read. */
-export function processorTime(pid: number): number {
-  try {
+export const processorTime = (pid: number): number =>
+  orElse(0, () => {
     const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
     return statNumber(stat, length, STAT.userTime) + statNumber(stat, length, STAT.systemTime)
-  } catch {
-    return 0
-  }
-}
+  })
 
 const libcUnshare = libc.func('int unshare(int flags)')
 const libcSetns = libc.func('int setns(int fd, int type)')

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
+import { orElse } from '../kernel/error.ts'
 
 const root = new URL('../', import.meta.url)
 
@@ -35,13 +36,7 @@ function refuse(build: string | undefined, now: string): never {
 }
 
 /** Returns the build of the present files; undefined while they are being replaced. */
-export function buildNow(): string | undefined {
-  try {
-    return read()
-  } catch {
-    return undefined
-  }
-}
+export const buildNow = (): string | undefined => orElse(undefined, read)
 
 /** Checks that all files are of this build. @throws {Error} if a file is missing, or is of another build */
 export function requireWhole(): void {

@@ -1,3 +1,4 @@
+import { orElse } from '../kernel/error.ts'
 import { Fd, type Handle } from '../kernel/fd.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { receive, send, waitReadable } from '../kernel/socket.ts'
@@ -26,11 +27,8 @@ export async function serveRequests<R>(serve: (request: R, fds: readonly Fd[]) =
 
 /** Sends an answer. @param to the socket that came with the request */
 export function reply<R>(to: Handle, answer: R, fds: readonly Handle[] = []): void {
-  try {
-    send(to, Buffer.from(JSON.stringify(answer)), fds)
-  } catch {
-    // The engine no longer waits; what was made ends with its descriptor.
-  }
+  // The engine no longer waits; what was made ends with its descriptor.
+  orElse(undefined, () => send(to, Buffer.from(JSON.stringify(answer)), fds))
 }
 
 /**

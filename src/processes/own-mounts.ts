@@ -2,7 +2,7 @@ import { readFileSync, realpathSync } from 'node:fs'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
 import { MS_REC, MS_SLAVE } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/process.ts'
-import { ignoring } from '../kernel/error.ts'
+import { ignoring, orElse } from '../kernel/error.ts'
 import type { Fd, Handle } from '../kernel/fd.ts'
 import { changeDirectory, openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
@@ -70,13 +70,7 @@ function replaceRoot(points: readonly string[]): void {
 
 const openRoot = (): Fd => openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY)
 
-function withRealPath(path: string): readonly string[] {
-  try {
-    return [path, realpathSync(path)]
-  } catch {
-    return [path]
-  }
-}
+const withRealPath = (path: string): readonly string[] => orElse([path], () => [path, realpathSync(path)])
 
 /** Copies a mount to the new root. Absolute paths still lead through the old root. */
 function copyMount(point: string, root: Handle): void {

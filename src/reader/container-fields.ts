@@ -18,6 +18,15 @@ interface ContainerFacts {
   readonly refusals: readonly RefusalView[]
 }
 
+/** What the directory says of a key of a container. */
+export interface KeyEntry {
+  readonly value: string
+  readonly origin: string
+  readonly ceiling?: string
+  /** What was asked for, where that is above the ceiling. */
+  readonly asked?: string
+}
+
 /** The kinds of fields; api/schemas.ts has the schema of each. */
 export type FieldKind =
   | 'count'
@@ -45,8 +54,8 @@ export interface Field {
   readonly inDetail?: FieldKind
 }
 
-const text = (value: unknown): string => (typeof value === 'string' ? value : '')
-const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
+export const text = (value: unknown): string => (typeof value === 'string' ? value : '')
+export const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
 const podOf = ({ namespace, pod }: Entry): string =>
   [text(namespace), text(pod)].filter((word) => word !== '').join('/')
 

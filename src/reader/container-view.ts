@@ -4,7 +4,7 @@ import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
 import { briefly } from '../shared/texts.ts'
-import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL, viewOf } from './container-fields.ts'
+import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL, number, text, viewOf } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from './engine-names.ts'
 import type { FeedReader } from './feed.ts'
@@ -44,9 +44,6 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
     refusals: [...refusals].sort((one, other) => other.time - one.time),
   })
 }
-
-const text = (value: unknown): string => (typeof value === 'string' ? value : '')
-const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
 
 const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
   name === undefined ? lookup(text(id), text(bundle)) : undefined

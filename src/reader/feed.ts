@@ -1,5 +1,6 @@
 import { errnoName } from '../abi/errno.ts'
 import { SyscallError } from '../kernel/error.ts'
+import { orClose } from '../kernel/fd.ts'
 import { connectUnix, peerCredentials, receive, waitReadable } from '../kernel/socket.ts'
 import {
   COUNTS_HEADER,
@@ -135,15 +136,12 @@ export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedR
       `Cannot read "${path}": the daemon answers no more readers now; end readers that hang, and try again`,
     )
   const files = (message?.fds ?? []).map((fd) => new MemoryFile(fd))
-  try {
+  return orClose(files, () => {
     requireLayouts(bytes.toString('latin1', 0, message?.length ?? 0))
     if (files.length !== MEMORIES)
       throw new Error(`Cannot read "${path}": it gives no memories; name feed.sock with --feed`)
     return new FeedReader(files, peerCredentials(connection).uid)
-  } catch (error) {
-    for (const file of files) file[Symbol.dispose]()
-    throw error
-  }
+  })
 }
 
 const REMEDIES: Readonly<Record<string, string>> = {

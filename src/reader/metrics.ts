@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { syscallName } from '../abi/syscalls.ts'
 import { escaped } from '../calls/escape.ts'
 import { WORDS } from '../calls/record.ts'
+import { orElse } from '../kernel/error.ts'
 import { pageSize, ticksPerSecond } from '../kernel/system-info.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import { FewLabels, reloadResults, restartCauses } from '../memories/daemon-totals.ts'
@@ -154,8 +155,8 @@ const bootTime = (): number => Number(/^btime (\d+)$/m.exec(readFileSync('/proc/
  *
  * @see proc_pid_stat(5): 14 utime, 15 stime, 20 num_threads, 22 starttime, 24 rss
  */
-function processStats(pid: number): ProcessStats | undefined {
-  try {
+const processStats = (pid: number): ProcessStats | undefined =>
+  orElse(undefined, () => {
     const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
     // The second field is the program's name, which may contain anything except NUL.
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
@@ -166,10 +167,7 @@ function processStats(pid: number): ProcessStats | undefined {
       threads: field(20),
       start: bootTime() + field(22) / ticksPerSecond(),
     }
-  } catch {
-    return undefined
-  }
-}
+  })
 
 /** Sums up the resources of several processes; the start is that of the first. */
 const sumOfStats = (all: readonly ProcessStats[]): ProcessStats => ({

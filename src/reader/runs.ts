@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
-import { type Fd, guarded } from '../kernel/fd.ts'
+import { orElse } from '../kernel/error.ts'
+import type { Fd } from '../kernel/fd.ts'
 import { openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { startTime } from '../kernel/process.ts'
@@ -22,13 +23,7 @@ export interface Run {
 const MEMORIES = ['intercede-records', 'intercede-counts', 'intercede-directory']
 
 /** Lists the entries of a directory; none if it cannot be read. */
-function namesIn(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory)
-  } catch {
-    return []
-  }
-}
+const namesIn = (directory: string): readonly string[] => orElse([], () => readdirSync(directory))
 
 function runOf(id: string): readonly Run[] {
   const [pid, started] = (/^(\d+)-(\d+)$/.exec(id) ?? []).slice(1).map(Number)
@@ -46,13 +41,7 @@ function memoryOf(pid: number, descriptors: readonly string[], name: string): Fd
   return found === undefined ? undefined : openat(AT_FDCWD, cstring(`/proc/${pid}/fd/${found}`), O_RDONLY)
 }
 
-function readlink(path: string): string {
-  try {
-    return readlinkSync(path)
-  } catch {
-    return ''
-  }
-}
+const readlink = (path: string): string => orElse('', () => readlinkSync(path))
 
 /**
  * Opens the memories of a run, which has no socket for readers: only root may.
@@ -65,7 +54,7 @@ export function openRun({ pid, started }: Run): FeedReader | undefined {
     const descriptors = namesIn(`/proc/${pid}/fd`)
     for (const name of MEMORIES) {
       const fd = memoryOf(pid, descriptors, name)
-      if (fd) files.push(guarded(fd, () => new MemoryFile(fd)))
+      if (fd) files.push(new MemoryFile(fd))
     }
     const isOurs = files.length === MEMORIES.length && isDirectoryHead(files[2]!.words(0, 2))
     if (isOurs && startTime(pid) === started) return new FeedReader(files.splice(0))

@@ -7,7 +7,7 @@ import type { Exec } from '../calls/fuse.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
 import { parseCgroups } from '../kernel/cgroup.ts'
 import { orUndefined } from '../kernel/error.ts'
-import { dup, type Fd } from '../kernel/fd.ts'
+import { dup, type Fd, orClose } from '../kernel/fd.ts'
 import { openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
@@ -165,16 +165,11 @@ function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
  */
 function inspectInit(pid: number, isLate: boolean, starter: Starter): Init {
   const opened: Fd[] = []
-  try {
-    const own = (fd: Fd): Fd => {
-      opened.push(fd)
-      return fd
-    }
-    return look(pid, isLate, starter, own)
-  } catch (error) {
-    for (const fd of opened) fd[Symbol.dispose]()
-    throw error
+  const own = (fd: Fd): Fd => {
+    opened.push(fd)
+    return fd
   }
+  return orClose(opened, () => look(pid, isLate, starter, own))
 }
 
 /** Opens and reads what is needed of an init. @param own called with each descriptor as soon as it is open */

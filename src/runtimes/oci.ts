@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { orElse } from '../kernel/error.ts'
 import { Fd, type Handle } from '../kernel/fd.ts'
 import { peerCredentials, receive } from '../kernel/socket.ts'
 import { type Handover, parseHandover } from './handover.ts'
@@ -9,15 +10,13 @@ function peerName(connection: Handle): string {
   return `${commandOf(pid) ?? 'a process'} (pid ${pid}, uid ${uid})`
 }
 
-/** The name of a process in quotes, since the process itself chooses it. @returns undefined if there is none */
-function commandOf(pid: number): string | undefined {
-  try {
-    return JSON.stringify(readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd())
-  } catch {
-    // It has ended, or is in another pid namespace, where its number is 0 for us.
-    return undefined
-  }
-}
+/**
+ * The name of a process in quotes, since the process itself chooses it.
+ *
+ * @returns undefined if it has ended, or is in another pid namespace, where its number is 0 for us
+ */
+const commandOf = (pid: number): string | undefined =>
+  orElse(undefined, () => JSON.stringify(readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()))
 
 /** Maximum size of a state in bytes, far above what runtimes send: a state with long annotations is a few KiB. */
 const BYTES_LIMIT = 1024 * 1024

@@ -1,6 +1,7 @@
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { orElse } from '../kernel/error.ts'
 import type { RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { ociRuntimes, runtimes } from './known/index.ts'
@@ -26,21 +27,10 @@ function usualRoots(): readonly RecordRoot[] {
  * Tells whether a directory is ours. After `su`, XDG_RUNTIME_DIR may be a user's, who could write false records
  * there.
  */
-function isOurs(folder: string): boolean {
-  try {
-    return statSync(folder).uid === process.geteuid?.()
-  } catch {
-    return false
-  }
-}
+const isOurs = (folder: string): boolean => orElse(false, () => statSync(folder).uid === process.geteuid?.())
 
-function foldersIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder).map((name) => join(folder, name))
-  } catch {
-    return []
-  }
-}
+const foldersIn = (folder: string): readonly string[] =>
+  orElse([], () => readdirSync(folder).map((name) => join(folder, name)))
 
 /**
  * Finds the runtime of a container by its records, if it ended before it was inspected, as runtimes do as soon as a
@@ -57,13 +47,9 @@ export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): Runt
   return undefined
 }
 
-/** Returns the pid of a container's init from the runtime's record; undefined if there is none. */
-export function initOf({ file, init }: OciRuntime['record'], folder: string): number | undefined {
-  try {
+/** Returns the pid of a container's init from the runtime's record; undefined if this root has no such container. */
+export const initOf = ({ file, init }: OciRuntime['record'], folder: string): number | undefined =>
+  orElse(undefined, () => {
     const written = v.parse(v.record(v.string(), v.unknown()), JSON.parse(readText(join(folder, file))))
     return Number(written[init])
-  } catch {
-    // There is no such container in this root.
-    return undefined
-  }
-}
+  })

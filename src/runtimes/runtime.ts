@@ -1,5 +1,6 @@
 import { accessSync, constants } from 'node:fs'
 import type { Target } from '../filter/target.ts'
+import { orElse } from '../kernel/error.ts'
 import type { Instructions } from './flags.ts'
 
 /** How the doctor finds an installed runtime. */
@@ -63,14 +64,11 @@ export const STOP_SECONDS = 10
 
 const SEARCH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
-function isExecutable(path: string): boolean {
-  try {
+const isExecutable = (path: string): boolean =>
+  orElse(false, () => {
     accessSync(path, constants.X_OK)
     return true
-  } catch {
-    return false
-  }
-}
+  })
 
 /**
  * Returns the path of a program. The sbin directories are searched too, since administrators' PATH often lacks them.

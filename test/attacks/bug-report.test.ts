@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { FeedSocket } from '../../src/keeper/feed/readers.ts'
-import { openCounts, openDirectoryMemory, openRecords } from '../../src/keeper/persist/memories.ts'
+import { openMemory, openRecords } from '../../src/keeper/persist/memories.ts'
 import { PersistedState } from '../../src/keeper/persist/persisted-state.ts'
 import { Reactor } from '../../src/keeper/process/reactor.ts'
 import { DirectoryWriter } from '../../src/memories/directory.ts'
@@ -75,9 +75,9 @@ test('nor a file that the daemon of another user names, whoever owns its socket'
   writeFileSync(secret, 'SECRET', { mode: 0o600 })
   chmodSync(folder, 0o777)
   const state = new PersistedState(undefined)
-  const { fd, memory } = openDirectoryMemory(state)
+  const { fd, memory } = openMemory(state, 'directory')
   new DirectoryWriter(memory).daemon({ configPath: secret })
-  const memories = { records: openRecords(state, 1024).records, counts: openCounts(state).counts, directory: fd }
+  const memories = { records: openRecords(state, 1024).fd, counts: openMemory(state, 'counts').fd, directory: fd }
   const reactor = new Reactor()
   process.seteuid!(NOBODY)
   const socket = new FeedSocket(reactor, path, memories, state)

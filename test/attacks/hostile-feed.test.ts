@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FeedSocket } from '../../src/keeper/feed/readers.ts'
-import { openCounts, openDirectoryMemory, openRecords } from '../../src/keeper/persist/memories.ts'
+import { openMemory, openRecords } from '../../src/keeper/persist/memories.ts'
 import { PersistedState } from '../../src/keeper/persist/persisted-state.ts'
 import { Reactor } from '../../src/keeper/process/reactor.ts'
 import { DirectoryWriter } from '../../src/memories/directory.ts'
@@ -101,9 +101,9 @@ describe.each([
   beforeAll(async () => {
     chmodSync(folder, 0o700)
     const state = new PersistedState(undefined)
-    const { records } = openRecords(state, 1024)
-    const { counts } = openCounts(state)
-    const { fd, memory } = openDirectoryMemory(state)
+    const { fd: records } = openRecords(state, 1024)
+    const { fd: counts } = openMemory(state, 'counts')
+    const { fd, memory } = openMemory(state, 'directory')
     fill(new DirectoryWriter(memory), shape)
     reactor = new Reactor()
     socket = new FeedSocket(reactor, path, { records, counts, directory: fd }, state)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../src/abi/fcntl.ts'
 import { PROXY_NOTIF } from '../../src/abi/lxc-proxy.ts'
-import { decodeNotification, decodeResponse, type Response } from '../../src/abi/seccomp.ts'
+import type { Response } from '../../src/abi/seccomp.ts'
 import { isErrno } from '../../src/kernel/error.ts'
 import type { Fd } from '../../src/kernel/fd.ts'
 import { openat } from '../../src/kernel/files.ts'
@@ -14,6 +14,7 @@ import { accept, connectUnix, listenUnix, type Message, receive, send, waitReada
 import { OciConnection } from '../../src/runtimes/oci.ts'
 import { fixture } from './fixtures.ts'
 import { type Host, USERNS, until } from './host.ts'
+import { decodeNotification, decodeResponse } from './seccomp-codecs.ts'
 
 let serial = 0
 

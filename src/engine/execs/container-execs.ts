@@ -6,6 +6,7 @@ import { type IdExtent, toOutside } from '../../abi/credentials.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reasons.ts'
 import { countedForNobody } from '../../kernel/credentials.ts'
+import { orElse } from '../../kernel/error.ts'
 import { type Fd, type Handle, pipe } from '../../kernel/fd.ts'
 import { runAs, runningOf } from '../../kernel/sched.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
@@ -309,13 +310,14 @@ export class ContainerExecs {
     const { read, write } = pipe()
     using held = read
     using go = write
-    const running = quietly(() => runningOf(caller))
+    // If the process has ended, its job ends, too.
+    const running = orElse(undefined, () => runningOf(caller))
     const child = this.#dependencies.start(commandOf(container, spec, file), {
       fds: [stdin, output, output, held],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...exec!.env },
       owner: rootOf(uidMap, gidMap),
     })
-    if (running) quietly(() => runAs(child.pid as Tid, running))
+    if (running) orElse(undefined, () => runAs(child.pid as Tid, running))
     // Closing this executes the runtime.
     go[Symbol.dispose]()
     return child
@@ -351,15 +353,6 @@ function commandOf({ id, exec, handles }: Container, spec: string, file: Handle)
 function rootOf(uidMap: readonly IdExtent[], gidMap: readonly IdExtent[]): { uid: HostId; gid: HostId } | undefined {
   const [uid, gid] = [toOutside(uidMap, 0), toOutside(gidMap, 0)]
   return uid === undefined || gid === undefined ? undefined : { uid: uid as HostId, gid: gid as HostId }
-}
-
-/** Looks at or changes a process. If the process has ended, its job ends, too. */
-function quietly<T>(action: () => T): T | undefined {
-  try {
-    return action()
-  } catch {
-    return undefined
-  }
 }
 
 const ownScore = (): string => readFileSync('/proc/self/oom_score_adj', 'latin1').trim()

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Tid } from '../../abi/brand.ts'
+import { orElse } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { pidfdIsAlive, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { forkedBy } from '../../kernel/process.ts'
@@ -57,19 +58,9 @@ function hold(pid: number, parent: HeldProcess): Fd | undefined {
   return undefined
 }
 
-function threadsOf(pid: number): readonly string[] {
-  try {
-    return readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`)
-  } catch {
-    return []
-  }
-}
+const threadsOf = (pid: number): readonly string[] =>
+  orElse([], () => readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`))
 
 /** @param thread its directory in /proc */
-function childrenOf(thread: string): readonly number[] {
-  try {
-    return readFileSync(`${thread}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number)
-  } catch {
-    return []
-  }
-}
+const childrenOf = (thread: string): readonly number[] =>
+  orElse([], () => readFileSync(`${thread}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number))

@@ -7,6 +7,7 @@ import {
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
 } from '../../abi/seccomp.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import { orElse } from '../../kernel/error.ts'
 import { Fd, type Handle } from '../../kernel/fd.ts'
 import { isSeccompListener, notifSetFlags } from '../../kernel/seccomp.ts'
 import { type Message, receive, send, shutdown } from '../../kernel/socket.ts'
@@ -258,21 +259,15 @@ export class LxcProxyCall implements Disposable {
   }
 }
 
-function take(connection: Handle, bytes: Uint8Array): Message | 'over' | undefined {
-  try {
+const take = (connection: Handle, bytes: Uint8Array): Message | 'over' | undefined =>
+  orElse('over', () => {
     const message = receive(connection, bytes)
     return message?.length === 0 && message.fds.length === 0 ? 'over' : message
-  } catch {
-    return 'over'
-  }
-}
+  })
 
 /** Sends a reply without blocking. @returns false if the monitor has gone, or does not read */
-function trySend(connection: Handle, message: Uint8Array): boolean {
-  try {
+const trySend = (connection: Handle, message: Uint8Array): boolean =>
+  orElse(false, () => {
     send(connection, message, [], MSG_DONTWAIT)
     return true
-  } catch {
-    return false
-  }
-}
+  })

@@ -9,7 +9,7 @@ import { encodeRules } from '../facts/device-rules-cache.ts'
 import { FairTurns } from '../helpers/fair-turns.ts'
 import type { MounterProcess } from '../helpers/mounter-process.ts'
 import { Mounters } from '../helpers/mounters.ts'
-import { type Namespaces, Walkers } from '../helpers/walkers.ts'
+import { Walkers } from '../helpers/walkers.ts'
 import type { FsContextStore } from '../kept/fs-context-store.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { HelperRequest } from '../thread/thread-messages.ts'
@@ -34,63 +34,28 @@ const EXPIRE_MS = 5000
  */
 export class HelperRequests {
   readonly #contexts: FsContextStore
-  readonly #walkers: Walkers
-  readonly #mounters: Mounters
-  readonly #execs: ContainerExecs
-  readonly #probes: DeviceProbes
+  readonly walkers: Walkers
+  readonly mounters: Mounters
+  readonly execs: ContainerExecs
+  readonly probes: DeviceProbes
   readonly #turns: FairTurns
   #expiring: NodeJS.Timeout | undefined
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: HelperDependencies) {
     this.#contexts = contexts
     const { startHelper: start, startProgram } = state.spawnGuard
-    this.#walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
-    this.#mounters = new Mounters({ start, keep: onMounter, fault: onFault })
-    this.#execs = new ContainerExecs({ start: startProgram, drop, onProgram, onFault })
+    this.walkers = new Walkers(state.walkers, state.spawnGuard, onFault)
+    this.mounters = new Mounters({ start, keep: onMounter, fault: onFault })
+    this.execs = new ContainerExecs({ start: startProgram, drop, onProgram, onFault })
     this.#turns = new FairTurns((container, ms) => state.charge(container, ms))
     const { spawnGuard: guard, deviceRules: cache, rulesSeed: seed } = state
-    this.#probes = new DeviceProbes({ guard, turns: this.#turns, cache, seed })
-  }
-
-  /** Serves a container from now on. @param isNew it was handed over just now */
-  admit(container: Container, isNew: boolean): void {
-    this.#probes.admit(container, isNew)
-  }
-
-  /** Allows walkers for a container. */
-  admitWalkers(container: number, namespaces: Namespaces): void {
-    this.#walkers.admit(container, namespaces)
-  }
-
-  /** Resolves when calls that the previous engine had begun may be looked at: see `Mounters.settled`. */
-  get settled(): Promise<unknown> {
-    return this.#mounters.settled
-  }
-
-  /** Lets a mounter close descriptors whose close may hang. @param fds owned here from now on */
-  discard(fds: readonly Fd[]): void {
-    this.#mounters.discard(fds)
-  }
-
-  /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
-  takeOverMounter(socket: Fd, pidfd: Fd): void {
-    this.#mounters.takeOver(socket, pidfd)
-  }
-
-  /** A listener is served from now on. @param by the process that has handed it over, or 0 */
-  listens(listener: number, container: number, by: number): void {
-    this.#execs.listens(listener, container, by)
-  }
-
-  /** A listener is closed. */
-  listensNoMore(listener: number): void {
-    this.#execs.listensNoMore(listener)
+    this.probes = new DeviceProbes({ guard, turns: this.#turns, cache, seed })
   }
 
   forget(container: Container): void {
-    this.#probes.forget(container)
-    this.#walkers.forget(container.index)
-    this.#execs.forget(container)
+    this.probes.forget(container)
+    this.walkers.forget(container.index)
+    this.execs.forget(container)
   }
 
   /** Serves a request. @param container the container of an `exec` or `device` request, if it still exists */
@@ -105,33 +70,33 @@ export class HelperRequests {
         void this.#tryDevice(container, asked)
         break
       case 'lend':
-        this.#mounters.lend(asked.serial, (socket) => new OneShot(asked.answer).set(socket ?? -1))
+        this.mounters.lend(asked.serial, (socket) => new OneShot(asked.answer).set(socket ?? -1))
         break
       case 'giveBack':
-        this.#mounters.giveBack(asked.socket, asked.state)
+        this.mounters.giveBack(asked.socket, asked.state)
         break
       case 'exec':
-        this.#execs.start(container, asked)
+        this.execs.start(container, asked)
         break
       case 'execOver':
-        this.#execs.over(asked.job, asked.failed)
+        this.execs.over(asked.job, asked.failed)
         break
       case 'context':
         this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)
         break
       case 'discard':
-        this.discard(asked.raws.map((raw) => new Fd(raw)))
+        this.mounters.discard(asked.raws.map((raw) => new Fd(raw)))
         break
       case 'walker':
-        this.#walkers.start(asked.container)
+        this.walkers.start(asked.container)
         break
       case 'walkerStuck':
-        this.#walkers.abandon(asked.container, asked.walker, asked.hasEnded)
+        this.walkers.abandon(asked.container, asked.walker, asked.hasEnded)
     }
   }
 
   async #tryDevice(container: Container | undefined, asked: Extract<HelperRequest, { type: 'device' }>): Promise<void> {
-    const rules = container && (await this.#probes.ask(container, asked))
+    const rules = container && (await this.probes.ask(container, asked))
     new OneShot(asked.answer).set(encodeRules(rules))
   }
 

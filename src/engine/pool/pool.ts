@@ -70,11 +70,11 @@ export class Pool {
     this.#idleWaker = new IdleWaker(this.#state.dedicated, this.#state.listeners, epoll)
     this.#priority = new RtPriority(this.#state.lanes, onFault)
     const onGone = (listener: number): void => {
-      this.#helpers.listensNoMore(listener)
+      this.#helpers.execs.listensNoMore(listener)
       options.onGone(listener)
     }
     this.#listeners = new Listeners(this.#state, { ...options, onGone, slots: new Slots(journal) })
-    const discard = (raws: readonly number[]): void => this.#helpers.discard(raws.map((raw) => new Fd(raw)))
+    const discard = (raws: readonly number[]): void => this.#helpers.mounters.discard(raws.map((raw) => new Fd(raw)))
     const fdStore = new KeeperFdStore(new Fd(data.control), { close: discard, closeLater: discard })
     this.#persistent = new PersistentState(map(new Fd(data.persistent)), this.#state.persistentLocks, fdStore)
     const drop = (listener: number): void => this.#listeners.drop(listener)
@@ -103,9 +103,9 @@ export class Pool {
     this.#state.resetContainer(index)
     this.#persistent.admit(index, bare.serial)
     const [userns, pidns] = [fds[names.indexOf('userns')], fds[names.indexOf('pidns')]]
-    if (userns && pidns && walkable) this.#helpers.admitWalkers(index, { userns, pidns })
+    if (userns && pidns && walkable) this.#helpers.walkers.admit(index, { userns, pidns })
     this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
-    this.#helpers.admit(container, this.#isSettled)
+    this.#helpers.probes.admit(container, this.#isSettled)
     this.#threads.tell({ container })
   }
 
@@ -144,7 +144,7 @@ export class Pool {
    */
   listen(index: number, container: number, fd: Fd, isMonitor = false, by = 0): void {
     this.#listeners.add(index, container, fd, isMonitor)
-    this.#helpers.listens(index, container, by)
+    this.#helpers.execs.listens(index, container, by)
   }
 
   /** Takes over descriptors which the previous engine had stored with the keeper. @param fds owned here from now on */
@@ -161,13 +161,13 @@ export class Pool {
 
   /** Takes over a mounter of the previous engine. @param socket owned here from now on, as is `pidfd` */
   takeOverMounter(socket: Fd, pidfd: Fd): void {
-    this.#helpers.takeOverMounter(socket, pidfd)
+    this.#helpers.mounters.takeOver(socket, pidfd)
   }
 
   /** Ends the hand-over from the previous engine: its calls in flight may be served. */
   settle(): void {
     this.#persistent.keepOnly(this.#containers)
-    this.#listeners.settle(this.#helpers.settled)
+    this.#listeners.settle(this.#helpers.mounters.settled)
     this.#isSettled = true
   }
 

@@ -2,13 +2,13 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
 import type { ReasonCode } from '../../calls/reasons.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import { type Fd, orClose } from '../../kernel/fd.ts'
 import { forUser, type Policy } from '../../policy/policy.ts'
 import { defaults } from '../../policy/settings.ts'
 import { trappedCalls } from '../../runtimes/bundle.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
-import { type Init, inspect } from '../../runtimes/inspect.ts'
+import { inspect } from '../../runtimes/inspect.ts'
 import { counted } from '../../shared/texts.ts'
 import { rulesFor } from '../../syscalls/index.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
@@ -72,7 +72,7 @@ export class Admission {
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser })
     const decided = barredToo(said, found.barred)
-    const entry = this.#add(handover, decided, init)
+    const entry = orClose(init ? [init] : [], () => this.#registry.add(handover, decided, init))
     announce(entry, this.#tell)
     const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
     this.#options.onEvent({
@@ -85,15 +85,6 @@ export class Admission {
       withheld,
     })
     return entry
-  }
-
-  #add(handover: Handover, said: PolicyDecision, init: Init | undefined): ContainerEntry {
-    try {
-      return this.#registry.add(handover, said, init)
-    } catch (error) {
-      init?.[Symbol.dispose]()
-      throw error
-    }
   }
 
   /**

@@ -1,7 +1,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { capMask } from '../../abi/credentials.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orElse, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
@@ -30,14 +30,11 @@ const effectiveOf = (pid: number): bigint =>
 
 /** The login user, which the kernel keeps across su(1) and sudo(8) if it has auditing. */
 const UNSET = '4294967295'
-function loginOf(pid: number): string {
-  try {
+const loginOf = (pid: number): string =>
+  orElse('', () => {
     const login = readFileSync(`/proc/${pid}/loginuid`, 'latin1')
     return /^\d+$/.test(login) && login !== UNSET && login !== '0' ? ` (who logged in as user ${login})` : ''
-  } catch {
-    return ''
-  }
-}
+  })
 
 /**
  * A container's root may have our socket, and even the host's uid 0, through a mount and a user namespace that its

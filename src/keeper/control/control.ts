@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import type { ContainerNumbers } from '../../caller/identity/container.ts'
+import { orElse } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { ToEngine } from '../../link/messages.ts'
 import { type Admission, unusable } from '../containers/admission.ts'
@@ -34,13 +35,7 @@ const Request = v.variant('type', [
   }),
 ])
 
-function json(bytes: string): unknown {
-  try {
-    return JSON.parse(bytes)
-  } catch {
-    return undefined
-  }
-}
+const json = (bytes: string): unknown => orElse(undefined, () => JSON.parse(bytes))
 
 /**
  * @throws {Error} with what is wrong in the request
@@ -59,7 +54,7 @@ function parseRequest(bytes: string): ControlRequest {
   throw new Error(`Cannot read the request: ${v.getDotPath(issue) ?? 'it'} is not what it must be`)
 }
 
-export interface ControlDependencies {
+interface ControlDependencies {
   readonly options: KeeperOptions
   readonly registry: Registry
   readonly state: PersistedState

@@ -3,6 +3,7 @@ import { uptime } from 'node:os'
 import { basename } from 'node:path'
 import type { IdExtent } from '../../abi/credentials.ts'
 import { explain, why } from '../../calls/reasons.ts'
+import { orElse } from '../../kernel/error.ts'
 import { startTime } from '../../kernel/process.ts'
 import { ticksPerSecond } from '../../kernel/system-info.ts'
 import { PREFIX } from '../../policy/key.ts'
@@ -66,21 +67,9 @@ function standing({ container, handover, settings, set, init, listeners }: Conta
 }
 
 /** Returns the profile that the metadata names; undefined if it names none, or cannot be read. */
-function profileIn(metadata: string): string | undefined {
-  try {
-    return parseLines(metadata).profile?.name
-  } catch {
-    return undefined
-  }
-}
+const profileIn = (metadata: string): string | undefined => orElse(undefined, () => parseLines(metadata).profile?.name)
 
-function pathOf(raw: number): string | undefined {
-  try {
-    return readlinkSync(`/proc/self/fd/${raw}`)
-  } catch {
-    return undefined
-  }
-}
+const pathOf = (raw: number): string | undefined => orElse(undefined, () => readlinkSync(`/proc/self/fd/${raw}`))
 
 /** Returns the directory's entry for a container that was just handed over. */
 export const aboutRegistered = (

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { now } from '../../kernel/clock.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { orElse, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { readOnly } from '../../kernel/shared-memory.ts'
 import { isUnread, peerCredentials, send } from '../../kernel/socket.ts'
@@ -12,7 +12,7 @@ import { feedAnswer } from '../../memories/feed-answer.ts'
 import { endRecords } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { openCounts, openDirectoryMemory, openRecords } from '../persist/memories.ts'
+import { openMemory, openRecords } from '../persist/memories.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Listening, shareSocket } from '../sockets/listen.ts'
@@ -137,24 +137,18 @@ export class FeedSocket {
 function share(path: string): void {
   const gid = groupId(GROUP)
   if (gid === undefined || process.getuid?.() !== 0) return
-  try {
-    shareSocket(path, gid)
-  } catch {
-    // A user namespace without that group: only its root connects.
-  }
+  // A user namespace without that group: only its root connects.
+  orElse(undefined, () => shareSocket(path, gid))
 }
 
-function groupId(name: string): number | undefined {
-  try {
+const groupId = (name: string): number | undefined =>
+  orElse(undefined, () => {
     const line = readFileSync('/etc/group', 'latin1')
       .split('\n')
       .find((each) => each.startsWith(`${name}:`))
     const id = Number(line?.split(':')[2] ?? Number.NaN)
     return Number.isInteger(id) ? id : undefined
-  } catch {
-    return undefined
-  }
-}
+  })
 
 /** The number of records, and how much of the arguments of calls they contain. */
 interface WhatIsRecorded {
@@ -178,16 +172,16 @@ export class Readers {
   #socket: FeedSocket | undefined
 
   constructor(state: PersistedState, { records: size, arguments: mode }: WhatIsRecorded, standing: DaemonFacts) {
-    const { records, ring } = openRecords(state, size, mode)
-    const { counts, memory } = openCounts(state)
-    const directory = openDirectoryMemory(state)
+    const records = openRecords(state, size, mode)
+    const counts = openMemory(state, 'counts')
+    const directory = openMemory(state, 'directory')
     this.#state = state
     this.#directory = directory.fd
-    this.memories = { records, counts }
-    this.ring = ring
-    this.counts = memory
+    this.memories = { records: records.fd, counts: counts.fd }
+    this.ring = records.memory
+    this.counts = counts.memory
     this.#mode = mode
-    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts, memory), standing)
+    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts.fd, counts.memory), standing)
   }
 
   /**

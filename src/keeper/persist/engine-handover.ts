@@ -1,15 +1,13 @@
 import { readFileSync } from 'node:fs'
-import { Fd } from '../../kernel/fd.ts'
-import { map, memfd } from '../../kernel/shared-memory.ts'
+import type { Fd } from '../../kernel/fd.ts'
 import { MOUNTERS } from '../../link/limits.ts'
 import type { ForNextEngine, ToKeeper } from '../../link/messages.ts'
-import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../link/persistent-layout.ts'
 import type { SharedMemories } from '../../link/spawn-engine.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { KeeperFdTable } from './fd-store.ts'
-import { openJournal } from './memories.ts'
-import type { PersistedState, StateStore } from './persisted-state.ts'
+import { openMemory } from './memories.ts'
+import type { PersistedState } from './persisted-state.ts'
 
 interface Kept {
   readonly socket: Fd
@@ -72,70 +70,40 @@ export class EngineHandover {
   readonly memories: Pick<SharedMemories, 'journal' | 'persistent'>
   /** The journal, mapped. */
   readonly memory: ArrayBuffer
-  readonly #state: PersistedState
-  readonly #fds: KeeperFdTable
-  readonly #mounters: MounterFds
+  /** The descriptors that are kept for containers. */
+  readonly fds: KeeperFdTable
+  readonly mounters: MounterFds
 
   constructor(state: PersistedState, reactor: Reactor) {
-    this.#state = state
-    const { journal, memory } = openJournal(state)
-    const { persistent, isNew } = openPersistent(state)
-    this.memories = { journal, persistent }
-    this.memory = memory
-    this.#fds = new KeeperFdTable(state)
+    const journal = openMemory(state, 'journal')
+    const lasting = openMemory(state, 'lasting')
+    this.memories = { journal: journal.fd, persistent: lasting.fd }
+    this.memory = journal.memory
+    this.fds = new KeeperFdTable(state)
     // The table's places are places in the old memory.
-    if (isNew) this.#fds.close()
-    this.#mounters = new MounterFds(reactor)
+    if (lasting.isNew) this.fds.close()
+    this.mounters = new MounterFds(reactor)
   }
 
   /** Takes a message of the engine. @returns whether the message was about this state */
   hear(message: ToKeeper, fds: readonly Fd[]): message is ForNextEngine {
-    if (message.type === 'keep') this.#fds.exchange(message, fds)
-    else if (message.type === 'drop') this.#fds.drop(message.places, fds[0])
-    else if (message.type === 'mounter') this.#mounters.keep(fds)
+    if (message.type === 'keep') this.fds.exchange(message, fds)
+    else if (message.type === 'drop') this.fds.drop(message.places, fds[0])
+    else if (message.type === 'mounter') this.mounters.keep(fds)
     else return false
     return true
   }
 
   /** Gives everything to a new engine. */
   handOn(tell: EngineProcess['tell']): void {
-    this.#fds.handOn(tell)
-    this.#mounters.handOn(tell)
-  }
-
-  /** For each descriptor that is kept for a container: the container's number. */
-  get kept(): readonly number[] {
-    return this.#fds.containers
-  }
-
-  /** The process ids of the mounters. */
-  get mounters(): readonly number[] {
-    return this.#mounters.pids
-  }
-
-  /** Stores the descriptors for the next keeper. */
-  store(to: StateStore): void {
-    this.#fds.store(this.#state, to)
-  }
-
-  /** Undoes `store`. */
-  takeBack(): void {
-    this.#fds.takeBack(this.#state)
+    this.fds.handOn(tell)
+    this.mounters.handOn(tell)
   }
 
   close(): void {
-    this.#fds.close()
-    this.#mounters.close()
+    this.fds.close()
+    this.mounters.close()
     this.memories.journal[Symbol.dispose]()
     this.memories.persistent[Symbol.dispose]()
   }
-}
-
-function openPersistent(state: PersistedState): { readonly persistent: Fd; readonly isNew: boolean } {
-  using kept = state.persistent
-  if (kept && isPersistent(map(kept))) return { persistent: new Fd(kept.release()), isNew: false }
-  const persistent = memfd('intercede-lasting', PERSISTENT_SIZE)
-  markPersistent(map(persistent))
-  state.keepPersistent(persistent)
-  return { persistent, isNew: true }
 }

@@ -34,7 +34,7 @@ export class KeeperFdTable {
     for (const [index, place] of places.entries()) this.keep(place, container, fds[index])
   }
 
-  /** The container of each descriptor. */
+  /** For each descriptor: the number of its container. */
   get containers(): readonly number[] {
     return [...this.#all.values()].map(({ container }) => container)
   }

@@ -2,6 +2,7 @@ import { Fd } from '../../kernel/fd.ts'
 import { map, memfd } from '../../kernel/shared-memory.ts'
 import { isJournal, JOURNAL_SIZE, writeMagic } from '../../link/journal.ts'
 import { CONTAINERS } from '../../link/limits.ts'
+import { isPersistent, markPersistent, PERSISTENT_SIZE } from '../../link/persistent-layout.ts'
 import { countsSize, formatCounts, isCounts } from '../../memories/counts-layout.ts'
 import { DIRECTORY_SIZE, formatDirectory, isDirectory } from '../../memories/directory.ts'
 import {
@@ -15,26 +16,52 @@ import {
   reviveRecords,
 } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
-import type { PersistedState } from './persisted-state.ts'
+import type { MemoryName, PersistedState } from './persisted-state.ts'
 
-/**
- * Opens the journal of the previous keeper, with its calls in flight. A journal with another layout is replaced by an
- * empty one: nobody can read its calls, so `FORMAT` differs too, and their containers are no longer served.
- */
-export function openJournal(state: PersistedState): { readonly journal: Fd; readonly memory: ArrayBuffer } {
-  using kept = state.journal
-  const before = kept && map(kept)
-  if (before && isJournal(before)) return { journal: new Fd(kept.release()), memory: before }
-  const journal = memfd('intercede-journal', JOURNAL_SIZE)
-  const memory = map(journal)
-  writeMagic(memory)
-  state.keepJournal(journal)
-  return { journal, memory }
+/** A memory that readers, engines or the next keeper share with us, mapped. */
+export interface OpenMemory {
+  readonly fd: Fd
+  readonly memory: ArrayBuffer
 }
 
-interface OpenRecords {
-  readonly records: Fd
-  readonly ring: ArrayBuffer
+interface Layout {
+  readonly size: number
+  /** Returns whether a memory has this layout. */
+  readonly is: (memory: ArrayBuffer) => boolean
+  readonly format: (memory: ArrayBuffer) => void
+}
+
+const LAYOUTS = {
+  /** Nobody can read the calls of another layout, so `FORMAT` differs too, and their containers are not served. */
+  journal: { size: JOURNAL_SIZE, is: isJournal, format: writeMagic },
+  /** If the layout differs, all counts start at zero. */
+  counts: {
+    size: countsSize(CONTAINERS),
+    is: (memory) => isCounts(memory) && memory.byteLength === countsSize(CONTAINERS),
+    format: formatCounts,
+  },
+  directory: { size: DIRECTORY_SIZE, is: isDirectory, format: formatDirectory },
+  lasting: { size: PERSISTENT_SIZE, is: isPersistent, format: markPersistent },
+} as const satisfies { readonly [Name in MemoryName]?: Layout }
+
+function make(state: PersistedState, name: MemoryName, size: number, format: Layout['format']): OpenMemory {
+  const fd = memfd(`intercede-${name}`, size)
+  const memory = map(fd)
+  format(memory)
+  state.keepMemory(name, fd)
+  return { fd, memory }
+}
+
+/** Opens a memory of the previous keeper. A memory with another layout is replaced by an empty one. */
+export function openMemory(
+  state: PersistedState,
+  name: keyof typeof LAYOUTS,
+): OpenMemory & { readonly isNew: boolean } {
+  const { size, is, format } = LAYOUTS[name]
+  using kept = state.memory(name)
+  const before = kept && map(kept)
+  if (before && is(before)) return { fd: new Fd(kept.release()), memory: before, isNew: false }
+  return { ...make(state, name, size, format), isNew: true }
 }
 
 /**
@@ -44,47 +71,23 @@ interface OpenRecords {
  * @param size as in `Limits`
  * @param mode how much of the arguments readers may see from now on, even in earlier records
  */
-export function openRecords(state: PersistedState, size: number, mode: ArgumentMode = 'all'): OpenRecords {
-  using kept = state.records
-  const before = kept && map(kept)
-  const isOurs = before !== undefined && isRecords(before)
-  if (isOurs) freePlaces(before)
-  // Readers may still use the replaced ring.
-  if (isOurs) forgetRecorded(before, mode)
-  if (isOurs && before.byteLength === recordsSize(size)) {
-    reviveRecords(before)
-    return { records: new Fd(kept!.release()), ring: before }
+export function openRecords(state: PersistedState, size: number, mode: ArgumentMode = 'all'): OpenMemory {
+  using kept = state.memory('records')
+  const mapped = kept && map(kept)
+  const before = mapped && isRecords(mapped) ? mapped : undefined
+  if (before) {
+    freePlaces(before)
+    // Readers may still use the replaced ring.
+    forgetRecorded(before, mode)
   }
-  const records = memfd('intercede-records', recordsSize(size))
-  const ring = map(records)
-  formatRecords(ring)
-  if (isOurs) moveRecords(before, ring)
-  if (isOurs) endRecords(before)
-  state.keepRecords(records)
-  return { records, ring }
-}
-
-/** Opens the counts of the previous keeper. If they have another layout, all counts start at zero. */
-export function openCounts(state: PersistedState): { readonly counts: Fd; readonly memory: ArrayBuffer } {
-  using kept = state.counts
-  const before = kept && map(kept)
-  if (before && isCounts(before) && before.byteLength === countsSize(CONTAINERS))
-    return { counts: new Fd(kept.release()), memory: before }
-  const counts = memfd('intercede-counts', countsSize(CONTAINERS))
-  const memory = map(counts)
-  formatCounts(memory)
-  state.keepCounts(counts)
-  return { counts, memory }
-}
-
-/** Opens the directory of the previous keeper. A directory with another layout is replaced by an empty one. */
-export function openDirectoryMemory(state: PersistedState): { readonly fd: Fd; readonly memory: ArrayBuffer } {
-  using kept = state.directory
-  const before = kept && map(kept)
-  if (before && isDirectory(before)) return { fd: new Fd(kept.release()), memory: before }
-  const fd = memfd('intercede-directory', DIRECTORY_SIZE)
-  const memory = map(fd)
-  formatDirectory(memory)
-  state.keepDirectory(fd)
-  return { fd, memory }
+  if (before?.byteLength === recordsSize(size)) {
+    reviveRecords(before)
+    return { fd: new Fd(kept!.release()), memory: before }
+  }
+  return make(state, 'records', recordsSize(size), (ring) => {
+    formatRecords(ring)
+    if (!before) return
+    moveRecords(before, ring)
+    endRecords(before)
+  })
 }

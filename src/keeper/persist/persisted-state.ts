@@ -16,6 +16,10 @@ const VERSION = 1
 /** The format of all that a keeper stores: containers, connections, calls in flight. The next keeper reads no other. */
 export const FORMAT = `${VERSION}.${JOURNAL_LAYOUT}`
 
+/** The memories that outlive the keeper, by their names in the store. */
+const MEMORIES = { journal: 'j', records: 'r', counts: 'n', directory: 'd', lasting: 'm' } as const
+export type MemoryName = keyof typeof MEMORIES
+
 /** A container as the previous keeper stored it. */
 export interface KeptContainer {
   readonly index: number
@@ -122,49 +126,13 @@ export class PersistedState {
     return { fd, isOurs }
   }
 
-  get journal(): Fd | undefined {
-    return this.#take('j')
+  memory(name: MemoryName): Fd | undefined {
+    return this.#take(MEMORIES[name])
   }
 
-  keepJournal(journal: Handle): void {
-    this.#manager?.remove('j')
-    this.#manager?.store('j', journal)
-  }
-
-  get records(): Fd | undefined {
-    return this.#take('r')
-  }
-
-  keepRecords(records: Handle): void {
-    this.#manager?.remove('r')
-    this.#manager?.store('r', records)
-  }
-
-  get counts(): Fd | undefined {
-    return this.#take('n')
-  }
-
-  keepCounts(counts: Handle): void {
-    this.#manager?.remove('n')
-    this.#manager?.store('n', counts)
-  }
-
-  get directory(): Fd | undefined {
-    return this.#take('d')
-  }
-
-  keepDirectory(directory: Handle): void {
-    this.#manager?.remove('d')
-    this.#manager?.store('d', directory)
-  }
-
-  get persistent(): Fd | undefined {
-    return this.#take('m')
-  }
-
-  keepPersistent(memory: Handle): void {
-    this.#manager?.remove('m')
-    this.#manager?.store('m', memory)
+  keepMemory(name: MemoryName, memory: Handle): void {
+    this.#manager?.remove(MEMORIES[name])
+    this.#manager?.store(MEMORIES[name], memory)
   }
 
   /**

@@ -5,6 +5,7 @@ import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
 import { CGROUP2_SUPER_MAGIC } from '../../abi/stat.ts'
 import { attachDeviceProgram } from '../../kernel/bpf.ts'
 import { parseCgroups } from '../../kernel/cgroup.ts'
+import { orElse } from '../../kernel/error.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { mount } from '../../kernel/mount.ts'
@@ -43,13 +44,7 @@ export function openHierarchies(): Hierarchies {
   return { unified, memory: memory && `${memory}/${FAMILY}` }
 }
 
-function isPure(): boolean {
-  try {
-    return statfsSync(CGROUP_ROOT).type === CGROUP2_SUPER_MAGIC
-  } catch {
-    return false
-  }
-}
+const isPure = (): boolean => orElse(false, () => statfsSync(CGROUP_ROOT).type === CGROUP2_SUPER_MAGIC)
 
 /** Returns where the host has the whole tree of v2, to be written to. */
 const unifiedOfHost = (): string | undefined =>
@@ -114,11 +109,8 @@ function makeCgroup(path: string): string {
 
 /** Kills all processes of a cgroup v2 and its descendants. */
 function killCgroup(path: string): void {
-  try {
-    writeFileSync(`${path}/cgroup.kill`, '1')
-  } catch {
-    // The cgroup has been removed already.
-  }
+  // The cgroup has been removed already.
+  orElse(undefined, () => writeFileSync(`${path}/cgroup.kill`, '1'))
 }
 
 const PATIENCE_MS = 3000
@@ -149,11 +141,8 @@ function removeCgroup(path: string): void {
 
 /** Removes the parent of all runs' cgroups if this was the last one. */
 function removeIfEmpty(family: string): void {
-  try {
-    rmdirSync(family)
-  } catch {
-    // Another run uses it, or it was not made.
-  }
+  // Another run uses it, or it was not made.
+  orElse(undefined, () => rmdirSync(family))
 }
 
 /**
@@ -267,13 +256,10 @@ export function isLeftover(name: string, startTimeOf: (pid: number) => number | 
   return pid !== undefined && startTimeOf(Number(pid)) !== Number(started)
 }
 
-function namesIn(family: string): string[] {
-  try {
-    return readdirSync(family, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
-  } catch {
-    return []
-  }
-}
+const namesIn = (family: string): string[] =>
+  orElse([], () =>
+    readdirSync(family, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])),
+  )
 
 /** Kills and removes the cgroups of runs that were killed themselves; only their containers can outlive them. */
 export function removeLeftovers({ unified, memory }: Hierarchies): string[] {

@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs'
-import { orUndefined } from '../../kernel/error.ts'
+import { orElse, orUndefined } from '../../kernel/error.ts'
 import { type Handle, pipe } from '../../kernel/fd.ts'
 import { openNothing } from '../../kernel/files.ts'
 import { Child } from '../../processes/child.ts'
@@ -51,11 +51,8 @@ export function startGuard(groups: readonly string[], terminal: number | undefin
   )
   if (guard === undefined) throw new Error('Cannot guard the container: no process could be started; see ulimit -u')
   const tell = (line: string): void => {
-    try {
-      writeSync(write.raw, line)
-    } catch {
-      // If somebody has killed the guard, nobody is told.
-    }
+    // If somebody has killed the guard, nobody is told.
+    orElse(undefined, () => writeSync(write.raw, line))
   }
   return {
     isRaw: (before, raw) => tell(`${before} ${raw}\n`),

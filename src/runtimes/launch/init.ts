@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
+import { orElse } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/fd.ts'
 import { which } from '../runtime.ts'
 import type { BindRequest } from './binds.ts'
@@ -36,13 +37,11 @@ export function findInit(find: typeof which = which): string {
  * Tells whether a process has become the init and started the command. Until then the kernel drops signals, since the
  * process is the first of its namespace and has no handlers.
  */
-export function hasStarted(pid: number | undefined): boolean {
-  try {
-    return pid !== undefined && readFileSync(`/proc/${pid}/comm`, 'latin1') === `${basename(INIT)}\n` && hasChild(pid)
-  } catch {
-    return false
-  }
-}
+export const hasStarted = (pid: number | undefined): boolean =>
+  orElse(
+    false,
+    () => pid !== undefined && readFileSync(`/proc/${pid}/comm`, 'latin1') === `${basename(INIT)}\n` && hasChild(pid),
+  )
 
 /** Returns true also if the kernel does not list children (CONFIG_PROC_CHILDREN). */
 function hasChild(pid: number): boolean {

@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Dev } from '../../abi/brand.ts'
 import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
-import { orUndefined } from '../../kernel/error.ts'
+import { orElse, orUndefined } from '../../kernel/error.ts'
 import { spawnsInto } from '../../kernel/exec.ts'
 import { mount } from '../../kernel/mount.ts'
 import { parseMountinfo } from '../../kernel/procfs/mountinfo.ts'
@@ -110,13 +110,7 @@ function terminalFor({ runtime, ids }: Plan, { onResize, watch, words }: Termina
   return runtime.known.sendsTerminal ? consoleTerminal(ids, watch, words) : terminal(onResize, watch, words)
 }
 
-function runtimeLog(): string {
-  try {
-    return readFileSync(layout.log, 'utf8')
-  } catch {
-    return ''
-  }
-}
+const runtimeLog = (): string => orElse('', () => readFileSync(layout.log, 'utf8'))
 
 /** Limits in bytes and inodes of the tmpfs, which holds all that a container writes to its default root. */
 const LIMITS = 'size=25%,nr_inodes=1m'

@@ -1,4 +1,5 @@
 import { now } from '../../kernel/clock.ts'
+import { orElse } from '../../kernel/error.ts'
 import { isStopped, processGroups } from '../../kernel/process.ts'
 import type { Cgroup } from './cgroup.ts'
 import { withFormerSettings } from './terminal.ts'
@@ -65,11 +66,8 @@ function stoppedGroup(init: number | undefined): number | undefined {
 
 function continueGroup(group: number | undefined): void {
   if (group === undefined) return
-  try {
-    process.kill(-group, 'SIGCONT')
-  } catch {
-    // The group has ended.
-  }
+  // The group has ended.
+  orElse(undefined, () => process.kill(-group, 'SIGCONT'))
 }
 
 /** Milliseconds after Ctrl-Z within which a shell in the container takes the foreground back. */

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { decodeResponse } from '../../../src/abi/seccomp.ts'
 import { LxcProxyCall, LxcProxyDeadlines, LxcProxyState } from '../../../src/engine/lxc/lxc-proxy.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { receive, send, socketpair, stampMessages } from '../../../src/kernel/socket.ts'
 import { until } from '../../support/host.ts'
+import { decodeResponse } from '../../support/seccomp-codecs.ts'
 
 const SECOND = 1000
 

@@ -3,13 +3,13 @@ import { once } from 'node:events'
 import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { decodeNotification } from '../../../src/abi/seccomp.ts'
 import type { KeeperEvent } from '../../../src/keeper/process/events.ts'
 import { notifIdValid } from '../../../src/kernel/seccomp.ts'
 import { accept, connectUnix, listenUnix, receive, send, socketpair } from '../../../src/kernel/socket.ts'
 import { execute, Host, until } from '../../support/host.ts'
 import { descriptorsOf } from '../../support/hostile.ts'
 import { comes, type Lies, Monitor, type Reply } from '../../support/monitor.ts'
+import { decodeNotification } from '../../support/seccomp-codecs.ts'
 
 let host: Host
 let monitors: Monitor[] = []

@@ -1,22 +1,23 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { toErrno } from '../../../src/abi/errno.ts'
 import {
   type Addfd,
-  decodeAddfd,
-  decodeNotification,
-  decodeResponse,
   encodeAddfd,
-  encodeNotification,
   encodeResponse,
-  type Notification,
   type Response,
   SECCOMP_NOTIF_ADDFD_SIZE,
   SECCOMP_NOTIF_RESP_SIZE,
   SECCOMP_NOTIF_SIZE,
 } from '../../../src/abi/seccomp.ts'
 import { major, makedev, minor } from '../../../src/abi/stat.ts'
+import {
+  decodeAddfd,
+  decodeNotification,
+  decodeResponse,
+  encodeNotification,
+  type Notification,
+} from '../../support/seccomp-codecs.ts'
 
 const u32 = fc.nat(0xffff_ffff)
 const s32 = fc.integer({ min: -0x8000_0000, max: 0x7fff_ffff })
@@ -76,15 +77,4 @@ describe('codecs give back what they took, in exactly the size of the struct', (
     )
     expect(makedev(1, 3)).toBe(0x103)
   })
-})
-
-test.each([
-  { number: 1, answered: 1 },
-  { number: 4095, answered: 4095 },
-  { number: 4096, answered: 5 },
-  { number: 0, answered: 5 },
-  { number: -13, answered: 5 },
-  { number: Number.NaN, answered: 5 },
-])('toErrno($number) is $answered: the call never returns a number', ({ number, answered }) => {
-  expect(toErrno(number)).toBe(answered)
 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
-import { openJournal, openRecords } from '../../../../src/keeper/persist/memories.ts'
-import type { PersistedState } from '../../../../src/keeper/persist/persisted-state.ts'
+import { openMemory, openRecords } from '../../../../src/keeper/persist/memories.ts'
+import type { MemoryName, PersistedState } from '../../../../src/keeper/persist/persisted-state.ts'
 import type { Handle } from '../../../../src/kernel/fd.ts'
 import { dup, type Fd } from '../../../../src/kernel/fd.ts'
 import { map, memfd } from '../../../../src/kernel/shared-memory.ts'
@@ -12,9 +12,8 @@ import { formatRecords, isEnded, RecordReader, RecordWriter, recordsSize } from 
 function store(kept: { readonly journal?: Fd; readonly records?: Fd }) {
   const stored: string[] = []
   const state = {
-    ...kept,
-    keepJournal: (_: Handle) => stored.push('journal'),
-    keepRecords: (_: Handle) => stored.push('records'),
+    memory: (name: MemoryName) => kept[name as keyof typeof kept],
+    keepMemory: (name: MemoryName, _: Handle) => stored.push(name),
   }
   return { state: state as unknown as PersistedState, stored }
 }
@@ -25,7 +24,7 @@ test('a journal of another layout is replaced by an empty one', () => {
   new Slots(map(journal)).take({ listener: 3, container: 4, thread: 5 })
   new Int32Array(map(journal))[12]!++
   const { state, stored } = store({ journal })
-  const slots = new Slots(openJournal(state).memory)
+  const slots = new Slots(openMemory(state, 'journal').memory)
   expect({ isAnyTaken: slots.isAnyTaken, stored }).toEqual({ isAnyTaken: false, stored: ['journal'] })
 })
 
@@ -34,7 +33,7 @@ test('a journal of ours goes on as it is', () => {
   writeMagic(map(journal))
   new Slots(map(journal)).take({ listener: 3, container: 4, thread: 5 })
   const { state, stored } = store({ journal })
-  const { memory } = openJournal(state)
+  const { memory } = openMemory(state, 'journal')
   const slots = new Slots(memory)
   expect(slots.all().filter((slot) => slots.state(slot) === STATE.free)).toHaveLength(SLOTS - 1)
   expect(stored).toEqual([])
@@ -63,11 +62,11 @@ function read(ring: ArrayBuffer): number[] {
 
 test('the ring of the previous keeper goes on, and one of another size takes its records along', () => {
   const same = store({ records: kept(1024).records })
-  expect(read(openRecords(same.state, 1024).ring)).toEqual([1, 2, 3])
+  expect(read(openRecords(same.state, 1024).memory)).toEqual([1, 2, 3])
   expect(same.stored).toEqual([])
   const { records, memory } = kept(1024)
   const other = store({ records: dup(records) })
-  expect(read(openRecords(other.state, 4096).ring)).toEqual([1, 2, 3])
+  expect(read(openRecords(other.state, 4096).memory)).toEqual([1, 2, 3])
   expect(other.stored).toEqual(['records'])
   expect(isEnded(new Int32Array(memory))).toBe(true)
 })
@@ -76,6 +75,6 @@ test('a ring of another layout is replaced by an empty one', () => {
   const { records, memory } = kept(1024)
   new Int32Array(memory)[48]!++
   const { state, stored } = store({ records })
-  const { ring } = openRecords(state, 1024)
+  const { memory: ring } = openRecords(state, 1024)
   expect({ seen: read(ring), stored }).toEqual({ seen: [], stored: ['records'] })
 })

@@ -9,6 +9,7 @@ import type { CallRecord } from '../../src/calls/record.ts'
 import type { Keeper } from '../../src/keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions } from '../../src/keeper/process/events.ts'
 import type { Policy } from '../../src/policy/policy.ts'
+import { BYSTANDER, Bystander, LINES } from './bystander.ts'
 import { fixture } from './fixtures.ts'
 
 /** Containers of these tests: container ids 0 to 65535 are host ids BASE and up. */
@@ -51,6 +52,7 @@ export class Host {
   /** Of a test that ends the engine; in all others its end is a failure. */
   mayLoseEngine = false
   #keeper: Keeper | undefined
+  #bystander: Bystander | undefined
 
   private constructor() {
     this.directory = mkdtempSync(join(tmpdir(), 'intercede-test-'))
@@ -77,13 +79,16 @@ export class Host {
         feedSocketPath: host.feedSocket,
         resolve: () => ({ policy, details: {} }),
         onEvent: (event) => host.#note(event),
-        onRecord: (record) => host.records.push(record),
+        onRecord: (record, container) => {
+          if (container !== BYSTANDER) host.records.push(record)
+        },
         ...options,
       })
     } catch (error) {
       host.close()
       throw error
     }
+    if (LINES !== undefined) host.#bystander = await Bystander.start(host.socket)
     return host
   }
 
@@ -142,6 +147,8 @@ export class Host {
   }
 
   #note(event: KeeperEvent): void {
+    const { id } = 'handover' in event ? event.handover : { id: undefined, ...event }
+    if (id === BYSTANDER) return
     this.events.push(event)
     if (event.type === 'engineEnded' && !this.mayLoseEngine) throw new Error(`The engine ${event.how}`)
   }
@@ -179,6 +186,7 @@ export class Host {
   }
 
   close(): void {
+    this.#bystander?.end(this.restarts)
     this.#keeper?.close()
     rmSync(this.directory, { recursive: true, force: true })
   }

@@ -175,7 +175,7 @@ describe('sockets', () => {
       }
       chmodSync(daemon.directory, 0o777)
       process.kill(daemon.pid!, 'SIGHUP')
-      const says = (): boolean => daemon.said.join('').includes('where the sockets are')
+      const says = (): boolean => daemon.said.join('').includes('could replace the sockets')
       await until('it has said why not, or reloaded', () => says() || daemon.logged('serving') === 2, 30)
       isAsBefore()
       expect(says()).toBe(true)

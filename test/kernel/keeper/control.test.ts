@@ -143,7 +143,7 @@ describe.sequential('reload', () => {
       expect(stderr).toMatch(/^intercede: Cannot .*unknown key "celing" at line 1 \(did you mean "ceiling"\?\)/)
     }
     const [said] = (await read('events', '--no-follow')).filter(({ type }) => type === 'notReloaded')
-    expect(said!.message).toMatch(/^Cannot reload, since the configuration is wrong.*unknown key "celing" at line 1/)
+    expect(said!.message).toMatch(/^Cannot reload, because the configuration is wrong.*unknown key "celing" at line 1/)
     daemon.configure('')
     expect((await reload()).status).toBe(0)
   })

@@ -172,7 +172,7 @@ const policyPage = () =>
           "and in the daemon's configuration. On the command line you can leave out the prefix.",
       ) +
         `\n.Pp\n${text(
-          'A key with a dot after its first word is an option of the key without it, and does nothing while that key is off. ' +
+          'A key with a dot, such as mount.allowed, is an option of the key before the dot. It does nothing while that key is off. ' +
             'If several sources set a key, the first of these applies: intercede set, the metadata, the profile, the default of the configuration. ' +
             'An annotation can only lower that value, except for keys listed in annotations.raise. The ceiling of the configuration limits every source.',
         )}`,

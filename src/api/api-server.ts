@@ -138,7 +138,7 @@ export class ApiServer {
     const { address } = (server.address() ?? {}) as Partial<AddressInfo>
     if (address === undefined || LOOPBACK.has(address)) return
     this.close()
-    throw new Error(`Cannot answer at ${address}: others than this machine reach it; use 127.0.0.1 or [::1]`)
+    throw new Error(`Cannot answer at ${address}: other machines can reach that address; use 127.0.0.1 or [::1]`)
   }
 
   close(): void {
@@ -188,7 +188,7 @@ export class ApiServer {
     const isHead = method === 'HEAD'
     const send = (answer: Answer): void => {
       if (!clients.hold(answer, socket, response))
-        throw new HttpError(503, 'Cannot answer: too much waits for other clients; ask again')
+        throw new HttpError(503, 'Cannot answer: too many answers wait for other clients; ask again')
       response.setHeader('content-length', answer.bytes.length)
       response.end(answer.bytes)
     }
@@ -228,7 +228,10 @@ export class ApiServer {
   /** What is asked for behind a stream waits until that has ended, and a stream would fill its memory meanwhile. */
   async #stream(socket: Socket, response: ServerResponse, wanted: Parameters<typeof streamEvents>[2]): Promise<void> {
     if (this.#streaming.has(socket)) {
-      this.#fail(response, new HttpError(429, 'Cannot stream events: this connection has a stream; open another one'))
+      this.#fail(
+        response,
+        new HttpError(429, 'Cannot stream events: this connection already has a stream; open another one'),
+      )
       return
     }
     this.#streaming.add(socket)

@@ -123,7 +123,7 @@ const apiRoutes: readonly ApiRoute[] = [
     schema: named('Event'),
     query: [
       { name: 'container', is: CONTAINER, schema: { type: 'string' } },
-      { name: 'follow', is: 'false to end with what is there already', schema: flag },
+      { name: 'follow', is: 'false to end after the past events', schema: flag },
       {
         ...{ name: 'tail', is: 'so many lines of those that are there already' },
         schema: { type: 'string', pattern: '^\\d{1,9}$' },
@@ -141,13 +141,13 @@ const apiRoutes: readonly ApiRoute[] = [
 
 const STATUSES: Readonly<Record<string, string>> = {
   400: 'a parameter is wrong',
-  403: 'the Host is not localhost, or a web page asks; or at a port, for anything but metrics',
+  403: 'the Host is not localhost, the request comes from a web page, or a port is asked for something else than metrics',
   404: 'there is no such thing',
   405: 'only GET and HEAD are answered',
-  409: 'several containers begin so',
+  409: 'several ids begin with it',
   413: 'a request has no body',
-  429: 'the connection has a stream of events already',
-  503: 'the daemon is not there, or too much waits for other clients',
+  429: 'the connection already has a stream of events',
+  503: 'there is no daemon, or too many answers wait for other clients',
 }
 
 const errors = Object.fromEntries(
@@ -198,14 +198,14 @@ export function requireQuestion({ headers, method, socket, url }: IncomingMessag
   if (!HOST.test(headers.host ?? ''))
     throw new HttpError(403, 'Cannot answer: the Host is not localhost; ask for http://localhost/')
   if (headers.origin !== undefined)
-    throw new HttpError(403, 'Cannot answer: a web page asks (Origin); ask by a program')
+    throw new HttpError(403, 'Cannot answer: the request comes from a web page (Origin); send it from a program')
   const length = headers['content-length']
   if (headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0'))
     throw new HttpError(413, 'Cannot answer: the request has a body; leave it out')
   if (socket.localPort !== undefined && url !== '/metrics')
-    throw new HttpError(403, 'Cannot answer: at a port there is only /metrics; use the socket view.sock')
+    throw new HttpError(403, 'Cannot answer: a port serves only /metrics; use the socket view.sock')
   if (method !== 'GET' && method !== 'HEAD')
-    throw new HttpError(405, 'Cannot answer: the method is neither GET nor HEAD; use GET')
+    throw new HttpError(405, 'Cannot answer: the method is not GET or HEAD; use GET')
 }
 
 const patterns = apiRoutes.map((route) => ({
@@ -246,7 +246,7 @@ function queried({ query }: ApiRoute, text: string): QueryValues {
     if (!isGood)
       throw new HttpError(
         400,
-        `Cannot use ${name}=${briefly(value)}: it is none of its values; use ${words?.join(' or ') ?? 'a whole number'}`,
+        `Cannot use ${name}=${briefly(value)}: that is not one of its values; use ${words?.join(' or ') ?? 'a whole number'}`,
       )
     values[name] = value
   }

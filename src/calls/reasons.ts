@@ -36,10 +36,10 @@ export const reasons = {
   // Reasons that any call may have.
   done: ['done for the caller', ''],
   kernelAnswered: ['done as the caller: the kernel itself answered with this errno', ''],
-  adopted: ['done before a signal interrupted the call, which the caller then repeated', ''],
+  adopted: ['done already: a signal interrupted the call afterwards, and the caller repeated it', ''],
   keyOff: [
     'the key {a:key} is off for this container',
-    "switch it on where it was switched off: the container's first log line says where",
+    "turn it on; the container's first log line names the source of its value",
   ],
   notServed: ['this version does not serve this call', 'leave its key off: trapping it only costs time'],
   lacksCapability: [
@@ -68,7 +68,7 @@ export const reasons = {
   ],
   policyInvalid: [
     'the container\'s metadata, or the profile that it names, is invalid; the log line "Cannot use the policy" says why',
-    'correct the metadata and restart the container, or correct the configuration and reload the service, which also changes running containers',
+    'correct the metadata and restart the container, or correct the configuration and reload the service',
   ],
   unknownContainer: ['the container was started before this daemon, or its hand-over failed', 'restart the container'],
   invisibleCaller: [
@@ -84,7 +84,7 @@ export const reasons = {
   lookFailed: ['looking at the caller or its files failed with errno {a}', ''],
   notWritten: ["the result could not be written to the caller's memory: looking at it failed with errno {a}", ''],
   containerBusy: [
-    'too many calls of all containers hang in their file systems, or LXC has forwarded too many of this one at once',
+    'too many calls hang in file systems of containers, or LXC has forwarded too many calls of this container at once',
     'find the containers whose calls are logged late, and what hangs there',
   ],
   engineFailed: ['the engine fails with such calls', 'please report it with the log lines before it'],
@@ -137,11 +137,11 @@ export const reasons = {
     'allow it when you start the container, for podman by --device-cgroup-rule',
   ],
   opensHost: [
-    'the device {a}:{b} would open one of the host, and a mount that nobody can open could not be made instead',
+    'the device {a}:{b} would open a device of the host, and this kernel cannot make one that nobody can open',
     'use Linux 6.15 or later',
   ],
   deviceRulesUnknown: [
-    "the device rules of the caller's control group are unknown: no process could join the group, or the group ended it",
+    "the device rules of the caller's control group are unknown: the process that tries them could not join the group, or was killed in it",
     'check that the host has room for one more process, and that the group has memory for a shell and is at most 128 levels deep',
   ],
   notCharDevice: ['only character devices are made', ''],
@@ -151,7 +151,7 @@ export const reasons = {
     'if it is harmless, add c:{a}:{b} to security.syscalls.intercept.mknod.devices',
   ],
   hostMounts: [
-    'it requires a mount namespace of the container, and the caller is in none',
+    'the caller is not in a mount namespace of the container',
     'start the container with its own mount namespace',
   ],
   tooManyMounts: [
@@ -172,38 +172,38 @@ export const reasons = {
   otherAttribute: ['not the attribute trusted.overlay.opaque with the value y', ''],
   ofKernel: ['the file is in sysfs or a control group, where no overlay looks for the attribute', ''],
   attributeAbsent: ["the inode has no attribute trusted.overlay.opaque to add to the kernel's answer", ''],
-  invalidArgument: ['the kernel does not know the value of an argument, and it says so', ''],
+  invalidArgument: ['the kernel rejects the value of an argument', ''],
   notOfContainer: [
     "the inode's owner or group is not mapped in the container's user namespace",
     'give the inode an owner and a group of the container',
   ],
-  callUnknown: ['this kernel does not have the call, and it says so', ''],
+  callUnknown: ['this kernel does not have the call', ''],
   closedToUs: ['the file system admits only its own user namespace', ''],
 
   // Reasons of mount(2), and of fsopen(2) and its family.
   changesMounts: ['no new file system is mounted', ''],
   remountsFileSystem: [
-    'an existing file system would change: only its mounter may do this, so a container only for file systems that it mounted itself',
+    'only the mounter of a file system may change it, so a container only its own',
     'for ro, nosuid, noexec of one mount use remount,bind; otherwise unmount it, and mount it with the options',
   ],
   forcesUnmount: [
-    'umount -f is for the mounter of the file system only, so a container can use it only for its own',
+    'only the mounter of a file system may use umount -f, so a container only for its own',
     'use umount or umount -l',
   ],
   accessTimesLocked: [
-    'the access times (noatime, nodiratime, ...) of a mount from outside the container, or locked with its nodev, would change: the kernel keeps them',
+    'the kernel keeps the access times (noatime, nodiratime, ...) of a mount that comes from outside the container or has a locked nodev',
     'set them when you mount the file system',
   ],
   fileSystemNotAllowed: [
     'the file system {a:name} is not in security.syscalls.intercept.mount.allowed',
-    'mount it by FUSE, or allow it if you trust its driver with bytes that the container made; if nobody named it, mount(8) could not read the device and tries every type: show it the device, for intercede run and podman by --device',
+    'mount it by FUSE, or allow it if you trust its driver with bytes from the container; if you did not name the type, mount(8) could not read the device and tries every type: show the device to the container, for intercede run and podman by --device',
   ],
   fileSystemMiswritten: [
     'the kernel has no file system {a:name}: names are case-sensitive',
     'write the name in small letters',
   ],
   sourceMissing: [
-    'the source of the mount is not there for the caller',
+    'the source of the mount does not exist for the caller',
     'show the device to the container, for intercede run and podman by --device',
   ],
   sourceBarred: [
@@ -220,7 +220,7 @@ export const reasons = {
     'remove it from security.syscalls.intercept.mount.allowed',
   ],
   namesHost: [
-    'its source or an option is not a device but names something of the host, which intercede would mount as root of the host',
+    'the source or an option names something of the host instead of a device',
     'use a file system from a block device, or one by FUSE; see docs/guide/mount.md',
   ],
   notForAll: ['the kernel does not accept this option for a tmpfs of a container', 'leave it out'],
@@ -242,7 +242,7 @@ export const reasons = {
     'the mount was made before security.syscalls.intercept.mount.nodev or mount.shift changed, and gives more than they do now',
     'mount it again',
   ],
-  contextTold: ['noted for the file system that will be made', ''],
+  contextTold: ['recorded for the file system that will be created', ''],
   contextFull: ['the context was given more than a page of parameters', ''],
   contextBusy: ['another call is using the context', ''],
   contextUnready: ['the context contains nothing to mount', ''],
@@ -253,12 +253,12 @@ export const reasons = {
   ],
   mountsBusy: [
     'the container or the host has too many mounts in flight, or processes that mount for the container end again and again',
-    "find the device that does not answer, or why the container's control group kills; a mount that hangs counts until the kernel gives it up",
+    "find the device that does not answer, or what kills processes in the container's control group",
   ],
   mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],
   mounterEnded: [
     'the process that mounts ended before it was done',
-    'if it cannot start, the standard error of intercede says why; a container that kills its control group or has no memory left also ends it',
+    'if it cannot start, the standard error of intercede says why; a container that kills its control group or uses up its memory also ends it',
   ],
   cannotShift: [
     'the file system cannot be shown with the ids of the container',
@@ -270,10 +270,7 @@ export const reasons = {
   ],
 
   // Reasons of file systems that a FUSE program mounts.
-  fuseByMount: [
-    'a FUSE program mounts the file system, for mount(2) only: programs such as mount(8) try that next',
-    '',
-  ],
+  fuseByMount: ['a FUSE program mounts this type only for mount(2), which programs such as mount(8) try next', ''],
   fuseNoRuntime: [
     'the runtime that could start a FUSE program in the container is unknown',
     'start the container with crun or runc, on Linux 6.5 or later',
@@ -297,7 +294,7 @@ export const reasons = {
     "install it in the image, in the container's PATH",
   ],
   fuseNotInImage: [
-    'the image of the container lacks the FUSE program {a:program}, which the policy names by an absolute path: it is one of the image, never one of the host',
+    'the image of the container lacks the FUSE program {a:program}: the path in the policy is one in the image, never one of the host',
     'install it in the image at this path, or name it without a path',
   ],
   fuseBusy: [
@@ -312,7 +309,7 @@ export const reasons = {
   fuseTimeout: ['the FUSE program had not mounted after 10 seconds, and was ended', 'try it by hand in the container'],
 
   // Reasons of sched_setscheduler(2) and its family.
-  invalidArguments: ['the arguments are invalid, and the kernel says what is wrong with them', ''],
+  invalidArguments: ['the kernel rejects the arguments', ''],
   schedulingNotServed: [
     'the scheduling policy {a}, or a flag given with it, is not for containers',
     'use SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_FIFO or SCHED_RR',

@@ -123,7 +123,7 @@ export function askDaemon<T extends SetAnswer | ReloadAnswer>(path: string, requ
   const said = answerOn(connection, path)
   if (said.version !== CONTROL_VERSION)
     throw new Error(
-      `Cannot read the answer at "${path}": the daemon is of another version (${said.version}, not ${CONTROL_VERSION}); use its own intercede`,
+      `Cannot read the answer at "${path}": the daemon has another version (${said.version}, not ${CONTROL_VERSION}); use its own intercede`,
     )
   // It may quote the id of a container.
   if ('refusal' in said) throw new Error(escaped(said.refusal))

@@ -157,13 +157,13 @@ You can add the file later: SIGHUP reads it. All of it is optional:
 ${sampleConfig()
   .map((line) => `  ${line}\n`)
   .join('')}
-A user serves rootless containers with "podman unshare intercede serve --user". What the kernel allows only
-root of the host, such as making devices, is left to the kernel there.
+A user serves rootless containers with "podman unshare intercede serve --user". This daemon leaves calls that the
+kernel allows only to root of the host, such as making devices, to the kernel.
 
 The daemon logs one JSON object a line on standard error, or directly to the journal if standard error goes there. It ends on
-SIGTERM and SIGINT. On SIGHUP it reads the configuration again. If its files were replaced, it becomes the program that they
-now contain: on SIGHUP, or soon by itself unless reload is manual. No call is lost. If the reload fails, the daemon says
-why and continues unchanged.`,
+SIGTERM and SIGINT. On SIGHUP it applies the configuration again. After an upgrade it becomes the new program: on SIGHUP, or
+within seconds by itself unless reload is manual. No call is lost. If the reload fails, the daemon says why and continues
+unchanged.`,
   )
   .action(async (options) => (await import('./serve.ts')).serveCommand(options))
 
@@ -227,7 +227,7 @@ profile
   .option('--output <file>', 'write to this file instead of to standard output', value.parsePath)
   .option(
     '--check <file>',
-    'make nothing; print what is wrong or unwise in this profile for --runtime, with the configuration of --daemon-config',
+    'only check this profile for --runtime and the configuration of --daemon-config; print what is wrong or unwise',
   )
   .addHelpText('after', PROFILE_HELP)
   .action(async (options, self) => (await import('./profile.ts')).profileCommand(options, self))
@@ -287,7 +287,7 @@ const doctor = new Command('doctor')
   .action(async (options) => (await import('./doctor.ts')).doctorCommand(options))
 
 const ps = new Command('ps')
-  .description('list the served containers: their keys, and what became of their calls')
+  .description('list the served containers: their keys, and the outcomes of their calls')
   .option('-a, --all', 'also list containers that ended recently, and refused hand-overs with the reason')
   .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
   .option(...ONLY_FEED_OPTION)
@@ -309,7 +309,7 @@ const inspect = new Command('inspect')
   .action(async (words, options) => (await import('./inspect.ts')).inspectCommand(words, options))
 
 const events = new Command('events')
-  .description('print every call that was looked at, with the reason; containers that start and end; engines that end')
+  .description('print intercepted calls with outcome and reason, containers that start or end, and engines that end')
   .argument('[container]', 'the id, the name, or the beginning of the id')
   .option('--since <time>', 'start at this time, or this long ago: 10m', value.parseSince)
   .option('--after <cursor>', 'continue after the event with this cursor')
@@ -355,7 +355,7 @@ calls in flight is listed too. Fields of a template: ${listFields(FORMATS.top)}.
   .action(async (options) => (await import('./top.ts')).topCommand({ interval: TOP_INTERVAL, ...options }))
 
 const explain = new Command('explain')
-  .description('explain each kind of refusal: how often, what was asked, why not, and what to change')
+  .description('explain each kind of refusal: how often, which call, why, and what to change')
   .argument('[container or reason]', 'the id or name of a container, or the code of a reason such as deviceNotAllowed')
   .option('--format <format>', 'table, json, or a template such as "{count} {call} {remedy}"')
   .option(...FEED_OPTION)
@@ -404,14 +404,12 @@ const set = new Command('set')
 Only root of the host may do this. The value overrides the container's metadata and annotations, and survives reloads and
 engine restarts. It ends with the container: when restarted, the container has the keys of its profile. A call in flight
 ends under the policy that it began with. The command refuses keys above their ceiling in the configuration, keys whose
-calls the container's filter does not trap, and keys that need what the daemon has not kept of the container.`,
+calls the container's filter does not trap, and mount.fuse if the container did not have it when it started.`,
   )
   .action(async (word, keys, options) => (await import('./set.ts')).setCommand(word, keys, options))
 
 const reload = new Command('reload')
-  .description(
-    'make the daemon read its configuration again, and become the program in its files if they were replaced',
-  )
+  .description('make the daemon apply its configuration again and, after an upgrade, become the new program')
   .option('--dry-run', 'change nothing; print what would change for which container')
   .option('--force', 'also if running containers lose all their keys, because their profile is no longer there')
   .addOption(formatOption())
@@ -419,9 +417,9 @@ const reload = new Command('reload')
   .addHelpText(
     'after',
     `
-Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and answers what has changed for which
-container, or why nothing has. No call is lost. A reload that would take its profile from a running container is refused as a
-whole, and names the container: correct the configuration, or use --force.`,
+Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and prints what changed for which
+container, or why nothing changed. No call is lost. If the configuration lacks the profile of a running container, nothing
+changes and the container is named: correct the configuration, or use --force.`,
   )
   .action(async (options) => (await import('./set.ts')).reloadCommand(options))
 

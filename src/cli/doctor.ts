@@ -33,14 +33,16 @@ interface DoctorOptions {
 /** Says what is in the archive before it is written: whoever sends it on must know. */
 async function writeBundle(file: string, report: Report, feed: string | undefined): Promise<void> {
   // Before all the work; it is asked again when the file is made.
-  if (existsSync(file)) throw new Error(`Cannot write "${file}": it is there already; give the name of a new file`)
+  if (existsSync(file)) throw new Error(`Cannot write "${file}": it already exists; name a new file`)
   const parts = await collectParts(report, feed)
   const rows = parts.map(({ name, says, text }) => [name, `${Buffer.byteLength(text)}`, says])
   print(table([{ title: 'FILE' }, { title: 'BYTES', right: true }, { title: 'WHAT IT IS' }], rows))
   try {
     writeNew(file, archiveOf(parts))
   } catch (error) {
-    throw new Error(`Cannot write "${file}": ${(error as Error).message}; name a new file where there is room for it`)
+    throw new Error(
+      `Cannot write "${file}": ${(error as Error).message}; name a new file on a file system that has room`,
+    )
   }
   print(
     `\nwritten to ${formatValue(file)}; it names containers, paths and mounts: look into it before you send it on\n`,

@@ -170,7 +170,7 @@ async function written(signal: AbortSignal): Promise<void> {
 
 function failed({ message }: Error): void {
   process.exitCode = STATUS.failure
-  say(`Cannot write the output: ${message}; send it where there is room`)
+  say(`Cannot write the output: ${message}; send it to a place that has room`)
 }
 
 function checkCursor(after: string): void {

@@ -136,30 +136,30 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
 /** What an errno of the kernel usually means for the calls that are served. */
 const USUALLY: Readonly<Record<string, string>> = {
   EACCES: 'the caller may not search a directory of the path, or write there',
-  EBADF: 'the descriptor is not open, or of another kind',
-  EBUSY: 'the device or the place is in use already',
-  EEXIST: 'the name is there already',
-  EINVAL: 'an option or a flag is wrong, or the device holds no such file system',
+  EBADF: 'the descriptor is not open, or has another kind',
+  EBUSY: 'the device or the target is already in use',
+  EEXIST: 'the name already exists',
+  EINVAL: 'an option or a flag is wrong, or the device contains another file system',
   ELOOP: 'the path has too many links',
-  ENAMETOOLONG: 'a name of the path is too long',
+  ENAMETOOLONG: 'a part of the path is too long',
   ENODEV: 'the kernel has no such file system or device',
-  ENOENT: 'a name of the path is not there for the caller',
+  ENOENT: 'a part of the path does not exist for the caller',
   ENOMEM: 'the memory of the container, or of the machine, is used up',
   ENOSPC: 'the file system is full, or a limit of the container is reached',
-  ENOTBLK: 'the source is no block device: it is a file, which a loop device or mount.fuse can show',
-  ENOTDIR: 'a part of the path is no directory',
-  ENXIO: 'there is no device of that number',
+  ENOTBLK: 'the source is a file, not a block device: use a loop device or mount.fuse',
+  ENOTDIR: 'a part of the path is not a directory',
+  ENXIO: 'there is no device with that number',
   EOPNOTSUPP: 'the file system cannot do that',
-  EPERM: 'the file system, a security module or a flag such as immutable forbids it to root too',
+  EPERM: 'the file system, a security module or a flag such as immutable forbids it even to root',
   EROFS: 'the file system is read-only',
-  ESRCH: 'the process is not there',
+  ESRCH: 'there is no such process',
 }
 
 /** Says what an errno means that the kernel itself has given, to a call that was done for the caller. */
 export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'errno' | 'call'>): string {
   const [name] = /^\w+/.exec(call) ?? ['the call']
   const usually = USUALLY[errno]
-  const meaning = usually === undefined ? '' : `, usually since ${usually}`
+  const meaning = usually === undefined ? '' : `, usually because ${usually}`
   return `no key would change it: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }
 

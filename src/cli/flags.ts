@@ -20,7 +20,7 @@ function instructionsFor(name: string, user = false): Instructions {
   if (!user) return instructions
   if (!instructions.userDirectory)
     throw new UsageError(
-      `Cannot say anything about ${name} of a user: --user is for ${namesWith('userDirectory').join(', ')}; leave it out`,
+      `Cannot use --user for ${name}: it is for ${namesWith('userDirectory').join(', ')}; leave it out`,
     )
   // podman makes one user namespace for all containers of a user, and the user's daemon runs in it too.
   return { ...instructions, prepared: [], directory: instructions.userDirectory() }
@@ -42,15 +42,15 @@ function checkCombination(
   const { annotates, takesFirstId } = instructions
   checkUsage(
     !(isGiven.has('base') && isGiven.has('no-base')),
-    'Cannot use --base with --no-base: the one names a filter to keep, the other keeps none; leave one of them out',
+    'Cannot use --base with --no-base: one names a filter to keep, the other keeps none; leave one out',
   )
   checkUsage(
     takesFirstId === true || !isGiven.has('first-id'),
-    `Cannot use --first-id for ${name}: it chooses the ids of its containers itself; it is for ${namesWith('takesFirstId').join(', ')}`,
+    `Cannot use --first-id for ${name}: that runtime chooses the ids itself; --first-id is for ${namesWith('takesFirstId').join(', ')}`,
   )
   checkUsage(
     annotates !== false || !options.annotation?.length,
-    `Cannot use -a for ${name}: it has no annotations, and its metadata is all that the daemon sees; use -c`,
+    `Cannot use -a for ${name}: it has no annotations; use -c`,
   )
 }
 
@@ -73,7 +73,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
   const fuse = wanted.reach.mount !== undefined && wanted.reach.mount.fuse.size > 0
   checkUsage(
     !fuse || instructions.mountsFuse !== false,
-    `Cannot say anything about ${name}: mount.fuse is not served there; take mount.allowed, or podman`,
+    `Cannot say anything about ${name}: mount.fuse is not served there; use mount.allowed, or podman`,
   )
   const { lines, besides } = instructions.flags({
     caps: capabilitiesFor(wanted.reach),

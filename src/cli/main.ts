@@ -50,7 +50,7 @@ function refuseExtra([word, subject, ...extra]: readonly string[]): void {
     `Cannot help with ${briefly(subject)}: there is no such command; "intercede --help" lists them`,
   )
   const [over] = isHelp ? extra : word === '-V' || word === '--version' ? [subject] : []
-  checkUsage(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no more words; leave it out`)
+  checkUsage(over === undefined, `Cannot use ${briefly(over)}: "${word}" takes no further words; leave it out`)
 }
 
 const isHelpFor = (word: string): boolean => word === 'help' || isCommand(word)

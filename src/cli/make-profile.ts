@@ -96,7 +96,7 @@ export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Prof
   if (target) return { text: ociProfile(wanted, options, target) }
   checkUsage(
     !wanted.reach.mount?.fuse.size,
-    'Cannot make a profile for LXC: mount.fuse is not served there; take mount.allowed, or podman',
+    'Cannot make a profile for LXC: mount.fuse is not served there; use mount.allowed, or podman',
   )
   return profileForLxc({ rules: wanted.rules, metadata: wanted.metadata, base, listener, output })
 }
@@ -105,7 +105,7 @@ export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Prof
 export function writeProfile(text: string, file: string): void {
   const directory = dirname(resolve(file))
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
-    throw new Error(`Cannot write the profile: "${directory}" is no directory; make it first, or name another`)
+    throw new Error(`Cannot write the profile: "${directory}" is not a directory; make it first, or name another one`)
   try {
     writeWhole(file, text)
   } catch (error) {

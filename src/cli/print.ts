@@ -50,5 +50,5 @@ function write(stream: NodeJS.WriteStream, text: string | Uint8Array, fail: Fail
 
 function lost({ code, message }: NodeJS.ErrnoException): void {
   process.exitCode = STATUS.failure
-  if (code !== 'EPIPE') say(`Cannot write the output: ${message}; send it where there is room`)
+  if (code !== 'EPIPE') say(`Cannot write the output: ${message}; send it to a place that has room`)
 }

@@ -74,7 +74,10 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
     const others = self.options.filter(
       (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
     )
-    checkUsage(others.length === 0, `Cannot use ${others[0]?.long} with --check: it makes nothing; leave it out`)
+    checkUsage(
+      others.length === 0,
+      `Cannot use ${others[0]?.long} with --check: --check makes no profile; leave it out`,
+    )
     asAnswer(() => check(checked, target, options))
     return
   }

@@ -79,7 +79,7 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   const { explain = false, quiet = false, ...rest } = others
   checkUsage(
     rest.rootfs === undefined || !rest.exposeHost,
-    'Cannot use --expose-host with --rootfs: that is no part of the host; leave one of them out',
+    'Cannot use --expose-host with --rootfs, which replaces the root of the host; leave one of them out',
   )
   const binds = bind.map(readBind)
   requireProcfs()

@@ -52,9 +52,11 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   using feeds = openFeeds(path)
   const { id, name, serial, state, runtime } = requireContainer(feeds, word)
   if (runtime === RUN)
-    throw new NegativeAnswer(`Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew`)
+    throw new NegativeAnswer(
+      `Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others`,
+    )
   if (state === 'ended')
-    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it anew`)
+    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)
   const request = { type: 'set', container: id, serial, set, unset } as const
   const { changed, warnings } = askDaemon<SetAnswer>(socket, request)
   if (format === 'json') {

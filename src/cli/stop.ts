@@ -17,10 +17,11 @@ const PATIENCE_MS = 120_000
 function requireRun(runs: readonly Run[], word: string): Run {
   const found = runs.filter(({ id, pid }) => id === word || `${pid}` === word)
   const [run, ...others] = found.length > 0 ? found : runs.filter(({ id }) => id.startsWith(word))
-  if (others.length > 0) throw new NegativeAnswer(`Cannot stop ${briefly(word)}: several begin so; give more of its id`)
+  if (others.length > 0)
+    throw new NegativeAnswer(`Cannot stop ${briefly(word)}: several ids begin with it; give more of its id`)
   if (run) return run
   throw new NegativeAnswer(
-    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id; "intercede ps" lists them, and others are stopped by what has started them`,
+    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id; "intercede ps" lists them. Stop any other container with the tool that started it`,
   )
 }
 
@@ -30,7 +31,7 @@ function stop({ id, pid, started }: Run, signal: number): void {
   if (startTime(pid) !== started) return
   signalTo(process, signal)
   if (!waitReadable(process, PATIENCE_MS))
-    throw new Error(`Cannot stop ${id}: it goes on after ${PATIENCE_MS / 1000} s; use --kill`)
+    throw new Error(`Cannot stop ${id}: it still runs after ${PATIENCE_MS / 1000} s; use --kill`)
 }
 
 export function stopCommand(words: readonly string[], { kill }: StopOptions): void {

@@ -57,7 +57,7 @@ function metadataFor(profile: string | undefined, entries: readonly KeyValueLine
   // A line of metadata ends at a line break, and in LXC's cookie at a semicolon.
   checkUsage(
     profile === undefined || /^[^\s;](?:[^\r\n;]*[^\s;])?$/.test(profile),
-    `Cannot name the profile ${briefly(profile)} in the metadata of a container: it is empty, or has spaces around it, a line break or a semicolon; rename it in the configuration`,
+    `Cannot name the profile ${briefly(profile)} in the metadata of a container: the name is empty, has spaces around it, or contains a line break or a semicolon; rename it in the configuration`,
   )
   const given = effective(settle(entries)).filter(({ origin }) => origin.kind === 'given')
   const named = profile === undefined ? {} : { profile: { name: profile } }
@@ -70,7 +70,7 @@ function metadataFor(profile: string | undefined, entries: readonly KeyValueLine
 function configurationFor({ profile, annotation, daemonConfig, user = false }: PolicyOptions): Config | undefined {
   checkUsage(
     daemonConfig === undefined || profile !== undefined || annotation !== undefined,
-    'Cannot use --daemon-config alone: it is where --profile looks; name a profile too',
+    'Cannot use --daemon-config alone: it names the file in which --profile looks; name a profile too',
   )
   if (profile === undefined) return undefined
   const file = daemonConfig ?? configFile(user)
@@ -92,10 +92,7 @@ function checkHasProfile({ profiles }: Config, name: string, file: string): void
 function checkOnlyAdds(now: readonly Rule[], later: readonly Rule[]): void {
   const trapped = trappedBy(later)
   const lost = [...trappedBy(now)].filter((name) => !trapped.has(name))
-  checkUsage(
-    lost.length === 0,
-    `Cannot use --trap: it would take away ${lost.join(', ')}; --trap only adds, -c sets a key`,
-  )
+  checkUsage(lost.length === 0, `Cannot use --trap to remove ${lost.join(', ')}: it only adds; -c sets a key`)
 }
 
 const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {

@@ -152,8 +152,7 @@ export function requireSafeDirectories(directories: readonly string[]): void {
   for (const directory of directories) found.add(firstThere(directory))
   const goodOwners = owners()
   const flaws = [...found.all].flatMap(([path, stat]) => flaw(path, stat, goodOwners) ?? [])
-  if (flaws.length > 0)
-    throw new Error(`Cannot listen, since others could put something else where the sockets are: ${brief(flaws)}`)
+  if (flaws.length > 0) throw new Error(`Cannot listen, because other users could replace the sockets: ${brief(flaws)}`)
 }
 
 /** Returns a directory, or the one in which it will be made. */
@@ -166,5 +165,5 @@ function firstThere(directory: string): string {
 /** Requires that no other user can change our files. @throws {Error} if one can */
 export function requireSafeFiles(given: readonly string[] = []): void {
   const wrong = openToOthers(given)
-  if (wrong !== undefined) throw new Error(`Cannot serve, since ${wrong}`)
+  if (wrong !== undefined) throw new Error(`Cannot serve, because ${wrong}`)
 }

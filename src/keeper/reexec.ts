@@ -35,8 +35,8 @@ const WAITS = 'reload is "manual" in the configuration: systemctl reload interce
 
 /** The beginning of the new program's messages about the configuration. */
 const OF_CONFIGURATION = /^Cannot read (?:policy|configuration) /
-export const OLD_ONE = 'Cannot reload, since the configuration is wrong, and the old one goes on'
-const OLD_PROGRAM = 'Cannot go on as the program that the files are now'
+export const OLD_ONE = 'Cannot reload, because the configuration is wrong; the old one stays'
+const OLD_PROGRAM = 'Cannot become the new program'
 
 interface ReexecOptions {
   mode(): ReloadMode

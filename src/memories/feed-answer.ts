@@ -14,9 +14,10 @@ export const feedAnswer = (): Uint8Array => Buffer.from(`${MAGIC} ${LAYOUTS.join
  */
 export function requireLayouts(answer: string): void {
   const [magic, ...numbers] = answer.trim().split(' ')
-  if (magic !== MAGIC) throw new Error('Cannot read the feed: no intercede answers at this socket; name another path')
+  if (magic !== MAGIC)
+    throw new Error('Cannot read the feed: no daemon of Intercede answers at this socket; name another path')
   if (numbers.join(' ') !== LAYOUTS.join(' '))
     throw new Error(
-      `Cannot read the feed: the daemon is of another version (layouts ${numbers.join('.')}, not ${LAYOUTS.join('.')}); use its own intercede`,
+      `Cannot read the feed: the daemon has another version (layouts ${numbers.join('.')}, not ${LAYOUTS.join('.')}); use its own intercede`,
     )
 }

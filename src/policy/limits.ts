@@ -23,9 +23,9 @@ export const LIMITS = {
     from: 1,
     to: 256,
     example: 8,
-    help: 'served at once; more wait',
+    help: 'calls of one container served at once; more wait',
     reached:
-      'further calls of that container wait, and the log says so at level debug. Each call may take a quarter of a millisecond of processor time. If a container uses more than a tenth of a processor beyond that, its limit is 1',
+      'its calls wait, and the log says so at level debug. A quarter of a millisecond of processor time is free for each call. A container whose calls use more than a tenth of a processor beyond that is limited to 1 call',
   },
   calls: {
     what: 'calls of all containers that are served at once, each by a thread',
@@ -33,8 +33,8 @@ export const LIMITS = {
     from: 8,
     to: 512,
     example: 64,
-    help: 'of all containers, each by a thread; more are left to the kernel',
-    reached: 'further calls are left to the kernel, with the reason `containerBusy`',
+    help: 'calls of all containers served at once; more are left to the kernel',
+    reached: 'calls are left to the kernel, with the reason `containerBusy`',
   },
   listenersPerContainer: {
     what: "listeners of one container. Each process that is exec'd into it has one while it runs",
@@ -42,9 +42,9 @@ export const LIMITS = {
     from: 1,
     to: 4096,
     example: 64,
-    help: "one for each exec'd process; more are not served",
+    help: "each exec'd process has one; further ones are not served",
     reached:
-      "calls of further exec'd processes fail with ENOSYS, and the log says so. The limit can be lower: a container gets at most a quarter of the listeners that others leave",
+      'the calls of further processes fail with ENOSYS, and the log says so. A container also gets at most a quarter of the listeners that others leave',
   },
   connections: {
     what: 'connections of runtimes and LXC monitors that have not handed over yet',
@@ -52,8 +52,8 @@ export const LIMITS = {
     from: 1,
     to: 2048,
     example: 256,
-    help: 'that have not handed over yet; more are refused',
-    reached: 'the daemon refuses further ones, and the log says so',
+    help: 'runtimes that have not handed over yet; more are refused',
+    reached: 'the daemon refuses runtimes, and the log says so',
   },
   records: {
     what: 'records of calls, 256 bytes each, that wait for the log and that `intercede events` can still show',
@@ -62,7 +62,7 @@ export const LIMITS = {
     to: 1_048_576,
     must: 'a power of two',
     example: 65_536,
-    help: 'of calls that the log has not read yet; then the oldest are lost',
+    help: 'calls kept for the log and for events; more displace the oldest',
     reached: 'the oldest are lost, and the log says how many',
   },
 } as const satisfies Record<string, Limit>

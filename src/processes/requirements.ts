@@ -20,11 +20,11 @@ export function requireUserNamespace(forUser: boolean, inode = statSync('/proc/s
   const isHosts = inode === PROC_USER_INIT_INO
   if (forUser && isHosts)
     throw new Error(
-      'Cannot serve a user: this is the user namespace of the host; run it in that of the containers, as podman unshare intercede serve --user',
+      'Cannot serve a user: this user namespace is the one of the host; run it in that of the containers: podman unshare intercede serve --user',
     )
   if (!forUser && !isHosts)
     throw new Error(
-      'Cannot serve: this user namespace is not that of the host, so the kernel refuses nearly all that could be done; with --user it serves sysinfo and mount.fuse',
+      'Cannot serve: this user namespace is not the one of the host, so the kernel refuses nearly everything; use --user to serve sysinfo and mount.fuse',
     )
 }
 
@@ -43,7 +43,7 @@ export function requireKernel(sizes: () => readonly number[] = notifSizes, uid =
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
     throw new Error(
-      'Cannot intercept system calls: this kernel has no seccomp user notification; it takes Linux 5.12 or later with CONFIG_SECCOMP_FILTER (see intercede doctor)',
+      'Cannot intercept system calls: this kernel has no seccomp user notification; Intercede requires Linux 5.12 or later with CONFIG_SECCOMP_FILTER (see intercede doctor)',
     )
   }
 }

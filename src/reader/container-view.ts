@@ -134,7 +134,7 @@ export function describeAmbiguity(found: readonly ContainerView[], word: string)
     ...(named.length > 0 ? [`it is the name of ${listNames(named)}`] : []),
     ...(named.length > 0 && begun.length > 0 ? ['and the beginning of'] : []),
     ...(begun.length > 0 ? [listNames(begun)] : []),
-    ...(named.length === 0 ? ['begin so'] : []),
+    ...(named.length === 0 ? ['begin with it'] : []),
   ].join(' ')
   return `Cannot tell which container ${briefly(word)} is: ${why}; give ${named.length > 0 ? 'the whole id' : 'more of its id'}`
 }

@@ -103,7 +103,7 @@ interface Cursor {
 export function parseCursor(text: string): Cursor {
   const [, ring, number, events = 0] = /^([0-9a-f]{16})-(\d{1,16})(?:-(\d{1,16}))?$/.exec(text) ?? []
   if (ring === undefined)
-    throw new Error(`Cannot go on after "${text}": that is no cursor; take one that "events --format json" has printed`)
+    throw new Error(`Cannot go on after "${text}": that is no cursor; use one that "events --format json" printed`)
   return { ring, sequence: Number(number), events: Number(events) }
 }
 
@@ -186,7 +186,7 @@ export class EventStream {
   #goOn({ ring, sequence, events }: Cursor): void {
     const { directory, records } = this.#feed
     const rest = 'what happened after it is not known; from here on it is all that is there'
-    if (ring !== records.id) this.#first = [noted('lost', `the cursor is of another daemon: ${rest}`)]
+    if (ring !== records.id) this.#first = [noted('lost', `the cursor belongs to another daemon: ${rest}`)]
     else if (sequence >= records.begun) this.#first = [noted('lost', `there is no such call yet: ${rest}`)]
     else {
       records.next = sequence + 1

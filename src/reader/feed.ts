@@ -133,13 +133,15 @@ export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedR
   const message = receive(connection, bytes)
   if (message?.length === 0)
     throw new Error(
-      `Cannot read "${path}": the daemon answers no more readers now; end readers that hang, and try again`,
+      `Cannot read "${path}": too many readers have not read their answers; end readers that hang, and try again`,
     )
   const files = (message?.fds ?? []).map((fd) => new MemoryFile(fd))
   return orClose(files, () => {
     requireLayouts(bytes.toString('latin1', 0, message?.length ?? 0))
     if (files.length !== MEMORIES)
-      throw new Error(`Cannot read "${path}": it gives no memories; name feed.sock with --feed`)
+      throw new Error(
+        `Cannot read "${path}": this socket does not give the daemon's memories; name feed.sock with --feed`,
+      )
     return new FeedReader(files, peerCredentials(connection).uid)
   })
 }

@@ -248,7 +248,7 @@ function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemo
       seconds: microseconds / 1e6,
     })
   return [
-    metric('intercede_calls_total', 'counter', 'Calls, by what became of them and why.', [
+    metric('intercede_calls_total', 'counter', 'Calls, by outcome and reason.', [
       ...series,
       ...(noEngine ? [] : [[zero, 0] as const]),
     ]),

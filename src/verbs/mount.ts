@@ -38,9 +38,8 @@ export const mount: Verb<Verbs['mount']> = {
 export const remount: Verb<Verbs['remount']> = {
   steps: [steps.askMounter],
   safe:
-    'Only a tmpfs that `mount` or `create` made for this container changes, by the options that those accept: its ' +
-    'limits, and whether it is writable. 64 random bits of the kernel, read from the handle that is changed, ' +
-    'distinguish it from everything else.',
+    'Only a tmpfs that `mount` or `create` made for this container changes: its limits, and whether it is writable. ' +
+    'Intercede recognises it by 64 random bits of the kernel, read from the handle.',
   run(call, caller) {
     caller.mounts.remount(call)
     return { value: 0n }

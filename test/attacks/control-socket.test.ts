@@ -67,7 +67,7 @@ describe('what is no order is refused in a sentence', () => {
     [
       'a key of JavaScript',
       '{"version":1,"type":"set","container":"c","serial":1,"set":{"__proto__":{"mknod":"true"}},"unset":[]}',
-      'it has ended meanwhile',
+      'it ended meanwhile',
     ],
     ['depth', '['.repeat(LIMIT), 'it is no object of JSON'],
     ['NULs', '\0'.repeat(100), 'it is no object of JSON'],

@@ -114,7 +114,7 @@ describe('serve', () => {
     chmodSync(directory, 0o755)
     expect(said).toEqual({
       started: false,
-      says: expect.stringContaining(`Cannot serve, since others could change what it runs: ${JSON.stringify(path)} `),
+      says: expect.stringContaining(`Cannot serve, because others could change what it runs: ${JSON.stringify(path)} `),
     })
     expect(said.says).toContain(says)
   })
@@ -135,7 +135,7 @@ describe('sockets', () => {
     expect(await serve(config, place)).toEqual({
       started: false,
       says: expect.stringContaining(
-        `Cannot listen, since others could put something else where the sockets are: ${JSON.stringify(place)} ${says}`,
+        `Cannot listen, because other users could replace the sockets: ${JSON.stringify(place)} ${says}`,
       ),
     })
     const api = cli('api', '--socket', join(place, 'view.sock'))
@@ -175,7 +175,7 @@ describe('sockets', () => {
       }
       chmodSync(daemon.directory, 0o777)
       process.kill(daemon.pid!, 'SIGHUP')
-      const says = (): boolean => daemon.said.join('').includes('where the sockets are')
+      const says = (): boolean => daemon.said.join('').includes('could replace the sockets')
       await until('it has said why not, or reloaded', () => says() || daemon.logged('serving') === 2, 30)
       isAsBefore()
       expect(says()).toBe(true)

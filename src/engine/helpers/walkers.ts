@@ -31,7 +31,7 @@ const RETRY_MS = 20
 const WALKER_OOM_SCORE = 500
 
 const CANNOT_HIDE =
-  'Cannot start a walker: its container could trace it, for fs.suid_dumpable is 1, or there is one group id only'
+  'Cannot start a walker: its container could trace it, because fs.suid_dumpable is 1 or the container has only one group id'
 
 /**
  * Returns the real group id with which nsenter(1) is executed: the last of our user namespace, which nobody uses.

@@ -140,7 +140,7 @@ export class Control {
     const { registry, admission, options } = this.#dependencies
     const { container: id, serial } = request
     const entry = [...registry.entries].find(({ container }) => container.id === id && container.serial === serial)
-    if (!entry) throw new Error(`Cannot set keys of container ${id}: it has ended meanwhile`)
+    if (!entry) throw new Error(`Cannot set keys of container ${id}: it ended meanwhile`)
     let change: ReturnType<typeof planChange>
     try {
       change = planChange(entry, request, by, (...said) => admission.say(...said))
@@ -242,7 +242,7 @@ export class Control {
     const forget = state.keepAsker(connection)
     const outcome = await options.successor.ask(isForced)
     forget()
-    if (typeof outcome === 'string') throw new Error(`Cannot reload: ${outcome}; the daemon goes on as it is`)
+    if (typeof outcome === 'string') throw new Error(`Cannot reload: ${outcome}; the daemon continues unchanged`)
     return { containers: registry.size, ...outcome }
   }
 }

@@ -115,7 +115,7 @@ export class Acceptor {
 
   /** Stops watching for a while: the socket stays readable, and the reactor would call endlessly. */
   #wait({ message }: SyscallError): void {
-    if (!this.#isShort) this.#options.refuse(`Cannot take connections until descriptors are free: ${message}`)
+    if (!this.#isShort) this.#options.refuse(`Cannot accept connections until descriptors are free: ${message}`)
     this.#isShort = true
     this.#unwatch()
     this.#rest = setTimeout(() => this.#watch(), REST_MS)

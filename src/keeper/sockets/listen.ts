@@ -31,7 +31,7 @@ export function listenExclusively(path: string, type: SocketType = 'stream'): Fd
   const refuse = (why: string): Error => new Error(`Cannot listen on "${path}": ${why}, or name another path`)
   requireDirectory(dirname(path), refuse)
   const there = lstatSync(path, { throwIfNoEntry: false })
-  if (there && !there.isSocket()) throw refuse('it is there already and no socket; move it away')
+  if (there && !there.isSocket()) throw refuse('it exists and is not a socket; move it away')
   if (there && answers(path, type)) throw refuse('another intercede serves it; stop that')
   if (there && !isOurs(there)) throw refuse(`the socket that is there belongs to user ${there.uid}; remove it`)
   // So nobody else can ever connect, and no mode has to be changed by name.
@@ -74,7 +74,7 @@ export function shareSocket(path: string, gid: number): void {
 /** Makes the default directory. Another missing directory may be a typing error, and would stay for ever. */
 function requireDirectory(directory: string, refuse: (why: string) => Error): void {
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return
-  if (basename(directory) !== USUAL) throw refuse(`"${directory}" is no directory; make it first`)
+  if (basename(directory) !== USUAL) throw refuse(`"${directory}" is not a directory; make it first`)
   try {
     mkdirSync(directory, { mode: 0o711 })
   } catch (error) {

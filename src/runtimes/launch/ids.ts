@@ -83,7 +83,7 @@ function ownFirst(entries: readonly SubidEntry[], file: string): number | undefi
     throw new Error(`Cannot use the ids of "${OWNER}" in ${file}: ${count} are too few, a container needs ${ID_COUNT}`)
   }
   if (first < ID_COUNT) {
-    throw new Error(`Cannot use the ids of "${OWNER}" in ${file}: ${first} is an id of the host itself`)
+    throw new Error(`Cannot use the ids of "${OWNER}" in ${file}: ${first} is an id of a user of the host`)
   }
   return first
 }

@@ -96,7 +96,7 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   mustHaveStarted(ofCommand, words.ofInit, plan.options)
   await writeError(words.release())
   if (lost === undefined) return ofCommand
-  plan.options.say?.(`Cannot write the output of the command: ${lost}; send it where there is room`)
+  plan.options.say?.(`Cannot write the output of the command: ${lost}; send it to a place that has room`)
   return ofCommand || OUTPUT_LOST
 }
 

@@ -78,7 +78,8 @@ function requireMemory({ known: { name, leastMemoryMib } }: FoundRuntime, bytes 
 export function planLaunch(options: LaunchOptions): Plan {
   if (process.geteuid?.() !== 0) throw new Error('Cannot run a container: not root: use sudo')
   const { rootfs, exposeHost = false, binds = [], devices = [] } = options
-  if (rootfs !== undefined && exposeHost) throw new Error('Cannot use --expose-host: --rootfs is no part of the host')
+  if (rootfs !== undefined && exposeHost)
+    throw new Error('Cannot use --expose-host: --rootfs replaces the root of the host')
   const runtime = findRuntime(options.runtime)
   requireMemory(runtime, options.memory)
   const shown = binds.map(openBind)

@@ -307,7 +307,7 @@ export function readDevice(text: string): Device {
   const path = normalize(target)
   if (!path.startsWith('/dev/'))
     throw new Error(
-      `Cannot use --device "${text}": the container's path must lie below /dev; leave it out to have the host's`,
+      `Cannot use --device "${text}": the container's path must lie below /dev; leave it out to use the host's path`,
     )
   return { name: path.slice('/dev/'.length), kind: found.isBlockDevice() ? 'b' : 'c', dev: found.rdev as Dev }
 }

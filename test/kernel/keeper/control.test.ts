@@ -143,7 +143,7 @@ describe.sequential('reload', () => {
       expect(stderr).toMatch(/^intercede: Cannot .*unknown key "celing" at line 1 \(did you mean "ceiling"\?\)/)
     }
     const [said] = (await read('events', '--no-follow')).filter(({ type }) => type === 'notReloaded')
-    expect(said!.message).toMatch(/^Cannot reload, since the configuration is wrong.*unknown key "celing" at line 1/)
+    expect(said!.message).toMatch(/^Cannot reload, because the configuration is wrong.*unknown key "celing" at line 1/)
     daemon.configure('')
     expect((await reload()).status).toBe(0)
   })
@@ -258,7 +258,7 @@ test('a dry run says what the reload does then, of 60 configurations, and calls 
     try {
       return askDaemon<ReloadAnswer>(control(), { type: 'reload', dry, force })
     } catch (error) {
-      return (error as Error).message.replace(/^Cannot reload: |; the daemon goes on as it is$/g, '')
+      return (error as Error).message.replace(/^Cannot reload: |; the daemon continues unchanged$/g, '')
     }
   }
   try {
@@ -396,7 +396,7 @@ describe('bad input is one sentence with a remedy', () => {
 
   test.each([
     [['nobody', 'mknod'], 1, 'no container has that id or name; "intercede ps --all" lists them'],
-    [['filtered', 'mknod'], 125, 'begin so; give more of its id'],
+    [['filtered', 'mknod'], 125, 'begin with it; give more of its id'],
     [['FIRST', 'mknodd'], 2, 'unknown key "security.syscalls.intercept.mknodd" (did you mean'],
     [['FIRST', 'mknod=perhaps'], 2, 'mknod is "perhaps": not a boolean, allowed is true'],
     [['FIRST'], 2, 'give KEY=VALUE, or --unset KEY'],
@@ -443,7 +443,7 @@ describe('bad input is one sentence with a remedy', () => {
     send(accepted, Buffer.from('answer'), [file])
     expect(await done).toMatchObject({
       status: 125,
-      stderr: expect.stringContaining('the daemon is of another version (2, not 1); use its own intercede'),
+      stderr: expect.stringContaining('the daemon has another version (2, not 1); use its own intercede'),
     })
   })
 

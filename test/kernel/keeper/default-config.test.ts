@@ -74,7 +74,7 @@ test('SIGHUP goes on as it is if the file that came is wrong, and says why', asy
   await serve()
   configure('defautl: {}\n')
   daemon!.kill('SIGHUP')
-  await until(`it refuses: ${said}`, () => count('since the configuration is wrong, and the old one goes on') === 1)
+  await until(`it refuses: ${said}`, () => count('because the configuration is wrong; the old one stays') === 1)
   expect(said).toMatch(/config\.yaml.*unknown key.*defautl.*did you mean/)
   expect(daemon!.exitCode).toBeNull()
 })

@@ -100,7 +100,7 @@ describe('doctor --bundle', () => {
     writeFileSync(archive, 'mine')
     expect(await bundle([])).toMatchObject({
       status: 125,
-      stderr: expect.stringMatching(/is there already; give the name/),
+      stderr: expect.stringMatching(/it already exists; name a new file/),
     })
     expect(readFileSync(archive, 'utf8')).toBe('mine')
     rmSync(archive)
@@ -116,7 +116,7 @@ describe('doctor --bundle', () => {
       status: 125,
       stderr: expect.stringMatching(/^intercede: Cannot write ".*none/),
     })
-    expect(stderr).toContain('name a new file where there is room for it')
+    expect(stderr).toContain('name a new file on a file system that has room')
   })
 
   test('where there is no room nothing is left', async () => {

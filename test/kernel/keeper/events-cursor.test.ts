@@ -65,7 +65,7 @@ test.each([0, 1, 2, 3, 4, 8, 9, 100])(
 )
 
 test.each([
-  { of: 'another daemon', cursor: () => 'ffffffffffffffff-99', says: /^the cursor is of another daemon: / },
+  { of: 'another daemon', cursor: () => 'ffffffffffffffff-99', says: /^the cursor belongs to another daemon: / },
   {
     of: 'a call that has not been',
     cursor: () => `${String(all[1]!.cursor).slice(0, 16)}-99999999`,

@@ -207,7 +207,9 @@ test('a socket that answers as a daemon but gives no memories is one sentence', 
   try {
     await once(child.stdout, 'data')
     const { stderr } = await execute(process.execPath, [CLI, 'ps', '--feed', fake])
-    expect(stderr).toBe(`intercede: Cannot read "${fake}": it gives no memories; name feed.sock with --feed\n`)
+    expect(stderr).toBe(
+      `intercede: Cannot read "${fake}": this socket does not give the daemon's memories; name feed.sock with --feed\n`,
+    )
   } finally {
     child.kill('SIGKILL')
   }

@@ -94,7 +94,7 @@ test('explain offers no list that a container has spliced, and says what the ker
   expect(refused.length).toBe(3)
   for (const { set } of refused) expect(set).toBeUndefined()
   const answered = rows.find(({ reason }) => reason === 'kernelAnswered')
-  expect(answered?.remedy).toContain('the kernel itself answered EEXIST, usually since the name is there already')
+  expect(answered?.remedy).toContain('the kernel itself answered EEXIST, usually because the name already exists')
 })
 
 test('set says once what cannot work since a change, and again for the same key alone', async () => {

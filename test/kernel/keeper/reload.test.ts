@@ -176,7 +176,7 @@ test('a configuration that is invalid changes nothing; a valid one holds for the
     process.kill(pid!, 'SIGHUP')
     await until('it complains', () => daemon.log.some(({ level }) => level === 'error'), START_S)
     expect(daemon.log.find(({ level }) => level === 'error')!.message).toMatch(
-      /^Cannot reload, since the configuration is wrong, and the old one goes on: .*unknown key "defautl" at line 1/,
+      /^Cannot reload, because the configuration is wrong; the old one stays: .*unknown key "defautl" at line 1/,
     )
     expect(await maker.make()).toBe('Operation not permitted')
     expect(daemon.engine).toBe(engine)

@@ -14,7 +14,7 @@ const SHORT_MS = 3000
 /** More than enough. */
 const ROOM = 2048
 const TICKS_PER_MS = 0.1
-const SHORTAGE = /^Cannot take connections until descriptors are free: .*EMFILE/
+const SHORTAGE = /^Cannot accept connections until descriptors are free: .*EMFILE/
 /** What both sockets answer to what is sent here. */
 const NONSENSE = /^Cannot (?:take a container of LXC|read container process state)/
 

@@ -55,7 +55,7 @@ const rows: readonly Row[] = [
   // What a daemon shows.
   ['api', USAGE, /systemd has passed no socket; start intercede-api\.socket/],
   ['api --socket view.sock', USAGE, /must be an absolute path/i],
-  [`api --socket ${at('nowhere')}/view.sock`, FAILED, /is no directory; make it first/],
+  [`api --socket ${at('nowhere')}/view.sock`, FAILED, /is not a directory; make it first/],
   [`metrics --feed ${at('nowhere')}`, FAILED, /there is no such socket; start "intercede serve"/],
   ['metrics --nosuch', USAGE, /unknown option '--nosuch'/],
   // The command.
@@ -65,9 +65,9 @@ const rows: readonly Row[] = [
   ['help nosuch', USAGE, /"nosuch": there is no such command/],
   ['help constructor', USAGE, /"constructor": there is no such command/],
   ['constructor', USAGE, /unknown command 'constructor'/],
-  ['help run extra', USAGE, /Cannot use "extra": "help" takes no more words; leave it out/],
-  ['-V x', USAGE, /Cannot use "x": "-V" takes no more words/],
-  ['--version x', USAGE, /Cannot use "x": "--version" takes no more words/],
+  ['help run extra', USAGE, /Cannot use "extra": "help" takes no further words; leave it out/],
+  ['-V x', USAGE, /Cannot use "x": "-V" takes no further words/],
+  ['--version x', USAGE, /Cannot use "x": "--version" takes no further words/],
   [['x\ny\u001b[31m'], USAGE, /unknown command 'x\\ny\\u001b\[31m'/],
   // run.
   ['run', USAGE, /missing required argument 'command'/],
@@ -164,9 +164,9 @@ const rows: readonly Row[] = [
   [['profile', '-c', 'mknod', '--output', ''], USAGE, /it must be a path, and it is empty/],
   ['profile -c mknod --trap mknod --trap mknod=no', USAGE, /mknod is given twice/],
   ['profile -c mknod --runtime runc --base flags.json', FAILED, /runc refuses a profile with flags.*; take them out/],
-  ['profile -c mknod --output new/x.json', FAILED, /new" is no directory; make it first/],
+  ['profile -c mknod --output new/x.json', FAILED, /new" is not a directory; make it first/],
   ['profile -c mknod --output folder', FAILED, /EISDIR/],
-  ['profile -c mknod --output plain/x', FAILED, /plain" is no directory/],
+  ['profile -c mknod --output plain/x', FAILED, /plain" is not a directory/],
   ['profile -c mknod --base /no/such', FAILED, /Cannot use the base profile "\/no\/such": ENOENT/],
   ['profile -c mknod --base folder', FAILED, /no regular file/],
   ['profile -c mknod --base plain', FAILED, /Cannot use the base profile "plain"/],
@@ -187,10 +187,10 @@ const rows: readonly Row[] = [
   [['profile', '--profile', 'other', '--daemon-config', config], USAGE, /it has build, nothing, a;b/],
   [['profile', '--profile', 'nothing', '--daemon-config', config], USAGE, /no key is on in the profile "nothing"/],
   [['profile', '--profile', 'a;b', '--daemon-config', config], USAGE, /a semicolon/],
-  [['profile', '--profile', '', '--daemon-config', config], USAGE, /it is empty/],
+  [['profile', '--profile', '', '--daemon-config', config], USAGE, /the name is empty/],
   [['profile', '--profile', 'build\nmknod', '--daemon-config', config], USAGE, /a line break/],
-  [['profile', '-c', 'mknod', '--daemon-config', config], USAGE, /it is where --profile looks/],
-  [['profile', '--profile', 'build', '--trap', 'mknod=false', '--daemon-config', config], USAGE, /--trap only adds/],
+  [['profile', '-c', 'mknod', '--daemon-config', config], USAGE, /the file in which --profile looks/],
+  [['profile', '--profile', 'build', '--trap', 'mknod=false', '--daemon-config', config], USAGE, /it only adds/],
   [['profile', '--profile', 'build', '--trap', 'x', '--daemon-config', config], USAGE, /unknown key/],
   // flags.
   ['flags', USAGE, /missing required argument 'runtime'/],
@@ -200,13 +200,13 @@ const rows: readonly Row[] = [
   ['flags podman -c mknod --name ../../x --write folder', USAGE, /a plain name/],
   [['flags', 'podman', '-c', 'mknod', '--name', 'a b', '--write', 'folder'], USAGE, /a plain name/],
   [['flags', 'podman', '-c', 'mknod', '--name', '', '--write', 'folder'], USAGE, /a plain name/],
-  ['flags podman -c mknod --write new/folder', FAILED, /new\/folder" is no directory; make it first/],
+  ['flags podman -c mknod --write new/folder', FAILED, /new\/folder" is not a directory; make it first/],
   [['flags', 'podman', '-c', 'mknod', '--write', ''], USAGE, /it must be a path, and it is empty/],
   ['flags podman -c mknod -a mknod=yes -a mknod=no --write folder', USAGE, /mknod is given twice/],
   [['flags', 'podman', '-c', 'mknod', '--write', 'two words'], USAGE, /would split or expand/],
   [['flags', 'podman', '-c', 'mknod', '-a', 'profile=a b', '--write', 'folder'], USAGE, /would split or expand/],
   ['flags podman -c mknod --first-id 5 --write folder', USAGE, /a number from 65536/],
-  ['flags podman -c mknod --first-id 400000 --write folder', USAGE, /it is for lxc, containerd/],
+  ['flags podman -c mknod --first-id 400000 --write folder', USAGE, /--first-id is for lxc, containerd/],
   ['flags lxc -c mknod --first-id x --write folder', USAGE, /a number from 65536/],
   ['flags lxc -c mknod --first-id 4294967295 --write folder', USAGE, /a number from 65536/],
   ['flags podman -c mknod --base plain --no-base --write folder', USAGE, /--base with --no-base/],
@@ -214,7 +214,7 @@ const rows: readonly Row[] = [
   ['flags podman -c mknod --base plain --write folder', FAILED, /Cannot use the base profile "plain"/],
   ['flags lxc -c mount -c mount.fuse=ext4=fuse2fs --write folder', USAGE, /mount\.fuse is not served there/],
   ['flags lxc -c mknod -a mknod=false --write folder', USAGE, /has no annotations/],
-  ['flags docker -c sysinfo --user --write folder', USAGE, /--user is for podman/],
+  ['flags docker -c sysinfo --user --write folder', USAGE, /it is for podman/],
   ['flags podman -c mknod -a mknod=maybe --write folder', USAGE, /mknod is "maybe"/],
   ['flags podman -c mknod -a nosuch=1 --write folder', USAGE, /unknown key/],
   ['flags podman -c mknod --listener rel --write folder', USAGE, /an absolute path/],
@@ -256,10 +256,14 @@ const rows: readonly Row[] = [
   [['serve', '--socket', at('s'), '--lxc-socket', at('s')], USAGE, /twice/],
   ['serve --config /no/such', FAILED, /ENOENT/],
   [['serve', '--config', at('folder')], FAILED, /no regular file/],
-  [['serve', '--socket', plain], FAILED, /is there already and no socket/],
+  [['serve', '--socket', plain], FAILED, /it exists and is not a socket/],
   [['serve', '--socket', join(plain, 'x')], FAILED, /Cannot listen on/],
-  ['serve --socket /no/such/x', FAILED, /"\/no\/such" is no directory; make it first/],
-  [['serve', '--socket', at('s'), '--lxc-socket', '/no/such/x'], FAILED, /"\/no\/such" is no directory; make it first/],
+  ['serve --socket /no/such/x', FAILED, /"\/no\/such" is not a directory; make it first/],
+  [
+    ['serve', '--socket', at('s'), '--lxc-socket', '/no/such/x'],
+    FAILED,
+    /"\/no\/such" is not a directory; make it first/,
+  ],
   ['serve --check-config --socket /tmp/x', USAGE, /--socket with --check-config: it serves nothing; leave it out/],
   ['serve --check-config --lxc-socket /tmp/x', USAGE, /--lxc-socket with --check-config/],
   [['serve', '--config', file('list.yaml', 'default: { mknod: [true] }\n')], FAILED, /mknod is a list at line 1/],
@@ -492,7 +496,7 @@ test.each(['profile -c mknod', 'flags podman -c mknod', 'doctor', '--help', 'pro
   async (words) => {
     const done = await execute('sh', ['-c', `exec "$0" "$@" >/dev/full`, process.execPath, CLI, ...words.split(' ')])
     expect(done.status).toBe(FAILED)
-    expect(done.stderr).toMatch(/^intercede: Cannot write the output: ENOSPC[^\n]*; send it where there is room$/m)
+    expect(done.stderr).toMatch(/^intercede: Cannot write the output: ENOSPC[^\n]*; send it to a place that has room$/m)
     expect(done.stderr).not.toContain('    at ')
   },
 )

@@ -111,7 +111,7 @@ describe('bad input gets one clear sentence, a status that is not 0, and leaves 
       what: 'serve: a path that is no socket',
       args: ['serve', '--socket', file('plain', '')],
       status: 125,
-      says: /is there already and no socket/,
+      says: /it exists and is not a socket/,
     },
     { what: 'no such command', args: ['rnu'], status: 2, says: /unknown command 'rnu'/ },
   ])('$what', async ({ args, status, says }) => {

@@ -86,7 +86,7 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
     const without = (how: string): string =>
       run(['-c', 'mount', '-c', 'mount.allowed=ext4', ...sh(`${how} ${devices.get('ext4')} /mnt`)]).stderr
     for (const way of Object.values(WAYS)) {
-      const why = 'the source of the mount is not there for the caller; show the device to the container'
+      const why = 'the source of the mount does not exist for the caller; show the device to the container'
       expect(without(`${way} -t ext4`), way).toMatch(new RegExp(`ENOENT: ${why}, .* by --device`))
     }
     // It cannot look into the device, and tries ext3 first.

@@ -103,7 +103,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
       expect(stdout).toMatch(new RegExp(`^${id} mknodat \\d`, 'm'))
       expect(await intercede('set', id, 'mknod=false')).toEqual({
         ...{ status: 1, stdout: '' },
-        stderr: `intercede: Cannot set keys of ${id}: the policy of a run is that of its command line; start it anew\n`,
+        stderr: `intercede: Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others\n`,
       })
     } finally {
       loop.kill('SIGKILL')

@@ -114,7 +114,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     expect({ ended, stderr }).toEqual({
       ended: status,
       stderr: expect.stringMatching(
-        /^intercede: Cannot write the output of the command: ENOSPC: no space left on device, write; send it where there is room\n$/,
+        /^intercede: Cannot write the output of the command: ENOSPC: no space left on device, write; send it to a place that has room\n$/,
       ),
     })
   })

@@ -15,8 +15,8 @@ test('Refusals has a line for each kind, errors first, else in the order in whic
   for (const changes of calls as Partial<CallRecord>[]) refusals.add(record(changes))
   expect(refusals.lines()).toEqual([
     'mknod EEXIST: done as the caller: the kernel itself answered with this errno',
-    'system call 9999 left to the kernel: this kernel does not have the call, and it says so',
-    'mknod left to the kernel 2 times: this kernel does not have the call, and it says so',
+    'system call 9999 left to the kernel: this kernel does not have the call',
+    'mknod left to the kernel 2 times: this kernel does not have the call',
   ])
 })
 

@@ -73,7 +73,11 @@ test('of an older daemon it is not known which configuration it reads', () => {
 })
 
 test.each([
-  { errno: 'ENOTBLK', call: 'mount("/x")', says: 'answered ENOTBLK, usually since the source is no block device' },
+  {
+    errno: 'ENOTBLK',
+    call: 'mount("/x")',
+    says: 'answered ENOTBLK, usually because the source is a file, not a block device',
+  },
   { errno: 'EXDEV', call: 'mount("/x")', says: 'answered EXDEV; "man 2 mount" lists' },
 ])('kernelAnswer() to $errno', ({ says, ...refusal }) => {
   expect(kernelAnswer(refusal)).toContain(says)

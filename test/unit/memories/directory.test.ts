@@ -68,6 +68,6 @@ test('a directory of another layout is not taken for ours, nor an answer of anot
   new Int32Array(memory)[0]!++
   expect(isDirectory(memory)).toBe(false)
   requireLayouts(Buffer.from(feedAnswer()).toString())
-  expect(() => requireLayouts('intercede-feed 1 1 9\n')).toThrow('the daemon is of another version')
-  expect(() => requireLayouts('HTTP/1.1 400')).toThrow('no intercede answers')
+  expect(() => requireLayouts('intercede-feed 1 1 9\n')).toThrow('the daemon has another version')
+  expect(() => requireLayouts('HTTP/1.1 400')).toThrow('no daemon of Intercede answers')
 })

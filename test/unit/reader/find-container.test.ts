@@ -61,7 +61,7 @@ test.each([
   {
     found: 'abcdefg'.split('').map((end) => container(`c${end}`)),
     word: 'c',
-    says: 'Cannot tell which container "c" is: ca, cb, cc, cd, ce and 2 more begin so; give more of its id',
+    says: 'Cannot tell which container "c" is: ca, cb, cc, cd, ce and 2 more begin with it; give more of its id',
   },
 ])('describeAmbiguity() says $says', ({ found, word, says }) => {
   expect(describeAmbiguity(found, word)).toBe(says)

@@ -63,7 +63,7 @@ describe('what one container gets leaves room for all others', () => {
   /** Where all is taken, who has most gives something to who has least, or the rest has its own. */
   test.each([
     { what: 'FUSE programs waiting for their turn', all: WAITING, most: WAITING_PER_CONTAINER },
-    { what: 'contexts and mounts that go on (fsopen, fsmount)', all: ENTRIES, most: ENTRIES_PER_CONTAINER },
+    { what: 'contexts and mounts in use (fsopen, fsmount)', all: ENTRIES, most: ENTRIES_PER_CONTAINER },
     { what: 'descriptors kept for the next engine', all: FDS, most: FDS_PER_CONTAINER },
   ])('$what: $most of $all', ({ what, all, most }) => {
     expect(most).toBeLessThanOrEqual(all / 4)

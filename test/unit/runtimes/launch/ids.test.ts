@@ -32,7 +32,12 @@ test.each([
     says: '/etc/subuid: line 2 is not "owner:first:count"',
   },
   { name: 'too few ids', uid: 'intercede:700000000:1000', gid: ours, says: '1000 are too few' },
-  { name: 'ids of the host', uid: ours, gid: 'intercede:0:65536', says: '/etc/subgid: 0 is an id of the host itself' },
+  {
+    name: 'ids of the host',
+    uid: ours,
+    gid: 'intercede:0:65536',
+    says: '/etc/subgid: 0 is an id of a user of the host',
+  },
   { name: 'one file only', uid: ours, gid: '', says: '/etc/subuid has a line for it, /etc/subgid has none' },
   { name: 'a collision', uid: `me:${DEFAULT_FIRST + 65_535}:1`, gid: '', says: '"me" has them in /etc/subuid' },
   {

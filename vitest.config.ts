@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { numberedTexts } from './test/support/numbered-texts.ts'
 
 /** What runs threads is tested in the build. */
 const BUILT = 'test/support/fresh-build.ts'
@@ -57,13 +58,27 @@ const BESIDE = [
   'test/runtimes/systemd/systemd.test.ts',
 ]
 
+/** A busy machine runs the comparisons of filters for more than the usual five seconds. */
+const UNIT = { include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 }
+
+/**
+ * The unit tests once more with numbers for all messages and all texts of reasons: nothing else may change. Tests that
+ * are about words say so in their names. Those of files, and a long one about filters alone, have no texts.
+ */
+const TEXTS = {
+  ...UNIT,
+  exclude: ['test/unit/*.test.ts', 'test/unit/filter/merged.test.ts'],
+  setupFiles: 'test/support/any-message.ts',
+  testNamePattern: /^(?!.*in words)/,
+}
+
 /** One file at a time, after all that may run in parallel. */
 const ALONE = { fileParallelism: false }
 const KERNEL = { globalSetup: BUILT, testTimeout: 60_000, hookTimeout: 60_000 }
 const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_000 }
 
 /**
- * unit: pure, seconds. kernel, long and timed: the real kernel, as root. attacks: what a hostile container does.
+ * unit: pure, seconds; texts: most of these without words. kernel, long and timed: the real kernel, as root. attacks: what a hostile container does.
  * runtimes: crun, runc, podman, LXC. What may run in parallel runs first, in as many files at once as there are processors.
  */
 export default defineConfig({
@@ -71,8 +86,8 @@ export default defineConfig({
     maxWorkers: '100%',
     reporters: ['default', './scripts/test-times.js'],
     projects: [
-      // A busy machine runs the comparisons of filters for more than the usual five seconds.
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
+      { test: { name: 'unit', ...UNIT } },
+      { plugins: [numberedTexts()], test: { name: 'texts', ...TEXTS } },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL } },
       { test: { name: 'long', include: LONG, ...KERNEL } },
       { test: { name: 'timed', include: TIMED, ...KERNEL, ...ALONE } },

@@ -134,7 +134,7 @@ export class ControlSocket {
     this.#reactor = reactor
     this.#does = does
     const accepted = (connection: Fd): void => this.#enter(connection)
-    this.#listening = new Listening({ reactor, state, name: 'control', path, accepted })
+    this.#listening = new Listening({ reactor, state, name: 'control', type: 'packet', path, accepted })
   }
 
   close(): void {

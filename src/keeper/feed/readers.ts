@@ -57,7 +57,15 @@ export class FeedSocket {
   /** @throws {Error} if the path is in use */
   constructor(reactor: Reactor, path: string, memories: FeedMemories, state: PersistedState) {
     const accepted = (connection: Fd): void => this.#answer(connection)
-    this.#listening = new Listening({ reactor, state, name: 'feed', path, accepted, atMost: CONNECTIONS })
+    this.#listening = new Listening({
+      reactor,
+      state,
+      name: 'feed',
+      type: 'packet',
+      path,
+      accepted,
+      atMost: CONNECTIONS,
+    })
     share(path)
     const { records, counts, directory } = memories
     this.#memories = [records, counts, directory]

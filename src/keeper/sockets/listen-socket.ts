@@ -1,11 +1,9 @@
-import { errnos } from '../../abi/errno.ts'
-import { SyscallError } from '../../kernel/error.ts'
-import { type Fd, guarded, requireDescriptors } from '../../kernel/fd.ts'
-import { accept, peerCredentials, type SocketType } from '../../kernel/socket.ts'
+import type { Fd } from '../../kernel/fd.ts'
+import { peerCredentials, type SocketType } from '../../kernel/socket.ts'
 import { counted } from '../../shared/texts.ts'
-import type { KeptSocket } from '../persist/persisted-state.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { removeSocket } from './listen.ts'
+import { Listening } from './listen.ts'
 
 /** A connection of a runtime or monitor; disposed after its hand-over, an error, or the end of its acceptor. */
 export interface Connection extends Disposable {
@@ -21,12 +19,14 @@ export interface Connection extends Disposable {
 }
 
 export interface AcceptorOptions {
+  readonly reactor: Reactor
+  readonly state: PersistedState
+  /** As in `PersistedState`. */
+  readonly name: string
   readonly path: string
   readonly type: SocketType
   /** The most connections that have not handed over yet. */
   readonly limit: number
-  /** The socket that listens at `path`; owned by the acceptor. */
-  readonly socket: KeptSocket
   /** Makes a connection, which owns `fd`. */
   enter(fd: Fd): Connection
   refuse(message: string): void
@@ -34,18 +34,10 @@ export interface AcceptorOptions {
 
 /** How many descriptors must be free before a connection is accepted: a hand-over keeps several. */
 const ROOM = 16
-/** The pause in accepting while descriptors are short. */
-const REST_MS = 200
-const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, errnos.ENOMEM])
 
 /**
  * Accepts the connections of one socket, for root only, and reads each connection without blocking: a silent runtime
- * delays no other. While descriptors are short, connections wait in the kernel's queue.
- *
- *   socket      event                              next       method
- *   accepting   a connection                       accepting  #take: refused unless it is root's and within the limit
- *               fewer than ROOM descriptors free   resting    #wait
- *   resting     REST_MS are over                   accepting  #watch
+ * delays no other.
  *
  *   connection  event                              next       method
  *   silent      a part of the hand-over arrives    midway     hear
@@ -53,20 +45,21 @@ const SHORTAGES: ReadonlySet<number> = new Set([errnos.EMFILE, errnos.ENFILE, er
  *   midway      the acceptor closes                disposed   close
  */
 export class Acceptor {
-  readonly #reactor: Reactor
   readonly #options: AcceptorOptions
+  readonly #listening: Listening
   #limit: number
-  #unwatch: () => void = () => {}
-  #rest: NodeJS.Timeout | undefined
-  /** True once the shortage was reported. */
-  #isShort = false
   readonly #connections = new Map<Connection, () => void>()
 
-  constructor(reactor: Reactor, options: AcceptorOptions) {
-    this.#reactor = reactor
+  /** @throws {Error} if the path is in use */
+  constructor(options: AcceptorOptions) {
     this.#options = options
     this.#limit = options.limit
-    this.#watch()
+    this.#listening = new Listening({
+      ...options,
+      room: ROOM,
+      accepted: (fd) => this.#take(fd),
+      short: (why) => options.refuse(`Cannot accept connections until descriptors are free: ${why}`),
+    })
   }
 
   /** @param limit as in `AcceptorOptions`; existing connections stay */
@@ -85,49 +78,13 @@ export class Acceptor {
   }
 
   close(): void {
-    const { path, socket } = this.#options
-    clearTimeout(this.#rest)
-    this.#unwatch()
     for (const connection of this.#connections.keys()) this.#dismiss(connection)
-    if (socket.isOurs) removeSocket(path)
-    socket.fd[Symbol.dispose]()
-  }
-
-  #watch(): void {
-    this.#unwatch = this.#reactor.watch(this.#options.socket.fd, () => this.#accept())
-  }
-
-  #accept(): void {
-    try {
-      for (let fd = this.#next(); fd; fd = this.#next()) this.#take(fd)
-      this.#isShort = false
-    } catch (error) {
-      if (!(error instanceof SyscallError && SHORTAGES.has(error.errno))) throw error
-      this.#wait(error)
-    }
-  }
-
-  #next(): Fd | undefined {
-    const { fd } = this.#options.socket
-    requireDescriptors(fd, ROOM)
-    return accept(fd)
-  }
-
-  /** Stops watching for a while: the socket stays readable, and the reactor would call endlessly. */
-  #wait({ message }: SyscallError): void {
-    if (!this.#isShort) this.#options.refuse(`Cannot accept connections until descriptors are free: ${message}`)
-    this.#isShort = true
-    this.#unwatch()
-    this.#rest = setTimeout(() => this.#watch(), REST_MS)
+    this.#listening.close()
   }
 
   #take(fd: Fd): void {
     const refusal = this.#refusal(fd)
-    if (refusal === undefined)
-      this.admit(
-        guarded(fd, () => this.#options.enter(fd)),
-        fd,
-      )
+    if (refusal === undefined) this.admit(this.#options.enter(fd), fd)
     else {
       fd[Symbol.dispose]()
       this.#options.refuse(`Cannot take the connection: ${refusal}`)
@@ -153,7 +110,7 @@ export class Acceptor {
       }
       this.#dismiss(connection)
     }
-    this.#connections.set(connection, this.#reactor.watch(fd, hear))
+    this.#connections.set(connection, this.#options.reactor.watch(fd, hear))
   }
 
   #dismiss(connection: Connection): void {

@@ -14,7 +14,7 @@ import { basename, dirname } from 'node:path'
 import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { now } from '../../kernel/clock.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
-import { type Fd, guarded } from '../../kernel/fd.ts'
+import { type Fd, guarded, requireDescriptors } from '../../kernel/fd.ts'
 import { accept, connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
 import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
@@ -107,28 +107,43 @@ interface ListeningOptions {
   /** As in `PersistedState`. */
   readonly name: string
   readonly path: string
+  readonly type: SocketType
   /**
    * The most connections in a period, on sockets that not only root may connect to, so that repeated connections cost
    * little.
    */
   readonly atMost?: number
+  /** How many descriptors must be free before a connection is accepted. */
+  readonly room?: number
   /** Takes ownership of a connection. */
   accepted(connection: Fd): void
+  /** Told why connections wait in the kernel's queue, once until all of them are accepted. */
+  short?(why: string): void
 }
 
-/** A packet socket to which everybody may connect whom its mode allows. */
+/**
+ * A socket to which everybody may connect whom its mode allows.
+ *
+ *   state       event                                next       method
+ *   accepting   a connection                         accepting  #accept
+ *               `atMost` of a period were accepted   resting    #pause
+ *               fewer than `room` descriptors free   resting    #pause: connections wait in the kernel's queue
+ *   resting     TURN_MS or REST_MS are over          accepting  #watch
+ */
 export class Listening {
   readonly #options: ListeningOptions
   readonly #socket: KeptSocket
   #unwatch: () => void = () => {}
   #rest: NodeJS.Timeout | undefined
   #turn = { since: 0, accepted: 0 }
+  /** True once the shortage was reported. */
+  #isShort = false
 
   /** @throws {Error} if the path is in use */
   constructor(options: ListeningOptions) {
-    const { state, name, path } = options
+    const { state, name, path, type } = options
     this.#options = options
-    this.#socket = state.socket(name) ?? state.keepSocket(name, listenExclusively(path, 'packet'))
+    this.#socket = state.socket(name) ?? state.keepSocket(name, listenExclusively(path, type))
     this.#watch()
   }
 
@@ -150,14 +165,23 @@ export class Listening {
           this.#pause(TURN_MS)
           return
         }
-        const connection = accept(this.#socket.fd)
-        if (!connection) return
+        const connection = this.#next()
+        if (!connection) break
         guarded(connection, () => this.#options.accepted(connection))
       }
+      this.#isShort = false
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
+      if (!this.#isShort) this.#options.short?.(error.message)
+      this.#isShort = true
       this.#pause(REST_MS)
     }
+  }
+
+  #next(): Fd | undefined {
+    const { fd } = this.#socket
+    requireDescriptors(fd, this.#options.room ?? 0)
+    return accept(fd)
   }
 
   #mayAccept(): boolean {

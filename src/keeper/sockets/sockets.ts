@@ -4,10 +4,9 @@ import { type RuntimeCall, runtimeOf, stateDirectoryOf } from '../../runtimes/ex
 import type { Handover } from '../../runtimes/handover.ts'
 import { readContainer } from '../../runtimes/lxc.ts'
 import { OciConnection } from '../../runtimes/oci.ts'
-import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
+import type { PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { listenExclusively } from './listen.ts'
 import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket.ts'
 
 /**
@@ -41,31 +40,24 @@ export function openSockets(
   state: PersistedState,
 ): readonly Acceptor[] {
   const acceptors: Acceptor[] = []
-  const open = (name: string, options: Omit<AcceptorOptions, 'refuse' | 'socket'>): Acceptor => {
-    const acceptor = new Acceptor(reactor, { ...options, refuse, socket: socketOf(name, options, state) })
+  const open = (options: Pick<AcceptorOptions, 'name' | 'path' | 'type' | 'enter'>): Acceptor => {
+    const acceptor = new Acceptor({ ...options, reactor, state, limit, refuse })
     acceptors.push(acceptor)
     return acceptor
   }
   // The runtime is inspected at once, because it exits when its container starts.
   const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, state)
   try {
-    const oci = open('oci', { path: socketPath, type: 'stream', limit, enter })
+    const oci = open({ name: 'oci', path: socketPath, type: 'stream', enter })
     for (const { fd, runtime: kept } of state.connections(refuse)) oci.admit(runtime(fd, kept, register, state), fd)
     if (lxcSocketPath !== undefined)
-      open('lxc', { path: lxcSocketPath, type: 'packet', limit, enter: (fd) => monitor(fd, register) })
+      open({ name: 'lxc', path: lxcSocketPath, type: 'packet', enter: (fd) => monitor(fd, register) })
     return acceptors
   } catch (error) {
     for (const acceptor of acceptors) acceptor.close()
     throw error
   }
 }
-
-/** Takes the inherited socket of that name, or opens and stores a new socket. @throws {Error} if the path is in use */
-const socketOf = (
-  name: string,
-  { path, type }: Pick<AcceptorOptions, 'path' | 'type'>,
-  state: PersistedState,
-): KeptSocket => state.socket(name) ?? state.keepSocket(name, listenExclusively(path, type))
 
 /** A connection of a runtime, which hands over one listener. */
 function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, state: PersistedState): Connection {

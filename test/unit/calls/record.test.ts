@@ -33,7 +33,7 @@ test('a record is decoded as it was encoded, beside another one', () => {
   )
 })
 
-test('explain() fills in the numbers', () => {
+test('explain() fills in the numbers, in words', () => {
   expect(explain({ code: 'deviceNotAllowed', a: 10, b: 200 })).toEqual({
     says: 'the device 10:200 is not allowed',
     remedy: 'if it is harmless, add c:10:200 to security.syscalls.intercept.mknod.devices',
@@ -41,7 +41,7 @@ test('explain() fills in the numbers', () => {
   expect(explain({ code: 'lacksCapability', a: 27 }).remedy).toContain('--cap-add MKNOD')
 })
 
-test('explain() names the key that is off', () => {
+test('explain() names the key that is off, in words', () => {
   const { says } = explain({ code: 'keyOff', a: keyNames.indexOf('setxattr.read') })
   expect(says).toBe('the key security.syscalls.intercept.setxattr.read is off for this container')
   expect(explain({ code: 'keyOff', a: 1000 }).says).toContain('1000')
@@ -54,13 +54,13 @@ test.each([
   ['', '""'],
   ['\n"{b}\u00ff', '"??{b}?"'],
   ['$& {a}', '"$&?{a}"'],
-])('explain() names the file system %j', (name, shown) => {
+])('explain() names the file system %j, in words', (name, shown) => {
   const [a, b] = packName(name)
   const { says } = explain({ code: 'fileSystemNotAllowed', a, b })
   expect(says).toBe(`the file system ${shown} is not in security.syscalls.intercept.mount.allowed`)
 })
 
-test('explain() names a FUSE program, or its number to who does not know the policy', () => {
+test('explain() names a FUSE program, or its number to who does not know the policy, in words', () => {
   const says = (named?: string): string => explain({ code: 'fuseNoProgram', a: 1, named }).says
   expect(says('$&fuse2fs')).toContain('lacks the FUSE program "$&fuse2fs", which')
   expect(says()).toContain('lacks the FUSE program number 1, which')

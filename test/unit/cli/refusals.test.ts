@@ -9,7 +9,7 @@ const record = (changes: Partial<CallRecord>): CallRecord => ({
   ...changes,
 })
 
-test('Refusals has a line for each kind, errors first, else in the order in which they came, with the number of calls', () => {
+test('Refusals has a line for each kind, errors first, else in the order in which they came, with the number of calls, in words', () => {
   const refusals = new Refusals()
   const calls = [{ nr: 9999 }, {}, { verdict: 'act', errno: 17, reason: 'kernelAnswered' }, {}, { verdict: 'act' }]
   for (const changes of calls as Partial<CallRecord>[]) refusals.add(record(changes))
@@ -20,7 +20,7 @@ test('Refusals has a line for each kind, errors first, else in the order in whic
   ])
 })
 
-test('Refusals names the last hundred kinds of each group, and counts the calls of the others', () => {
+test('Refusals names the last hundred kinds of each group, and counts the calls of the others, in words', () => {
   const refusals = new Refusals()
   for (let b = 0; b < 150; b++) refusals.add(record({ reason: 'deviceNotAllowed', a: 10, b }))
   for (let count = 0; count < 3; count++) refusals.add(record({}))
@@ -31,7 +31,7 @@ test('Refusals names the last hundred kinds of each group, and counts the calls 
   expect(lines.at(-1)).toBe('50 more calls for other reasons')
 })
 
-test('Refusals shows the one refusal first, among 10,000 calls of all kinds that were left to the kernel', () => {
+test('Refusals shows the one refusal first, among 10,000 calls of all kinds that were left to the kernel, in words', () => {
   const refusals = new Refusals()
   for (let a = 0; a < 5000; a++) refusals.add(record({ reason: 'bpfCommand', a }))
   refusals.add(record({ reason: 'deviceNotAllowed', a: 1, b: 1 }))
@@ -51,7 +51,7 @@ test.each(['attributeOfAll', 'kernelMakesWhiteouts', 'changesMounts'] as const)(
   },
 )
 
-test('Refusals tells at once what is new, a hundred times, and at the end what came again or was not told', () => {
+test('Refusals tells at once what is new, a hundred times, and at the end what came again or was not told, in words', () => {
   const refusals = new Refusals(true)
   expect(refusals.add(record({}))).toMatch(/^mknod left to the kernel: this kernel/)
   expect(refusals.add(record({ verdict: 'act' }))).toBeUndefined()

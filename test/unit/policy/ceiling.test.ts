@@ -108,7 +108,7 @@ test.each([
   expect(() => parseConfig(text, 'x.yaml')).toThrow(why)
 })
 
-test('what was set and contradicts the configuration of now is left out, with the reason', () => {
+test('what was set and contradicts the configuration of now is left out, with the reason in words', () => {
   const from = {
     metadata: 'mount=true\nmount.allowed=ext4',
     set: [['mount.fuse', 'ext4=fuse2fs', { kind: 'set' }]] as const,

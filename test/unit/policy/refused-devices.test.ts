@@ -84,7 +84,7 @@ describe('a device by the name that its number has now', () => {
     expect(() => resolve(config, { metadata: 'profile=a' }, () => ['hidraw'])).toThrow('which is "hidraw"')
   })
 
-  test('an annotation that lists one is ignored with a note', () => {
+  test('an annotation that lists one is ignored with a note, in words', () => {
     const config = parseConfig('default: { mknod: true }\nannotations: { raise: [mknod.devices] }', 'x.yaml')
     const { policy, notes } = resolve(config, { annotations: { [KEY]: text } }, () => ['watchdog'])
     expect(policy.mknod?.devices).toEqual(new Set(harmless))

@@ -18,7 +18,9 @@ function takeAll(registry: Registry, entry: ContainerEntry, most = Number.POSITI
   try {
     while (taken.length < most) taken.push(registry.hold(entry, noFd, 'listener'))
   } catch (error) {
-    expect((error as Error).message).toMatch(/is for other containers$/)
+    expect(() => {
+      throw error
+    }).toThrow(/is for other containers$/)
   }
   return taken
 }

@@ -28,7 +28,7 @@ const COUNT = 'calls without a line of their own'
 const counts = (lines: ReturnType<typeof log>['lines']): unknown[] =>
   lines.filter(([, , { message }]) => message === COUNT).map(([, { leftOut }]) => leftOut)
 
-test('says once a minute per container, call and reason, and then how many were not said', () => {
+test('says once a minute per container, call and reason, and then how many were not said, in words', () => {
   const { lines, log: calls } = log()
   for (let time = 0; time < 60_000; time += 1000) calls.add(record({ time }), 'c')
   expect(lines).toEqual([

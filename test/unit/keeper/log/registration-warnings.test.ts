@@ -84,7 +84,7 @@ test.each([
     ]),
     says: [],
   },
-])('obstacles() of $what', ({ event, says }) => {
+])('obstacles() of $what, in words', ({ event, says }) => {
   const said = registrationWarnings(event)
   expect(said).toHaveLength(says.length)
   for (const [index, pattern] of says.entries()) expect(said[index]).toMatch(pattern)

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Group, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture, missing } from '../support/fixtures.ts'
 import { BASE, Host, mknodPolicy, USERNS, until } from '../support/host.ts'
+import { Hostile, withoutFuse } from '../support/hostile.ts'
 import { sleep } from '../support/restart-world.ts'
 import { withReason } from '../support/skipped.ts'
 
@@ -21,6 +22,9 @@ const RATIO = 3
 /** What other programs of this machine may add to most mounts, and to a few. */
 const SLACK_MS = 10
 const BUSY_MS = 500
+/** How often the main thread looks for contexts that are over; and less than the keeper waits for an engine that hangs. */
+const LOOKS_MS = 5000
+const HANG_MS = 3000
 const MKNOD = `${fixture('caller')} mknod`
 
 /** One container of those that attack: what its processes run, in a group of its own. */
@@ -171,4 +175,28 @@ describe.skipIf(why)(withReason('the mounts of another container, while one', wh
       expect(attacked.worst).toBeLessThan(RATIO * quiet.worst + BUSY_MS)
     })
   })
+
+  // The kernel closes descriptors while it executes a program, and who asks for almost anything of the process waits.
+  const noFuse = withoutFuse() ?? missing('perl')
+  test.skipIf(noFuse)(
+    withReason('executes a program, which hangs, with a context of its own', noFuse),
+    { timeout: 30_000 },
+    async () => {
+      const engine = host.enginePid
+      const hostile = new Hostile(host.directory)
+      const FSOPEN = 430
+      const script = `my $type = "tmpfs"; syscall(${FSOPEN}, $type, 0) >= 0 or die "fsopen: $!";
+      open(my $file, "<", "${hostile.mount}/file") or die "open: $!"; kill "USR1", $ENV{FUSE_SERVER};
+      $| = 1; print "started\n"; exec "sleep", "1000"`
+      await hostile.start(host.socket, [], ['perl', '-e', script], ['--mounts'])
+      try {
+        await sleep(LOOKS_MS + 1000)
+        const { worst } = await mounts()
+        expect(worst).toBeLessThan(HANG_MS)
+        expect(host.enginePid).toBe(engine)
+      } finally {
+        await hostile.end()
+      }
+    },
+  )
 })

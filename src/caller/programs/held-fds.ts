@@ -1,4 +1,4 @@
-import { opendirSync, readlinkSync } from 'node:fs'
+import { existsSync, opendirSync, readlinkSync } from 'node:fs'
 import type { Tid } from '../../abi/brand.ts'
 import { O_PATH } from '../../abi/fcntl.ts'
 import type { IsHeld } from '../../calls/context.ts'
@@ -71,7 +71,18 @@ export function rootOfMount(task: Handle, fd: number): Fd | undefined {
  * Tells whether a process still has a descriptor of the file `given`. It only compares descriptors (kcmp(2)): opening
  * a mount makes it busy for that moment, and reading `fdinfo` may wait for the file system.
  *
+ * This waits while the process executes a program, and a container can make that take for ever: the kernel then closes
+ * descriptors, which may hang in a file system of the container. So only a thread that serves the same container may ask.
+ *
  * Precondition: the calling thread is at home, with the right to search `/proc/PID/fd`.
+ *
+ * @see linux/fs/exec.c begin_new_exec(): do_close_on_exec() under exec_update_lock
  */
 export const callerHolds: IsHeld = (given, { process, fd }) =>
   fd === undefined ? heldAs(process, given) !== undefined : kcmpFile(process, fd, given)
+
+/**
+ * Tells whether the process that was given a descriptor may still have it, without ever waiting for that process. Almost
+ * everything else in `/proc/PID` waits as `callerHolds` does: `stat`, `ns/`, `fd/`, `exe` and `root`.
+ */
+export const holderExists: IsHeld = (_, { process }) => existsSync(`/proc/${process}`)

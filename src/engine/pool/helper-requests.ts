@@ -1,5 +1,5 @@
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
-import { callerHolds } from '../../caller/programs/held-fds.ts'
+import { holderExists } from '../../caller/programs/held-fds.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { ProgramEnd } from '../../link/messages.ts'
 import { OneShot } from '../../shared/one-shot.ts'
@@ -25,7 +25,7 @@ interface HelperDependencies {
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
 
-/** The interval at which contexts of fsopen(2) that no process holds any more are looked for. */
+/** The interval at which contexts of fsopen(2) are looked for whose process has ended. */
 const EXPIRE_MS = 5000
 
 /**
@@ -101,10 +101,11 @@ export class HelperRequests {
   }
 
   /**
-   * Closes contexts that no process holds any more; the timer ends with the last context, so an idle engine has none.
+   * Closes contexts whose process has ended; the timer ends with the last context, so an idle engine has none. What a
+   * living process has closed is found by the container's next call that mounts: this thread may not wait for a process.
    */
   #expireContexts(): void {
-    this.#contexts.tidy(undefined, callerHolds)
+    this.#contexts.tidy(undefined, holderExists)
     if (this.#contexts.size > 0) return
     clearInterval(this.#expiring)
     this.#expiring = undefined

@@ -63,8 +63,20 @@ async function main(): Promise<void> {
     }
   }
   process.on('uncaughtException', fail)
+  // A kill is no failure: the next engine goes on with the calls of those that live.
+  const onStranded = (calls: number): void => {
+    fault(`The engine is replaced: ${calls} calls hang whose callers have ended`)
+    process.kill(process.pid, 'SIGKILL')
+  }
   const { threads, ...limits } = options
-  const pool = new Pool({ threads, first, epoll: new Epoll(), data: threadData(limits), ...reports(tell, fault) })
+  const pool = new Pool({
+    threads,
+    first,
+    epoll: new Epoll(),
+    data: threadData(limits),
+    onStranded,
+    ...reports(tell, fault),
+  })
   setInterval(() => pool.beat(), BEAT_MS)
   hear(control, pool, fail)
 }
@@ -149,7 +161,7 @@ const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer' | 
 const reports = (
   tell: (message: ToKeeper, fds?: readonly Fd[]) => void,
   onFault: PoolOptions['onFault'],
-): Omit<PoolOptions, 'threads' | 'first' | 'epoll' | 'data'> => ({
+): Omit<PoolOptions, 'threads' | 'first' | 'epoll' | 'data' | 'onStranded'> => ({
   onFault,
   onReady: () => tell({ type: 'ready' }),
   onGone: (listener) => tell({ type: 'gone', listener }),

@@ -161,6 +161,14 @@ export class Slots {
       .map((at) => this.view.getUint32(at + SLOT.container, true))
   }
 
+  /** Returns which listener and container the call in a slot is of. */
+  of(at: number): { readonly listener: number; readonly container: number } {
+    return {
+      listener: this.view.getUint32(at + SLOT.listener, true),
+      container: this.view.getUint32(at + SLOT.container, true),
+    }
+  }
+
   state(at: number): number {
     return Atomics.load(this.words, (at + SLOT.state) >> 2)
   }

@@ -1,5 +1,5 @@
 import { EPOLLIN } from '../../abi/socket.ts'
-import { Alarm, timerfd } from '../../kernel/clock.ts'
+import { Alarm, now, timerfd } from '../../kernel/clock.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
 import type { Slots } from '../../link/journal.ts'
@@ -19,6 +19,9 @@ interface ListenersDependencies {
 /** The interval at which closing a listener without tasks is tried again while one of its calls is in flight. */
 const LINGER_MS = 50
 
+/** How long a call whose callers have all ended may take before it counts as one that hangs. */
+const STRANDED_MS = 3000
+
 /**
  * Adds, unmutes and closes the listeners and monitors' connections for which the threads wait, and offers the inherited
  * calls.
@@ -32,6 +35,8 @@ export class Listeners {
   readonly #all = new Set<number>()
   readonly #deadlines: LxcProxyDeadlines
   readonly #inherited: InheritedCalls
+  /** Listeners without tasks of which a call is in flight, and since when: `now()`. */
+  readonly #lingering = new Map<number, number>()
   /** A timer that has expired and is never read: always readable. */
   readonly #ready = timerfd()
   #inherits = false
@@ -52,7 +57,12 @@ export class Listeners {
   /** Finds the inherited calls; the listeners added until `settle` are those of the previous engine. */
   inherit(failed: boolean): void {
     this.#inherits = true
-    this.#inherited.find(this.#dependencies.slots, failed)
+    const { slots } = this.#dependencies
+    // They are in flight from now on: else a container whose calls hang had as many more with each engine.
+    for (const slot of this.#inherited.find(slots, failed)) {
+      const { listener, container } = slots.of(slot)
+      this.#state.countCall(listener, container, 1)
+    }
   }
 
   /** Ends the hand-over from the previous engine. @param settled resolves when the inherited calls may be served */
@@ -94,17 +104,34 @@ export class Listeners {
   close(index: number, generation: number): void {
     const state = this.#state
     if (state.listeners.generation[index] !== generation || !this.#all.has(index)) return
-    if (Atomics.load(state.listeners.calls, index) > 0 || this.#inherited.some) {
+    if (Atomics.load(state.listeners.calls, index) > 0) {
+      if (!this.#lingering.has(index)) this.#lingering.set(index, now())
       setTimeout(() => this.close(index, generation), LINGER_MS)
       return
     }
     this.#all.delete(index)
+    this.#lingering.delete(index)
     state.clearMuted(index)
     this.#deadlines.forget(index)
     Atomics.add(state.listeners.generation, index, 1)
     closeRaw(state.listeners.fd[index]!)
     state.listeners.fd[index] = 0
     this.#dependencies.onGone(index)
+  }
+
+  /**
+   * The number of calls that hang although all their callers have ended: in what another container serves, which lives
+   * on. Its container may be started again, and leave others.
+   */
+  get stranded(): number {
+    const { calls } = this.#state.listeners
+    const hanging = [...this.#lingering].filter(([, since]) => now() - since >= STRANDED_MS)
+    return hanging.reduce((sum, [index]) => sum + Atomics.load(calls, index), 0)
+  }
+
+  /** Closes all listeners, before this engine is killed: a thread that not even SIGKILL ends would keep them open. */
+  abandon(): void {
+    for (const index of this.#all) closeRaw(this.#state.listeners.fd[index]!)
   }
 
   /** Watches a container's muted listeners again. */

@@ -36,6 +36,8 @@ export interface PoolOptions {
   readonly onMounter: (mounter: MounterProcess) => void
   /** Called when every thread will know the changed policy of a container before it receives the next call. */
   readonly onPolicy: (container: ContainerNumbers) => void
+  /** Called when half of all calls hang for callers that have ended: it must end this engine, which frees their threads. */
+  readonly onStranded: (calls: number) => void
   /** Called when calls of a container have waited for other calls of it. */
   readonly onWaited: (container: ContainerNumbers) => void
   /** Called when a program in a container failed. */
@@ -181,12 +183,20 @@ export class Pool {
     if (!waits || answered !== this.#answered) this.#heartbeat.give()
     this.#answered = answered
     this.#idleWaker.look()
+    this.#lookForStranded()
     for (const [container, numbers] of this.#containers) {
       setInFlight(this.#counts, container, Atomics.load(this.#state.containerCalls, container))
       if (this.#state.hasWaited(container)) this.#options.onWaited(numbers)
       // An expensive container may have one call in flight. If that call hangs, its other calls must not wait for ever.
       if (this.#state.muted(container) > 0 && !this.#state.inTurn.isDear(container)) this.#listeners.unmute(container)
     }
+  }
+
+  #lookForStranded(): void {
+    const { stranded } = this.#listeners
+    if (stranded < this.#options.data.calls / 2) return
+    this.#listeners.abandon()
+    this.#options.onStranded(stranded)
   }
 
   /** Sends a new thread all containers. */

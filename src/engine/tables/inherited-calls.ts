@@ -8,7 +8,7 @@ import { SLOT, SLOTS, type Slots, STATE } from '../../link/journal.ts'
 import { struct } from '../../shared/words.ts'
 import type { ListenerTable } from './listener-table.ts'
 
-const [WORD, WORDS] = struct({ taken: 1, count: 1, finished: 1, first: SLOTS })
+const [WORD, WORDS] = struct({ taken: 1, count: 1, first: SLOTS })
 export const INHERITED_WORDS = WORDS
 /** The token with which the epoll set of the listeners reports inherited calls. */
 export const INHERITED_TOKEN = 0xffff_fff0
@@ -22,7 +22,7 @@ const ATTEMPTS = 2
  *
  * Invariant: each inherited slot is returned by `take` to one thread only, since the index is drawn by an atomic add.
  * Preconditions: the main thread calls `find` before the engine receives its first call, and then `offer`; any serving
- * thread calls `take` and `finish`, without a lock.
+ * thread calls `take`, without a lock.
  */
 export class InheritedCalls {
   readonly #words: Int32Array
@@ -42,17 +42,19 @@ export class InheritedCalls {
    * Finds the inherited calls in the journal.
    *
    * @param failed whether the previous engine failed by itself, and was not ended on purpose
+   * @returns their slots
    */
-  find(slots: Slots, failed: boolean): void {
+  find(slots: Slots, failed: boolean): readonly number[] {
     const found = slots.all().filter((slot) => slots.state(slot) !== STATE.free)
     if (failed) for (const slot of found) countAttempt(slots.view, slot)
     this.#words.set(found, WORD.first)
     Atomics.store(this.#words, WORD.count, found.length)
+    return found
   }
 
   /** Offers the calls to the serving threads. Precondition: the keeper has handed over all listeners. */
   offer(): void {
-    if (this.some) this.#epoll.add(this.#ready, EPOLLIN, [INHERITED_TOKEN, 0])
+    if (Atomics.load(this.#words, WORD.count) > 0) this.#epoll.add(this.#ready, EPOLLIN, [INHERITED_TOKEN, 0])
   }
 
   /** Takes one call. @returns its slot, which from now on belongs to this thread; undefined if none is left */
@@ -61,15 +63,6 @@ export class InheritedCalls {
     const taken = Atomics.add(this.#words, WORD.taken, 1)
     if (taken >= count - 1) this.#epoll.remove(this.#ready.raw)
     return taken < count ? this.#words[WORD.first + taken] : undefined
-  }
-
-  finish(): void {
-    Atomics.add(this.#words, WORD.finished, 1)
-  }
-
-  /** Returns whether some found call is not finished yet. */
-  get some(): boolean {
-    return Atomics.load(this.#words, WORD.finished) < Atomics.load(this.#words, WORD.count)
   }
 }
 

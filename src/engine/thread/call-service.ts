@@ -98,19 +98,21 @@ export class CallService {
    */
   serve(call: Call, index: number): boolean {
     const { index: container } = call.container
+    // An inherited call has been counted since this engine began.
+    const counts = call.left === undefined
     // At the limit, the call is continued, so that one thread remains to lead.
-    if (this.#state.calls >= this.#dependencies.calls && !hasBegun(call)) {
+    if (this.#state.calls + (counts ? 1 : 0) > this.#dependencies.calls && !hasBegun(call)) {
       this.#server.continue(call, 'containerBusy')
       return false
     }
-    this.#state.countCall(index, container, 1)
+    if (counts) this.#state.countCall(index, container, 1)
     let atOnce: boolean
     try {
       atOnce = this.#answer(call)
       if (!atOnce) this.#dedicated.note(undefined)
       this.#dependencies.lane.fast()
     } finally {
-      this.#state.countCall(index, container, -1)
+      if (counts) this.#state.countCall(index, container, -1)
       // The answer of a dedicated receiver does not prove that a thread leads.
       if (!this.#isDedicated) this.#state.countAnswer()
       this.unmute(container)

@@ -7,7 +7,7 @@ import { Epoll, EpollEvent } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import { map } from '../../kernel/shared-memory.ts'
-import { SLOT, Slots, STATE } from '../../link/journal.ts'
+import { Slots, STATE } from '../../link/journal.ts'
 import { CountWriter } from '../../memories/count-writer.ts'
 import { RecordWriter } from '../../memories/records.ts'
 import { requireBuild } from '../../processes/build-id.ts'
@@ -236,15 +236,17 @@ class EngineThread {
   #serveInherited(): void {
     const slot = this.#inherited.take()
     if (slot === undefined) return
-    const inherited = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
-    if (!inherited) return
-    const { index, ...found } = inherited
-    const container = this.#known.containerAt(this.#slots.view.getUint32(slot + SLOT.container, true))
-    const call = receivedCall({ slot, ...found, container, start: now() })
+    // Once the call is answered, another call may have the slot.
+    const { listener, container: number } = this.#slots.of(slot)
     try {
+      const inherited = resumeInherited(slot, this.#slots, this.#state.listeners, this.#state.proxies)
+      if (!inherited) return
+      const { index, ...found } = inherited
+      const call = receivedCall({ slot, ...found, container: this.#known.containerAt(number), start: now() })
       if (!this.#server.settle(call)) this.#service.serve(call, index)
     } finally {
-      this.#inherited.finish()
+      this.#state.countCall(listener, number, -1)
+      this.#service.unmute(number)
       this.#state.countAnswer()
     }
   }

@@ -28,6 +28,15 @@ export const bootTime = (): number => milliseconds(CLOCK_BOOTTIME)
 export const threadTime = (): number => milliseconds(CLOCK_THREAD_CPUTIME_ID)
 
 /**
+ * Returns the processor time of all threads of a process in milliseconds; 0 if there is none of this number. The caller
+ * must know that the number is still the same process's.
+ *
+ * @see clock_getcpuclockid(3), linux/include/linux/posix-timers_types.h CPUCLOCK_SCHED
+ */
+export const processTime = (pid: number): number =>
+  libcClockGettime((~pid << 3) | 2, time) === 0 ? millisecondsIn(view) : 0
+
+/**
  * Returns the processor time of the calling thread as of its last sleep or the last tick, in milliseconds. It costs
  * less than `threadTime` and does not preempt: for the exact time the kernel runs update_curr(), which may find that
  * another thread's turn has come, in the middle of a call.
@@ -44,9 +53,11 @@ export function accountedTime(): number {
 /** Reads a clock. @see clock_gettime(2): `struct timespec` is 0 s64 seconds | 8 s64 nanoseconds */
 function milliseconds(clock: number): number {
   check('clock_gettime', libcClockGettime(clock, time))
-  // The low 32 bits of the seconds last for 136 years.
-  return view.getUint32(0, true) * 1000 + view.getUint32(8, true) / 1e6
+  return millisecondsIn(view)
 }
+
+/** The low 32 bits of the seconds last for 136 years. */
+const millisecondsIn = (read: DataView): number => read.getUint32(0, true) * 1000 + read.getUint32(8, true) / 1e6
 
 const libcTimerfdCreate = libc.func('int timerfd_create(int clock, int flags)')
 const libcTimerfdSettime = libc.func('int timerfd_settime(int fd, int flags, uint8_t *value, void *old)')

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { NS_GET_PARENT, NS_GET_PID_FROM_PIDNS, NS_GET_PID_IN_PIDNS, NS_GET_USERNS } from '../abi/process.ts'
@@ -19,6 +20,10 @@ const { pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.
 export function pidfdOpen(pid: number, flags = 0): Fd {
   return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, flags, 0))))
 }
+
+/** Returns the number, in our pid namespace, of the process of a pidfd; -1 once it is reaped. */
+export const numberOf = (pidfd: Handle): number =>
+  Number(/^Pid:\s*(-?\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pidfd.raw}`, 'latin1'))?.[1] ?? -1)
 
 /**
  * Returns whether the task still has its number. A dead task keeps it until it is reaped; only then another task can

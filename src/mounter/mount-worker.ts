@@ -34,7 +34,7 @@ import { restoreOrDie } from '../processes/helper.ts'
 import type { OwnCaps } from '../processes/process-caps.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
 import type { MountLocker } from './mount-locker.ts'
-import { mustBeOfDevice, openSource, orOwnErrno, SourceChroot } from './mount-source.ts'
+import { mustBeOfDevice, openSource, orOwnErrno, SourceChroot, withoutName } from './mount-source.ts'
 
 /**
  * Makes the checks of a target that mount(2) makes and move_mount(2) does not.
@@ -168,11 +168,11 @@ export class MountWorker {
   }
 
   #make({ type, source, flags, data }: Asked<'mount'>): Fd {
-    const usable = openSource(source, type)
+    const usable = withoutName(openSource(source, type), type)
     using root = this.#rootFor(usable)
     const name = `.${randomBytes(8).toString('hex')}`
     const mountPoint = root.makeDirectory(name)
-    const text = source.text === undefined ? null : bytesOf(source.text)
+    const text = usable.text === undefined ? null : bytesOf(usable.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
     const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
     // mount(2) would leave out what is beyond the page, without a word.

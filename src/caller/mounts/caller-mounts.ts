@@ -32,7 +32,6 @@ import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } f
 import { ownerOf } from '../../kernel/pidfd.ts'
 import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
-import { sleepSync } from '../../shared/words.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
 import { callerHolds, heldAs, known, rootOfMount } from '../programs/held-fds.ts'
@@ -105,11 +104,6 @@ interface MountCaller {
   readonly own: <T extends Disposable>(handle: T) => T
 }
 
-/**
- * How long a node waits that a mounter makes, in milliseconds: to move a process between control groups holds up every
- * process that starts or ends on the machine, and nobody needs thousands of nodes in memory quickly.
- */
-const NODE_PACE_MS = 10
 /** A file in the directory of a cgroup. */
 const FREEZE = Buffer.from('cgroup.freeze\0')
 const NS_MNT = Buffer.from('ns/mnt\0')
@@ -159,7 +153,6 @@ export class CallerMounts implements Mounts {
     const { status, mayBlock } = this.#caller
     const { uids, gids, groups, umask } = status()
     mayBlock()
-    sleepSync(NODE_PACE_MS)
     const as = { uid: uids[3], gid: gids[3], groups: [...groups], umask }
     const text = Buffer.from(name.subarray(0, -1)).toString('latin1')
     this.#ask({ do: 'node', name: text, mode, dev, as, own }, [this.#caller.task(), dir])

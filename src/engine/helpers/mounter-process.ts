@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SIGKILL } from '../../abi/process.ts'
 import { sendToMounter } from '../../caller/mounts/mounter-client.ts'
-import { now } from '../../kernel/clock.ts'
+import { now, processTime } from '../../kernel/clock.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
-import { pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
+import { numberOf, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
@@ -28,9 +28,12 @@ export class MounterProcess {
   readonly socket: Fd
   readonly pidfd: Fd
 
+  readonly #pid: number
+
   constructor(socket: Fd, pidfd: Fd) {
     this.socket = socket
     this.pidfd = pidfd
+    this.#pid = numberOf(pidfd)
   }
 
   /**
@@ -60,6 +63,11 @@ export class MounterProcess {
 
   get hasEnded(): boolean {
     return waitReadable(this.pidfd, 0)
+  }
+
+  /** Its processor time in milliseconds; 0 once it has ended. */
+  get processorTime(): number {
+    return this.hasEnded ? 0 : processTime(this.#pid)
   }
 
   /**

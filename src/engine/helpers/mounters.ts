@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import { now } from '../../kernel/clock.ts'
@@ -14,6 +15,8 @@ const QUEUE_MS = 5000
  */
 const IDLE_MOUNTERS = 4
 const IDLE_MS = 10_000
+/** How long more than these are kept: to start one again costs as much as 30 mounts. */
+const SURPLUS_MS = 1000
 /** How long a mounter whose caller is gone may take to finish its work, before it is killed. */
 const FINISH_MS = 2000
 /** How long a mounter may take to start, or to finish the previous engine's requests, before it counts as hanging. */
@@ -31,6 +34,21 @@ const RETRY_MS = 1000
 const PRICE_MS = 5000
 const CREDIT_MS = PRICE_MS
 const MOST_MS = 6 * PRICE_MS
+/**
+ * A container whose mounters take more than a fortieth of one processor, after a second that it may take at once, is
+ * heavy until time has paid. That is a hundred mounts, then three a second. What the engine itself does to lend a
+ * mounter counts as `LEND_MS`.
+ */
+const WORK_PARTS = 40
+const WORK_CREDIT_MS = 1000 * WORK_PARTS
+const MOST_WORK_MS = 1.25 * WORK_CREDIT_MS
+const LEND_MS = 3
+/**
+ * Heavy containers together get mounters for an eighth of the processors: after each work for one of them, all of them
+ * wait in proportion. As long as that work lasts, but at most `TURN_MS`, no other heavy container gets a mounter.
+ */
+const REST = Math.max(0, 8 / availableParallelism() - 1)
+const TURN_MS = 100
 /** Stands for the container of a mounter that works for the previous engine, or for no container. */
 const NO_CONTAINER = -1
 
@@ -40,8 +58,7 @@ const NO_CONTAINER = -1
  *
  *   free -> lent     Mounters.lend(), Mounters.discard()
  *   lent -> free     Mounters.giveBack()
- *   lent -> closed   Mounters.giveBack(): IDLE_MOUNTERS are free already
- *   free -> closed   Mounters.giveBack(), after IDLE_MS
+ *   free -> closed   Mounters.giveBack(), after IDLE_MS, or SURPLUS_MS if IDLE_MOUNTERS are free already
  *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed, and counts until it has ended
  *
  * A started mounter is free. A mounter of the previous engine is lent until it answers, and so is one whose caller is
@@ -59,6 +76,29 @@ interface Mounter {
   /** The serial of a container that owed something when this mounter was started for it: no other container gets it. */
   readonly owner: number | undefined
   idle: NodeJS.Timeout | undefined
+  /** Its processor time in milliseconds that containers were charged for. A new one has taken more to start. */
+  charged: number
+}
+
+/** What each container owes, in milliseconds of the time that pays for it. */
+class Debts {
+  readonly #most: number
+  /** By container: the time at which it will have paid for everything. */
+  readonly #due = new Map<number, number>()
+
+  /** @param most no container owes more */
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  owes(container: number): number {
+    return Math.max(0, (this.#due.get(container) ?? 0) - now())
+  }
+
+  charge(container: number, price: number): void {
+    for (const each of this.#due.keys()) if (this.owes(each) === 0) this.#due.delete(each)
+    this.#due.set(container, now() + Math.min(this.owes(container) + price, this.#most))
+  }
 }
 
 /** A thread that waits for a mounter. */
@@ -91,8 +131,13 @@ export class Mounters {
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
   readonly #discards = new Set<Promise<void>>()
-  /** By container: the time at which it will have paid for all mounters that ended. */
-  readonly #due = new Map<number, number>()
+  /** For mounters that ended. */
+  readonly #ended = new Debts(MOST_MS)
+  /** For the processor time of mounters. */
+  readonly #worked = new Debts(MOST_WORK_MS)
+  /** When the next heavy container may get a mounter, and what serves the queue then. */
+  #nextTurn = 0
+  #turn: NodeJS.Timeout | undefined
 
   constructor(dependencies: MountersDependencies) {
     this.#dependencies = dependencies
@@ -122,23 +167,39 @@ export class Mounters {
     const wish: Wish = { container, grant, timer }
     this.#queue.add(wish)
     this.#serve()
-    const wait = this.#owes(container) - CREDIT_MS
+    const wait = this.#ended.owes(container) - CREDIT_MS
     if (wait > 0) setTimeout(() => this.#serve(), wait)
   }
 
-  #owes(container: number): number {
-    return Math.max(0, (this.#due.get(container) ?? 0) - now())
+  #isHeavy(container: number): boolean {
+    return this.#worked.owes(container) > WORK_CREDIT_MS
   }
 
-  #charge(container: number): void {
-    for (const each of this.#due.keys()) if (this.#owes(each) === 0) this.#due.delete(each)
-    this.#due.set(container, now() + Math.min(this.#owes(container) + PRICE_MS, MOST_MS))
+  /** Charges a container for the work of a mounter that it gives back. */
+  #chargeWork(mounter: Mounter, container: number): void {
+    const { processorTime } = mounter.process
+    const spent = LEND_MS + Math.max(0, processorTime - mounter.charged)
+    mounter.charged = processorTime
+    if (this.#isHeavy(container)) this.#nextTurn = now() + REST * spent
+    this.#worked.charge(container, WORK_PARTS * spent)
+  }
+
+  /** Tells whether a container must wait, because it is heavy and others of those come first. */
+  #mustRest(container: number): boolean {
+    const wait = this.#isHeavy(container) ? this.#nextTurn - now() : 0
+    if (wait <= 0) return false
+    this.#turn ??= setTimeout(() => {
+      this.#turn = undefined
+      this.#serve()
+    }, wait)
+    return true
   }
 
   /** Takes a mounter back. @param state if it is lost it is killed, and counts until the kernel lets it end */
   giveBack(socket: number, state: MounterState): void {
     const mounter = [...this.#all].find((each) => each.open && each.process.socket.raw === socket)
     if (!mounter) return
+    if (mounter.container !== undefined) this.#chargeWork(mounter, mounter.container)
     if (state === 'working') void this.#finish(mounter)
     else this.#release(mounter, state === 'lost')
   }
@@ -186,7 +247,8 @@ export class Mounters {
   }
 
   #release(mounter: Mounter, lost: boolean): void {
-    if (lost && mounter.container !== undefined && mounter.container !== NO_CONTAINER) this.#charge(mounter.container)
+    if (lost && mounter.container !== undefined && mounter.container !== NO_CONTAINER)
+      this.#ended.charge(mounter.container, PRICE_MS)
     mounter.container = lost ? mounter.container : undefined
     if (lost) {
       this.#close(mounter)
@@ -196,15 +258,17 @@ export class Mounters {
     if (!mounter.open || mounter.container !== undefined) return
     const isForAll = mounter.owner === undefined
     const idle = this.#free.filter(({ owner }) => (owner === undefined) === isForAll)
-    if (idle.length > IDLE_MOUNTERS) this.#close(mounter)
-    else mounter.idle = setTimeout(() => this.#close(mounter), IDLE_MS)
+    const patience = idle.length > IDLE_MOUNTERS ? SURPLUS_MS : IDLE_MS
+    mounter.idle = setTimeout(() => this.#close(mounter), patience)
   }
 
   #serve(): void {
     this.#tidy()
     for (const wish of this.#queue) {
+      if (this.#mustRest(wish.container)) continue
       const mounter = this.#find(wish.container)
       if (!mounter) continue
+      if (this.#isHeavy(wish.container)) this.#nextTurn = now() + TURN_MS
       clearTimeout(wish.timer)
       this.#queue.delete(wish)
       void this.#grant(mounter, wish.grant)
@@ -225,11 +289,11 @@ export class Mounters {
     const busy = [...this.#all].filter((each) => each.container !== undefined)
     const mine = busy.filter((each) => each.container === container)
     if (mine.length >= poolShare(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
-    return this.#owes(container) > CREDIT_MS ? undefined : this.#take(container)
+    return this.#ended.owes(container) > CREDIT_MS ? undefined : this.#take(container)
   }
 
   #take(container: number): Mounter | undefined {
-    const owner = this.#owes(container) > 0 ? container : undefined
+    const owner = this.#ended.owes(container) > 0 ? container : undefined
     const mounter = this.#free.find((each) => each.owner === owner) ?? this.#start(owner)
     if (!mounter) return undefined
     clearTimeout(mounter.idle)
@@ -262,7 +326,9 @@ export class Mounters {
 
   #add(process: MounterProcess, container: number | undefined, owner?: number): Mounter {
     const started = process.comesFree(PATIENCE_MS).catch(() => false)
-    const mounter = { process, container, open: true, started, owner, idle: undefined }
+    // What a mounter of the previous engine has taken is nobody's any more.
+    const charged = container === NO_CONTAINER ? process.processorTime : 0
+    const mounter = { process, container, open: true, started, owner, idle: undefined, charged }
     this.#all.add(mounter)
     return mounter
   }

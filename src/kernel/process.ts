@@ -15,6 +15,7 @@ import {
   WNOHANG,
 } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { now } from './clock.ts'
 import { isErrno, orElse } from './error.ts'
 import type { Handle } from './fd.ts'
 import { namespaceInode, openat, read } from './files.ts'
@@ -189,6 +190,47 @@ export const processorTime = (pid: number): number =>
     const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
     return statNumber(stat, length, STAT.userTime) + statNumber(stat, length, STAT.systemTime)
   })
+
+/**
+ * Measures how long the first thread of a process sleeps. Time in which it works, or waits for a processor, does not
+ * count: on a slow or busy machine that may take any time, and says nothing about what the process does.
+ */
+export class SleepTime {
+  readonly #proc: Handle
+  readonly #pid: number
+  #at = now()
+  #busy: number
+  #slept = 0
+
+  /** @param proc a procfs in which `pid` is the number of the process */
+  constructor(proc: Handle, pid: number) {
+    this.#proc = proc
+    this.#pid = pid
+    this.#busy = this.#busyTime()
+  }
+
+  /** Returns the milliseconds since this object was made in which the process slept, or was stopped or gone. */
+  look(): number {
+    const [at, busy] = [this.#at, this.#busy]
+    this.#at = now()
+    this.#busy = this.#busyTime()
+    // The kernel counts a turn, or a wait for one, at its end.
+    const isBusy = stateIn(this.#proc.raw, cstring(`${this.#pid}/stat`)) === 'R'
+    if (!isBusy) this.#slept += Math.max(0, this.#at - at - (this.#busy - busy))
+    return this.#slept
+  }
+
+  /** `/proc/PID/schedstat`: nanoseconds on a processor, nanoseconds of waiting for one, number of turns. */
+  #busyTime(): number {
+    try {
+      using file = openat(this.#proc.raw, cstring(`${this.#pid}/schedstat`), O_RDONLY)
+      const [worked = 0, waited = 0] = stat.toString('latin1', 0, read(file, stat)).split(' ').map(Number)
+      return (worked + waited) / 1e6
+    } catch {
+      return this.#busy ?? 0
+    }
+  }
+}
 
 const libcUnshare = libc.func('int unshare(int flags)')
 const libcSetns = libc.func('int setns(int fd, int type)')

@@ -9,11 +9,18 @@ echo "@kernel $(cat /proc/sys/kernel/osrelease)"
 node /checkout/scripts/code-cache.js
 
 # step NAME SECONDS: runs the script that it reads, which fails with a status, and is skipped with 77 and a last line that says why.
+# On a kernel that is too old, a step must be refused in words.
 step() {
   echo "@step $1"
   cat >/run/step
   : >/run/nothing
   # A runtime may give what it passes on to the root of its container: these are a file and a pipe.
-  { timeout -k 5 "$2" sh -e /run/step </run/nothing 2>&1; echo $? >/run/status; } | sed -u 's/^@/ @/'
+  { timeout -k 5 "$2" sh -e /run/step </run/nothing 2>&1; echo $? >/run/status; } | sed -u 's/^@/ @/' | tee /run/said
+  case $(uname -r) in
+  5.10.*)
+    lacks=$(grep -o 'this kernel lacks [^:]*\|NEEDED .*' /run/said | head -n 1)
+    [ "$(cat /run/status)" = 0 ] || [ -z "$lacks" ] || { echo "refused: $lacks"; echo 77 >/run/status; }
+    ;;
+  esac
   echo "@end $(cat /run/status)"
 }

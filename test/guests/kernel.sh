@@ -5,9 +5,13 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # apt has a configuration of its own, so nothing of the machine's changes.
 mkdir -p apt/lists/partial apt/cache/archives/partial
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${DEBIAN_MIRROR-http://deb.debian.org/debian} $2 main" >apt/sources.list
+# Some suites have few packages beside the kernel.
+for suite in "$2" trixie; do
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${DEBIAN_MIRROR-http://deb.debian.org/debian} $suite main"
+done | sort -u >apt/sources.list
 cat >apt/apt.conf <<EOF
 APT::Architecture "$1";
+APT::Default-Release "$2";
 APT::Sandbox::User "root";
 Dir::Cache "$PWD/apt/cache";
 Dir::Etc::SourceList "$PWD/apt/sources.list";
@@ -29,7 +33,8 @@ for directory in tree/lib/modules tree/usr/lib/modules; do
 done
 version=$(ls modules/lib/modules)
 depmod -b modules "$version"
-mv "$(find tree -name 'vmlinuz*' -type f | head -n 1)" vmlinuz
+# Newer packages have it beside the modules.
+mv "$(find tree modules -name 'vmlinuz*' -type f | head -n 1)" vmlinuz
 
 # The modules by which the disks are found, in their order; crc32c and jbd2 are not named by all versions of ext4.
 mkdir -p initrd/bin initrd/modules initrd/dev initrd/proc initrd/root

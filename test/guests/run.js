@@ -1,7 +1,8 @@
 // npm run guests -- [--kernel NAME]... [--step WORDS]... [--] [TESTS...]: boots kernels of Debian in qemu, with systemd
 // and pure cgroup v2, and runs the steps of steps.js there, or the test files that are named. It needs root, what
 // `scripts/setup.sh guests` installs, and a network. What it makes, 2 GB and 300 MB for each kernel, is kept for the next time in
-// $INTERCEDE_GUESTS, or ~/.cache/intercede/guests. Where KVM does not work, all steps take some 15 minutes.
+// $INTERCEDE_GUESTS, or ~/.cache/intercede/guests. Where KVM does not work, all steps take some 15 minutes. --write puts the
+// results into docs/internals/kernels.md.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -34,7 +35,7 @@ const MACHINES = {
   },
 }
 
-const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--step WORDS]... [--seconds N] [--] [TESTS...]
+const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--step WORDS]... [--seconds N] [--write] [--] [TESTS...]
 kernels: ${Object.keys(KERNELS).join(', ')} (default: 6.12); architectures: ${Object.keys(MACHINES).join(', ')}
 --step: only the steps whose name has these words; --seconds: the most that a test file may take (default: 900)`
 
@@ -56,7 +57,10 @@ function options() {
   const own = process.arch === 'arm64' ? 'arm64' : 'amd64'
   const kernel = { type: 'string', multiple: true, default: ['6.12'] }
   const step = { type: 'string', multiple: true, default: [''] }
-  const words = { kernel, step, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } }
+  const words = {
+    ...{ kernel, step, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } },
+    write: { type: 'boolean', default: false },
+  }
   try {
     const { values, positionals } = parseArgs({ options: words, allowPositionals: true })
     const unknown = values.kernel.find((name) => !KERNELS[name])
@@ -80,7 +84,8 @@ function made(name, says, input, ...words) {
   const scratch = mkdtempSync(`${place}.`)
   try {
     shell(scratch, fileURLToPath(new URL(`${name}.sh`, import.meta.url)), ...words)
-    renameSync(scratch, place)
+    // Another run may have made it meanwhile.
+    if (!existsSync(place)) renameSync(scratch, place)
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
@@ -92,9 +97,15 @@ function shell(directory, ...words) {
   if (status !== 0) throw new Error(`Cannot go on: sh ${words.join(' ')} ended with ${status}`)
 }
 
-/** The checkout as it is, built; what tests have cached is made again in the guest. */
-const COPY = `truncate -s 4G checkout.ext4
-tar -c -C "$1" --exclude=./.git --exclude=./node_modules/.cache . | mke2fs -q -t ext4 -O ^has_journal -d - checkout.ext4`
+/** The checkout as it is, built, with native code for the guest; what tests have cached is made again there. */
+const COPY = `native=added/node_modules/@koromix/koffi-linux-$2
+mkdir -p $native
+[ -d "$1/node_modules/@koromix/koffi-linux-$2" ] || {
+  npm pack --silent @koromix/koffi-linux-$2@$(node -p 'require(process.argv[1]).version' "$1/node_modules/koffi/package.json")
+  tar -x -z -f koromix-*.tgz --strip-components=1 -C $native
+}
+truncate -s 4G checkout.ext4
+tar -c -C "$1" --exclude=./.git --exclude=./node_modules/.cache . -C "$PWD/added" . | mke2fs -q -t ext4 -O ^has_journal -d - checkout.ext4`
 
 function qemu({ program, tcg, console: port }, { kernel, isFast, words = '', disks = [], serial }) {
   const drives = disks.flatMap((file) => ['-drive', `file=${file},format=raw,if=virtio,snapshot=on`])
@@ -141,6 +152,9 @@ function scriptOf(wanted) {
 class Report {
   failed = 0
   ended = 0
+  release = ''
+  /** By step: how it ended. */
+  cells = new Map()
   #step = ''
   #lines = []
   #start = performance.now()
@@ -148,8 +162,10 @@ class Report {
   take(line) {
     const [, word, rest] = /^@(kernel|step|end) (.*)$/.exec(line) ?? []
     if (word === undefined) this.#lines.push(line)
-    else if (word === 'kernel') say(`Linux ${rest} has booted in ${this.#seconds()} s`)
-    else if (word === 'end') this.#end(Number(rest))
+    else if (word === 'kernel') {
+      this.release = rest
+      say(`Linux ${rest} has booted in ${this.#seconds()} s`)
+    } else if (word === 'end') this.#end(Number(rest))
     else this.#begin(rest)
   }
 
@@ -174,6 +190,8 @@ class Report {
   #end(status) {
     this.ended++
     const said = `${this.#seconds().padStart(6)} s  ${this.#step}`
+    const refused = this.#lines.at(-1)?.startsWith('refused') ? 'refused' : 'skipped'
+    this.cells.set(this.#step, status === 0 ? `${this.#seconds()} s` : status === 77 ? refused : '**failed**')
     if (status === 0) console.log(`ok      ${said}`)
     else if (status === 77) console.log(`skipped ${said} [${this.#lines.at(-1)}]`)
     else {
@@ -192,8 +210,37 @@ class Report {
   }
 }
 
+const PAGE = join(CHECKOUT, 'docs/internals/kernels.md')
+const cellsOf = (line) =>
+  line
+    .slice(1, -1)
+    .split('|')
+    .map((cell) => cell.trim())
+
+/** Puts a column into the table of the page, in the place of one of the same kernel; other steps keep what they have. */
+function writeColumn(head, cells) {
+  const lines = readFileSync(PAGE, 'utf8').split('\n')
+  const first = lines.findIndex((line) => line.startsWith('| step |'))
+  const last = lines.findIndex((line, at) => at > first && !line.startsWith('|'))
+  const [heads, , ...rows] = lines.slice(first, last).map(cellsOf)
+  const old = heads.findIndex((each) => each.split(',')[0] === head.split(',')[0])
+  const at = old < 0 ? heads.length : old
+  heads[at] = head
+  const table = new Map(rows.map(([step, ...each]) => [step, [step, ...each]]))
+  for (const [step, cell] of cells) {
+    const row = table.get(step) ?? [step]
+    row[at] = cell
+    table.set(step, row)
+  }
+  const written = [heads, heads.map(() => '---'), ...table.values()].map(
+    (row) => `| ${Array.from(heads, (_, index) => row[index] ?? '').join(' | ')} |`,
+  )
+  lines.splice(first, last - first, ...written)
+  writeFileSync(PAGE, lines.join('\n'))
+}
+
 /** Boots a guest, and ends it if it has not ended by itself. @returns whether all steps are as they should be */
-async function run(arch, name, { root, checkout, scratch, wanted }) {
+async function run(arch, name, { root, checkout, scratch, wanted, write }) {
   const [suite, packages] = KERNELS[name]
   const machine = MACHINES[arch]
   const source = [arch, suite, packages.replace('ARCH', arch)]
@@ -217,11 +264,12 @@ async function run(arch, name, { root, checkout, scratch, wanted }) {
   clearTimeout(timer)
   process.off('exit', end)
   report.over(wanted.length, `the guest ended early, or was ended after ${limit} s`)
+  if (write) writeColumn(`${report.release}, ${new Date().toISOString().slice(0, 10)}`, report.cells)
   return report.failed === 0
 }
 
 async function main() {
-  const { kernel: names, arch, step, seconds, tests } = options()
+  const { kernel: names, arch, step, seconds, tests, write } = options()
   const named = steps.filter(({ name }) => step.some((words) => name.includes(words)))
   const wanted = tests.length > 0 ? tests.map((file) => stepOf(file, seconds)) : named
   const root = made('root', 'the root file system, which takes two minutes', 'guest.service', arch)
@@ -229,9 +277,10 @@ async function main() {
   process.once('exit', () => rmSync(scratch, { recursive: true, force: true }))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
   say('copying the checkout')
-  shell(scratch, '-c', COPY, 'sh', CHECKOUT)
+  shell(scratch, '-ec', COPY, 'sh', CHECKOUT, MACHINES[arch].native)
   const checkout = join(scratch, 'checkout.ext4')
-  for (const name of names) if (!(await run(arch, name, { root, checkout, scratch, wanted }))) process.exitCode = 1
+  for (const name of names)
+    if (!(await run(arch, name, { root, checkout, scratch, wanted, write }))) process.exitCode = 1
 }
 
 await main().catch(({ message }) => {

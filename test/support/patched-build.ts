@@ -20,13 +20,15 @@ export const ENDS_ONCE = once("process.kill(process.pid, 'SIGKILL')")
 
 const BUNDLE = fileURLToPath(new URL('../../scripts/bundle.js', import.meta.url))
 
-/** A build of its own of which one module is another. */
+/** In the module `file`, `from` stands once; `to` takes its place. */
+export type Patch = readonly [file: string, from: string, to: string]
+
+/** A build of its own of which some modules are others. */
 export class PatchedBuild {
   readonly url: URL
   readonly #directory: string
 
-  /** @param from stands once in the module `file`; `to` takes its place */
-  constructor(file: string, from: string, to: string) {
+  constructor(file: string, from: string, to: string, ...more: readonly Patch[]) {
     const cache = fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url))
     mkdirSync(cache, { recursive: true })
     this.#directory = mkdtempSync(join(cache, 'intercede-patched-'))
@@ -34,11 +36,15 @@ export class PatchedBuild {
     chmodSync(this.#directory, 0o755)
     this.url = pathToFileURL(`${this.#directory}/dist/`)
     cpSync(new URL('../../out', import.meta.url), join(this.#directory, 'out'), { recursive: true })
+    for (const patch of [[file, from, to], ...more] as const) this.#apply(patch)
+    execFileSync(process.execPath, [BUNDLE, this.#directory])
+  }
+
+  #apply([file, from, to]: Patch): void {
     const path = join(this.#directory, 'out', file)
     const parts = readFileSync(path, 'utf8').split(from)
     if (parts.length !== 2) throw new Error(`Cannot patch ${file}: "${from}" stands there ${parts.length - 1} times`)
     writeFileSync(path, parts.join(to))
-    execFileSync(process.execPath, [BUNDLE, this.#directory])
   }
 
   /** The program `intercede` of this build, for Node. */

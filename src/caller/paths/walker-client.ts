@@ -2,18 +2,24 @@ import type { Errno } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { ContinueError } from '../../calls/verdict.ts'
+import { now } from '../../kernel/clock.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
+import type { SleepTime } from '../../kernel/process.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import { receive, send, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { REQUEST_LIMIT } from '../../processes/helper.ts'
 import type { LookupKind, LookupRequest, LookupStart } from './lookup-types.ts'
 
 /**
- * How long a walker may take, in milliseconds, before the call is left to the kernel, which then hangs as it would
- * have without us.
+ * How long a walker may sleep, in milliseconds, before the call is left to the kernel, which then hangs as it would
+ * have without us. What it works, or waits for a processor, does not count.
  */
 const PATIENCE_MS = 2000
+/** How long it may take in all, however slow the machine is. */
+const LONGEST_MS = 60_000
+/** Milliseconds between two looks at what a walker does. */
+const LOOK_MS = 200
 
 /** Errors of a walker that has ended. EAGAIN means that its queue is full; all others concern us or the request. */
 const ENDED: ReadonlySet<number> = new Set([errnos.EPIPE, errnos.ECONNRESET])
@@ -56,6 +62,8 @@ export interface WalkReply {
 export interface Walker {
   /** The socket for requests. Threads share it, so each request carries a socket of its own for the answer. */
   readonly socket: Handle
+  /** Begins to measure how long the walker sleeps. */
+  readonly sleepTime: () => SleepTime
   /** Called with the processor time of each answer, in milliseconds, whatever the result. */
   readonly onWorked: (ms: number) => void
 }
@@ -68,7 +76,7 @@ export interface Walker {
  * @throws {WalkerStuck} if the walker does not answer in time, or its queue is full
  */
 export function requestWalk(
-  { socket, onWorked }: Walker,
+  { socket, sleepTime, onWorked }: Walker,
   start: LookupStart,
   status: ProcStatus,
   goal: LookupRequest,
@@ -84,8 +92,16 @@ export function requestWalk(
     wanted: goal.wanted,
   }
   using answers = sendRequest(socket, Buffer.from(JSON.stringify(request)), [start.root(), start.base, start.process()])
-  if (!waitReadable(answers, PATIENCE_MS)) throw new WalkerStuck(false)
+  awaitAnswer(answers, sleepTime)
   return answerOf(answers, onWorked)
+}
+
+/** @throws {WalkerStuck} if the walker hangs */
+function awaitAnswer(answers: Handle, sleepTime: Walker['sleepTime']): void {
+  if (waitReadable(answers, LOOK_MS)) return
+  const sleep = sleepTime()
+  for (const end = now() + LONGEST_MS; !waitReadable(answers, LOOK_MS); )
+    if (sleep.look() >= PATIENCE_MS || now() >= end) throw new WalkerStuck(false)
 }
 
 /** Sends a request to a walker. @returns the socket on which it answers */

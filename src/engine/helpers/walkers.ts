@@ -178,7 +178,7 @@ export class Walkers {
       this.#look ??= setInterval(() => this.#closeIdle(), LOOK_MS)
       child.endBeforeUs(WALKER_OOM_SCORE)
       void child.ended.then((ending) => this.#ended(walker, ending))
-      this.#table.set(container, ours.raw)
+      this.#table.started(container, ours.raw, child.pid)
     } catch (error) {
       this.#fault(`Cannot start a walker: ${(error as Error).message}`)
       this.#table.set(container, 'none')

@@ -5,9 +5,9 @@ import { setAndWake, struct, waitWhile } from '../../shared/words.ts'
 const WALKER = { never: 0, none: -1, wanted: -2 } as const
 /**
  * Of each container. walker: a descriptor of the socket of its walker, or a word of WALKER. users: how many threads use
- * it now, or wait for it. used: the millisecond of the last use.
+ * it now, or wait for it. used: the millisecond of the last use. pid: the process of the last walker.
  */
-const [WORD, WORDS] = struct({ walker: 1, users: 1, used: 1 })
+const [WORD, WORDS] = struct({ walker: 1, users: 1, used: 1, pid: 1 })
 export const WALKER_WORDS = WORDS
 
 /**
@@ -15,7 +15,7 @@ export const WALKER_WORDS = WORDS
  *
  *   never -> none       Walkers.admit(): the container may have a walker
  *   none -> wanted      WalkerTable.want(), by the thread that asks the main thread for it
- *   wanted -> socket    Walkers.start()
+ *   wanted -> socket    Walkers.start(), by `started`
  *   wanted -> none      Walkers.start(): it could not be started
  *   wanted -> never     Walkers.start(): too many have hung, or the walker could not be hidden from the container
  *   socket -> none      Walkers.abandon(), Walkers.#ended(): it hangs, or it has ended
@@ -23,10 +23,10 @@ export const WALKER_WORDS = WORDS
  *   socket -> never     Walkers.abandon(): too many have hung
  *   socket -> never     Walkers.forget(), as from every other state: the container is gone
  *
- * Invariant: only the main thread calls `set`; any thread calls all else. A thread reads a socket to use it in `use`
- * only. After the main thread has set another word, no thread begins to use the socket; so once
- * `isUsed` is false the walker may end. The socket itself is closed five seconds later: a message of a thread may still
- * name its number.
+ * Invariant: only the main thread calls `started` and `set`; any thread calls all else. A thread reads a socket to use
+ * it in `use` only. After the main thread has set another word, no thread begins to use the socket; so once `isUsed` is
+ * false the walker may end. The socket itself is closed five seconds later: a message of a thread may still name its
+ * number.
  */
 export class WalkerTable {
   readonly #words: Int32Array
@@ -43,10 +43,20 @@ export class WalkerTable {
     return word === WALKER.never ? 'never' : word === WALKER.none ? 'none' : 'wanted'
   }
 
-  set(container: number, walker: number | keyof typeof WALKER): void {
-    const at = container * WORDS
-    if (typeof walker === 'number') Atomics.store(this.#words, at + WORD.used, now())
-    setAndWake(this.#words, at + WORD.walker, typeof walker === 'number' ? walker : WALKER[walker])
+  set(container: number, walker: keyof typeof WALKER): void {
+    setAndWake(this.#words, container * WORDS + WORD.walker, WALKER[walker])
+  }
+
+  /** Notes that a walker has started. */
+  started(container: number, socket: number, pid: number): void {
+    Atomics.store(this.#words, container * WORDS + WORD.pid, pid)
+    Atomics.store(this.#words, container * WORDS + WORD.used, now())
+    setAndWake(this.#words, container * WORDS + WORD.walker, socket)
+  }
+
+  /** The process of the last walker of a container. */
+  pid(container: number): number {
+    return Atomics.load(this.#words, container * WORDS + WORD.pid)
   }
 
   /** Runs an action that uses the walker of a container, which goes on meanwhile. */

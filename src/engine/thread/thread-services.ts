@@ -10,6 +10,7 @@ import { CallerName, ProcNames } from '../../caller/task/proc-access.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { address } from '../../kernel/libc.ts'
+import { SleepTime } from '../../kernel/process.ts'
 import { type ProcStatus, STATUS_SIZE } from '../../kernel/procfs/status.ts'
 import { RemoteMemory } from '../../kernel/remote-memory.ts'
 import { map } from '../../kernel/shared-memory.ts'
@@ -134,8 +135,9 @@ export class ThreadServices {
       const walker = walkers.get(container)
       if (typeof walker === 'string') throw new ContinueError(walker === 'never' ? 'noWalker' : 'walkerStuck')
       try {
+        const sleepTime = (): SleepTime => new SleepTime(this.context.proc, walkers.pid(container))
         const onWorked = (ms: number): void => this.#state.charge(container, ms)
-        return requestWalk({ socket: new Fd(walker), onWorked }, start, status, goal)
+        return requestWalk({ socket: new Fd(walker), sleepTime, onWorked }, start, status, goal)
       } catch (error) {
         if (!(error instanceof WalkerStuck)) throw error
         this.#post({ type: 'walkerStuck', container, walker, hasEnded: error.hasEnded })

@@ -25,6 +25,17 @@ const chargedIn = (path: string): number =>
     .split(' ')
     .reduce((sum, spent) => sum + Number(spent), 0)
 
+/** Makes a directory beyond which only a walker gets, and one in it. */
+function closedIn(directory: string): string {
+  const closed = join(directory, 'closed')
+  for (const path of [closed, join(closed, 'in')]) {
+    mkdirSync(path)
+    chownSync(path, BASE + 1, BASE + 1)
+    chmodSync(path, 0o700)
+  }
+  return closed
+}
+
 test.skipIf(missing('gcc'))(
   withReason('a container is charged with what its walker works, found or not', missing('gcc')),
   async () => {
@@ -36,13 +47,8 @@ test.skipIf(missing('gcc'))(
     const host = await Host.start(undefined, {}, build.url)
     const engine = host.enginePid
     try {
-      const closed = join(host.directory, 'closed')
-      for (const path of [closed, join(closed, 'in')]) {
-        mkdirSync(path)
-        chownSync(path, BASE + 1, BASE + 1)
-        chmodSync(path, 0o700)
-      }
-      // Only a walker gets beyond the first directory; it takes all that follows apart.
+      const closed = closedIn(host.directory)
+      // It takes all that follows apart.
       const path = `${closed}/../../../proc/self/root${closed}/${'in/../'.repeat(PAIRS)}`
       const call = (name: string): string => `${fixture('caller')} mknod ${path}${name} 020666 1 3`
       const loop = 'while read -r line; do eval "$line"; done'
@@ -67,6 +73,29 @@ test.skipIf(missing('gcc'))(
       } finally {
         child.stdin!.end()
       }
+    } finally {
+      host.close()
+      await build.remove(engine)
+    }
+  },
+)
+
+/** More than a walker may sleep. */
+const SLOW_MS = 4000
+const REQUIRES = 'requireBuild(process.argv[2]);'
+
+test.skipIf(missing('gcc'))(
+  withReason('a walker gets the time that it needs on a slow machine, as long as it works', missing('gcc')),
+  async () => {
+    const works = `for (const end = Date.now() + ${SLOW_MS}; Date.now() < end; );`
+    const build = new PatchedBuild('walker/main.js', REQUIRES, `${works} ${REQUIRES}`)
+    const host = await Host.start(undefined, {}, build.url)
+    const engine = host.enginePid
+    try {
+      const closed = closedIn(host.directory)
+      const start = performance.now()
+      expect((await host.call(['mknod', join(closed, 'in/null'), '020666', '1', '3'], ['--pidns'])).result).toBe('ok')
+      expect(performance.now() - start).toBeGreaterThan(SLOW_MS)
     } finally {
       host.close()
       await build.remove(engine)

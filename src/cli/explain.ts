@@ -8,7 +8,15 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import type { RefusalRow } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatContainer, formatDropped, openFeeds, RUN, requireContainer, unmistakable } from './open-feed.ts'
+import {
+  formatContainer,
+  formatDropped,
+  openFeeds,
+  type ReadOptions,
+  RUN,
+  requireContainer,
+  unmistakable,
+} from './open-feed.ts'
 import { ago, formatCaller, formatRows, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print } from './print.ts'
 
@@ -155,11 +163,6 @@ export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'er
   return `no key would change it: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }
 
-interface ExplainOptions {
-  readonly format?: string
-  readonly feed?: string
-}
-
 type Explained = RefusalRow & Partial<WaysToAllow>
 
 type Daemon = Partial<DaemonTotals>
@@ -207,7 +210,7 @@ function explainCode(reason: ReasonCode, format: OutputFormat): void {
   print(formatRows(format, () => [row], asText))
 }
 
-export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
+export function explainCommand(word: string | undefined, { format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.explain)
   const code = reasonCodes.find((each) => each === word)
   if (code !== undefined) {

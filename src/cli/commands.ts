@@ -17,6 +17,15 @@ import { configFile, LXC_SOCKET, SOCKET } from './paths.ts'
  * several that share code.
  */
 
+/** The subcommands, in the order of the help. */
+export const commands: Command[] = []
+
+function command(name: string): Command {
+  const made = new Command(name)
+  commands.push(made)
+  return made
+}
+
 /** What the exit status of any command means, for the help and the manual. */
 export const EXIT_STATUS = `  0    success
   1    the answer is no (doctor, profile --check, serve --check-config), or there is no such container, or no engine
@@ -76,7 +85,7 @@ Examples:
 
 const runtimeNames = ociRuntimes.map(({ name }) => name)
 
-const run = new Command('run')
+command('run')
   .description("run a command in its own container, by default on a temporary overlay of the host's file systems")
   .argument('<command...>', 'the command with its arguments')
   .passThroughOptions()
@@ -115,7 +124,7 @@ const run = new Command('run')
   .addHelpText('after', RUN_HELP)
   .action(async (words, options) => (await import('./run.ts')).runCommand(words, options))
 
-const serve = new Command('serve')
+command('serve')
   .description('run the daemon that serves the containers of runtimes')
   .option(
     '--config <file>',
@@ -198,7 +207,7 @@ Examples:
 Keys (you can leave out the part up to "intercept."; a boolean without a value means true):
 ${KEY_HELP}`
 
-const profile = new Command('profile').description(
+const profile = command('profile').description(
   'make a seccomp profile for a container runtime: what to trap, and the policy',
 )
 for (const option of policyOptions()) profile.addOption(option)
@@ -247,7 +256,7 @@ Examples:
   intercede flags kubernetes -c mknod -c sysinfo
   intercede flags lxc -c mknod --write >>/var/lib/lxc/NAME/config`
 
-const flags = new Command('flags')
+const flags = command('flags')
   .description('print what to tell a runtime so that a container has these keys')
   .addArgument(new Argument('<runtime>').choices(instructed.map(({ name }) => name)))
 for (const option of policyOptions()) flags.addOption(option)
@@ -276,7 +285,7 @@ flags
   .addHelpText('after', FLAGS_HELP)
   .action(async (name, options) => (await import('./flags.ts')).flagsCommand(name, options, givenFlags))
 
-const doctor = new Command('doctor')
+command('doctor')
   .description('check what this machine supports, and print how to fix the rest')
   .option('--json', 'print the findings as one JSON object')
   .option(
@@ -286,7 +295,7 @@ const doctor = new Command('doctor')
   .option(FEED_OPTION[0], `with --bundle: ${FEED_OPTION[1]}`)
   .action(async (options) => (await import('./doctor.ts')).doctorCommand(options))
 
-const ps = new Command('ps')
+command('ps')
   .description('list the served containers: their keys, and the outcomes of their calls')
   .option('-a, --all', 'also list containers that ended recently, and refused hand-overs with the reason')
   .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
@@ -300,7 +309,7 @@ Fields of a template: ${listFields(FORMATS.ps)}.`,
   )
   .action(async (options) => (await import('./ps.ts')).psCommand(options))
 
-const inspect = new Command('inspect')
+command('inspect')
   .description('print everything about containers: keys and their origin, ids, what was refused and why')
   .argument('<container...>', 'the id, the name, or the beginning of the id')
   .option('--format <format>', 'table, json, or a template such as "{id} {cgroup}"')
@@ -308,7 +317,7 @@ const inspect = new Command('inspect')
   .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.inspect)}.`)
   .action(async (words, options) => (await import('./inspect.ts')).inspectCommand(words, options))
 
-const events = new Command('events')
+command('events')
   .description('print intercepted calls with outcome and reason, containers that start or end, and engines that end')
   .argument('[container]', 'the id, the name, or the beginning of the id')
   .option('--since <time>', 'start at this time, or this long ago: 10m', value.parseSince)
@@ -338,7 +347,7 @@ Fields of a template: ${listFields(FORMATS.events)}.`,
 
 const TOP_INTERVAL = 1
 
-const top = new Command('top')
+command('top')
   .description('show the current rate of calls by container and call, their outcomes and durations')
   .option('--once', 'measure one interval and exit')
   .option('--interval <seconds>', `the length of an interval (default: ${TOP_INTERVAL})`, value.parseInterval)
@@ -354,7 +363,7 @@ calls in flight is listed too. Fields of a template: ${listFields(FORMATS.top)}.
   )
   .action(async (options) => (await import('./top.ts')).topCommand({ interval: TOP_INTERVAL, ...options }))
 
-const explain = new Command('explain')
+command('explain')
   .description('explain each kind of refusal: how often, which call, why, and what to change')
   .argument('[container or reason]', 'the id or name of a container, or the code of a reason such as deviceNotAllowed')
   .option('--format <format>', 'table, json, or a template such as "{count} {call} {remedy}"')
@@ -362,7 +371,7 @@ const explain = new Command('explain')
   .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.explain)}.`)
   .action(async (word, options) => (await import('./explain.ts')).explainCommand(word, options))
 
-const metrics = new Command('metrics')
+command('metrics')
   .description('print counters as text for Prometheus, for the textfile collector of its node exporter')
   .option(...FEED_OPTION)
   .addHelpText(
@@ -373,7 +382,7 @@ intercede api serves the same text over HTTP. No series names a container, unles
   )
   .action(async (options) => (await import('./metrics.ts')).metricsCommand(options))
 
-const api = new Command('api')
+command('api')
   .description('serve metrics, containers, events and refusals over HTTP to programs on this machine')
   .option('--socket <path>', 'the socket to serve on (default: the sockets that systemd passes)', value.parseSocketPath)
   .option(...FEED_OPTION)
@@ -386,7 +395,7 @@ request has no body.`,
   )
   .action(async (options) => (await import('./api.ts')).apiCommand(options))
 
-const set = new Command('set')
+command('set')
   .description('change the keys of a running container, at once and until it ends')
   .argument('<container>', 'the id, the name, or the beginning of the id')
   .argument('[key=value...]', 'a key of security.syscalls.intercept.*, or its short form such as "mknod"')
@@ -408,7 +417,7 @@ calls the container's filter does not trap, and mount.fuse if the container did 
   )
   .action(async (word, keys, options) => (await import('./set.ts')).setCommand(word, keys, options))
 
-const reload = new Command('reload')
+command('reload')
   .description('make the daemon apply its configuration again and, after an upgrade, become the new program')
   .option('--dry-run', 'change nothing; print what would change for which container')
   .option('--force', 'also if running containers lose all their keys, because their profile is no longer there')
@@ -423,7 +432,7 @@ changes and the container is named: correct the configuration, or use --force.`,
   )
   .action(async (options) => (await import('./set.ts')).reloadCommand(options))
 
-const status = new Command('status')
+command('status')
   .description('show whether the daemon serves, since when, its version, and its engine')
   .option('--format <format>', 'table, json, or a template such as "{pid} {version}"')
   .option(...FEED_OPTION)
@@ -435,7 +444,7 @@ keep failing. Fields of a template: ${listFields(FORMATS.status)}.`,
   )
   .action(async (options) => (await import('./status.ts')).statusCommand(options))
 
-const stop = new Command('stop')
+command('stop')
   .description('end a container of intercede run')
   .argument('<container...>', 'the id that ps lists, or the PID of intercede run')
   .option('--kill', 'send SIGKILL at once, instead of SIGTERM and, after --stop-timeout, SIGKILL')
@@ -446,7 +455,7 @@ Only root may do this. End other containers with the tool that started them: pod
   )
   .action(async (words, options) => (await import('./stop.ts')).stopCommand(words, options))
 
-const completion = new Command('completion')
+command('completion')
   .description('print a completion script for a shell')
   .addArgument(new Argument('[shell]', 'the shell').choices(Object.keys(FILES)))
   // The completion scripts use these.
@@ -469,24 +478,3 @@ The Debian package installs the scripts. Otherwise, load one into your shell:
     if (list !== undefined) return (await import('./list.ts')).listCommand(list, { begun, ...whom })
     printCompletion(shell)
   })
-
-/** The subcommands, in the order of the help. */
-export const commands: readonly Command[] = [
-  run,
-  serve,
-  profile,
-  flags,
-  doctor,
-  ps,
-  inspect,
-  events,
-  top,
-  explain,
-  metrics,
-  api,
-  set,
-  reload,
-  status,
-  stop,
-  completion,
-]

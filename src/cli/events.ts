@@ -7,7 +7,7 @@ import { EventStream, type EventView, parseCursor } from '../reader/event-stream
 import type { FeedReader } from '../reader/feed.ts'
 import { briefly } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
-import { openFeed, openFeeds, openRunOf, RUN, requireContainer, shortId } from './open-feed.ts'
+import { openFeed, openFeeds, openRunOf, type ReadOptions, RUN, requireContainer, shortId } from './open-feed.ts'
 import {
   asJson,
   byTemplate,
@@ -84,14 +84,12 @@ function expressionOf(text: string, wrong: (why: string) => UsageError): RegExp 
   }
 }
 
-interface EventsOptions {
+interface EventsOptions extends ReadOptions {
   readonly since?: number
   readonly after?: string
   readonly tail?: number
   readonly follow: boolean
   readonly filter?: readonly string[]
-  readonly format?: string
-  readonly feed?: string
 }
 
 /** A flood is counted, not shown: nobody reads so fast. */
@@ -136,7 +134,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const { since, after, tail, follow, filter = [], feed: path } = options
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
-  if (after !== undefined) asUsage(() => checkCursor(after))
+  if (after !== undefined) asUsage(() => parseCursor(after), Error)
   const { id, connect, lastWords } = word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path)
   const first = tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)
   const end = new AbortController()
@@ -171,14 +169,6 @@ async function written(signal: AbortSignal): Promise<void> {
 function failed({ message }: Error): void {
   process.exitCode = STATUS.failure
   say(`Cannot write the output: ${message}; send it to a place that has room`)
-}
-
-function checkCursor(after: string): void {
-  try {
-    parseCursor(after)
-  } catch (error) {
-    throw new UsageError((error as Error).message)
-  }
 }
 
 /** Where the events of a container are. */

@@ -12,6 +12,7 @@ import {
   formatContainer,
   formatDropped,
   openFeeds,
+  type ReadOptions,
   RUN,
   requireContainer,
   sayMissing,
@@ -163,11 +164,6 @@ export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'er
   return `no key would change it: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }
 
-interface ExplainOptions {
-  readonly format?: string
-  readonly feed?: string
-}
-
 type Explained = RefusalRow & Partial<WaysToAllow>
 
 type Daemon = Partial<DaemonTotals>
@@ -215,7 +211,7 @@ function explainCode(reason: ReasonCode, format: OutputFormat): void {
   print(formatRows(format, () => [row], asText))
 }
 
-export function explainCommand(word: string | undefined, { format: given, feed: path }: ExplainOptions): void {
+export function explainCommand(word: string | undefined, { format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.explain)
   const code = reasonCodes.find((each) => each === word)
   if (code !== undefined) {

@@ -4,16 +4,11 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatDropped, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { formatDropped, openFeeds, type ReadOptions, RUN, requireContainer } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
 type DaemonLimits = DaemonTotals['limits'] | undefined
-
-interface InspectOptions {
-  readonly format?: string
-  readonly feed?: string
-}
 
 const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
 
@@ -120,7 +115,7 @@ function formatDetail(view: ContainerView, limits: DaemonLimits): string {
 const formatRefusal = ({ count, call, reason, says, remedy }: RefusalView): string =>
   `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(`${reason}: ${says}`)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
-export function inspectCommand(words: readonly string[], { format: given, feed: path }: InspectOptions): void {
+export function inspectCommand(words: readonly string[], { format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.inspect)
   using feeds = openFeeds(path)
   const all = feeds.containers(true)

@@ -13,6 +13,12 @@ import { userSocket } from './paths.ts'
 import { say } from './print.ts'
 import { NegativeAnswer, STATUS } from './usage.ts'
 
+/** The options of the commands that read from a daemon, and print by a template. */
+export interface ReadOptions {
+  readonly format?: string
+  readonly feed?: string
+}
+
 /** Returns the socket of a user's daemon if it is there and that user asks, else that of the host's. */
 export function usualSocket(): string {
   const { XDG_RUNTIME_DIR: directory } = process.env

@@ -1,14 +1,12 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { openFeeds, sayMissing, shortId, terminalWidth } from './open-feed.ts'
+import { openFeeds, type ReadOptions, sayMissing, shortId, terminalWidth } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 
-interface PsOptions {
+interface PsOptions extends ReadOptions {
   readonly all?: boolean
-  readonly format?: string
-  readonly feed?: string
 }
 
 const columns = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>

@@ -3,13 +3,13 @@ import { openToOthers } from '../doctor/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { requireProcfs } from '../processes/requirements.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
-import { type BindRequest, parseBind } from '../runtimes/launch/binds.ts'
+import { parseBind } from '../runtimes/launch/binds.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import { output } from '../runtimes/launch/pipes.ts'
 import { oneLine } from '../shared/texts.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
-import { checkUsage, sentence, statusFor, UsageError } from './usage.ts'
+import { asUsage, checkUsage, sentence, statusFor } from './usage.ts'
 
 /** What `run` says of itself on standard error, beside the container's output. */
 interface Notes {
@@ -65,15 +65,6 @@ interface RunOptions {
   readonly quiet?: boolean
 }
 
-/** @throws {UsageError} if the text of a `--bind` means nothing */
-function readBind(text: string): BindRequest {
-  try {
-    return parseBind(text)
-  } catch (error) {
-    throw new UsageError((error as Error).message)
-  }
-}
-
 async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
   const { config = [], bind = [], device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
   const { explain = false, quiet = false, ...rest } = others
@@ -81,7 +72,7 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
     rest.rootfs === undefined || !rest.exposeHost,
     'Cannot use --expose-host with --rootfs, which replaces the root of the host; leave one of them out',
   )
-  const binds = bind.map(readBind)
+  const binds = bind.map((text) => asUsage(() => parseBind(text), Error))
   requireProcfs()
   const refusals = new Refusals(explain)
   const say = (text: string): void => notes.say(text)

@@ -1,15 +1,10 @@
 import { containersOf } from '../reader/container-view.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
-import { openFeed } from './open-feed.ts'
+import { openFeed, type ReadOptions } from './open-feed.ts'
 import { ago, asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { STATUS } from './usage.ts'
-
-interface StatusOptions {
-  readonly format?: string
-  readonly feed?: string
-}
 
 const since = (time: unknown): string => `${new Date(Number(time)).toISOString()}, ${ago(Date.now() - Number(time))}`
 
@@ -24,7 +19,7 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
   ]
 }
 
-export function statusCommand({ format: given, feed: path }: StatusOptions): void {
+export function statusCommand({ format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.status)
   using feed = openFeed(path)
   const views = containersOf(feed)

@@ -2,16 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
-import { type Feeds, openFeeds, sayMissing, shortId, terminalWidth } from './open-feed.ts'
+import { type Feeds, openFeeds, type ReadOptions, sayMissing, shortId, terminalWidth } from './open-feed.ts'
 import { duration, formatRows, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
-interface TopOptions {
+interface TopOptions extends ReadOptions {
   readonly once?: boolean
   readonly interval: number
   readonly sort: (typeof TOP_SORTS)[number]
-  readonly format?: string
-  readonly feed?: string
 }
 
 const COLUMNS = [

@@ -22,12 +22,12 @@ export class NegativeAnswer extends Error {
   readonly exitCode = STATUS.no
 }
 
-/** Reads what stands on the command line itself. @throws {UsageError} for every PolicyError */
-export function asUsage<T>(read: () => T): T {
+/** Reads what stands on the command line itself. @throws {UsageError} for every error of this type */
+export function asUsage<T>(read: () => T, type: new (message: string) => Error = PolicyError): T {
   try {
     return read()
   } catch (error) {
-    throw error instanceof PolicyError ? new UsageError(error.message) : error
+    throw error instanceof type ? new UsageError(error.message) : error
   }
 }
 

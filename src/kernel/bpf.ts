@@ -36,7 +36,7 @@ function prepare(members: readonly (readonly [at: number, value: number])[]): vo
   attr.fill(0)
   for (const [at, value] of members) view.setUint32(at, value, true)
 }
-const call = (command: number, size = ATTR_SIZE): number => Number(syscallBpf(bpf, command, attr, size))
+const call = (command: number): number => Number(syscallBpf(bpf, command, attr, ATTR_SIZE))
 
 /** Memory that the kernel reads by a pointer. It is allocated once, so that nothing moves or frees it during a call. */
 class Room {

@@ -85,6 +85,9 @@ export function orClose<T>(owned: readonly Disposable[], action: () => T): T {
   }
 }
 
+/** The same for one descriptor. */
+export const guarded = <T>(fd: Fd, action: () => T): T => orClose([fd], action)
+
 /**
  * Duplicates a descriptor.
  *
@@ -132,9 +135,6 @@ export function setCloexec(raw: number): void {
 export function addSeals(fd: Handle, seals: number): void {
   check('fcntl', libcFcntl(fd.raw, F_ADD_SEALS, seals))
 }
-
-/** The same for one descriptor. */
-export const guarded = <T>(fd: Fd, action: () => T): T => orClose([fd], action)
 
 const libcPoll = libc.func('int poll(uint8_t *fds, ulong count, int timeout)')
 

@@ -83,13 +83,13 @@ export function detachAt(name: Uint8Array): void {
 }
 
 /**
- * Returns a detached copy of the mount at `path`, with the mounts below it if `recursive`. The copy ends with its
- * descriptor unless it was attached.
+ * Returns a detached copy of the mount at `path`, without the mounts below it. The copy ends with its descriptor unless
+ * it was attached.
  *
  * @see open_tree(2)
  */
-export function openTree(path: string, recursive = false): Fd {
-  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)
+export function openTree(path: string): Fd {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
   return new Fd(check('open_tree', syscallOpenTree(numbers.open_tree, AT_FDCWD, cstring(path), flags)))
 }
 

@@ -22,7 +22,7 @@ import {
   SOL_SOCKET,
 } from '../abi/socket.ts'
 import { SyscallError } from './error.ts'
-import { Fd, type Handle, poll } from './fd.ts'
+import { Fd, guarded, type Handle, poll } from './fd.ts'
 import { address, check, lastErrno, libc } from './libc.ts'
 
 /** `sun_path` holds 108 bytes with its NUL. */
@@ -64,15 +64,12 @@ const types: Readonly<Record<SocketType, number>> = { stream: SOCK_STREAM, packe
  */
 export function listenUnix(path: string, type: SocketType = 'stream', backlog = 4096): Fd {
   const fd = new Fd(check('socket', libcSocket(AF_UNIX, types[type] | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)))
-  try {
+  return guarded(fd, () => {
     const name = addressOf(path)
     check('bind', libcBind(fd.raw, name, name.length))
     check('listen', libcListen(fd.raw, backlog))
     return fd
-  } catch (error) {
-    fd[Symbol.dispose]()
-    throw error
-  }
+  })
 }
 
 /**
@@ -91,15 +88,12 @@ export const connectUnix = (path: string, type: SocketType = 'stream'): Fd => co
 
 function connect(path: string, type: number): Fd {
   const fd = new Fd(check('socket', libcSocket(AF_UNIX, type | SOCK_CLOEXEC, 0)))
-  try {
+  return guarded(fd, () => {
     // An abstract name has no NUL at its end: a NUL there would be a part of the name.
     const name = path.startsWith('\0') ? addressOf(path).subarray(0, -1) : addressOf(path)
     check('connect', libcConnect(fd.raw, name, name.length))
     return fd
-  } catch (error) {
-    fd[Symbol.dispose]()
-    throw error
-  }
+  })
 }
 
 /** Accepts a connection, non-blocking; undefined if none is waiting. */

@@ -47,7 +47,6 @@ const KNOWN = 1
 const MKNOD = 2
 const OPEN = 4
 const UNKNOWN = 8
-/** The device opens although we tried to bar it: there is no need to try again soon. */
 
 export const encodeRules = (rules: DeviceRules | undefined): number =>
   rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) : UNKNOWN

@@ -127,7 +127,7 @@ ${sumsTable(names, results)}
 
 With all keys (\`mount.shift\` on, each type in \`mount.allowed\`, \`max_priority\` 99), ${results.filter((one) => !isOurs(one)).length} cases give a different result than on the host. A
 cell lists what each call returned and, if both sides returned the same, what the test saw afterwards. \`test/fidelity/results.tsv\` has more
-of each case. The flags of mounts leave out nodev, which Intercede [adds](mount.md#what-is-safe-and-what-is-not).
+of each case. The flags of mounts leave out nodev, which Intercede [adds](mount.md#security).
 
 ${differencesTable(results)}
 

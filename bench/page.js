@@ -97,15 +97,15 @@ Where the time goes, in milliseconds on a quiet machine with N = 20 (\`strace -f
 | phase | ms | what waits for it |
 | --- | --- | --- |
 | Node, until it executes our first line | 18 | all |
-| bin, loader, bundle of the command line (V8 reads its code, commander makes the commands) | 7 | all |
-| bundle of \`run\` (V8 reads 1 MB of code), koffi, 90 foreign functions | 9 | \`run\` |
+| loader and bundle of the command line | 7 | all |
+| bundle of \`run\` (1 MB of code), koffi | 9 | \`run\` |
 | own mount namespace, cgroups, guard, root directory, configuration | 8 | \`run\` |
-| with \`-c\`: policy, filter, keeper with its memories, start of the engine | 10 | \`run -c\` |
-| crun until it executes the command; the kernel takes half of that for one umount(2) | 14 | \`run\` |
+| policy, filter, keeper with its memories, start of the engine | 10 | \`run -c\` |
+| crun until it executes the command, half of it for one umount(2) | 14 | \`run\` |
 | the command, exit of crun, removal of the cgroups, our own exit | 7 | \`run\` |
-| engine, beside crun: Node 17, its code 15, at the same time Node's start of the first thread 30, that thread's code 11, the call 3 | 62 | the first call |
-| the same after SIGKILL of an engine: the kernel ends it 9, posix_spawn(3) 2, then as above; device rules at the same time | 73 | the next answer |
-| mounter: setpriv(1) and Node 21, code 6, own mount namespace 3 to 7, the process that holds the lock room 6, the mount 6 | 45 | the first mount |
+| engine, beside crun: Node 17, its code 15, at the same time the first thread 30, its code 11, the call 3 | 62 | the first call |
+| after SIGKILL of an engine: its end 9, posix_spawn(3) 2, then as above | 73 | the next answer |
+| mounter: setpriv(1) and Node 21, code 6, own mount namespace 3 to 7, lock room 6, the mount 6 | 45 | the first mount |
 | walker: own mounts 2, setpriv(1), nsenter(1), setpriv(1) and Node 23, code and walk 10 | 37 | its first path |
 
 \`run -- true\` cannot reach 2 N while Node and crun alone take 1.6 N. A thread or an engine that waited ready would take 10 to 35 MB of each

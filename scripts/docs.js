@@ -17,9 +17,8 @@ function reasonsPage(reasons) {
   return `# Reasons
 
 ${GENERATED}
-Every intercepted call ends with a verdict and one of these reasons. The log and the end of \`intercede run\` show the sentence. *a* and *b*
-stand for its numbers or a name. If a call is *left to the kernel*, the kernel decides as if Intercede were not there. The last column is
-empty if you cannot change the result.
+Every intercepted call ends with one of these reasons. The log and the end of \`intercede run\` show the sentence. *a* and *b* stand for its
+numbers or a name. The last column is empty if you cannot change the result.
 
 | code | says | what to do |
 | --- | --- | --- |
@@ -106,13 +105,12 @@ ${neededRows(effective).join('\n')}
   return `## Processes
 
 Separate processes do what may hang in the kernel or must happen inside a container. setpriv(1) removes all other capabilities before their
-programs are executed, with no_new_privs. So no thread of theirs, and nothing that they execute, ever has more. The walker's are removed
-once it is in its container's user namespace, and count only there. Until then it is nsenter(1), as root of the host. Nobody in the container can
-trace it, because it is not dumpable; where \`fs.suid_dumpable\` is 1, there is no walker.
+programs are executed, with no_new_privs. The walker's are removed once it is in its container's user namespace, and count only there. Until
+then it is nsenter(1), as root of the host. Nobody in the container can trace it, because it is not dumpable; where \`fs.suid_dumpable\` is 1,
+there is no walker.
 
-Only the main thread does what is requested. It raises the capabilities of each request and reads them back; between requests its effective
-set is empty. Other threads belong to Node, its pool and V8. They have all permitted capabilities in effect, but nothing from a container
-makes them act.
+The main thread raises the capabilities of each request and reads them back; between requests its effective set is empty. Other threads belong to
+Node, its pool and V8. They have all permitted capabilities in effect, but nothing from a container makes them act.
 
 ${sections.join('\n')}`
 }
@@ -140,8 +138,8 @@ container's initial user namespace, and have the capability there that the kerne
 Results are written to the caller's memory through a handle opened while the call waits. If another thread of the caller executes a program
 meanwhile, that program has other memory, even under the caller's number.
 
-The code is held to the capabilities below. A thread has exactly one of these sets in effect at a time. During an act this is a set
-that the act declares, or one of the two sets between steps. Code that requests another set gets an exception, and its call EIO.
+A thread has exactly one of the sets below in effect at a time. During an act this is a set that the act declares, or one of the two sets
+between steps. Code that requests another set gets an exception, and its call EIO.
 *The caller's own over files* are ${list(Object.keys(OWN))}. Each counts for one inode, if the
 caller has it and the inode's owner and group are mapped in the container.
 
@@ -203,12 +201,12 @@ const configReference = (keys, exampleOf) =>
     )
     .join('\n')}`
 
-/** The file that the package of Debian installs: it says nothing until somebody takes a mark of a comment away. */
+/** The file that the Debian package installs. It sets nothing, because every line is a comment. */
 const configFile = (
   sample,
 ) => `# The configuration of the daemon: intercede.yaml(5) says what each line means, intercede-policy(7) what the keys do.
-# "intercede serve --check-config" checks it; "systemctl reload intercede" makes running containers have it.
-# All of it is optional. Nothing is served that is not named here, or by what comes with a container.
+# "intercede serve --check-config" checks it, "systemctl reload intercede" applies it to running containers.
+# All of it is optional. Beside these keys, the daemon serves only those of a container's own profile.
 
 ${sample.map((line) => `#${line}`).join('\n')}
 `

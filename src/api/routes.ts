@@ -47,7 +47,7 @@ interface ApiRoute {
 }
 
 const flag: Schema = { enum: ['true', 'false'] }
-const all: Parameter = { name: 'all', is: 'also those that have ended last', schema: flag }
+const all: Parameter = { name: 'all', is: 'also containers that ended recently', schema: flag }
 const CONTAINER = 'its id, its name, or the beginning of its id'
 
 /** @throws {HttpError} if there is none, or are several */
@@ -90,7 +90,7 @@ function eventsOf(feed: FeedReader, { container, ...options }: QueryValues): Con
 
 const apiRoutes: readonly ApiRoute[] = [
   {
-    ...{ path: '/metrics', is: 'What was counted, for Prometheus', query: [], type: 'text/plain; version=0.0.4' },
+    ...{ path: '/metrics', is: 'Counters, for Prometheus', query: [], type: 'text/plain; version=0.0.4' },
     schema: { type: 'string' },
     answer: (feed) => ({ kind: 'metrics', text: () => metricsText(feed()) }),
   },
@@ -119,16 +119,16 @@ const apiRoutes: readonly ApiRoute[] = [
     answer: (feed) => ({ kind: 'list', parts: eachRefusals(feed()) }),
   },
   {
-    ...{ path: '/v1/events', is: 'What happens: a line of JSON each', type: 'application/x-ndjson' },
+    ...{ path: '/v1/events', is: 'Events, one line of JSON each', type: 'application/x-ndjson' },
     schema: named('Event'),
     query: [
       { name: 'container', is: CONTAINER, schema: { type: 'string' } },
       { name: 'follow', is: 'false to end after the past events', schema: flag },
       {
-        ...{ name: 'tail', is: 'so many lines of those that are there already' },
+        ...{ name: 'tail', is: 'how many past events to send first' },
         schema: { type: 'string', pattern: '^\\d{1,9}$' },
       },
-      { name: 'after', is: 'go on after an event, by its cursor', schema: { type: 'string' } },
+      { name: 'after', is: 'continue after the event with this cursor', schema: { type: 'string' } },
     ],
     answer: (feed, values) => eventsOf(feed(), values),
   },

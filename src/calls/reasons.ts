@@ -44,7 +44,7 @@ export const reasons = {
   notServed: ['this version does not serve this call', 'leave its key off: trapping it only costs time'],
   lacksCapability: [
     'the caller lacks CAP_{a:cap} in its user namespace',
-    'make the call as the container root, and start the container with --cap-add {a:cap}',
+    'make the call as root, in a container started with --cap-add {a:cap}',
   ],
   childUserns: [
     'the caller is in a child user namespace of the container, where its capabilities do not count',
@@ -56,7 +56,7 @@ export const reasons = {
   ],
   userDaemon: [
     'intercede runs for a user here (serve --user), and the kernel lets only root of the host do this',
-    'have the administrator run intercede serve, and start the container as root with its own user namespace',
+    'have root run intercede serve, and start the container as root with its own user namespace',
   ],
   foreignUserns: [
     "the container's user namespace is not a direct child of intercede's",
@@ -142,7 +142,7 @@ export const reasons = {
   ],
   deviceRulesUnknown: [
     "the device rules of the caller's control group are unknown: the process that tries them could not join the group, or was killed in it",
-    'check that the host has room for one more process, and that the group has memory for a shell and is at most 128 levels deep',
+    'check that the host has room for a process, and that the group has memory for a shell and is at most 128 levels deep',
   ],
   notCharDevice: ['only character devices are made', ''],
   kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anyone', ''],
@@ -164,7 +164,7 @@ export const reasons = {
   ],
   nodesNotShown: [
     'the file system was mounted inside the container, and before Linux 6.15 no device node can be made to open there',
-    'mount a tmpfs there by mount.allowed=tmpfs, on which nodes open; or use Linux 6.15 or later',
+    'mount a tmpfs there by mount.allowed=tmpfs, or use Linux 6.15 or later',
   ],
 
   // Reasons of setxattr(2) and its family.
@@ -226,15 +226,15 @@ export const reasons = {
   notForAll: ['the kernel does not accept this option for a tmpfs of a container', 'leave it out'],
   reservesPages: [
     'the option takes huge pages from the host before anyone uses one',
-    'leave min_size out; size, which is a limit, is served',
+    'use size instead of min_size',
   ],
   endsMachine: [
-    'the option makes the kernel panic on an error of the file system, which would end the whole machine',
+    'the option makes the kernel panic on an error of the file system',
     'use errors=remount-ro instead',
   ],
   labelsFiles: [
     "the option sets file labels of the host's security module",
-    'leave it out: a container cannot choose its labels on the host',
+    'leave it out',
   ],
   foreignContext: ['this container did not get the context from intercede', ''],
   foreignMount: ['intercede did not make the mount for this container', ''],
@@ -326,11 +326,11 @@ export const reasons = {
   outsideContainer: ['the process or thread of this number does not belong to the container', ''],
   pidNotTranslated: [
     'this kernel does not translate process numbers of a container',
-    'use Linux 6.11 or later; on older kernels only calls about the calling process itself (number 0) are served',
+    'use Linux 6.11 or later, or make calls about the calling process itself (number 0)',
   ],
   threadNotPinned: [
     'this kernel cannot hold a single thread',
-    'use Linux 6.9 or later; on older kernels only the first thread of a process is served',
+    'use Linux 6.9 or later, or name the first thread of a process',
   ],
 
   // Reasons of bpf(2).

@@ -161,7 +161,7 @@ export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'er
   const [name] = /^\w+/.exec(call) ?? ['the call']
   const usually = USUALLY[errno]
   const meaning = usually === undefined ? '' : `, usually because ${usually}`
-  return `no key would change it: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
+  return `no key changes that: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }
 
 type Explained = RefusalRow & Partial<WaysToAllow>

@@ -142,7 +142,7 @@ export function openToOthers(given: readonly string[] = []): string | undefined 
     const flaws = found.flatMap(([path, stat]) => flaw(path, stat, goodOwners) ?? [])
     return flaws.length === 0 ? undefined : `others could change what it runs: ${brief(flaws)}`
   } catch (error) {
-    return `who could change what it runs cannot be known: ${(error as Error).message}`
+    return `it cannot find out who may change the files that it runs: ${(error as Error).message}`
   }
 }
 

@@ -64,7 +64,7 @@ export const kernelProbes: readonly Probe[] = [
     name: 'lookups that never block (RESOLVE_CACHED)',
     needed: true,
     probe: feature('resolveCached'),
-    follows: 'a path of a container could not be resolved without the risk of hanging in its file systems',
+    follows: 'resolving a path of a container may hang in its file systems',
     remedy: 'boot Linux 5.12 or later',
   },
   {
@@ -101,7 +101,7 @@ export const kernelProbes: readonly Probe[] = [
   {
     name: 'unique mount ids',
     probe: feature('uniqueMountIds'),
-    follows: 'mounts of the host and of a container cannot be told apart for certain: more calls take the slow way',
+    follows: 'Intercede cannot always distinguish mounts of the host from those of a container: more calls are slow',
     remedy: 'boot Linux 6.8 or later',
   },
   {
@@ -145,8 +145,7 @@ const surroundings: readonly Probe[] = [
     name: "the host's user namespace",
     needed: 'on the host',
     probe: initial('user', PROC_USER_INIT_INO),
-    follows:
-      'our privileges end here: the kernel refuses all that we would do but what serve --user does, sysinfo and mount.fuse',
+    follows: 'the kernel refuses everything here except what serve --user does: sysinfo and mount.fuse',
     remedy: 'run it as root on the host, not in an unprivileged container or user namespace',
   },
   {
@@ -197,7 +196,7 @@ const surroundings: readonly Probe[] = [
       const found = machine.openToOthers()
       return { ok: found === undefined, ...(found === undefined ? {} : { found }) }
     },
-    follows: 'serve does not start: who may change them could make it, which is root, do anything',
+    follows: 'serve does not start: whoever can change these files controls a process of root',
     remedy:
       'give them, and the directories that they are in, to root, writable for root only; or install a copy for root',
   },
@@ -277,7 +276,7 @@ const installations: readonly Probe[] = [
       const found = ociRuntimes.filter(({ installed }) => machine.which(installed.program) !== undefined)
       return { ok: found.length > 0, found: found.map(({ name }) => name).join(', ') }
     },
-    follows: 'run has nothing to start a container with, and nobody can hand one over to serve',
+    follows: 'run cannot start containers, and serve gets none',
     remedy: install(ociRuntimes[0]!.installed),
   },
   {
@@ -286,7 +285,7 @@ const installations: readonly Probe[] = [
       const path = installedInit(which)
       return { ok: path !== undefined, found: path ?? 'not installed' }
     },
-    follows: 'run starts a container only with --no-init, where a command gets no signal that it has no handler for',
+    follows: 'run starts containers only with --no-init; their command then gets only signals that it handles',
     remedy: `apt-get install ${INIT_PACKAGE}`,
   },
   ...ociRuntimes.flatMap(ociRuntime),

@@ -37,7 +37,7 @@ export const keys = {
     default: '',
     help: 'more character devices that may be made',
     allows:
-      'more of them, such as `c:10:200,c:10:229`; mmdebstrap requires `c:5:2`; [what cannot be listed](devices.md#what-cannot-be-listed)',
+      'further character devices, such as `c:10:200,c:10:229`; mmdebstrap requires `c:5:2`; [some cannot be listed](devices.md#what-cannot-be-listed)',
     inPolicy: makeable,
   }),
   bpf: call({
@@ -51,7 +51,7 @@ export const keys = {
     essential: true,
     help: 'load and attach device programs of cgroups',
     allows:
-      "device programs of cgroups below the container's, for container runtimes and systemd inside it; [what is served](bpf.md)",
+      "[device programs](bpf.md) of cgroups below the container's, for container runtimes and systemd inside it",
   }),
   mount: call({
     help: 'serve mount(2) for the file systems of mount.allowed and mount.fuse',
@@ -66,7 +66,7 @@ export const keys = {
     rootless: false,
     help: 'file systems that the kernel mounts: it parses bytes that the container made',
     allows:
-      'file systems from block devices that the container may open: [what is safe and what is not](mount.md); `tmpfs` for [one on which nodes open](mount.md#tmpfs)',
+      'file systems from block devices that the container may open, if you accept [the risks](mount.md#security); `tmpfs` is one [on which nodes open](mount.md#tmpfs)',
   }),
   'mount.fuse': option(fusePrograms, {
     default: '',

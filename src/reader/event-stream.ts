@@ -185,7 +185,7 @@ export class EventStream {
    */
   #goOn({ ring, sequence, events }: Cursor): void {
     const { directory, records } = this.#feed
-    const rest = 'what happened after it is not known; from here on it is all that is there'
+    const rest = 'what happened after it is not known; these are all events that are left'
     if (ring !== records.id) this.#first = [noted('lost', `the cursor belongs to another daemon: ${rest}`)]
     else if (sequence >= records.begun) this.#first = [noted('lost', `there is no such call yet: ${rest}`)]
     else {
@@ -319,7 +319,7 @@ export class EventStream {
     if (this.#reconnect()) return noted('daemon', 'another daemon serves now')
     if (this.#isAway) return undefined
     this.#isAway = true
-    return noted('daemon', 'the daemon has ended, or does not run; waiting for the next')
+    return noted('daemon', 'there is no daemon; waiting for the next one')
   }
 
   /**

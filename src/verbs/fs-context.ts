@@ -9,8 +9,7 @@ export const openContext: Verb<Verbs['openContext']> = {
   steps: [steps.askMounter],
   safe:
     'The container gets a context of fsopen(2) for a file system of the policy. The kernel makes nothing in it ' +
-    'for a container, because that requires CAP_SYS_ADMIN on the host, and Intercede never does. A container has ' +
-    'a few at a time; older ones are forgotten.',
+    'for a container, because that requires CAP_SYS_ADMIN on the host, and Intercede never does.',
   run({ type, cloexec }, caller) {
     const { fd, sent, note } = caller.mounts.openContext(type)
     caller.note(note)

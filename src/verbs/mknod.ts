@@ -22,10 +22,9 @@ function makeNode(node: Verbs['mknod'], caller: Caller): void {
 export const mknod: Verb<Verbs['mknod']> = {
   steps: [steps.makeNode, steps.inDirectory, steps.askMounter],
   safe:
-    'Only character devices of the policy are made, and never the console 5:1, which would open one of the host: ' +
-    'see `placeNode`. Intercede opens the directory and makes the node as the caller, with its ids, groups and ' +
-    "umask, so the kernel checks the caller's own permissions. Its capabilities over files count only for this " +
-    'directory, if its owner and group are mapped in the container.',
+    'Only character devices of the policy are made, and never the console 5:1: see `placeNode`. Intercede opens the ' +
+    'directory and makes the node as the caller, with its ids, groups and umask, so the kernel checks the ' +
+    "caller's own permissions.",
   run(act, caller) {
     makeNode(act, caller)
     return { value: 0n }
@@ -56,10 +55,9 @@ export const placeNode: Verb<PlaceNode> = {
   ],
   safe:
     'The node is made as by `mknod`, where the kernel lets nobody open it. A node of the same device, with its ' +
-    'owner, group and mode, is made on a file system of ours and mounted on it by its handle. The mount is only ' +
-    "in the caller's mount namespace, whose owner can remove it. For the console 5:1, which opens one of the " +
-    'host, an empty file is made, and the node mounted on it is nodev, locked by the kernel. So nobody ever opens ' +
-    'it, by any path, descriptor or copy of the mount, and below the mount is an empty file.',
+    "owner, group and mode, is made on a file system of ours and mounted on it, only in the caller's mount " +
+    'namespace. For the console 5:1, an empty file is made, and the node mounted on it is nodev, locked by the ' +
+    'kernel: nobody ever opens it, by any path, descriptor or copy of the mount.',
   run(act, caller) {
     makeNode(below(act), caller)
     return complete(act, caller)

@@ -6,12 +6,11 @@ import { mountId } from '../kernel/files.ts'
 export const mount: Verb<Verbs['mount']> = {
   steps: [steps.askMounter],
   safe:
-    'Only a file system of the policy is mounted, for root of the container, in a mount namespace of the ' +
-    'container. A kernel driver parses bytes that the container made, so none is allowed unless the administrator ' +
-    'names it. The source is looked up as the caller, who must be allowed to open it, and this very node must ' +
-    "open in the caller's control groups, so under their device rules. After that only its device number is used, " +
-    'in the same groups, in a root directory of ours that holds nothing else. The mount is nodev, locked by the ' +
-    'kernel, and is placed on the handle of the target that the caller found. A tmpfs needs no lock: it is empty, ' +
+    'Only a file system that the administrator names is mounted, for root of the container, in a mount namespace of ' +
+    'the container. The caller must be allowed to open the source, and this very node must open in the ' +
+    "caller's control groups, so under their device rules. After that only its device number is used, in the same " +
+    'groups, in a root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and is ' +
+    'placed on the handle of the target that the caller found. A tmpfs needs no lock: it is empty, ' +
     'has options that the kernel accepts in any user namespace, and only Intercede makes device nodes there.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
@@ -77,9 +76,8 @@ export const fuse: Verb<Verbs['fuse']> = {
     "The program is from the container's own image. The container's own runtime starts it, like `exec`: in all " +
     "its namespaces and its cgroup, under its seccomp filter, label and device rules, with the caller's ids, " +
     'groups, capabilities, no_new_privs and limits. It opens /dev/fuse and the source and mounts by itself, so ' +
-    'the kernel judges everything that it does. If the runtime could not start a program like the caller, the ' +
-    'kernel judges the call. Intercede only checks that something is mounted in the end, and restricts that mount ' +
-    'by the flags of the call.',
+    'the kernel judges everything that it does. Intercede only checks that something is mounted in the end, and ' +
+    'restricts that mount by the flags of the call.',
   run(mount, caller) {
     caller.fuse.mount(mount)
     return { value: 0n }

@@ -305,7 +305,7 @@ test('without a free descriptor it is not known who can change our files, which 
     process.stdout.write(String(openToOthers()))`
   const args = ['--nofile=256', process.execPath, '--input-type=module', '--eval', program]
   const { stdout, stderr } = spawnSync('prlimit', args, { encoding: 'utf8' })
-  expect(stdout + stderr).toMatch(/^who could change what it runs cannot be known: EMFILE: [^\n]*$/)
+  expect(stdout + stderr).toMatch(/^it cannot find out who may change the files that it runs: EMFILE: [^\n]*$/)
 })
 
 test.each(['000', '002', '077'])(

@@ -4,12 +4,12 @@ export const reasons = {
   device: 'Intercede makes only devices of `mknod` and `mknod.devices`: [what cannot be listed](devices.md)',
   block: 'block devices are disks of the host: only the runtime gives them to a container',
   nodev:
-    'devices do not open on mounts of Intercede, unless `mount.nodev=false`: [what is safe](mount.md#what-is-safe-and-what-is-not)',
+    'devices do not open on mounts of Intercede, unless `mount.nodev=false`: [what is safe](mount.md#security)',
   foreign:
     "the directory or file belongs to a user that the container does not have, so the container's capabilities do not apply",
   overlay: 'an overlay makes nodes and attributes with the rights of the user that mounted it',
   superblock:
-    'the superblock belongs to the host, and changing it is left to the kernel: [what works how](mount.md#what-works-how)',
+    'the superblock belongs to the host, and changing it is left to the kernel: [calls and options](mount.md#calls-and-options)',
   atime: 'the lock that keeps nodev also keeps the access times',
   locked: 'it is a bind mount of a mount of the host, and only the host may change its access times',
   shift: '`mount.shift` is on, and the file system does not support shifted ids',

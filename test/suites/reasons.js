@@ -6,7 +6,7 @@ export const reasons = {
     tests: [],
   },
   superblock: {
-    why: 'The test remounts the file system itself. That is [left to the kernel](../guide/mount.md#what-works-how)',
+    why: 'The test remounts the file system itself. That is [left to the kernel](../guide/mount.md#calls-and-options)',
     tests: ['mount: complex', 'mount: remount', 'tests/rm/read-only.sh'],
   },
   nobody: {
@@ -14,7 +14,7 @@ export const reasons = {
     tests: ['mount: X-mount.{owner,group,mode}=', 'mount: X-mount.subdir', 'tests/cp/cross-dev-symlink.sh'],
   },
   nodev: {
-    why: 'The test compares the flags of an ext2. Intercede [adds nodev](../guide/mount.md#what-is-safe-and-what-is-not) to them',
+    why: 'The test compares the flags of an ext2. Intercede [adds nodev](../guide/mount.md#security) to them',
     tests: ['mount: shared-subtree'],
   },
   host: { why: 'The test writes to /sbin, which belongs to root of the host', tests: ['mount: call mount.<type>'] },

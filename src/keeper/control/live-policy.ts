@@ -74,7 +74,7 @@ function obstacle({ container }: ContainerEntry, { said, withheld, resolved }: D
   if (barred) return `all its calls are left to the kernel: ${explain(why(barred)).says}`
   const needsRuntime = (said.policy.mount?.fuse.size ?? 0) > 0 && container.exec === undefined
   if (needsRuntime)
-    return 'how its runtime starts a program in it was not kept when it was handed over, for it had no mount.fuse then; set that in its profile and start it anew'
+    return 'the container did not have mount.fuse when it started, so the daemon did not keep how its runtime starts a program; set the key in its profile and start it again'
   const ignored = resolved.details.ignored as readonly { readonly why: string }[] | undefined
   const [held] = withheld
   return held === undefined ? (ignored?.at(-1)?.why.replace(/^Cannot read policy: /, '') ?? undefined) : held
@@ -94,12 +94,12 @@ function flawOf(name: KeyName, value: string, { said }: Decision, traps: Traps):
   if (missing.length === 0) return undefined
   const [idle] = ineffectiveKeys(said.settings, (key) => key === name)
   const also = idle === undefined ? '' : `, and ${idle}`
-  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}${also}; make its profile with ${fullName(name)}, and start it anew`
+  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}${also}; make its profile with ${fullName(name)}, and start it again`
 }
 
 function unknownTraps(traps: Traps, given: readonly KeyName[]): readonly string[] {
   if (traps !== 'unknown' || given.length === 0) return []
-  return ['whether the filter of the container traps the calls is not known, for its bundle cannot be read']
+  return ['the bundle cannot be read, so it is unknown whether the filter of the container traps the calls']
 }
 
 /**

@@ -143,7 +143,7 @@ export class EngineSupervisor {
       void following.then(
         (why) =>
           this.#link ??
-          this.#ended(`could not be started, for the files are of another program: ${why}`, 'unstartable'),
+          this.#ended(`could not be started, because the files belong to another version: ${why}`, 'unstartable'),
       )
   }
 

@@ -132,7 +132,8 @@ function isClosedItself(directory: Handle): boolean {
   return isClosed(directory, mounts)
 }
 
-const DANGER = 'what the container makes there has the ids of the host, setuid programs and devices of root too'
+const DANGER =
+  'files that the container creates there have the ids of the host, including setuid programs and devices of root'
 
 /**
  * Tells why a tree must not be written to with the ids of the host, and the remedy; undefined if only root can reach
@@ -142,11 +143,11 @@ export function whyNotOnlyRoot(tree: HostTree): string | undefined {
   const { path, isStraight } = tree
   if (!isStraight) {
     const real = readlinkSync(`/proc/self/fd/${tree.raw}`)
-    return `a symbolic link is on its way, and whose link that is chooses where it leads; use ${shellWord(real)}`
+    return `the path has a symbolic link, and the owner of the link chooses where it leads; use ${shellWord(real)}`
   }
   const stat = tree.stat()
   if (!stat.isDirectory() && stat.nlink > 1) {
-    return `the file has ${stat.nlink} names, and users of the host may reach it by another; use a copy of it`
+    return `the file has ${stat.nlink} names, and users of the host may reach it by another one; use a copy`
   }
   const way = openWay(tree)
   if (way === undefined) return undefined

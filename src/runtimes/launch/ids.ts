@@ -36,7 +36,7 @@ function writeRecord({ uid, gid }: IdRange): string | undefined {
     return undefined
   } catch (error) {
     const why = (error as Error).message
-    return `the ids of containers could not be recorded, so that a later line in /etc/subuid may move them: ${why}`
+    return `the ids of containers could not be recorded, so a later line in /etc/subuid may change them: ${why}`
   }
 }
 

@@ -29,7 +29,7 @@ export function findInit(find: typeof which = which): string {
   if (path !== undefined) return path
   throw new Error(
     `Cannot start the container's init: no ${PROGRAMS.join(' or ')} found: apt-get install ${INIT_PACKAGE}, ` +
-      'or --no-init, with which the command gets no signal that it has no handler for',
+      'or --no-init; the command then gets only signals that it handles',
   )
 }
 

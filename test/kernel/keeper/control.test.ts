@@ -401,7 +401,7 @@ describe('bad input is one sentence with a remedy', () => {
     [['FIRST', 'mknod=perhaps'], 2, 'mknod is "perhaps": not a boolean, allowed is true'],
     [['FIRST'], 2, 'give KEY=VALUE, or --unset KEY'],
     [['FIRST', '--unset', 'mknod'], 125, 'mknod was not set; "intercede inspect" shows what has the origin "set"'],
-    [['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs'], 125, 'was not kept when it was handed over'],
+    [['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs'], 125, 'did not keep how its runtime starts a program'],
     [
       ['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs', 'mount.allowed=ext4'],
       125,

@@ -293,7 +293,7 @@ test('files that were replaced wait for SIGHUP where reload is manual, and no en
     expect([daemon.logged('serving'), waits(/were replaced/)]).toEqual([1, 1])
     process.kill(engine, 'SIGKILL')
     expect(await maker.make()).toBe('Operation not permitted')
-    expect(waits(/for the files are of another program: reload is "manual" .*SIGHUP/)).toBeGreaterThan(0)
+    expect(waits(/because the files belong to another version: reload is "manual" .*SIGHUP/)).toBeGreaterThan(0)
     await reload(daemon)
     expect(await maker.make()).toBe('ok')
     expect(daemon.pid).toBe(pid)

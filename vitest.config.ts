@@ -6,6 +6,16 @@ const BUILT = 'test/support/fresh-build.ts'
 
 /** These files compare times, or count what a loaded machine makes more of: nothing else may run beside them. */
 const TIMED = [
+  'test/attacks/api-clients.test.ts',
+  'test/attacks/control-socket.test.ts',
+  'test/attacks/ended-mounters.test.ts',
+  'test/attacks/frozen-groups.test.ts',
+  'test/attacks/main-thread.test.ts',
+  'test/attacks/many-groups.test.ts',
+  'test/attacks/oom.test.ts',
+  'test/attacks/readers.test.ts',
+  'test/attacks/socket-fuzz.test.ts',
+  'test/attacks/verifier.test.ts',
   'test/kernel/calls/process-caps.test.ts',
   'test/kernel/engine/dedicated-receiver.test.ts',
   'test/kernel/engine/first-times.test.ts',
@@ -24,6 +34,10 @@ const TIMED = [
   'test/kernel/mount/killed-mounts.test.ts',
   'test/kernel/paths/descriptors.test.ts',
   'test/kernel/sched/rt-priority.test.ts',
+  'test/runtimes/podman/operate.test.ts',
+  'test/runtimes/run/cold.test.ts',
+  'test/runtimes/run/late-engine.test.ts',
+  'test/runtimes/systemd/events.test.ts',
 ]
 
 /** These files wait for clocks, loads and hangs, 10 s and more each: `npm test` leaves them out. */
@@ -72,14 +86,18 @@ const TEXTS = {
   testNamePattern: /^(?!.*in words)/,
 }
 
+/** They run elsewhere. */
+const LATER = [...BESIDE, ...TIMED]
+
 /** One file at a time, after all that may run in parallel. */
 const ALONE = { fileParallelism: false }
 const KERNEL = { globalSetup: BUILT, testTimeout: 60_000, hookTimeout: 60_000 }
 const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_000 }
 
 /**
- * unit: pure, seconds; texts: most of these without words. kernel, long and timed: the real kernel, as root. attacks: what a hostile container does.
- * runtimes: crun, runc, podman, LXC. What may run in parallel runs first, in as many files at once as there are processors.
+ * unit: pure, seconds; texts: most of these without words. kernel, long and timed: the real kernel, as root. attacks: what
+ * a hostile container does. runtimes: crun, runc, podman, LXC. What may run in parallel runs first, in as many files at once
+ * as there are processors.
  */
 export default defineConfig({
   test: {
@@ -90,13 +108,13 @@ export default defineConfig({
       { plugins: [numberedTexts()], test: { name: 'texts', ...TEXTS } },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL } },
       { test: { name: 'long', include: LONG, ...KERNEL } },
-      { test: { name: 'timed', include: TIMED, ...KERNEL, ...ALONE } },
+      { test: { name: 'timed', include: TIMED, ...CONTAINERS, ...ALONE } },
       { test: { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT } },
       { test: { name: 'fidelity', include: ['test/fidelity/**/*.test.ts'], globalSetup: BUILT } },
       { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, ...ALONE } },
       { test: { name: 'beside', include: BESIDE, ...CONTAINERS } },
-      { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: BESIDE, ...CONTAINERS, ...ALONE } },
-      { test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: BESIDE, ...CONTAINERS, ...ALONE } },
+      { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE } },
+      { test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE } },
     ],
   },
 })

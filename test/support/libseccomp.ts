@@ -82,8 +82,8 @@ function add(context: unknown, rule: OciRule, fallback: number): void {
   }
 }
 
-/** The program that the kernel would run: classic BPF. */
-export function compile(profile: OciSeccomp): DataView {
+/** The program that the kernel would run: classic BPF, two words an instruction. */
+export function compile(profile: OciSeccomp): Uint32Array {
   apiSet(7)
   const fallback = actionOf(profile.defaultAction, profile.defaultErrnoRet)
   const context = init(fallback)
@@ -95,20 +95,21 @@ export function compile(profile: OciSeccomp): DataView {
     const buffer = new Uint8Array(1024 * 1024)
     const length = [buffer.length]
     check('export', exportBpf(context, buffer, length) as number)
-    return new DataView(buffer.buffer, 0, length[0])
+    return new Uint32Array(buffer.buffer, 0, length[0]! / 4)
   } finally {
     release(context)
   }
 }
 
-/** `struct seccomp_data` as the kernel shows it to a filter; 32-bit code has 32-bit registers. */
-export function seccompData(nr: number, arch: Architecture, registers: readonly bigint[]): DataView {
-  const data = new DataView(new ArrayBuffer(64))
-  data.setInt32(0, nr, true)
-  data.setUint32(4, arch === 'SCMP_ARCH_X32' ? architectures.SCMP_ARCH_X86_64 : architectures[arch], true)
-  for (const [index, value] of registers.entries()) data.setBigUint64(16 + 8 * index, value, true)
-  return data
+/** `struct seccomp_data` as the kernel shows it to a filter, as words; 32-bit code has 32-bit registers. The next call reuses it. */
+export function seccompData(nr: number, arch: Architecture, registers: readonly bigint[]): Uint32Array {
+  words[0] = nr
+  words[1] = arch === 'SCMP_ARCH_X32' ? architectures.SCMP_ARCH_X86_64 : architectures[arch]
+  for (let index = 0; index < registers.length; index++) longs[2 + index] = registers[index]!
+  return words
 }
+const longs = new BigUint64Array(8)
+const words = new Uint32Array(longs.buffer)
 
 /**
  * Runs a program of classic BPF as the kernel does.
@@ -116,45 +117,47 @@ export function seccompData(nr: number, arch: Architecture, registers: readonly 
  * @returns the action with its data
  * @see linux/kernel/seccomp.c seccomp_check_filter(), include/uapi/linux/bpf_common.h
  */
-export function execute(program: DataView, data: DataView): number {
+export function execute(program: Uint32Array, data: Uint32Array): number {
   let accumulator = 0
-  const scratch = new Uint32Array(16)
   for (let pc = 0; ; pc++) {
-    const at = pc * 8
-    const k = program.getUint32(at + 4, true)
-    const jump = (holds: boolean): number => program.getUint8(at + (holds ? 2 : 3))
-    switch (program.getUint16(at, true)) {
+    const instruction = program[2 * pc]!
+    const k = program[2 * pc + 1]!
+    let holds = false
+    switch (instruction & 0xffff) {
       case 0x20: // ld [k]
-        accumulator = data.getUint32(k, true)
-        break
+        accumulator = data[k >>> 2]!
+        continue
       case 0x60: // ld M[k]
         accumulator = scratch[k]!
-        break
+        continue
       case 0x02: // st M[k]
         scratch[k] = accumulator
-        break
+        continue
       case 0x54: // and
         accumulator = (accumulator & k) >>> 0
-        break
+        continue
       case 0x05: // ja
         pc += k
-        break
-      case 0x15: // jeq
-        pc += jump(accumulator === k)
-        break
-      case 0x25: // jgt
-        pc += jump(accumulator > k)
-        break
-      case 0x35: // jge
-        pc += jump(accumulator >= k)
-        break
-      case 0x45: // jset
-        pc += jump((accumulator & k) !== 0)
-        break
+        continue
       case 0x06: // ret
         return k
+      case 0x15: // jeq
+        holds = accumulator === k
+        break
+      case 0x25: // jgt
+        holds = accumulator > k
+        break
+      case 0x35: // jge
+        holds = accumulator >= k
+        break
+      case 0x45: // jset
+        holds = (accumulator & k) !== 0
+        break
       default:
-        throw new Error(`unknown instruction ${program.getUint16(at, true).toString(16)} at ${pc}`)
+        throw new Error(`unknown instruction ${(instruction & 0xffff).toString(16)} at ${pc}`)
     }
+    pc += holds ? (instruction >>> 16) & 0xff : instruction >>> 24
   }
 }
+/** A filter cannot read what it has not written before. */
+const scratch = new Uint32Array(16)

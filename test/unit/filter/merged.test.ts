@@ -9,6 +9,7 @@ import { machines } from '../../../src/filter/target.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { crun } from '../../../src/runtimes/known/crun.ts'
 import { rulesFor } from '../../../src/syscalls/index.ts'
+import { PODMAN_PROFILE } from '../../support/fixtures.ts'
 import {
   type Architecture,
   compile,
@@ -22,7 +23,7 @@ import { withReason } from '../../support/skipped.ts'
 
 /** Both are installed by scripts/setup.sh: podman's with podman, Docker's taken out of a package of its sources. */
 const bases = [
-  { engine: 'podman', file: '/usr/share/containers/seccomp.json' },
+  { engine: 'podman', file: PODMAN_PROFILE },
   { engine: 'Docker', file: '/usr/local/share/intercede-tests/docker-seccomp.json' },
 ]
 
@@ -40,7 +41,7 @@ const kinds = [
   { machine: 'arm64', arch: 'SCMP_ARCH_AARCH64', bits: 64n },
 ] as const satisfies readonly { readonly machine: string; readonly arch: Architecture; readonly bits: bigint }[]
 
-const COUNT = 100_000
+const COUNT = 32_000
 const FEW = ['CAP_CHOWN', 'CAP_SYS_CHROOT', 'CAP_MKNOD']
 const MANY = [...FEW, 'CAP_SYS_ADMIN', 'CAP_BPF', 'CAP_AUDIT_WRITE']
 
@@ -76,8 +77,8 @@ interface Call {
 }
 
 /**
- * For each call that has conditions: each value at each argument, and each rule's values all at once. Then calls by chance
- * until there are `COUNT`.
+ * For each call that has conditions: each value at each argument, and each rule's values all at once. Then random calls until
+ * there are `COUNT`.
  */
 function* calls(profiles: readonly OciSeccomp[], arch: Architecture, bits: bigint): Generator<Call> {
   const random = generator(COUNT)
@@ -94,12 +95,15 @@ function* calls(profiles: readonly OciSeccomp[], arch: Architecture, bits: bigin
     })
   const narrow = (value: number | bigint): bigint => BigInt.asUintN(Number(bits), BigInt(value))
   let made = 0
+  /** Several rules are about one call: its arguments are gone through once. */
+  const probed = new Set<number>()
   for (const { names, args } of all.filter((rule) => rule.args?.length)) {
     for (const call of known(names)) {
       const exact = args!.reduce((list, { index, op, value, valueTwo = 0 }) => {
         return list.with(index, narrow(op === 'SCMP_CMP_MASKED_EQ' ? valueTwo : value))
       }, registers())
-      const single = values.flatMap((list, index) => list.map((value) => registers().with(index, narrow(value))))
+      const isNew = probed.size < probed.add(call.nr).size
+      const single = isNew ? values.flatMap((list, at) => list.map((value) => registers().with(at, narrow(value)))) : []
       for (const one of [exact, ...single]) yield { ...call, registers: one }
       made += 1 + single.length
     }
@@ -140,20 +144,20 @@ describe.skipIf(unable)(withReason('compileOci() as the kernel runs it', unable)
         const merged = compileOci({ rules, architectures, base, flags: [], listenerPath: '/a', metadata: '' })
         const [before, after] = [compile(base), compile(merged)]
         const traps = trapsOf(arch)
-        const seen = new Map<string, number>()
+        const seen = new Map<number, number>()
         for (const { name, nr, registers } of calls([base, merged], arch, bits)) {
           const data = seccompData(nr, arch, registers)
           const [was, is] = [execute(before, data), execute(after, data)]
           const expected = traps.get(nr)?.some((rule) => holds(rule, registers)) ? NOTIFIED : was
           if (is !== expected) expect.fail(`${name}(${registers}): ${hex(is)} instead of ${hex(expected)}`)
-          seen.set(hex(is), (seen.get(hex(is)) ?? 0) + 1)
+          seen.set(is, (seen.get(is) ?? 0) + 1)
         }
         // Nothing is shown by calls that all end alike.
-        for (const often of ['7fff0000', '7fc00000', '50001']) expect(seen.get(often)).toBeGreaterThan(1000)
+        for (const often of [0x7fff0000, 0x7fc00000, 0x50001]) expect(seen.get(often)).toBeGreaterThan(1000)
         expect([...seen.values()].reduce((sum, count) => sum + count)).toBe(COUNT)
         expect(lintProfile(merged, crun.target).filter(({ is }) => is === 'wrong')).toEqual([])
         // BPF_MAXINSNS; the kernel takes no more.
-        expect(after.byteLength / 8).toBeLessThan(4096)
+        expect(after.length / 2).toBeLessThan(4096)
       },
     )
   })

@@ -71,8 +71,9 @@ export function rootOfMount(task: Handle, fd: number): Fd | undefined {
  * Tells whether a process still has a descriptor of the file `given`. It only compares descriptors (kcmp(2)): opening
  * a mount makes it busy for that moment, and reading `fdinfo` may wait for the file system.
  *
- * This waits while the process executes a program, and a container can make that take for ever: the kernel then closes
- * descriptors, which may hang in a file system of the container. So only a thread that serves the same container may ask.
+ * This waits while the process executes a program, and a container can make that take for ever: the kernel then
+ * closes descriptors, which may hang in a file system of the container. So only a thread that serves the same
+ * container may ask.
  *
  * Precondition: the calling thread is at home, with the right to search `/proc/PID/fd`.
  *
@@ -82,7 +83,7 @@ export const callerHolds: IsHeld = (given, { process, fd }) =>
   fd === undefined ? heldAs(process, given) !== undefined : kcmpFile(process, fd, given)
 
 /**
- * Tells whether the process that was given a descriptor may still have it, without ever waiting for that process. Almost
- * everything else in `/proc/PID` waits as `callerHolds` does: `stat`, `ns/`, `fd/`, `exe` and `root`.
+ * Tells whether the process that was given a descriptor may still have it, without ever waiting for that process.
+ * Almost everything else in `/proc/PID` waits as `callerHolds` does: `stat`, `ns/`, `fd/`, `exe` and `root`.
  */
 export const holderExists: IsHeld = (_, { process }) => existsSync(`/proc/${process}`)

@@ -137,7 +137,7 @@ export class HelperRequests {
 
   /**
    * Closes contexts whose process has ended; the timer ends with the last context, so an idle engine has none. What a
-   * living process has closed is found by the container's next call that mounts: this thread may not wait for a process.
+   * living process has closed is found by the container's next call that mounts: this thread must wait for no process.
    */
   #expireContexts(): void {
     this.#contexts.tidy(undefined, holderExists)

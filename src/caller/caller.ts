@@ -9,7 +9,6 @@ import { ContinueError } from '../calls/verdict.ts'
 import { isErrno, orUndefined } from '../kernel/error.ts'
 import type { Fd, Handle } from '../kernel/fd.ts'
 import { mountNumber, openat, read, readlink, statx } from '../kernel/files.ts'
-import { moveMount } from '../kernel/mount.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
 import type { CallerMemory } from './caller-memory.ts'
 import { type CallerIdentity, type DeviceNodes, isPinned, type NodevProbe } from './devices/nodev.ts'
@@ -277,10 +276,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const { identity, deviceNodes: nodes, mayMount } = this.#context
     if (!mayMount(this.#container)) throw new ContinueError('tooManyMounts')
     this.#callerTask.mustWait()
-    const mounts = this.mounts.namespace()
+    const namespace = this.mounts.namespace()
     nodes.use(identity, node, {
       lock: (tree) => this.mounts.lock(tree),
-      attach: (copy) => identity.inMounts(mounts, () => moveMount(copy, target)),
+      attach: (copy) => this.mounts.attach(copy, { target, namespace }, false),
     })
   }
 

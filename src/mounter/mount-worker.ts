@@ -105,7 +105,7 @@ export class MountWorker {
 
   /** Serves one request. @returns the descriptors of the answer */
   serve(request: MounterRequest, handles: readonly Fd[]): readonly Fd[] {
-    const [first, second, third] = handles
+    const [first, second, third, fourth] = handles
     switch (request.do) {
       case 'mount':
         return [this.#mount(withNode(request, third), first!, second!)]
@@ -118,7 +118,7 @@ export class MountWorker {
       case 'lock':
         return [this.#lockAlone(first!)]
       case 'attach':
-        this.#attach(request, first!, second!, third!)
+        this.#inGroups(fourth!, 'attach', () => this.#attach(request, first!, second!, third!))
         return []
       case 'remount':
         this.#remount(request, first!, second!)

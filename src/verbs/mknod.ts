@@ -49,10 +49,7 @@ const below = (act: PlaceNode): PlaceNode =>
   act.why === 'opensHost' ? { ...act, mode: ((act.mode & ~S_IFMT) | S_IFREG) as Mode, dev: NO_DEVICE } : act
 
 export const placeNode: Verb<PlaceNode> = {
-  steps: [
-    ...[steps.makeNode, steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.askMounter],
-    steps.attachMount,
-  ],
+  steps: [steps.makeNode, steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.askMounter],
   safe:
     'The node is made as by `mknod`, where the kernel lets nobody open it. A node of the same device, with its ' +
     "owner, group and mode, is made on a file system of ours and mounted on it, only in the caller's mount " +

@@ -44,6 +44,8 @@ const repeat = (count: number, call: string, go: string): string =>
   `perl -e '$ext4 = "ext4"; for (1..${count}) { (${call}) < 0 ? $e{$!}++ : $ok++ } print join(" ", "ok $ok", %e), "\n"; close(STDOUT); sleep 1 until -e "${go}"'`
 const MKNODAT = process.arch === 'arm64' ? 33 : 259
 const FSOPEN = 430
+const MOUNT = process.arch === 'arm64' ? 40 : 165
+const MS_BIND = 4096
 const fdsOf = (pid: number | string): number => readdirSync(`/proc/${pid}/fd`).length
 const mountsOf = (pid: number | string): number => readFileSync(`/proc/${pid}/mountinfo`, 'latin1').split('\n').length
 /** What we hold: descriptors of the engine, and mounts of our processes. Mounters end when they have been idle for long. */
@@ -142,6 +144,29 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
     expect(stderr).toBe('')
     expect(before).toMatch(/own\/n 1:3 640 5:6\n(.*\n)*sgid\/n 1:3 640 5:7\n/)
     expect([many, after]).toEqual(['ok 1024\n', before])
+  })
+
+  // The kernel copies what is mounted to every mount that shares with the place: 500 of them, and 40 mounts, are 8 MiB.
+  test.each([
+    { what: 'tmpfs', make: `syscall(${MOUNT}, $tmpfs, "/mnt/$_", $tmpfs, 0, 0)`, as: 'mkdir "/mnt/$_"' },
+    { what: 'consoles', make: `syscall(${MKNODAT}, -100, "/mnt/$_", 020600, 0x501)`, as: '1' },
+  ])('lets the kernel copy its $what to 500 places: its own memory is charged for the copies', async ({ make, as }) => {
+    await stillServes()
+    using group = new MemoryGroup(512 * MIB)
+    const [ready, begin] = ['copied-ready', 'copied-begin'].map((name) => join(host.directory, name))
+    const share = `$top = "/mnt"; for (1..500) { mkdir "/mnt/p"; mkdir "/mnt/p/$_"; syscall(${MOUNT}, $top, "/mnt/p/$_", 0, ${MS_BIND}, 0) and die $! }`
+    const copies = `$tmpfs = "tmpfs"; for (1..40) { ${as}; (${make}) < 0 ? $e{$!}++ : $ok++ } print join(" ", "ok $ok", %e), "\n"; close(STDOUT); sleep 1 while -e "${begin}"`
+    const done = contained(
+      `mount -t tmpfs none /mnt && mkdir /mnt/p && mount -t tmpfs none /mnt/p && mount --make-private /mnt/p && mount --make-shared /mnt
+       perl -e '${share}' && : >${ready}; until [ -e ${begin} ]; do sleep 0.02; done; perl -e '${copies}'`,
+      ['--cgroup', group.innermost],
+    )
+    await until('the places share', () => existsSync(ready!))
+    const before = kernelMemoryOf(group)
+    writeFileSync(begin!, '')
+    await until('the copies are there', () => kernelMemoryOf(group) - before > 4 * 1024, 30)
+    for (const path of [ready, begin]) rmSync(path!)
+    expect(await done).toMatchObject({ status: 0, stdout: 'ok 40\n', stderr: '' })
   })
 
   test('shares them among its mount namespaces, and leaves none', async () => {

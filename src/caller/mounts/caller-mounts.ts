@@ -176,7 +176,7 @@ export class CallerMounts implements Mounts {
     { target, namespace }: { readonly target: Handle; readonly namespace: Handle },
     isNew: boolean,
   ): void {
-    this.#ask({ do: 'attach', isNew }, [tree, target, namespace])
+    this.#ask({ do: 'attach', isNew }, [tree, target, namespace, this.#caller.task()])
   }
 
   openContext(type: string): FdForCaller {

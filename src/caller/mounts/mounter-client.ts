@@ -30,7 +30,8 @@ const LOOK_MS = 200
  *           its root directory and, if the mount is locked, a copy that is not locked
  *   renew   the copy that is not locked; answered as finish
  *   lock    a detached mount, which is used up; answered with a copy whose attributes are locked
- *   attach  a detached mount, its target, the target's mount namespace; `isNew`: with the checks of mount(2)
+ *   attach  a detached mount, its target, the target's mount namespace, the caller's `/proc/TID`; `isNew`: with the
+ *           checks of mount(2). The kernel copies the mount to every place that shares mounts with the target
  *   remount the root of a mount, its mount namespace
  *   reconfigure  a context of fspick(2)
  *   node    the caller's `/proc/TID`, the directory in which a device node is made as the caller

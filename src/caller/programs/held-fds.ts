@@ -71,8 +71,9 @@ export function rootOfMount(task: Handle, fd: number): Fd | undefined {
  * Tells whether a process still has a descriptor of the file `given`. It only compares descriptors (kcmp(2)): opening
  * a mount makes it busy for that moment, and reading `fdinfo` may wait for the file system.
  *
- * This waits while the process executes a program, and a container can make that take for ever: the kernel then closes
- * descriptors, which may hang in a file system of the container. So only a thread that serves that container may ask.
+ * This waits while the process executes a program, and a container can make that take for ever: the kernel then
+ * closes descriptors, which may hang in a file system of the container. So only a thread that serves the same
+ * container may ask.
  *
  * Precondition: the calling thread is at home, with the right to search `/proc/PID/fd`.
  *

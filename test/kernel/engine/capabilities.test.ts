@@ -195,8 +195,6 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
         ['fchownat', steps.makeOwnNode],
         ['fsopen', steps.makeMount],
         ['open_tree', steps.makeMount],
-        ['setns', steps.attachMount],
-        ['move_mount', steps.attachMount],
       ],
     },
     report: {

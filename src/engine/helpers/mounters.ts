@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { MOUNTERS, MOUNTERS_PER_CONTAINER, poolShare } from '../../link/limits.ts'
+import { MANY_HANG, MOUNTERS, MOUNTERS_PER_CONTAINER, poolShare } from '../../link/limits.ts'
 import { MounterProcess } from './mounter-process.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
@@ -31,6 +31,8 @@ const RETRY_MS = 1000
 const PRICE_MS = 5000
 const CREDIT_MS = PRICE_MS
 const MOST_MS = 6 * PRICE_MS
+/** How many may hang without memory. Those beyond count as long as they hang, and keep the host's mounters busy. */
+const HANGING = 1024
 /** Stands for the container of a mounter that works for the previous engine, or for no container. */
 const NO_CONTAINER = -1
 
@@ -42,7 +44,8 @@ const NO_CONTAINER = -1
  *   lent -> free     Mounters.giveBack()
  *   lent -> closed   Mounters.giveBack(): IDLE_MOUNTERS are free already
  *   free -> closed   Mounters.giveBack(), after IDLE_MS
- *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed, and counts until it has ended
+ *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed. Its container may end, and what it hangs in
+ *                    live on in another one: once its memory is released, it counts for that container only
  *
  * A started mounter is free. A mounter of the previous engine is lent until it answers, and so is one whose caller is
  * gone: when it answers, it has left the caller's cgroups and closed everything that it had for that caller. Only the
@@ -59,6 +62,8 @@ interface Mounter {
   /** The serial of a container that owed something when this mounter was started for it: no other container gets it. */
   readonly owner: number | undefined
   idle: NodeJS.Timeout | undefined
+  /** Whether it was killed, and has no memory. */
+  isEmpty: boolean
 }
 
 /** A thread that waits for a mounter. */
@@ -135,7 +140,7 @@ export class Mounters {
     this.#due.set(container, now() + Math.min(this.#owes(container) + PRICE_MS, MOST_MS))
   }
 
-  /** Takes a mounter back. @param state if it is lost it is killed, and counts until the kernel lets it end */
+  /** Takes a mounter back. @param state if it is lost it is killed */
   giveBack(socket: number, state: MounterState): void {
     const mounter = [...this.#all].find((each) => each.open && each.process.socket.raw === socket)
     if (!mounter) return
@@ -190,7 +195,8 @@ export class Mounters {
     mounter.container = lost ? mounter.container : undefined
     if (lost) {
       this.#close(mounter)
-      mounter.process.kill()
+      const hanging = this.#all.size - this.#counted.length
+      mounter.isEmpty = mounter.process.kill() && hanging < HANGING
     }
     this.#serve()
     if (!mounter.open || mounter.container !== undefined) return
@@ -222,9 +228,12 @@ export class Mounters {
   }
 
   #find(container: number): Mounter | undefined {
-    const busy = [...this.#all].filter((each) => each.container !== undefined)
-    const mine = busy.filter((each) => each.container === container)
-    if (mine.length >= poolShare(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
+    const counted = this.#counted
+    const busy = counted.filter((each) => each.container !== undefined).length
+    const mine = [...this.#all].filter((each) => each.container === container).length
+    const hanging = this.#all.size - counted.length
+    const share = poolShare(hanging, MANY_HANG, poolShare(busy, MOUNTERS, MOUNTERS_PER_CONTAINER))
+    if (mine >= share) return undefined
     return this.#owes(container) > CREDIT_MS ? undefined : this.#take(container)
   }
 
@@ -237,13 +246,18 @@ export class Mounters {
     return mounter
   }
 
+  /** Those of which there may be `MOUNTERS`. */
+  get #counted(): readonly Mounter[] {
+    return [...this.#all].filter(({ isEmpty }) => !isEmpty)
+  }
+
   get #free(): readonly Mounter[] {
     return [...this.#all].filter((each) => each.open && each.container === undefined)
   }
 
   #start(owner: number | undefined): Mounter | undefined {
     if (this.#awaited > 0) return undefined
-    if (this.#all.size >= MOUNTERS) {
+    if (this.#counted.length >= MOUNTERS) {
       const spare = this.#free.find((each) => each.owner !== undefined)
       if (spare) this.#close(spare)
       return undefined
@@ -262,7 +276,7 @@ export class Mounters {
 
   #add(process: MounterProcess, container: number | undefined, owner?: number): Mounter {
     const started = process.comesFree(PATIENCE_MS).catch(() => false)
-    const mounter = { process, container, open: true, started, owner, idle: undefined }
+    const mounter = { process, container, open: true, started, owner, idle: undefined, isEmpty: false }
     this.#all.add(mounter)
     return mounter
   }

@@ -44,8 +44,8 @@ const NO_CONTAINER = -1
  *   lent -> free     Mounters.giveBack()
  *   lent -> closed   Mounters.giveBack(): IDLE_MOUNTERS are free already
  *   free -> closed   Mounters.giveBack(), after IDLE_MS
- *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed. Its container may end, and what it hangs in
- *                    live on in another one: once its memory is released, it counts for that container only
+ *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed. Its container may end, but what it hangs
+ *                    in may live on in another one: once its memory is released, it counts for its container only
  *
  * A started mounter is free. A mounter of the previous engine is lent until it answers, and so is one whose caller is
  * gone: when it answers, it has left the caller's cgroups and closed everything that it had for that caller. Only the

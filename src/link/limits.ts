@@ -5,10 +5,16 @@ export const CONTAINERS = 1024
 export const OWN_LISTENERS = 2
 export const SHARED_LISTENERS = LISTENERS - OWN_LISTENERS * CONTAINERS
 /**
- * The most mounters on the host, and the most that are busy for one container; a hanging mounter counts until it ends.
+ * The most mounters on the host, and the most that are busy for one container. One that hangs counts for its container
+ * until it ends, but for the host only as long as it has memory.
  */
 export const MOUNTERS = 8
 export const MOUNTERS_PER_CONTAINER = 2
+/**
+ * Once half of so many walkers, or so many mounters, hang without memory, each container may have one that hangs: it
+ * still has 0.5 MB of page tables.
+ */
+export const MANY_HANG = 128
 /** How many walkers there may be, of 10 MB each. */
 export const WALKERS = 64
 

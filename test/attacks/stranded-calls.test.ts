@@ -3,13 +3,14 @@
  * has locked. They hang on when their own container has ended, and it may be started again and again, as `--restart=always` does.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chownSync, mkdirSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Daemon, Maker } from '../support/daemon.ts'
 import { fixture, missing } from '../support/fixtures.ts'
 import { BASE, execute, USERNS, until } from '../support/host.ts'
 import { stuckThreads, withoutFuse } from '../support/hostile.ts'
+import { mounters } from '../support/mounters.ts'
 import { withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc', 'unshare') ?? withoutFuse()
@@ -66,6 +67,65 @@ async function end(child: ChildProcess): Promise<void> {
   await until('it has ended', () => child.exitCode !== null || child.signalCode !== null, 10)
 }
 
+/** Its number is the same on all machines. */
+const MOVE_MOUNT = '429'
+
+/** How many mounters of the engine attach a mount, which they cannot while the directory is locked. */
+const hanging = (): number => mounters(daemon.engine).filter((pid) => isIn(pid, MOVE_MOUNT)).length
+
+function isIn(pid: string, call: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/syscall`, 'latin1').startsWith(`${call} `)
+  } catch {
+    return false
+  }
+}
+
+const childrenOf = (pid: number): readonly number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number)
+
+const MOUNTERS = 8
+const KEYS = [
+  ...['--pidns', '--await-agent', '--mounts', '--metadata'],
+  ['mount=true', 'mount.allowed=tmpfs'].map((key) => `security.syscalls.intercept.${key}`).join('\n'),
+]
+
+describe.skipIf(cannot)(
+  withReason('mounts on a directory that a neighbour has locked', cannot),
+  { timeout: 90_000 },
+  () => {
+    let neighbour: ChildProcess
+    let at: string
+    afterAll(() => void neighbour?.kill('SIGKILL'))
+
+    test('leave mounters to others, however often their container is started again', async () => {
+      at = join(daemon.directory, 'locked')
+      mkdirSync(at)
+      chownSync(at, BASE, BASE)
+      const lock = [fixture('page-lender'), 'lock', join(daemon.directory, 'device'), at]
+      const command = ['--userns', USERNS, '--pidns', '--', 'unshare', '--mount', ...lock]
+      neighbour = spawn(fixture('filtered'), ['-', '--no-filter', ...command])
+      await says(neighbour, 'locked\n')
+      for (let count = 0; count < MOUNTERS; count++) await end(await mountThere())
+      const mount = ['unshare', '--mount', 'sh', '-c', 'mount -i -t tmpfs none /mnt && echo mounted']
+      const other = await execute(fixture('filtered'), [daemon.socket, '--userns', USERNS, ...KEYS, '--', ...mount])
+      expect(other).toMatchObject({ status: 0, stdout: 'mounted\n' })
+    })
+
+    async function mountThere(): Promise<ChildProcess> {
+      const before = hanging()
+      const [pid] = childrenOf(neighbour.pid!)
+      const inside = ['--join', `${pid}`, '--uid', '0', '--gid', '0']
+      const mount = `LIBMOUNT_FORCE_MOUNT2=always mount -i -t tmpfs none ${at}/dir`
+      const command = ['unshare', '--mount', 'sh', '-c', `${mount} & ${mount} & read -r _`]
+      const child = spawn(fixture('filtered'), [daemon.socket, ...inside, ...KEYS, '--', ...command])
+      started.push(child)
+      await until('its mounts hang', () => hanging() > before || hanging() >= MOUNTERS)
+      return child
+    }
+  },
+)
+
 describe.skipIf(cannot)(withReason('calls that hang in the pages of a neighbour', cannot), { timeout: 60_000 }, () => {
   test('do not add up with each engine, and keep no other container known', async () => {
     await hang()
@@ -74,11 +134,12 @@ describe.skipIf(cannot)(withReason('calls that hang in the pages of a neighbour'
     process.kill(before, 'SIGKILL')
     await until('another engine serves', () => daemon.engine !== before, 20)
     await until('its calls hang again', () => stuckThreads(daemon.engine).length >= OF_ONE)
+    const ended = daemon.logged('container ended')
     const other = new Maker(daemon)
     expect(await other.make()).toBe('ok')
     expect(stuckThreads(daemon.engine)).toHaveLength(OF_ONE)
     other.end()
-    await until('the other container has ended', () => daemon.logged('container ended') === 1)
+    await until('the other container has ended', () => daemon.logged('container ended') > ended)
   })
 
   test('give their threads back, however often their container is started again', async () => {

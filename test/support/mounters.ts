@@ -2,11 +2,13 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { type Host, until } from './host.ts'
-import { statFields } from './stat.ts'
+import { stateOf, statFields } from './stat.ts'
 
+/** One that hangs has been killed and has no memory, so no words either. */
 function isMounter(pid: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('mounter/main')
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+    return words.includes('mounter/main') || (words === '' && stateOf(Number(pid)) === 'D')
   } catch {
     return false
   }

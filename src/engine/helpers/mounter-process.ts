@@ -3,7 +3,7 @@ import { SIGKILL } from '../../abi/process.ts'
 import { sendToMounter } from '../../caller/mounts/mounter-client.ts'
 import { now, processTime } from '../../kernel/clock.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
-import { numberOf, pidfdOpen, signalTo } from '../../kernel/pidfd.ts'
+import { numberOf, pidfdOpen, releaseMemory, signalTo } from '../../kernel/pidfd.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
@@ -92,8 +92,10 @@ export class MounterProcess {
     this.socket[Symbol.dispose]()
   }
 
-  kill(): void {
+  /** @returns whether it has no memory any more: if it hangs it has, before Linux 5.15, until the kernel lets it end */
+  kill(): boolean {
     signalTo(this.pidfd, SIGKILL)
+    return releaseMemory(this.pidfd)
   }
 }
 

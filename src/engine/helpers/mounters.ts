@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Fd } from '../../kernel/fd.ts'
-import { MOUNTERS, MOUNTERS_PER_CONTAINER, poolShare } from '../../link/limits.ts'
+import { MANY_HANG, MOUNTERS, MOUNTERS_PER_CONTAINER, poolShare } from '../../link/limits.ts'
 import { MounterProcess } from './mounter-process.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
@@ -49,6 +49,8 @@ const LEND_MS = 3
  */
 const REST = Math.max(0, 8 / availableParallelism() - 1)
 const TURN_MS = 100
+/** How many may hang without memory. Those beyond count as long as they hang, and keep the host's mounters busy. */
+const HANGING = 1024
 /** Stands for the container of a mounter that works for the previous engine, or for no container. */
 const NO_CONTAINER = -1
 
@@ -59,7 +61,8 @@ const NO_CONTAINER = -1
  *   free -> lent     Mounters.lend(), Mounters.discard()
  *   lent -> free     Mounters.giveBack()
  *   free -> closed   Mounters.giveBack(), after IDLE_MS, or SURPLUS_MS if IDLE_MOUNTERS are free already
- *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed, and counts until it has ended
+ *   lent -> hung     Mounters.giveBack(), if it did not answer: it is killed. Its container may end, but what it hangs
+ *                    in may live on in another one: once its memory is released, it counts for its container only
  *
  * A started mounter is free. A mounter of the previous engine is lent until it answers, and so is one whose caller is
  * gone: when it answers, it has left the caller's cgroups and closed everything that it had for that caller. Only the
@@ -78,6 +81,8 @@ interface Mounter {
   idle: NodeJS.Timeout | undefined
   /** Its processor time in milliseconds that containers were charged for. A new one has taken more to start. */
   charged: number
+  /** Whether it was killed, and has no memory. */
+  isEmpty: boolean
 }
 
 /** What each container owes, in milliseconds of the time that pays for it. */
@@ -195,7 +200,7 @@ export class Mounters {
     return true
   }
 
-  /** Takes a mounter back. @param state if it is lost it is killed, and counts until the kernel lets it end */
+  /** Takes a mounter back. @param state if it is lost it is killed */
   giveBack(socket: number, state: MounterState): void {
     const mounter = [...this.#all].find((each) => each.open && each.process.socket.raw === socket)
     if (!mounter) return
@@ -252,7 +257,8 @@ export class Mounters {
     mounter.container = lost ? mounter.container : undefined
     if (lost) {
       this.#close(mounter)
-      mounter.process.kill()
+      const hanging = this.#all.size - this.#counted.length
+      mounter.isEmpty = mounter.process.kill() && hanging < HANGING
     }
     this.#serve()
     if (!mounter.open || mounter.container !== undefined) return
@@ -286,9 +292,12 @@ export class Mounters {
   }
 
   #find(container: number): Mounter | undefined {
-    const busy = [...this.#all].filter((each) => each.container !== undefined)
-    const mine = busy.filter((each) => each.container === container)
-    if (mine.length >= poolShare(busy.length, MOUNTERS, MOUNTERS_PER_CONTAINER)) return undefined
+    const counted = this.#counted
+    const busy = counted.filter((each) => each.container !== undefined).length
+    const mine = [...this.#all].filter((each) => each.container === container).length
+    const hanging = this.#all.size - counted.length
+    const share = poolShare(hanging, MANY_HANG, poolShare(busy, MOUNTERS, MOUNTERS_PER_CONTAINER))
+    if (mine >= share) return undefined
     return this.#ended.owes(container) > CREDIT_MS ? undefined : this.#take(container)
   }
 
@@ -301,13 +310,18 @@ export class Mounters {
     return mounter
   }
 
+  /** Those of which there may be `MOUNTERS`. */
+  get #counted(): readonly Mounter[] {
+    return [...this.#all].filter(({ isEmpty }) => !isEmpty)
+  }
+
   get #free(): readonly Mounter[] {
     return [...this.#all].filter((each) => each.open && each.container === undefined)
   }
 
   #start(owner: number | undefined): Mounter | undefined {
     if (this.#awaited > 0) return undefined
-    if (this.#all.size >= MOUNTERS) {
+    if (this.#counted.length >= MOUNTERS) {
       const spare = this.#free.find((each) => each.owner !== undefined)
       if (spare) this.#close(spare)
       return undefined
@@ -328,7 +342,7 @@ export class Mounters {
     const started = process.comesFree(PATIENCE_MS).catch(() => false)
     // What a mounter of the previous engine has taken is nobody's any more.
     const charged = container === NO_CONTAINER ? process.processorTime : 0
-    const mounter = { process, container, open: true, started, owner, idle: undefined, charged }
+    const mounter = { process, container, open: true, started, owner, idle: undefined, charged, isEmpty: false }
     this.#all.add(mounter)
     return mounter
   }

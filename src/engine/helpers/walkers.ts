@@ -5,7 +5,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { pidfdOpen, releaseMemory } from '../../kernel/pidfd.ts'
 import type { Ending } from '../../kernel/process.ts'
 import { shutdown, socketpair } from '../../kernel/socket.ts'
-import { poolShare, WALKERS } from '../../link/limits.ts'
+import { MANY_HANG, poolShare, WALKERS } from '../../link/limits.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
 import { type Child, wasKilled } from '../../processes/child.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
@@ -16,8 +16,6 @@ import { exposePrograms, walkerMounts } from './walker-mounts.ts'
 
 /** After this number of walkers that hung or died, a container gets no other walker; after one, once many hang. */
 const ABANDONED_LIMIT = 2
-/** One that hangs and has no memory still has 0.5 MB of page tables. */
-const MANY_HANG = 128
 /** The value of fs.suid_dumpable with which processes are dumpable that execute an unreadable file: proc_sys_fs(5). */
 const DUMPABLE_BY_ALL = '1'
 /** After so long no thread uses a socket any more, and no message of a thread names its number. */

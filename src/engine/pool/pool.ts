@@ -36,7 +36,7 @@ export interface PoolOptions {
   readonly onMounter: (mounter: MounterProcess) => void
   /** Called when every thread will know the changed policy of a container before it receives the next call. */
   readonly onPolicy: (container: ContainerNumbers) => void
-  /** Called when half of all calls hang for callers that have ended: it must end this engine, which frees threads. */
+  /** Called when half of all calls hang for callers that have ended: ends this engine, which frees their threads. */
   readonly onStranded: (calls: number) => void
   /** Called when calls of a container have waited for other calls of it. */
   readonly onWaited: (container: ContainerNumbers) => void

@@ -13,7 +13,7 @@ interface Kept {
   readonly socket: Fd
   readonly pidfd: Fd
   readonly pid: number
-  readonly unwatch: () => void
+  readonly unwatch: readonly (() => void)[]
 }
 
 /**
@@ -32,7 +32,9 @@ class MounterFds {
   /** Takes ownership of a mounter's socket and pidfd. One is missing if the keeper had no free descriptor for it. */
   keep([socket, pidfd]: readonly Fd[]): void {
     if (socket && pidfd && this.#all.size < MOUNTERS) {
-      const kept = { socket, pidfd, pid: pidOf(pidfd), unwatch: this.#reactor.watch(pidfd, () => this.#drop(kept)) }
+      // The engine has shut the socket of a mounter that hangs, which ends nobody knows when.
+      const unwatch = [pidfd, socket].map((fd) => this.#reactor.watch(fd, () => this.#drop(kept)))
+      const kept = { socket, pidfd, pid: pidOf(pidfd), unwatch }
       this.#all.add(kept)
       return
     }
@@ -54,7 +56,7 @@ class MounterFds {
 
   #drop(kept: Kept): void {
     this.#all.delete(kept)
-    kept.unwatch()
+    for (const unwatch of kept.unwatch) unwatch()
     kept.socket[Symbol.dispose]()
     kept.pidfd[Symbol.dispose]()
   }

@@ -1,6 +1,6 @@
 /**
- * Blocks this thread while a word has this value. A wake-up may be meant for a thread that waited here before: then this
- * thread waits again, for as long.
+ * Blocks this thread while a word has this value. A wake-up may be meant for a thread that waited here before: then
+ * this thread waits again, for as long.
  *
  * @returns false if the word still has the value after `ms` milliseconds
  */

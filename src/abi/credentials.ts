@@ -94,4 +94,7 @@ export function toOutside(map: readonly IdExtent[], id: number): number | undefi
 /** linux/keyctl.h */
 export const KEYCTL_JOIN_SESSION_KEYRING = 1
 export const KEYCTL_CHOWN = 4
+export const KEYCTL_SETPERM = 5
+/** All rights for the owner, and none for who possesses the key. */
+export const KEY_USR_ALL = 0x003f_0000
 export const KEY_SPEC_SESSION_KEYRING = -3

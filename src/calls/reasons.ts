@@ -243,7 +243,7 @@ export const reasons = {
     'find the containers that call fsopen and stop there',
   ],
   mountsBusy: [
-    'the container or the host has too many mounts in flight, or processes that mount for the container end again and again',
+    'the container or the host has too many mounts in flight, the container mounts all the time, or processes that mount for it end again and again',
     "find the device that does not answer, or what kills processes in the container's control group",
   ],
   mountStuck: ['the mount did not end in time', 'find out why its device does not answer'],

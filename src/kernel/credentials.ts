@@ -2,12 +2,14 @@ import type { HostId } from '../abi/brand.ts'
 import {
   _LINUX_CAPABILITY_VERSION_3,
   KEY_SPEC_SESSION_KEYRING,
+  KEY_USR_ALL,
   KEYCTL_CHOWN,
   KEYCTL_JOIN_SESSION_KEYRING,
+  KEYCTL_SETPERM,
 } from '../abi/credentials.ts'
 import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { ignoring } from './error.ts'
+import { ignoring, isErrno } from './error.ts'
 import { check, libc } from './libc.ts'
 
 /**
@@ -87,13 +89,29 @@ export function joinEmptyKeyring(): void {
  * Makes others the owners of the session keyring of the calling thread: the kernel charges it, and the links in it, to
  * them. A rootless daemon may not (EACCES): there it stays charged to the daemon's user, who is the container's, too.
  *
- * @throws {SyscallError} EDQUOT if they have too many keys
+ * @returns false if they have too many keys; then nothing has changed
  * @see keyctl_chown(3)
  */
-export function giveKeyring(uid: HostId, gid: HostId): void {
-  ignoring(['ENOSYS', 'EACCES'], () =>
-    check('keyctl', Number(syscallKeys(keyctl, KEYCTL_CHOWN, KEY_SPEC_SESSION_KEYRING, uid, gid))),
-  )
+export function giveKeyring(uid: HostId, gid: HostId): boolean {
+  try {
+    ignoring(['ENOSYS', 'EACCES'], () =>
+      check('keyctl', Number(syscallKeys(keyctl, KEYCTL_CHOWN, KEY_SPEC_SESSION_KEYRING, uid, gid))),
+    )
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EDQUOT')) return false
+    throw error
+  }
+}
+
+/**
+ * Takes all rights to the session keyring of the calling thread from whoever possesses it: only its owner, our user,
+ * can look at it or change it.
+ *
+ * @see keyctl_setperm(3)
+ */
+export function closeKeyring(): void {
+  check('keyctl', Number(syscallKeys(keyctl, KEYCTL_SETPERM, KEY_SPEC_SESSION_KEYRING, KEY_USR_ALL, 0)))
 }
 
 /**

@@ -1,6 +1,14 @@
-/** Blocks this thread while a word has this value. @returns false if the word still has it after `ms` milliseconds */
-export const waitWhile = (words: Int32Array, at: number, value: number, ms = Number.POSITIVE_INFINITY): boolean =>
-  Atomics.wait(words, at, value, ms) !== 'timed-out'
+/**
+ * Blocks this thread while a word has this value. A wake-up may be meant for a thread that waited here before: then
+ * this thread waits again, for as long.
+ *
+ * @returns false if the word still has the value after `ms` milliseconds
+ */
+export function waitWhile(words: Int32Array, at: number, value: number, ms = Number.POSITIVE_INFINITY): boolean {
+  do if (Atomics.wait(words, at, value, ms) === 'timed-out') return false
+  while (Atomics.load(words, at) === value)
+  return true
+}
 
 /** Wakes threads that wait for a word to change. @param count how many at most */
 export const wake = (words: Int32Array, at: number, count = Number.POSITIVE_INFINITY): void =>

@@ -19,14 +19,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { writeBundle } from '../support/bundle.ts'
 import { fixture, missing } from '../support/fixtures.ts'
 import { type Done, until } from '../support/host.ts'
+import { Lxc } from '../support/lxc.ts'
 import { BASE, Machine } from '../support/machine.ts'
-import { writeProfile } from '../support/podman.ts'
+import { Podman, USUAL, writeProfile } from '../support/podman.ts'
 import { withReason } from '../support/skipped.ts'
-import { stateOf } from '../support/stat.ts'
+import { stateOf, statFields } from '../support/stat.ts'
 
 const absent =
   missing('gcc', 'busybox', 'perl', 'setpriv') ?? (existsSync('/proc/keys') ? undefined : 'the kernel has no keys')
-const PROGRAMS = ['spy', 'leaves', 'sleeps', 'fails', 'stops'] as const
+const PROGRAMS = ['spy', 'leaves', 'sleeps', 'fails', 'stops', 'talks'] as const
 const KEYS = `mount.fuse=${PROGRAMS.map((name) => `${name}=/bin/fuse-${name}`).join(',')}`
 const CAPABILITIES = ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_SETUID', 'CAP_SETGID', 'CAP_SYS_NICE', 'CAP_DAC_OVERRIDE']
 const FUSE = { type: 'c', major: 10, minor: 229 }
@@ -43,6 +44,7 @@ beforeAll(async () => {
   copyFileSync(fixture('fuse-hostile', ['-static']), bin('fuse-spy'))
   for (const name of PROGRAMS.slice(1)) linkSync(bin('fuse-spy'), bin(`fuse-${name}`))
   copyFileSync(fixture('mount-call', ['-static']), bin('mount2'))
+  copyFileSync(fixture('mknod-loop', ['-static', '-pthread']), bin('mknod-loop'))
   copyFileSync(fixture('fuse-server', ['-static']), bin('fuse-server'))
   mkdirSync(join(machine.rootfs, 'mnt'))
   execFileSync('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
@@ -106,6 +108,15 @@ const mounts = (type: (typeof PROGRAMS)[number], count = 1): string =>
 const keyOfDaemon = (key: string | undefined): string =>
   execFileSync(fixture('daemon-keys'), ['read', key ?? ''], { encoding: 'latin1' }).trim()
 
+/** What a program says of keys that are not its own. */
+const FOREIGN = /daemon|of root|intercede-test|planted|update ok|_uid\.0 [1-9]/
+function expectUntouched(): void {
+  const [session, secret, root] = daemonKeys
+  expect(keyOfDaemon(secret)).toBe('of the daemon')
+  expect(keyOfDaemon(root)).toBe('of root')
+  expect(keyOfDaemon(session)).not.toMatch(/^E[A-Z]+$/)
+}
+
 /** How many listeners the keeper holds. */
 const listeners = (): number =>
   readdirSync(`/proc/${machine.pid}/fd`).filter((fd) => {
@@ -115,6 +126,34 @@ const listeners = (): number =>
       return false
     }
   }).length
+
+interface Times {
+  readonly median: number
+  readonly worst: number
+}
+/** How long calls of a container take, in milliseconds. */
+async function answers({ sh }: Running): Promise<Times> {
+  const said = JSON.parse((await sh('mknod-loop --count 300 /root/timed')).stdout)
+  expect(said.errors).toEqual({})
+  return { median: said.medianNs / 1e6, worst: said.maxNs / 1e6 }
+}
+/** What calls of a container take without and beside an attack, and what part of a processor the main thread then has. */
+async function beside(victim: Running, attack: () => unknown) {
+  const quiet = await answers(victim)
+  const children = readFileSync(`/proc/${machine.pid}/task/${machine.pid}/children`, 'latin1').trim().split(' ')
+  const engine = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('engine'))
+  const ticks = (): number => {
+    const fields = statFields(`/proc/${engine}/task/${engine}/stat`)
+    return Number(fields[11]) + Number(fields[12])
+  }
+  await attack()
+  const [from, before] = [performance.now(), ticks()]
+  await new Promise((resolve) => setTimeout(resolve, 2000))
+  const attacked = await answers(victim)
+  const busy = (1000 * (ticks() - before)) / (performance.now() - from)
+  console.log(`quiet ${JSON.stringify(quiet)}; attacked ${JSON.stringify(attacked)}; main thread ${busy.toFixed(0)} %`)
+  return { quiet, attacked, busy }
+}
 
 /** Where the container of a test has an overlay over a file system of its own. */
 const OVERLAY = `/tmp/overlay-${process.pid}`
@@ -137,12 +176,25 @@ describe.each(['crun', 'runc'])('a program of mount.fuse, with %s', (runtime) =>
     })
     for (const keys of said) {
       expect(keys.split('\n')[0], keys).toBe('session')
-      expect(keys).not.toMatch(/daemon|of root|intercede-test|planted|update ok|_uid\.0 [1-9]/)
+      expect(keys).not.toMatch(FOREIGN)
     }
-    const [session, secret, root] = daemonKeys
-    expect(keyOfDaemon(secret)).toBe('of the daemon')
-    expect(keyOfDaemon(root)).toBe('of root')
-    expect(keyOfDaemon(session)).not.toMatch(/^E[A-Z]+$/)
+    expectUntouched()
+  })
+
+  // runc itself makes a keyring, whose quota is that of the container's ids.
+  const alone = needs ?? (runtime === 'runc' ? 'runc makes the keyring' : undefined)
+  test.skipIf(alone)(withReason('starts when another container has taken all keys of its ids', alone), async () => {
+    await withContainers(runtime, 2, async ([tenant, victim]) => {
+      const filling = tenant!.sh('fuse-spy fill')
+      const isFull = async (): Promise<boolean> => (await tenant!.sh('ls /tmp/filled')).status === 0
+      await until('the keys are taken', isFull, 30)
+      const { stdout } = await victim!.sh(`${mounts('spy')}; cat /tmp/keys`)
+      // Its keyring is ours: nobody in the container can use it.
+      expect(stdout).toMatch(/^EINVAL\nsession\n0 \? = , update EACCES\n/)
+      expect(stdout).not.toMatch(FOREIGN)
+      await tenant!.end()
+      await filling
+    })
   })
 
   test.skipIf(needs)(
@@ -167,6 +219,74 @@ describe.each(['crun', 'runc'])('a program of mount.fuse, with %s', (runtime) =>
           if (caller !== '') expect(served).toMatch(/processors 1\nI\/O priority 16387\nnice 0 policy 0\n/)
         }
       })
+    },
+  )
+})
+
+describe('a program of mount.fuse, with podman', () => {
+  const needs = absent ?? missing('podman', 'crun', 'newuidmap')
+  let podman: Podman
+  beforeAll(async () => {
+    if (needs) return
+    execFileSync('chown', ['-R', '0:0', machine.rootfs])
+    podman = await Podman.start(machine)
+    execFileSync('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
+  }, 120_000)
+  afterAll(() => podman?.close(), 120_000)
+
+  test.skipIf(needs)(
+    withReason('has no key of the daemon, of root, or of another container', needs),
+    async () => {
+      const stock = ['--runtime', 'podman', '--base', '/usr/share/containers/seccomp.json']
+      const profile = await writeProfile(machine, 'podman.json', ['-c', 'mknod', '-c', 'mount', '-c', KEYS, ...stock])
+      const caps = CAPABILITIES.map((cap) => `--cap-add=${cap}`)
+      const options = [`--security-opt=seccomp=${profile}`, '--userns=auto', '--device=/dev/fuse', ...caps, ...USUAL]
+      for (let time = 0; time < 2; time++) {
+        const script = `PATH=/bin; ${mounts('spy')}; cat /tmp/keys`
+        const { stdout, stderr } = await podman.run('run', ...options, 'test', 'sh', '-c', script)
+        expect(stdout, stderr).toMatch(/^EINVAL\nsession\n0 /)
+        expect(stdout).not.toMatch(FOREIGN)
+      }
+      expectUntouched()
+    },
+    120_000,
+  )
+})
+
+describe('a program of mount.fuse, with LXC', () => {
+  const needs = absent ?? missing('lxc-start')
+  async function withLxc(action: (lxc: Lxc) => Promise<void>): Promise<void> {
+    execFileSync('chmod', ['1777', join(machine.rootfs, 'tmp')])
+    const set = ['mknod=true', 'mount=true', KEYS].map((pair) => `security.syscalls.intercept.${pair}`)
+    const name = `it-fuse-${process.pid}-${serial++}`
+    // No profile for LXC has that key.
+    const lxc = await Lxc.make(machine, name, ['mknod', 'mount', 'mount.allowed=tmpfs'], set.join(';'))
+    try {
+      expect(await lxc.start()).toBe(0)
+      await until('init is there', () => existsSync(join(machine.rootfs, `tmp/${lxc.name}.ready`)))
+      await action(lxc)
+    } finally {
+      await lxc.stop()
+    }
+  }
+
+  test.skipIf(needs)(withReason('is not started at all', needs), async () => {
+    await withLxc(async (lxc) => {
+      expect((await lxc.ask('PATH=/bin; mount2 spy /dev/null /mnt; ls /tmp/keys')).said).toMatch(/^E[A-Z]+\nls: /)
+    })
+    expectUntouched()
+  })
+
+  test.skipIf(needs)(
+    withReason('leaves the main thread its time for others, however much it calls', needs),
+    async () => {
+      await withLxc((lxc) =>
+        withContainers('crun', 1, async ([victim]) => {
+          const attack = 'PATH=/bin; mknod-loop --count 10000000 --processes 3 /tmp/flood >/dev/null 2>&1 & echo on'
+          const { busy } = await beside(victim!, () => lxc.ask(attack))
+          expect(busy).toBeLessThan(50)
+        }),
+      )
     },
   )
 })
@@ -206,6 +326,22 @@ describe('programs of mount.fuse that fail', () => {
       expect(await other).toMatchObject({ stdout: 'made\n', stderr: '' })
     })
   })
+
+  test.skipIf(needs).each(['fails', 'leaves', 'talks'] as const)(
+    withReason('leave the main thread its time for others: %s', needs),
+    async (program) => {
+      await withContainers('crun', 4, async ([victim, ...others]) => {
+        const flood = `for n in 1 2 3; do (${mounts(program, 10_000)}) >/dev/null & done; wait`
+        const floods: Promise<Done>[] = []
+        const { quiet, attacked, busy } = await beside(victim!, () => floods.push(...others.map(({ sh }) => sh(flood))))
+        await Promise.all(others.map(({ end }) => end()))
+        await Promise.all(floods)
+        expect(busy).toBeLessThan(50)
+        expect(attacked.median).toBeLessThan(4 * quiet.median + 10)
+        expect(attacked.worst).toBeLessThan(3 * quiet.worst + 500)
+      })
+    },
+  )
 
   test.skipIf(needs)(withReason("take no memory of pipes from the host's root", needs), async () => {
     const without = ['--bounding-set', '-sys_resource,-sys_admin', '--inh-caps', '-all', '--']

@@ -1,22 +1,24 @@
-// One thread of the engine starts helpers for all containers. One container, then five, let it work as much as they can, while
-// the mounts of another container, each of which needs that thread, are timed.
+// One thread of the engine works for all containers. One container, then five, let it work as much as they can, by each kind of its
+// work (docs/internals/architecture.md), while another container is timed: its mounts, which need that thread, and its nodes. FUSE
+// programs and LXC: fuse-programs.test.ts.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Group, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture, missing } from '../support/fixtures.ts'
-import { BASE, Host, mknodPolicy, USERNS, until } from '../support/host.ts'
+import { BASE, directory, Host, mknodPolicy, USERNS, until } from '../support/host.ts'
 import { Hostile, withoutFuse } from '../support/hostile.ts'
 import { sleep } from '../support/restart-world.ts'
 import { withReason } from '../support/skipped.ts'
 
-const why = withoutCgroups() ?? missing('gcc')
+const why = withoutCgroups() ?? missing('gcc', 'perl')
 /** PATH_MAX lets a container name 1,990; a third of them shows the same sooner. */
 const DEEPEST = 600
 /** As many calls of a container are served at once. */
 const CALLERS = 3
-const MOUNTS = 120
+const MOUNTS = 60
+const NODES = 300
 /** Usually 1; a group of 600 levels that is frozen made it 1,000 and more, or ended the engine. */
 const RATIO = 3
 /** What other programs of this machine may add to most mounts, and to a few. */
@@ -44,6 +46,19 @@ const inEach = (groups: readonly string[], command: (index: number) => string): 
   `${groups.map((group, index) => `sh -c 'echo 0 >${group}/cgroup.procs && exec ${command(index)}' &`).join('\n')}\nwait`
 const loop = (more: string): string => `${fixture('mknod-loop')} --count 10000000 ${more}`
 
+const [MKNODAT, MOUNT, UMOUNT2] = process.arch === 'arm64' ? [33, 40, 39] : [259, 165, 166]
+const FSOPEN = 430
+/** Processes that make calls in a loop, in a mount namespace of their own. They wait for each answer, and need no processor. */
+function perl(path: string, processes: number, call: string, before = ''): string {
+  const names = '($none, $mnt, $tmpfs, $ext4, $all) = ("none", "/mnt", "tmpfs", "ext4", "nr_inodes=0");'
+  const source = `${names} ${before} for (1..${processes}) { next if fork; for ($i = 0;; $i++) { ${call} } } sleep 1 while 1`
+  writeFileSync(`${path}pl`, source, { mode: 0o644 })
+  return `exec unshare --mount perl ${path}pl`
+}
+const ON_TMPFS = `syscall(${MOUNT}, $none, $mnt, $tmpfs, 0, $all) == 0 or die $!; chdir $mnt;`
+/** A directory whose path has 4,092 bytes. */
+const LONG = `$name = "0" x 255; $long = $mnt; for (1..15) { mkdir($long .= "/$name") } mkdir($long .= "/" . "0" x 247); mkdir($at = "$mnt/at");`
+
 const ATTACKS: readonly Attack[] = [
   {
     is: 'asks for the device rules of groups 600 levels deep that are frozen',
@@ -67,7 +82,33 @@ const ATTACKS: readonly Attack[] = [
       `i=0; while :; do i=$((i+1)); mkdir ${group}/$i; (echo 0 >${group}/$i/cgroup.procs; exec ${MKNOD} ${path}$i 020666 1 3); done`,
   },
   { is: 'has more callers than are served at once', spins: true, run: (_, path) => loop(`--processes 8 ${path}`) },
-  { is: 'mounts all the time', spins: true, run: () => loop('--processes 4 --call mount /mnt') },
+  {
+    is: 'mounts all the time',
+    run: (_, path) => perl(path, 2, `syscall(${MOUNT}, $none, $mnt, $tmpfs, 0, 0); syscall(${UMOUNT2}, $mnt, 2)`),
+  },
+  {
+    is: 'mounts what is no device and has a long path, all the time',
+    run: (_, path) => perl(path, 2, `syscall(${MOUNT}, $long, $at, $ext4, 0, 0)`, `${ON_TMPFS} ${LONG}`),
+  },
+  {
+    is: 'makes nodes in memory, all the time',
+    run: (_, path) => perl(path, 2, `$n = "n" x 200 . $i . $$; syscall(${MKNODAT}, -100, $n, 020666, 0x103)`, ON_TMPFS),
+  },
+  {
+    is: 'opens contexts and closes them, all the time',
+    run: (_, path) =>
+      perl(
+        path,
+        2,
+        `push @c, syscall(${FSOPEN}, $ext4, 0); if (@c > 200) { POSIX::close($_) for @c; @c = () }`,
+        'use POSIX ();',
+      ),
+  },
+  {
+    is: 'has its walker look up paths, all the time',
+    spins: true,
+    run: (_, path) => loop(`--processes 2 ${path}closed/n`),
+  },
 ]
 
 interface Times {
@@ -76,7 +117,7 @@ interface Times {
   readonly worst: number
 }
 
-describe.skipIf(why)(withReason('the mounts of another container, while one', why), { timeout: 120_000 }, () => {
+describe.skipIf(why)(withReason('the calls of another container, while one', why), { timeout: 120_000 }, () => {
   let host: Host
   let serial = 0
   const homes: { readonly group: Group; readonly top: string | undefined }[] = []
@@ -84,9 +125,9 @@ describe.skipIf(why)(withReason('the mounts of another container, while one', wh
   beforeAll(async () => {
     host = await Host.start({
       ...mknodPolicy,
-      mount: { allowed: new Set(['tmpfs']), fuse: new Map(), shift: false, nodev: true },
+      mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
     })
-    await mounts()
+    await answers()
   })
   afterEach(async () => {
     for (const { group, top } of homes) {
@@ -100,14 +141,20 @@ describe.skipIf(why)(withReason('the mounts of another container, while one', wh
 
   const contained = ['--userns', USERNS, '--pidns', '--mounts', '--await-agent'] as const
 
-  async function mounts(): Promise<Times> {
-    const loop = [fixture('mknod-loop'), '--call', 'mount', '--count', `${MOUNTS}`, '/mnt']
-    const { stdout, stderr } = await host.run(['--pidns', '--mounts', '--id', `other${serial++}`], loop)
+  /** In a new container, which must be served. */
+  async function timed(...words: readonly string[]): Promise<Times> {
+    const options = ['--pidns', '--mounts', '--id', `other${serial++}`]
+    const { stdout, stderr } = await host.run(options, [fixture('mknod-loop'), ...words])
     if (stdout === '') throw new Error(`The loop said nothing: ${stderr}`)
     const said = JSON.parse(stdout) as Record<'medianNs' | 'p99Ns' | 'maxNs', number> & { readonly errors: object }
     expect(said.errors).toEqual({})
     return { median: said.medianNs / 1e6, p99: said.p99Ns / 1e6, worst: said.maxNs / 1e6 }
   }
+
+  const answers = async (): Promise<{ readonly nodes: Times; readonly mounts: Times }> => ({
+    nodes: await timed('--count', `${NODES}`, join(host.directory, 'node')),
+    mounts: await timed('--call', 'mount', '--count', `${MOUNTS}`, '/mnt'),
+  })
 
   async function end(): Promise<void> {
     const running = attackers.splice(0).filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
@@ -138,7 +185,9 @@ describe.skipIf(why)(withReason('the mounts of another container, while one', wh
   async function attack({ depth = 1, freezes, run }: Attack): Promise<void> {
     const number = serial++
     const { home, groups } = place(depth, CALLERS)
-    const script = run(groups, join(host.directory, `n${number}-`))
+    const path = join(host.directory, `n${number}-`)
+    directory(`${path}closed`, BASE + 1, 0o700)
+    const script = run(groups, path)
     start(['--id', `hostile${number}`, '--cgroup', home.path], ['sh', '-c', script])
     await until('it attacks', () => readFileSync(`${home.path}/cgroup.procs`, 'latin1') !== '')
     if (!freezes) return
@@ -159,20 +208,25 @@ describe.skipIf(why)(withReason('the mounts of another container, while one', wh
 
   describe.each([1, 5])('(%i at once)', (count) => {
     test.each(ATTACKS.map((each) => [each.is, each] as const))('%s', async (_, how) => {
-      const quiet = await mounts()
+      const quiet = await answers()
       const engine = host.enginePid
       for (let each = 0; each < count; each++) await attack(how)
-      await sleep(1000)
+      // By then those that mount all the time have taken what they may take at once.
+      await sleep(how.spins || how.freezes ? 1000 : 3000)
       const [from, before] = [performance.now(), ticks()]
-      const attacked = await mounts()
+      const attacked = await answers()
       const busy = (1000 * (ticks() - before)) / (performance.now() - from)
-      console.log(`quiet ${shown(quiet)}; attacked ${shown(attacked)}; main thread ${busy.toFixed(0)} %`)
+      for (const what of ['nodes', 'mounts'] as const)
+        console.log(
+          `${what}: quiet ${shown(quiet[what])}; attacked ${shown(attacked[what])}; main ${busy.toFixed(0)} %`,
+        )
       expect(host.enginePid).toBe(engine)
       expect(busy).toBeLessThan(50)
-      if (how.spins) return
-      expect(attacked.median).toBeLessThan(RATIO * quiet.median + SLACK_MS)
-      expect(attacked.p99).toBeLessThan(RATIO * quiet.p99 + BUSY_MS)
-      expect(attacked.worst).toBeLessThan(RATIO * quiet.worst + BUSY_MS)
+      for (const what of how.spins ? [] : (['nodes', 'mounts'] as const)) {
+        expect(attacked[what].median).toBeLessThan(RATIO * quiet[what].median + SLACK_MS)
+        expect(attacked[what].p99).toBeLessThan(RATIO * quiet[what].p99 + BUSY_MS)
+        expect(attacked[what].worst).toBeLessThan(RATIO * quiet[what].worst + BUSY_MS)
+      }
     })
   })
 
@@ -191,7 +245,7 @@ describe.skipIf(why)(withReason('the mounts of another container, while one', wh
       await hostile.start(host.socket, [], ['perl', '-e', script], ['--mounts'])
       try {
         await sleep(LOOKS_MS + 1000)
-        const { worst } = await mounts()
+        const { worst } = (await answers()).mounts
         expect(worst).toBeLessThan(HANG_MS)
         expect(host.enginePid).toBe(engine)
       } finally {

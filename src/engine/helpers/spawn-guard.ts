@@ -1,6 +1,6 @@
 import type { HostId } from '../../abi/brand.ts'
 import type { Cap } from '../../abi/credentials.ts'
-import { giveKeyring, joinEmptyKeyring } from '../../kernel/credentials.ts'
+import { closeKeyring, giveKeyring, joinEmptyKeyring } from '../../kernel/credentials.ts'
 import type { Handle } from '../../kernel/fd.ts'
 import { openNothing } from '../../kernel/files.ts'
 import { Child, ERRORS } from '../../processes/child.ts'
@@ -77,15 +77,16 @@ export class SpawnGuard {
 
   /**
    * Starts a program that works for a container, in a session of its own, with a session keyring that no other program
-   * gets: not even this thread has it once the program runs.
+   * gets: not even this thread has it once the program runs. If the owner has too many keys, which may be those of
+   * another container with the same ids, the keyring stays ours, and the program cannot use it.
    *
-   * @throws {SyscallError} if it cannot be started; EDQUOT if the owner has too many keys
+   * @throws {SyscallError} if it cannot be started
    */
   readonly startProgram: StartProgram = (command, { owner, ...how }) => {
     joinEmptyKeyring()
     let child: Child
     try {
-      if (owner) giveKeyring(owner.uid, owner.gid)
+      if (owner && !giveKeyring(owner.uid, owner.gid)) closeKeyring()
       child = this.start(command, how)
     } catch (error) {
       joinEmptyKeyring()

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { PARKING_WORDS, ParkingLot } from '../../../../src/engine/leader/parking-lot.ts'
 
 const seats = (): ParkingLot => new ParkingLot(new Int32Array(new SharedArrayBuffer(4 * PARKING_WORDS)))
@@ -44,4 +44,17 @@ test('a seat that was left is taken again', () => {
   const it = seats()
   for (let times = 0; times < 2000; times++) it.sit(() => true)
   expect(it.parked).toBe(0)
+})
+
+test('who is woken in place of the thread that sat there before stays', () => {
+  const it = seats()
+  const wait = vi.spyOn(Atomics, 'wait')
+  wait.mockReturnValueOnce('ok').mockImplementationOnce(() => {
+    it.wakeOne()
+    return 'ok'
+  })
+  it.sit(() => false)
+  expect(it.parked).toBe(0)
+  expect(wait).toHaveBeenCalledTimes(2)
+  wait.mockRestore()
 })

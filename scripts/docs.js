@@ -51,9 +51,8 @@ ${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
 - after an act, ${rows(phases.answering.steps).slice(2)}
 
 A serving thread is permitted only these capabilities: ${list(permitted)}.
-Its bounding, inheritable and ambient sets are empty and it has no_new_privs, so a program that it executed would gain nothing. It
-executes none. The engine's main thread, which serves no call, starts processes, or a thread of libuv's pool with the same capabilities does
-it. The main thread is also permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))}. Its bounding set stays whole for the processes that it starts.
+Its bounding, inheritable and ambient sets are empty and it has no_new_privs. Only the engine's main thread, or a thread of libuv's pool with the
+same capabilities, starts processes; neither serves calls. The main thread is also permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))}. Its bounding set stays whole for the processes that it starts.
 `
 
 const isPowerless = ({ caps, own }) => caps.length + own === 0

@@ -224,18 +224,9 @@ export const reasons = {
     'use a file system from a block device, or one by FUSE; see docs/guide/mount.md',
   ],
   notForAll: ['the kernel does not accept this option for a tmpfs of a container', 'leave it out'],
-  reservesPages: [
-    'the option takes huge pages from the host before anyone uses one',
-    'use size instead of min_size',
-  ],
-  endsMachine: [
-    'the option makes the kernel panic on an error of the file system',
-    'use errors=remount-ro instead',
-  ],
-  labelsFiles: [
-    "the option sets file labels of the host's security module",
-    'leave it out',
-  ],
+  reservesPages: ['the option takes huge pages from the host before anyone uses one', 'use size instead of min_size'],
+  endsMachine: ['the option makes the kernel panic on an error of the file system', 'use errors=remount-ro instead'],
+  labelsFiles: ["the option sets file labels of the host's security module", 'leave it out'],
   foreignContext: ['this container did not get the context from intercede', ''],
   foreignMount: ['intercede did not make the mount for this container', ''],
   madeBefore: [

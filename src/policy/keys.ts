@@ -50,8 +50,7 @@ export const keys = {
     default: 'false',
     essential: true,
     help: 'load and attach device programs of cgroups',
-    allows:
-      "[device programs](bpf.md) of cgroups below the container's, for container runtimes and systemd inside it",
+    allows: "[device programs](bpf.md) of cgroups below the container's, for container runtimes and systemd inside it",
   }),
   mount: call({
     help: 'serve mount(2) for the file systems of mount.allowed and mount.fuse',

@@ -114,13 +114,6 @@ Node, its pool and V8. They have all permitted capabilities in effect, but nothi
 ${sections.join('\n')}`
 }
 
-/** Who sees what, beside what may be done. */
-const SHOWN = `## What is shown to whom
-
-Root and members of the group \`intercede\` see paths, ids and refusals of all containers, and can change nothing:
-[who may look](operating.md#who-may-look).
-`
-
 function securityPage(verbs, processes) {
   const sections = Object.entries(verbs).map(
     ([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n\n${done(name, verb, verbs)}\n`,
@@ -142,7 +135,7 @@ between steps. Code that requests another set gets an exception, and its call EI
 *The caller's own over files* are ${list(Object.keys(OWN))}. Each counts for one inode, if the
 caller has it and the inode's owner and group are mapped in the container.
 
-${[threads(), ...sections, processesSection(processes), SHOWN].join('\n')}`
+${[threads(), ...sections, processesSection(processes)].join('\n')}`
 }
 
 const caps = (sets) => sets.map((set) => set.map((cap) => `CAP_${cap}`).join(' + ')).join(' or ') || 'none'

@@ -51,9 +51,8 @@ ${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
 - after an act, ${rows(phases.answering.steps).slice(2)}
 
 A serving thread is permitted only these capabilities: ${list(permitted)}.
-Its bounding, inheritable and ambient sets are empty and it has no_new_privs, so a program that it executed would gain nothing. It
-executes none. The engine's main thread, which serves no call, starts processes, or a thread of libuv's pool with the same capabilities does
-it. The main thread is also permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))}. Its bounding set stays whole for the processes that it starts.
+Its bounding, inheritable and ambient sets are empty and it has no_new_privs. Only the engine's main thread, or a thread of libuv's pool with the
+same capabilities, starts processes; neither serves calls. The main thread is also permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))}. Its bounding set stays whole for the processes that it starts.
 `
 
 const isPowerless = ({ caps, own }) => caps.length + own === 0
@@ -115,13 +114,6 @@ Node, its pool and V8. They have all permitted capabilities in effect, but nothi
 ${sections.join('\n')}`
 }
 
-/** Who sees what, beside what may be done. */
-const SHOWN = `## What is shown to whom
-
-Root and members of the group \`intercede\` see paths, ids and refusals of all containers, and can change nothing:
-[who may look](operating.md#who-may-look).
-`
-
 function securityPage(verbs, processes) {
   const sections = Object.entries(verbs).map(
     ([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n\n${done(name, verb, verbs)}\n`,
@@ -143,7 +135,7 @@ between steps. Code that requests another set gets an exception, and its call EI
 *The caller's own over files* are ${list(Object.keys(OWN))}. Each counts for one inode, if the
 caller has it and the inode's owner and group are mapped in the container.
 
-${[threads(), ...sections, processesSection(processes), SHOWN].join('\n')}`
+${[threads(), ...sections, processesSection(processes)].join('\n')}`
 }
 
 const caps = (sets) => sets.map((set) => set.map((cap) => `CAP_${cap}`).join(' + ')).join(' or ') || 'none'

@@ -56,7 +56,7 @@ export const reasons = {
   ],
   userDaemon: [
     'intercede runs for a user here (serve --user), and the kernel lets only root of the host do this',
-    'have root run intercede serve, and start the container as root with its own user namespace',
+    'have the administrator run intercede serve, and start the container as root with its own user namespace',
   ],
   foreignUserns: [
     "the container's user namespace is not a direct child of intercede's",

@@ -13,8 +13,8 @@ export class Podman {
     this.#machine = machine
     const at = (name: string) => join(machine.directory, name)
     this.#global = [
-      ...['--root', at('store'), '--runroot', at('run'), ...storage, '--runtime', 'crun'],
-      ...['--cgroup-manager', 'cgroupfs'],
+      ...['--root', at('store'), '--runroot', at('run'), '--tmpdir', at('libpod'), ...storage],
+      ...['--runtime', 'crun', '--cgroup-manager', 'cgroupfs'],
     ]
   }
 

@@ -240,16 +240,17 @@ describe.skipIf(withoutFuse())(
         await until('the containers are forgotten', () => ended() >= count, 15)
         // Each idle mounter of a test before has two descriptors, and ends after ten seconds.
         await until('no mounter is idle', () => mounters(host.enginePid).length === 0, 15)
-        // What a walker's socket is kept open for.
-        await new Promise((resolve) => setTimeout(resolve, 6000))
       }
       const start = ended()
       await round()
       await rest(start + WAYS.length)
+      // What a walker's socket is kept open for.
+      await new Promise((resolve) => setTimeout(resolve, 6000))
       const { engineFds, engineThreads } = host.footprint
       const descriptors = descriptorsOf(host.enginePid)
       await round()
       await rest(start + 2 * WAYS.length)
+      await until('all is back', () => host.footprint.engineFds <= engineFds, 10).catch(() => {})
       console.log(`after one round ${engineFds} descriptors, ${engineThreads} threads; after two`, host.footprint)
       expect(descriptorsOf(host.enginePid)).toEqual(descriptors)
       expect(host.footprint).toMatchObject({ engineFds, engineThreads })

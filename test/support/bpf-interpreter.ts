@@ -1,6 +1,5 @@
 // Runs OCI seccomp profiles as a comparison for src/filter/: for tests of rules, without the kernel or libseccomp.
 
-import { toCubes } from '../../src/filter/condition.ts'
 import type { OciArg, OciRule, OciSeccomp } from '../../src/filter/oci.ts'
 
 /** The comparisons of libseccomp on one 64-bit register, written without a line of src/. */
@@ -41,9 +40,3 @@ export function interpret(profile: OciSeccomp, name: string, registers: readonly
   if (actions.size > 1) throw new Error(`${name}: ${[...actions].join(' and ')} at once`)
   return [...actions][0] ?? fallback
 }
-
-/** How many conditional rules there are for a call: a filter has at most 4096 instructions. */
-export const ruleCount = (profile: OciSeccomp, name: string): number =>
-  (profile.syscalls ?? [])
-    .filter(({ names }) => names.includes(name))
-    .reduce((sum, rule) => sum + toCubes(rule).length, 0)

@@ -48,6 +48,10 @@ export function missing(...programs: readonly string[]): string | undefined {
   return absent.length ? `not installed: ${absent.join(', ')}` : undefined
 }
 
+/** The profile that podman brings along, for tests that need a real one; and why they cannot run. */
+export const PODMAN_PROFILE = '/usr/share/containers/seccomp.json'
+export const noPodmanProfile = existsSync(PODMAN_PROFILE) ? undefined : `${PODMAN_PROFILE} is not there`
+
 /** A source with all that it includes of the same folder. */
 function textOf(name: string): string {
   const text = readFileSync(join(sources, name), 'utf8')

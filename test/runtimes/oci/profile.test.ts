@@ -1,14 +1,12 @@
 import { writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { missing } from '../../support/fixtures.ts'
+import { missing, noPodmanProfile, PODMAN_PROFILE } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
-const BASE = fileURLToPath(new URL('../../fixtures/podman-seccomp.json', import.meta.url))
 const KEYS = [
   'mknod',
   'setxattr',
@@ -113,13 +111,13 @@ const SEEN = [
 ].join('\n')
 
 describe.each(['crun', 'runc'])('%s takes the generated profile', (runtime) => {
-  const absent = missing(runtime, 'busybox', 'gcc')
+  const absent = missing(runtime, 'busybox', 'gcc') ?? noPodmanProfile
   test.skipIf(absent).each([
     { what: 'alone', options: [] },
-    { what: "on top of podman's", options: ['--base', BASE, '--cap-add', 'SYS_ADMIN'] },
+    { what: "on top of podman's", options: ['--base', PODMAN_PROFILE, '--cap-add', 'SYS_ADMIN'] },
     {
       what: "on top of podman's, where two of its rules allow bpf",
-      options: ['--base', BASE, '--cap-add', 'SYS_ADMIN', '--cap-add', 'BPF'],
+      options: ['--base', PODMAN_PROFILE, '--cap-add', 'SYS_ADMIN', '--cap-add', 'BPF'],
     },
   ])(withReason('$what', absent), async ({ options }) => {
     const done = await run(runtime, await profile(runtime, ...options), ['sh', '-c', SCRIPT])
@@ -149,13 +147,13 @@ test.skipIf(noRunc)(withReason('runc refuses a profile with flags, which crun ta
 })
 
 describe('podman takes the generated profile', () => {
-  const absent = missing('podman', 'crun', 'busybox', 'gcc')
+  const absent = missing('podman', 'crun', 'busybox', 'gcc') ?? noPodmanProfile
   test.skipIf(absent).each([
     { what: 'alone', options: [], caps: [] },
-    { what: 'on top of its own', options: ['--base', BASE], caps: [] },
+    { what: 'on top of its own', options: ['--base', PODMAN_PROFILE], caps: [] },
     {
       what: 'on top of its own, where two of its rules allow bpf',
-      options: ['--base', BASE],
+      options: ['--base', PODMAN_PROFILE],
       caps: ['--cap-add=BPF,SYS_ADMIN'],
     },
   ])(withReason('$what', absent), async ({ options, caps }) => {

@@ -1,14 +1,12 @@
-import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Rule } from '../../../src/calls/syscall.ts'
-import { resolveGuards } from '../../../src/filter/base.ts'
 import { compileOci } from '../../../src/filter/compile.ts'
 import { formatProfile, type OciArg, type OciRule, type OciSeccomp } from '../../../src/filter/oci.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { crun } from '../../../src/runtimes/known/crun.ts'
 import { rulesFor } from '../../../src/syscalls/index.ts'
-import { interpret, ruleCount } from '../../support/bpf-interpreter.ts'
+import { interpret } from '../../support/bpf-interpreter.ts'
 
 const common = {
   architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86'],
@@ -194,51 +192,6 @@ describe('compileOci() on top of a base', () => {
       { numRuns: 200 },
     )
     expect(seen).toBeGreaterThan(1000)
-  })
-
-  test("means podman's own profile wherever no rule of ours holds", () => {
-    const podman = JSON.parse(
-      readFileSync(new URL('../../fixtures/podman-seccomp.json', import.meta.url), 'utf8'),
-    ) as OciSeccomp
-    const base = resolveGuards(podman, 'SCMP_ARCH_X86_64', { caps: new Set(), arch: 'amd64', kernel: [6, 1] })
-    const merged = compileOci({ ...common, rules: everyRule, base })
-    const names = [...new Set(everyRule.map(({ name }) => name)), 'socket', 'openat', 'kexec_load', 'unknown']
-    fc.assert(
-      fc.property(fc.constantFrom(...names), registers, (name, values) => {
-        const expected = trappedBy(everyRule, name, values) ? 'SCMP_ACT_NOTIFY' : interpret(base, name, values)
-        // podman's rules for socket overlap by design of podman; they are passed on as they are
-        if (name !== 'socket') expect(interpret(merged, name, values)).toBe(expected)
-      }),
-      { numRuns: 3000 },
-    )
-    expect(merged.syscalls?.filter(({ names: n }) => n.includes('socket'))).toEqual(
-      base.syscalls?.filter(({ names: n }) => n.includes('socket')),
-    )
-    expect(
-      Object.fromEntries(names.slice(0, -4).map((name) => [name, ruleCount(merged, name)])),
-    ).toMatchInlineSnapshot(`
-      {
-        "bpf": 53,
-        "fsconfig": 1,
-        "fsetxattr": 2,
-        "fsmount": 1,
-        "fsopen": 1,
-        "fspick": 1,
-        "lsetxattr": 2,
-        "mknod": 4,
-        "mknodat": 4,
-        "mount": 26,
-        "mount_setattr": 2,
-        "move_mount": 2,
-        "sched_setattr": 1,
-        "sched_setparam": 1,
-        "sched_setscheduler": 1,
-        "setxattr": 2,
-        "setxattrat": 1,
-        "sysinfo": 1,
-        "umount2": 2,
-      }
-    `)
   })
 })
 

@@ -9,6 +9,7 @@ import { machines } from '../../../src/filter/target.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { crun } from '../../../src/runtimes/known/crun.ts'
 import { rulesFor } from '../../../src/syscalls/index.ts'
+import { PODMAN_PROFILE } from '../../support/fixtures.ts'
 import {
   type Architecture,
   compile,
@@ -22,7 +23,7 @@ import { withReason } from '../../support/skipped.ts'
 
 /** Both are installed by scripts/setup.sh: podman's with podman, Docker's taken out of a package of its sources. */
 const bases = [
-  { engine: 'podman', file: '/usr/share/containers/seccomp.json' },
+  { engine: 'podman', file: PODMAN_PROFILE },
   { engine: 'Docker', file: '/usr/local/share/intercede-tests/docker-seccomp.json' },
 ]
 

@@ -2,15 +2,20 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { formatProfile } from '../../../src/filter/oci.ts'
 import { readProfile } from '../../../src/filter/read.ts'
+import { noPodmanProfile, PODMAN_PROFILE } from '../../support/fixtures.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const withRule = (rule: string): string => `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [${rule}]}`
 const withArg = (arg: string): string => withRule(`{"names": ["a"], "action": "SCMP_ACT_KILL", "args": [${arg}]}`)
 
-test('readProfile() takes the profile of podman as it is, but for what is null', () => {
-  const text = readFileSync(new URL('../../fixtures/podman-seccomp.json', import.meta.url), 'utf8')
-  const plain = JSON.parse(text, (_, value) => (value === null ? undefined : value))
-  expect(readProfile(text)).toEqual(plain)
-})
+test.skipIf(noPodmanProfile)(
+  withReason('readProfile() takes the profile of podman, except what is null', noPodmanProfile),
+  () => {
+    const text = readFileSync(PODMAN_PROFILE, 'utf8')
+    const plain = JSON.parse(text, (_, value) => (value === null ? undefined : value))
+    expect(readProfile(text)).toEqual(plain)
+  },
+)
 
 test('readProfile() keeps a value that a number of JavaScript cannot hold', () => {
   const long = withArg('{"index": 0, "value": 18446744073709551615, "valueTwo": 9007199254740993, "op": "SCMP_CMP_NE"}')

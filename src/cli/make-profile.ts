@@ -68,7 +68,8 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
   const base = profileIn(file, refuse)
   const finding = lintProfile(base, target, listener).find(({ is }) => is === 'wrong')
-  if (finding) throw refuse(finding.says)
+  if (finding)
+    throw refuse(finding.says.includes('; ') ? finding.says : `${finding.says}; "profile --check" says more about it`)
   return target.resolvesGuards ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
 }
 

@@ -93,7 +93,7 @@ export function openTarget(root: Handle, { text, target, isDirectory }: Bind): F
   if (place !== undefined && fstatSync(place.raw).isDirectory() === isDirectory) return place
   place?.[Symbol.dispose]()
   const [is, gets] = isDirectory ? ['no directory', 'a directory'] : ['a directory', 'a file']
-  throw cannot(text, `"${target}" is ${is} in the container, and would be ${gets}: name another path there`)
+  throw cannot(text, `"${target}" is ${is} in the container, and would be ${gets}; name another path there`)
 }
 
 /** Returns undefined if a component, or the end of a path to a directory, is no directory. */
@@ -119,6 +119,6 @@ export function placeBind(root: Handle, bind: Bind, userns: Handle | undefined):
     bind.tree.mountOn(place, { set, userns: bind.idmapped ? userns : undefined })
   } catch (error) {
     if (!bind.idmapped || !isErrno(error, 'EINVAL', 'EPERM')) throw error
-    throw cannot(bind.text, 'its file system, or one that is mounted below it, cannot map ids: leave out idmap')
+    throw cannot(bind.text, 'its file system, or one that is mounted below it, cannot map ids; leave out idmap')
   }
 }

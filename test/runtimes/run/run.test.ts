@@ -240,46 +240,6 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
   })
 })
 
-test.skipIf(unable()).each([
-  { what: 'a missing rootfs', args: ['--rootfs', '/no/such/dir', 'true'], ends: 125, says: 'no such directory' },
-  { what: 'an unknown key', args: ['-c', 'moutn', 'true'], ends: 2, says: 'moutn' },
-  { what: 'a device that is none', args: ['--device', '/etc/passwd', 'true'], ends: 125, says: 'it is not a device' },
-  { what: 'a bind of a device', args: ['--bind', '/dev/null', 'true'], ends: 125, says: 'use --device' },
-  { what: 'a bind of nothing', args: ['--bind', '/no/such', 'true'], ends: 125, says: 'make it first' },
-  { what: 'a bind over the init', args: ['--bind', '/dev', 'true'], ends: 125, says: "hide the container's init" },
-  {
-    what: 'a bind of a file on a directory',
-    args: ['--bind', '/etc/passwd:/usr', 'true'],
-    ends: 125,
-    says: 'name another path',
-  },
-  {
-    what: 'a bind of a directory on a file',
-    args: ['--bind', '/usr:/etc/passwd', 'true'],
-    ends: 125,
-    says: 'name another path',
-  },
-  { what: 'a bind below a file', args: ['--bind', '/usr:/etc/passwd/x', 'true'], ends: 125, says: 'name another path' },
-  {
-    what: 'an idmapped bind of everybody',
-    args: ['--bind', '/usr:idmap', 'true'],
-    ends: 125,
-    says: 'mode 0700: install -d -m 700 /closed && mv /usr /closed/, or add :ro',
-  },
-  {
-    what: 'a file system without ids',
-    args: ['--bind', '/proc:/mnt:ro:idmap', 'true'],
-    ends: 125,
-    says: 'leave out idmap',
-  },
-  { what: 'a bad time', args: ['--stop-timeout', '1m', 'true'], ends: 2, says: 'seconds' },
-  { what: 'no command', args: [], ends: 2, says: 'command' },
-])(withReason('intercede run refuses $what in one sentence', unable()), ({ args, ends, says }) => {
-  const { status, stderr } = run(args)
-  expect([status, stderr.trim().split('\n').length]).toEqual([ends, 1])
-  expect(stderr).toContain(says)
-})
-
 test('intercede run says that it needs root', () => {
   const drop = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, INTERCEDE, 'run', 'true']
   const { status, stderr } = spawnSync('setpriv', drop, { encoding: 'utf8', input: '' })

@@ -37,12 +37,12 @@ const TIMED = [
   'test/runtimes/podman/operate.test.ts',
   'test/runtimes/run/cold.test.ts',
   'test/runtimes/run/late-engine.test.ts',
+  'test/runtimes/systemd/events.test.ts',
 ]
 
 /** These files look at what all containers of the machine share: /run/intercede, the host's mounts, Docker's and podman's own state. */
 const SHARING = [
   'test/runtimes/all/docs.test.ts',
-  'test/runtimes/run/bad-input.test.ts',
   'test/runtimes/run/nothing-left.test.ts',
   'test/runtimes/run/run.test.ts',
 ]

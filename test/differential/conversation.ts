@@ -1,7 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 
-/** Seconds that one step of a case may take: a call that hangs shall be named. */
-const PATIENCE = 3
+/** Seconds that one step of a case may take: a call that hangs shall be named. Mounts take more than three on a busy machine. */
+const PATIENCE = 20
 
 /** The result of a call that did not come back; its side is of no use any more. */
 export const HUNG = 'no answer'

@@ -17,7 +17,7 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { KOFFI } from '../../../src/processes/load.ts'
 import { flagsFor } from '../../../src/processes/program-flags.ts'
 import { execute } from '../../support/host.ts'
@@ -32,12 +32,16 @@ const built = join(ROOT, 'dist/cache', `${process.version}-${process.arch}`)
 // The build has made it for the Node that built; these tests run with others, too.
 if (!existsSync(built)) execFileSync(process.execPath, [join(ROOT, 'scripts/code-cache.js')])
 
-beforeEach(() => {
+/** What is loaded of a build: no pages, types or maps. */
+const isLoaded = (path: string): boolean => !/\.map$|\/dist\/(man|completions|types)$/.test(path)
+
+function copyBuild(): void {
   rmSync(directory, { recursive: true })
-  cpSync(join(ROOT, 'dist'), dist, { recursive: true, preserveTimestamps: true })
+  cpSync(join(ROOT, 'dist'), dist, { recursive: true, preserveTimestamps: true, filter: isLoaded })
   cpSync(join(ROOT, 'package.json'), join(directory, 'package.json'))
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
-})
+}
+beforeAll(copyBuild)
 afterAll(() => rmSync(directory, { recursive: true }))
 
 /** Tells on standard error of what is compiled whether there was code for it, and whether V8 took the code. */
@@ -70,6 +74,7 @@ test.each(readdirSync(built))('V8 takes the code of %s, with the options of its 
 })
 
 describe('the bundle is compiled, and works', () => {
+  beforeEach(copyBuild)
   const path = join(cache, 'cli')
   /** Another text of the same length, as a new version may have, with the digest of its own. */
   function replace(): void {

@@ -116,7 +116,7 @@ function qemu({ program, tcg, console: port }, { kernel, isFast, words = '', dis
     ...['-kernel', join(kernel, 'vmlinuz'), '-initrd', join(kernel, 'initrd.gz')],
     ...[
       '-append',
-      `console=${port} panic=-1 loglevel=4 systemd.show_status=false systemd.unit=guest.service ${masks} ${words}`,
+      `console=${port} no_timer_check panic=-1 loglevel=4 systemd.show_status=false systemd.unit=guest.service ${masks} ${words}`,
     ],
     ...[...serial, ...drives],
   ]

@@ -1,6 +1,7 @@
 // The kernel's OOM killer ends whoever shares memory with what it kills (linux/mm/oom_kill.c __oom_kill_process()): so nobody
 // in a control group of a container may share the engine's memory, not even between clone(2) and execve(2).
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chownSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -12,7 +13,7 @@ import { Strace } from '../support/strace.ts'
 
 const GROUPS = 8
 /** In a guest without hardware help a round takes several seconds. */
-const ROUNDS = 8
+const ROUNDS = 4
 const MAKE = `${fixture('caller')} mknod`
 
 let host: Host
@@ -69,31 +70,39 @@ const CONTROLLERS = '/sys/fs/cgroup/cgroup.controllers'
 const isUnified = existsSync(CONTROLLERS) && / ?memory\b/.test(readFileSync(CONTROLLERS, 'latin1'))
 const why = withoutCgroups() ?? missing('gcc') ?? (isUnified ? undefined : 'memory is no controller of cgroup v2 here')
 
-describe.skipIf(why)(withReason('a container whose group has no memory left', why), { timeout: 300_000 }, () => {
-  let allocating: ChildProcess | undefined
-  afterEach(() => allocating?.kill('SIGKILL'))
+/** Becomes a member of a group, and then a program or a loop. */
+const member = (group: string, then: string): ChildProcess =>
+  spawn('sh', ['-c', `echo 0 >${group}/cgroup.procs; ${then}`], { stdio: 'ignore' })
 
+describe.skipIf(why)(withReason('a container whose group has no memory left', why), { timeout: 300_000 }, () => {
   test.each(['0', '1'])('does not take the engine with it, with memory.oom.group=%s', async (whole) => {
     for (const path of ['/sys/fs/cgroup', home.path]) writeFileSync(`${path}/cgroup.subtree_control`, '+memory +cpu')
     const [own, limited] = [home.below('own'), home.below('limited')]
-    const set = (name: string, value: string): void => writeFileSync(`${limited}/${name}`, value)
-    set('memory.max', `${24 * 1024 * 1024}`)
-    set('memory.oom.group', whole)
-    // Whoever begins there runs for 20 ms of 100 at most, so that a moment lasts long enough.
-    set('cpu.max', '20000 100000')
-    chownSync(`${limited}/cgroup.procs`, BASE, BASE)
-    const grow = `x=a; while :; do x=$x$x; done`
-    const script = `while :; do (echo 0 >${limited}/cgroup.procs; ${grow}); done`
-    allocating = spawn('sh', ['-c', script], { stdio: 'ignore' })
-    const engine = host.enginePid
+    writeFileSync(`${limited}/memory.max`, `${12 * 1024 * 1024}`)
+    writeFileSync(`${limited}/memory.oom.group`, whole)
+    writeFileSync(`${limited}/cgroup.subtree_control`, '+cpu')
     const killed = (): number => Number(/oom_kill (\d+)/.exec(readFileSync(`${limited}/memory.events`, 'latin1'))![1])
+    const engine = host.enginePid
     for (let round = 0; round < ROUNDS; round++) {
-      const call = callIn(limited, join(host.directory, `m${round}`))
-      await host.run(['--cgroup', own, '--id', `poor${round}`], ['sh', '-c', `${call}; true`])
-      expect(host.enginePid).toBe(engine)
+      const [slow, fast] = [fresh(`limited/slow${round}`), fresh(`limited/fast${round}`)]
+      // Three share a fiftieth of a processor, so what begins there needs a second before it executes anything.
+      writeFileSync(`${slow}/cpu.max`, '2000 100000')
+      for (let spinner = 0; spinner < 2; spinner++) member(slow, 'while :; do :; done')
+      const count = `n=0; while read -r each; do n=$((n + 1)); done <${slow}/cgroup.procs`
+      // As soon as there is a fourth process, which the engine has started, memory ends.
+      const grows = member(fast, `while :; do ${count}; [ $n -lt 4 ] || exec tail /dev/zero; done`)
+      const ended = once(grows, 'exit')
+      const before = killed()
+      const called = host.run(
+        ['--cgroup', own],
+        ['sh', '-c', `${callIn(slow, join(host.directory, `m${round}`))}; true`],
+      )
+      await ended
+      expect(killed()).toBeGreaterThan(before)
+      writeFileSync(`${limited}/cgroup.kill`, '1')
+      await called
+      expect(host.maybeEnginePid).toBe(engine)
     }
-    expect(killed()).toBeGreaterThan(0)
-    allocating.kill('SIGKILL')
     const { stdout } = await host.run([], ['sh', '-c', `${MAKE} ${join(host.directory, 'other')} 020666 1 3`])
     expect(stdout).toBe('{"ok":true}\n')
     expect(host.enginePid).toBe(engine)

@@ -1,7 +1,7 @@
 # What begins the script of a guest, which the steps follow; its output goes to the second serial port.
 stty raw -echo <&1
 mount --make-rshared /
-mkdir -p /work
+mkdir -p /work /usr/local/bin
 cd /work
 ln -s /checkout/bin/intercede.js /usr/local/bin/intercede
 echo "@kernel $(cat /proc/sys/kernel/osrelease)"

@@ -6,8 +6,6 @@ for module in /modules/*; do /bin/busybox insmod "$module"; done
 case $(/bin/busybox cat /proc/cmdline) in
 *guest.boots*) echo 'This guest boots' && /bin/busybox poweroff -f ;;
 esac
-# The second serial port of an arm64.
-[ -e /dev/ttyS1 ] || /bin/busybox ln -s ttyAMA1 /dev/ttyS1
 until [ -e /dev/vdd ]; do /bin/busybox sleep 0.1; done
 /bin/busybox mount -t ext4 /dev/vda /root
 /bin/busybox mount -t ext4 /dev/vdb /root/usr/lib/modules

@@ -113,9 +113,13 @@ grep -q '^set' said
 grep -q 'Mem: *102400' said`,
   },
   {
-    name: 'run: chrt',
+    name: 'run: chrt of itself, and of another process',
     seconds: 120,
-    script: `intercede run -c sched_setscheduler -- sh -c 'chrt -f 1 true && sleep 100 & chrt -f -p 1 $! && chrt -p $!'`,
+    script: `intercede run -c sched_setscheduler -- sh -c '
+chrt -f 1 true && echo itself; sleep 100 & chrt -f -p 1 $! && chrt -p $!' >said 2>&1 && cat said && exit
+cat said
+grep -q '^itself' said && grep -q 'use Linux 6.11' said && echo 'this kernel can do the first only, and says so' && exit 77
+exit 1`,
   },
   {
     name: 'run: mount ext4, with and without shift, and unmount 100 times',

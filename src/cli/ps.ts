@@ -9,6 +9,7 @@ interface PsOptions {
   readonly all?: boolean
   readonly format?: string
   readonly feed?: string
+  readonly history?: string
 }
 
 const columns = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
@@ -35,9 +36,9 @@ export function psCommand(options: PsOptions): void {
   end()
 }
 
-function show({ all = false, format: given, feed: path }: PsOptions): void {
+function show({ all = false, format: given, feed: path, history }: PsOptions): void {
   const format = parseFormat(given, FORMATS.ps)
-  using feeds = openFeeds(path)
+  using feeds = openFeeds(path, all ? { directory: history } : undefined)
   sayMissing(feeds)
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))

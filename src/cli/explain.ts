@@ -188,10 +188,12 @@ function knows(name: string): boolean {
   return fileSystems.size === 0 || fileSystems.has(name)
 }
 
+const isServed = ({ state }: ContainerView): boolean => state === 'served' || state === 'left'
+
 /** Returns what allows a call now and for good; only for good if the container has ended, or nobody serves it. */
 function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
   const ways = waysToAllow(view, refusal, around)
-  if (!ways || view.state === 'served' || view.state === 'left') return ways ?? {}
+  if (!ways || isServed(view)) return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
 }
@@ -204,7 +206,9 @@ function rowsOf(
 ): readonly Explained[] {
   const refusals = view.refusals.filter(({ time }) => time >= since)
   if (refusals.length === 0) return []
-  const around = { word: unmistakable(all, view.id), daemon, knows }
+  // Finding the word takes a look at all containers, of which history may have thousands.
+  const word = isServed(view) ? unmistakable(all, view.id) : ''
+  const around = { word, daemon, knows }
   const { image, pod, labels, ended } = view.about
   return refusals.map((refusal) => ({
     container: view.id,

@@ -91,9 +91,10 @@ export const CONFIG_KEYS = {
   },
   'history.path': {
     allowed: 'the absolute path of a directory, or none',
-    example: '/var/lib/intercede',
+    usually: '/var/lib/intercede',
+    example: 'none',
     help: 'directory of what outlives containers; none: keep nothing',
-    says: 'The directory in which the daemon keeps refusals of containers that have ended, and what administrators changed. `none` keeps nothing. By default it is the state directory that systemd gives the service, or `/var/lib/intercede` if the daemon listens on its usual sockets; otherwise, and for `--user`, nothing is kept',
+    says: 'The directory in which the daemon keeps refusals of containers that have ended, and what administrators changed. `none` keeps nothing. A service gets the default from systemd (`StateDirectory`). A daemon with its own `--socket`, and one of `--user`, keeps nothing unless this names a directory',
   },
   'history.size': {
     allowed: 'a size from 64k to 256m',

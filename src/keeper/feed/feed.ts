@@ -140,7 +140,7 @@ export class Feed {
     const before = directory.daemonBefore
     this.totals = new Totals(before)
     this.#pidBefore = before?.pid
-    this.history = new History({ ...outlets, read: (containers) => this.#kept([...containers]) })
+    this.history = new History({ ...outlets, read: (containers) => this.#kept(containers) })
   }
 
   /** Notes an event before anything else gets it. */

@@ -49,6 +49,12 @@ interface Surroundings {
 export const lineOf = (about: object): string =>
   `${JSON.stringify(about).replace(/[\u007f-\uffff]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`
 
+/** @throws {Error} if another user could exchange what is there, or what will be there */
+function requireSafe(directory: string): void {
+  const wrong = openDirectories([directory])
+  if (wrong !== undefined) throw new Error(`others could put something else there: ${wrong}`)
+}
+
 /**
  * Appends lines to a file. When the file has half of the size, or is half as old as history may become, it takes the
  * place of the file before it, and a new one begins. So both together are neither larger nor older.
@@ -66,6 +72,7 @@ export class HistoryFile {
   #begun = 0
   #waiting = ''
   #isWriting = false
+  #isClosed = false
   /** Whether the file may end within a line. */
   #isTorn = false
   #lost = 0
@@ -77,9 +84,9 @@ export class HistoryFile {
     this.options = options
     this.#around = around
     const { directory } = options
+    requireSafe(directory)
     makeDirectory(directory)
-    const wrong = openDirectories([directory])
-    if (wrong !== undefined) throw new Error(`others could put something else there: ${wrong}`)
+    requireSafe(directory)
     const fd = openat(AT_FDCWD, cstring(directory), O_RDONLY | O_DIRECTORY)
     this.#directory = fd
     this.#file = orClose([fd], () => {
@@ -110,9 +117,15 @@ export class HistoryFile {
     return this.#isWriting ? new Promise((resolve) => this.#settled.push(resolve)) : Promise.resolve()
   }
 
-  /** Writes what waits, unless the disk hangs. */
-  close(): void {
-    if (!this.#isWriting) orElse(undefined, () => writeSync(this.#file, this.#take()))
+  /** Writes what waits and the last lines: at once, or if a write is in flight, when that is done. */
+  close(last: readonly object[] = []): void {
+    this.#waiting += last.map(lineOf).join('')
+    this.#isClosed = true
+    if (!this.#isWriting) this.#end()
+  }
+
+  #end(): void {
+    orElse(undefined, () => writeSync(this.#file, this.#take()))
     closeSync(this.#file)
     this.#directory[Symbol.dispose]()
   }
@@ -191,7 +204,8 @@ export class HistoryFile {
       this.#isTorn = written < bytes.length
       if (this.#isTorn) this.#fail(error?.message ?? 'there is no room left', lines)
       else this.#lost = 0
-      if (!this.#isTorn) this.#write()
+      if (this.#isClosed) this.#end()
+      else if (!this.#isTorn) this.#write()
       if (!this.#isWriting) for (const settled of this.#settled.splice(0)) settled()
     })
   }

@@ -21,7 +21,7 @@ export interface HistoryOutlets {
 
 interface HistoryDependencies extends HistoryOutlets {
   /** Returns what is known now of the containers with these numbers, except those that have ended. */
-  read(containers: Iterable<number>): readonly PastContainer[]
+  read(containers: readonly number[]): readonly PastContainer[]
 }
 
 /** The events that are kept: who came and went, and who changed what. Containers can cause none of the others often. */
@@ -89,8 +89,7 @@ export class History {
     this.close()
     if (!options) return
     const { group, failed } = this.#dependencies
-    const snapshot = (): readonly object[] =>
-      this.#dependencies.read(this.#paces.keys()).map((kept) => containerLine(kept, undefined))
+    const snapshot = (): readonly object[] => this.#news([...this.#paces.keys()])
     try {
       this.#file = new HistoryFile(options, { group, snapshot, failed })
     } catch (error) {
@@ -135,7 +134,7 @@ export class History {
       pace.wait = time - pace.next > 4 * pace.wait ? SHORTEST_MS : Math.min(LONGEST_MS, 2 * pace.wait)
       pace.next = time + pace.wait
     }
-    this.#keep(due.map(([container]) => container))
+    for (const line of this.#news(due.map(([container]) => container))) this.#file?.add(line)
   }
 
   /** Resolves once all of it is written. */
@@ -145,15 +144,15 @@ export class History {
 
   /** Keeps what is new, and closes the files. */
   close(): void {
-    this.#keep([...this.#paces].flatMap(([container, { isNew }]) => (isNew ? [container] : [])))
+    this.#file?.close(this.#news([...this.#paces].flatMap(([container, { isNew }]) => (isNew ? [container] : []))))
     this.#paces.clear()
-    this.#file?.close()
     this.#file = undefined
   }
 
-  #keep(containers: readonly number[]): void {
-    for (const kept of this.#dependencies.read(containers))
-      if (kept.counts.refusals.length > 0) this.#file?.add(containerLine(kept, undefined))
+  /** Returns the lines of running containers that have refusals. */
+  #news(containers: readonly number[]): readonly object[] {
+    const all = this.#dependencies.read(containers).filter(({ counts }) => counts.refusals.length > 0)
+    return all.map((kept) => containerLine(kept, undefined))
   }
 }
 
@@ -220,7 +219,7 @@ export class NameSearch {
   /** @param serial of the container */
   add(serial: number, nameless: Nameless): void {
     this.#waiting.set(serial, nameless)
-    this.#timer ??= setTimeout(() => this.look(), Math.max(0, this.#next - now()))
+    this.#timer ??= setTimeout(() => this.look(), Math.max(0, this.#next - now())).unref()
   }
 
   /** Changes who takes the name of a container, if it is still searched. */

@@ -278,6 +278,25 @@ describe.sequential('a daemon', () => {
     }
   })
 
+  test('that was killed leaves containers that the next one shows as not served', { timeout: 60_000 }, async () => {
+    const daemon = await start()
+    const named = ['--annotation', 'io.kubernetes.cri.container-name=orphan', '--id', 'orphan-1']
+    const maker = new Maker(daemon, [...named, '--metadata', 'security.syscalls.intercept.mknod=false'])
+    try {
+      await maker.make()
+      await until('it is kept', () => lines().some(({ id }) => id === 'orphan-1'), 20)
+      process.kill(daemon.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => daemon.pid === undefined, 10)
+      await start()
+      const list = (): Promise<Done> => intercede('ps', '--all', '--format', '{name} {state} {left}')
+      expect((await list()).stdout).toContain('orphan unserved 1\n')
+      maker.end()
+      await until('it is known to have ended', async () => /^orphan ended 1$/m.test((await list()).stdout), 20)
+    } finally {
+      maker.end()
+    }
+  })
+
   test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
     const daemon = await start()
     const maker = new Maker(daemon, ['--id', 'ordered', '--metadata', 'security.syscalls.intercept.mknod=false'])

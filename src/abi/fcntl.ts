@@ -38,6 +38,10 @@ export const X_OK = 1
 export const W_OK = 2
 export const R_OK = 4
 
+/** Of flock(2): for one opener alone, without a wait. */
+export const LOCK_EX = 2
+export const LOCK_NB = 4
+
 /** Of close_range(2), linux/close_range.h. */
 export const CLOSE_RANGE_CLOEXEC = 4
 

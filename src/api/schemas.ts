@@ -33,7 +33,7 @@ const refusal = {
   time: milliseconds,
 }
 /** What may not be known of a refusal. */
-const unknown = { errno: text, pid: count, comm: escapedText }
+const unknown = { errno: text, pid: count, comm: escapedText, first: { type: 'string', format: 'date-time' } }
 
 const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   count,
@@ -82,6 +82,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
       tid: count,
       microseconds: number,
       message: escapedText,
+      who: { type: 'object' },
     },
   ),
   Status: exactly({

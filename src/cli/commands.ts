@@ -1,6 +1,6 @@
 import { Argument, Command, Option } from 'commander'
 import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
-import { FEED_SOCKET } from '../memories/feed-path.ts'
+import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import { sampleConfig } from '../policy/config-keys.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames, keys } from '../policy/keys.ts'
@@ -36,6 +36,10 @@ export const EXIT_STATUS = `  0    success
 const WHERE = `(default: ${FEED_SOCKET}, for a user's daemon intercede/feed.sock in XDG_RUNTIME_DIR)`
 /** The option of all commands that read from a daemon. */
 const FEED_OPTION = ['--feed <path>', `the daemon's feed socket ${WHERE}`] as const
+const HISTORY_OPTION = [
+  '--history <dir>',
+  `the directory with history (default: where the daemon keeps it, without a daemon ${HISTORY})`,
+] as const
 /** The same option for lists, which otherwise show the machine's runs too. */
 const ONLY_FEED_OPTION = [FEED_OPTION[0], `the daemon's feed socket; leaves out containers of "run" ${WHERE}`] as const
 /** The option of all commands that order the daemon. */
@@ -84,6 +88,9 @@ Examples:
   intercede run --rootfs /srv/trees/trixie -- bash  starts the tree`
 
 const runtimeNames = ociRuntimes.map(({ name }) => name)
+
+/** What --since takes. */
+const SINCE = 'start at this time (2026-01-31T10:00, 09:27, today, yesterday), or this long ago: 10m, 1h30m'
 
 command('run')
   .description("run a command in its own container, by default on a temporary overlay of the host's file systems")
@@ -300,6 +307,7 @@ command('ps')
   .option('-a, --all', 'also list containers that ended recently, and refused hand-overs with the reason')
   .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
   .option(...ONLY_FEED_OPTION)
+  .option(...HISTORY_OPTION)
   .addHelpText(
     'after',
     `
@@ -314,13 +322,14 @@ command('inspect')
   .argument('<container...>', 'the id, the name, or the beginning of the id')
   .option('--format <format>', 'table, json, or a template such as "{id} {cgroup}"')
   .option(...FEED_OPTION)
+  .option(...HISTORY_OPTION)
   .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.inspect)}.`)
   .action(async (words, options) => (await import('./inspect.ts')).inspectCommand(words, options))
 
 command('events')
   .description('print intercepted calls with outcome and reason, containers that start or end, and engines that end')
   .argument('[container]', 'the id, the name, or the beginning of the id')
-  .option('--since <time>', 'start at this time, or this long ago: 10m', value.parseSince)
+  .option('--since <time>', SINCE, value.parseSince)
   .option('--after <cursor>', 'continue after the event with this cursor')
   .option(
     '--tail <number>',
@@ -335,10 +344,12 @@ command('events')
   )
   .option('--format <format>', 'table, json (one object a line), strace, or a template such as "{time} {call}"')
   .option(...FEED_OPTION)
+  .option(...HISTORY_OPTION)
   .addHelpText(
     'after',
     `
-The daemon keeps only the last calls. Older ones are in the log (journalctl -u intercede). A line of type lost counts
+The daemon keeps only the last calls. With --since, history shows what was refused before them: a line of type refusals for
+each kind, with its last call. All calls are in the log (journalctl -u intercede). A line of type lost counts
 events that came faster than they could be read. When the daemon ends, the command says so and waits for the next one.
 The arguments of a left call are as Intercede read them: the caller may have changed them since.
 Fields of a template: ${listFields(FORMATS.events)}.`,
@@ -367,8 +378,16 @@ command('explain')
   .description('explain each kind of refusal: how often, which call, why, and what to change')
   .argument('[container or reason]', 'the id or name of a container, or the code of a reason such as deviceNotAllowed')
   .option('--format <format>', 'table, json, or a template such as "{count} {call} {remedy}"')
+  .option('--since <time>', `${SINCE} (default: for containers that have ended, 1d)`, value.parseSince)
   .option(...FEED_OPTION)
-  .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.explain)}.`)
+  .option(...HISTORY_OPTION)
+  .addHelpText(
+    'after',
+    `
+Without an argument it explains the refusals of containers that run, then of those that have ended. With a name or an id it
+also finds containers that were removed, and those from before a restart, as long as history has them.
+Fields of a template: ${listFields(FORMATS.explain)}.`,
+  )
   .action(async (word, options) => (await import('./explain.ts')).explainCommand(word, options))
 
 command('metrics')

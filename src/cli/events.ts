@@ -3,8 +3,9 @@ import { errnos } from '../abi/errno.ts'
 import { escaped } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
-import { EventStream, type EventView, parseCursor } from '../reader/event-stream.ts'
+import { EventStream, type EventView, parseCursor, shownSince } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
+import { pastEvents } from '../reader/history.ts'
 import { briefly } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
 import { openFeed, openFeeds, openRunOf, type ReadOptions, RUN, requireContainer, shortId } from './open-feed.ts'
@@ -99,8 +100,8 @@ const RATE = 2000
 const GIVES: ReadonlySet<string | undefined> = new Set(['bpf', 'fsopen', 'fsmount', 'fspick', 'getxattr', 'listxattr'])
 
 /** The kernel's own answer to a call that was left is not known: it is judged after us. */
-function result({ verdict, errno, microseconds, syscall }: EventView): string {
-  const took = ` <${((microseconds ?? 0) / 1e6).toFixed(6)}>`
+function result({ verdict, errno, microseconds, syscall, count }: EventView): string {
+  const took = count === undefined ? ` <${((microseconds ?? 0) / 1e6).toFixed(6)}>` : ` x${count}`
   if (verdict === 'left') return `= ? (left to the kernel)${took}`
   if (verdict === 'gone') return `= ? (the caller is gone)${took}`
   if (errno) return `= -1 ${errno}${took}`
@@ -111,16 +112,20 @@ const timeOf = ({ time }: EventView): string => new Date(time).toISOString()
 
 /** A line as strace(1) prints it, with the container in place of the process. */
 const straceLine = (event: EventView): string =>
-  event.type === 'call'
+  event.call !== undefined
     ? `[${shortId(event.container) || '?'}]${event.pid === undefined ? '' : ` [pid ${event.pid}]`} ${timeOf(event).slice(11, 23)} ${event.call} ${result(event)}`
     : `[${shortId(event.container)}] ${timeOf(event).slice(11, 23)} +++ ${escaped(event.message ?? event.type)} +++`
 
 function tableLine(event: EventView): string {
   const head = `${timeOf(event)}  ${shortId(event.container) || '-'}`
-  if (event.type !== 'call') return `${head}  ${event.type}: ${escaped(event.message ?? '')}`
-  const { verdict, errno, call, says, remedy, reason } = event
+  if (event.call === undefined) return `${head}  ${event.type}: ${escaped(event.message ?? '')}`
+  const { verdict, errno, call, says, remedy, reason, count, first } = event
+  const times =
+    count === undefined
+      ? ''
+      : `  ${count === 1 ? 'once' : `${count} times`}${first === undefined || count === 1 ? '' : `, from ${first} on`}`
   const why = reason === 'done' ? '' : `  ${formatValue(says)}${remedy ? `; ${formatValue(remedy)}` : ''}`
-  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${formatCaller(event)}${why}`
+  return `${head}  ${verdict}${errno ? ` ${errno}` : ''}  ${call}${formatCaller(event)}${times}${why}`
 }
 
 function lineOf(format: OutputFormat, event: EventView): string {
@@ -131,11 +136,12 @@ function lineOf(format: OutputFormat, event: EventView): string {
 }
 
 export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {
-  const { since, after, tail, follow, filter = [], feed: path } = options
+  const { since, after, tail, follow, filter = [], feed: path, history } = options
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
-  const { id, connect, lastWords } = word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path)
+  const { id, connect, lastWords } =
+    word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path, history)
   const first = tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)
   const end = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => end.abort())
@@ -144,11 +150,19 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     end.abort()
   })
   const begin = { after, tail: after === undefined ? first : undefined }
-  using stream = new EventStream({ connect, follow, rate: RATE, ...begin, lastWords })
   const isWanted = (event: EventView): boolean =>
     (since === undefined || event.time >= since) &&
     (id === undefined || event.container === id || event.container === '') &&
     matches(event)
+  if (since !== undefined && after === undefined && lastWords === undefined) {
+    using feeds = openFeeds(path, { directory: history })
+    const until = feeds.daemon
+      ? shownSince(feeds.daemon)
+      : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
+    const past = pastEvents(feeds.past(since), until).filter(isWanted)
+    if (past.length > 0) print(past.map((event) => `${lineOf(format, event)}\n`).join(''))
+  }
+  using stream = new EventStream({ connect, follow, rate: RATE, ...begin, lastWords })
   for await (const batch of stream.batches(end.signal)) {
     // In one piece, since each write is a call of the kernel.
     const lines = batch.filter(isWanted).map((event) => `${lineOf(format, event)}\n`)
@@ -178,9 +192,9 @@ interface Source {
   readonly lastWords?: string
 }
 
-function sourceOf(word: string, path: string | undefined): Source {
-  using feeds = openFeeds(path)
-  const { id, runtime } = requireContainer(feeds, word)
+function sourceOf(word: string, path: string | undefined, history: string | undefined): Source {
+  using feeds = openFeeds(path, { directory: history })
+  const { id, runtime } = requireContainer(feeds, word, feeds.containers(true, 0))
   return runtime === RUN
     ? { id, connect: () => openRunOf(id), lastWords: 'the run has ended' }
     : { id, connect: () => openFeed(path) }

@@ -11,6 +11,7 @@ import { FORMATS } from './formats.ts'
 import {
   formatContainer,
   formatDropped,
+  listedSince,
   openFeeds,
   type ReadOptions,
   RUN,
@@ -164,7 +165,17 @@ export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'er
   return `no key changes that: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }
 
-type Explained = RefusalRow & Partial<WaysToAllow>
+interface ExplainOptions extends ReadOptions {
+  readonly since?: number
+}
+
+interface Explained extends RefusalRow, Partial<WaysToAllow> {
+  readonly image?: string
+  readonly pod?: string
+  readonly labels?: unknown
+  /** When the container ended, in ISO 8601. */
+  readonly ended?: string
+}
 
 type Daemon = Partial<DaemonTotals>
 
@@ -175,30 +186,61 @@ function knows(name: string): boolean {
   return fileSystems.size === 0 || fileSystems.has(name)
 }
 
-/** An administrator can change nothing for a container that has ended. */
-function rowsOf(view: ContainerView, all: readonly ContainerView[], daemon: Daemon): readonly Explained[] {
-  if (view.refusals.length === 0) return []
-  const around = { word: unmistakable(all, view.id), daemon, knows }
-  return view.refusals.map((refusal) => ({
+const isServed = ({ state }: ContainerView): boolean => state === 'served' || state === 'left'
+
+/** Returns what allows a call now and for good; only for good if the container has ended, or nobody serves it. */
+function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
+  const ways = waysToAllow(view, refusal, around)
+  if (!ways || isServed(view)) return ways ?? {}
+  const { set: _, ...later } = ways
+  return later.forGood === ALLOWED ? {} : later
+}
+
+function rowsOf(
+  view: ContainerView,
+  all: readonly ContainerView[],
+  daemon: Daemon,
+  since: number,
+): readonly Explained[] {
+  const refusals = view.refusals.filter(({ time }) => time >= since)
+  if (refusals.length === 0) return []
+  // Finding the word takes a look at all containers, of which history may have thousands.
+  const word = isServed(view) ? unmistakable(all, view.id) : ''
+  const around = { word, daemon, knows }
+  const { image, pod, labels, ended } = view.about
+  return refusals.map((refusal) => ({
     container: view.id,
     name: view.name,
+    ...(typeof image === 'string' ? { image } : {}),
+    ...(typeof pod === 'string' ? { pod } : {}),
+    ...(labels === undefined ? {} : { labels }),
+    ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
     ...refusal,
     ...(refusal.reason === 'kernelAnswered' ? { remedy: kernelAnswer(refusal) } : {}),
-    ...(view.state === 'ended' ? {} : waysToAllow(view, refusal, around)),
+    ...waysOf(view, refusal, around),
   }))
 }
 
 function formatRefusal(row: Explained): string {
-  const { count, call, verdict, errno, reason, says, remedy, time } = row
+  const { count, call, verdict, errno, reason, says, remedy, time, ended } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
   return [
-    `${formatContainer({ id: row.container, name: row.name })}: ${call}${formatCaller(row)}`,
+    `${formatContainer({ id: row.container, name: row.name })}${ended === undefined ? '' : `, ended ${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${formatValue(says)}`,
     ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),
-    ...(row.set === undefined ? [] : [`  now:  ${formatValue(row.set)}`, `  for good:  ${formatValue(row.forGood)}`]),
+    ...(row.set === undefined ? [] : [`  now:  ${formatValue(row.set)}`]),
+    ...(row.forGood === undefined ? [] : [`  for good:  ${formatValue(row.forGood)}`]),
     ...(row.allows === undefined ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
   ].join('\n')
+}
+
+/** Running containers first, with the most frequent refusals; then those that ended, the last one first. */
+function byImportance(one: Explained, other: Explained): number {
+  const [ended, otherEnded] = [one.ended ?? '', other.ended ?? '']
+  if (ended === otherEnded) return other.count - one.count
+  if (ended === '' || otherEnded === '') return ended === '' ? -1 : 1
+  return ended > otherEnded ? -1 : 1
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -211,19 +253,20 @@ function explainCode(reason: ReasonCode, format: OutputFormat): void {
   print(formatRows(format, () => [row], asText))
 }
 
-export function explainCommand(word: string | undefined, { format: given, feed: path }: ReadOptions): void {
+export function explainCommand(word: string | undefined, options: ExplainOptions): void {
+  const { since, format: given, feed: path, history } = options
   const format = parseFormat(given, FORMATS.explain)
   const code = reasonCodes.find((each) => each === word)
   if (code !== undefined) {
     explainCode(code, format)
     return
   }
-  using feeds = openFeeds(path)
-  const all = feeds.containers(true)
-  const views = word === undefined ? all.filter(({ state }) => state !== 'ended') : [requireContainer(feeds, word, all)]
-  if (word === undefined) sayMissing(feeds)
+  using feeds = openFeeds(path, { directory: history })
+  const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0)
+  const views = word === undefined ? all : [requireContainer(feeds, word, all)]
+  sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
-  const rows = views.flatMap((view) => rowsOf(view, all, daemon)).sort((one, other) => other.count - one.count)
+  const rows = views.flatMap((view) => rowsOf(view, all, daemon, since ?? 0)).sort(byImportance)
   const asText = (): string =>
     rows.length === 0
       ? 'Nothing was refused.\n'

@@ -36,6 +36,9 @@ export const FORMATS = {
       'comm',
       'microseconds',
       'message',
+      'count',
+      'first',
+      'name',
     ],
   },
   explain: {
@@ -43,6 +46,8 @@ export const FORMATS = {
     fields: [
       'container',
       'name',
+      'image',
+      'ended',
       'count',
       'call',
       'pid',
@@ -56,6 +61,7 @@ export const FORMATS = {
       'forGood',
       'allows',
       'time',
+      'first',
     ],
   },
   status: {

@@ -115,10 +115,10 @@ function formatDetail(view: ContainerView, limits: DaemonLimits): string {
 const formatRefusal = ({ count, call, reason, says, remedy }: RefusalView): string =>
   `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(`${reason}: ${says}`)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
-export function inspectCommand(words: readonly string[], { format: given, feed: path }: ReadOptions): void {
+export function inspectCommand(words: readonly string[], { format: given, feed: path, history }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.inspect)
-  using feeds = openFeeds(path)
-  const all = feeds.containers(true)
+  using feeds = openFeeds(path, { directory: history })
+  const all = feeds.containers(true, 0)
   const views = words.map((word) => requireContainer(feeds, word, all))
   const limits = feeds.daemon?.directory.daemon.limits
   const asText = (): string => views.map((view) => formatDetail(view, limits)).join('')

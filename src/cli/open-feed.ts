@@ -2,21 +2,23 @@ import { existsSync, fstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
-import { FEED_SOCKET } from '../memories/feed-path.ts'
+import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import { describeAmbiguity, eachContainer, findContainer } from '../reader/container-view.ts'
+import { describeAmbiguity, eachContainer, findContainer, pastViews } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
+import { type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
-import { briefly, shellWord } from '../shared/texts.ts'
+import { briefly, counted, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
 import { say } from './print.ts'
 import { NegativeAnswer, STATUS } from './usage.ts'
 
-/** The options of the commands that read from a daemon, and print by a template. */
+/** The options of the commands that read from a daemon and its history, and print by a template. */
 export interface ReadOptions {
   readonly format?: string
   readonly feed?: string
+  readonly history?: string
 }
 
 /** Returns the socket of a user's daemon if it is there and that user asks, else that of the host's. */
@@ -43,12 +45,18 @@ export interface Feeds extends Disposable {
   readonly daemon: FeedReader | undefined
   /** Why no daemon can be read. */
   readonly missing: Error | undefined
+  readonly hasHistory: boolean
   /** The daemon, and the runs that are there now. */
   readonly all: readonly FeedReader[]
+  /** What happened before, the oldest first; nothing if no history is kept. @param since in milliseconds since 1970 */
+  past(since: number): PastLines
   /** Opens the runs that there are by now. */
   renew(): void
-  /** @param all also containers of the daemon that have ended last */
-  containers(all?: boolean): readonly ContainerView[]
+  /**
+   * @param all also containers of the daemon that have ended last
+   * @param since also containers that history has from this time on
+   */
+  containers(all?: boolean, since?: number): readonly ContainerView[]
   /** The same for a list, one after the other. */
   list(all: boolean): Iterable<ContainerView>
 }
@@ -57,15 +65,64 @@ export interface Feeds extends Disposable {
 const openRuns = (path: string | undefined): readonly FeedReader[] =>
   path === undefined ? findRuns().flatMap((run) => openRun(run) ?? []) : []
 
+/** Where history is; without a directory, where the daemon keeps it. */
+export interface HistorySource {
+  readonly directory: string | undefined
+}
+
+/** How long ago a container may have ended to be in a list. */
+const LISTED_MS = 86_400_000
+export const listedSince = (): number => Date.now() - LISTED_MS
+
+const NOTHING: PastLines = { containers: [], events: [], corrupt: 0 }
+
+const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
+  daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : undefined
+
+/** Makes a reader of history, which says once what it lacks; undefined if there is none. */
+function pastIn(directory: string | undefined): Feeds['past'] | undefined {
+  if (directory === undefined || !existsSync(directory)) return undefined
+  let said = false
+  const sayOnce = (text: string): void => {
+    if (!said) say(text)
+    said = true
+  }
+  return (since) => {
+    try {
+      const past = readHistory(directory, since)
+      if (past.corrupt > 0)
+        sayOnce(
+          `${counted(past.corrupt, 'line')} of history in "${directory}" cannot be read, and ${past.corrupt === 1 ? 'is' : 'are'} left out`,
+        )
+      return past
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      const why = code === 'EACCES' ? 'only root and members of the group intercede may' : message
+      sayOnce(`Cannot read history in "${directory}": ${why}`)
+      return NOTHING
+    }
+  }
+}
+
+/** Puts together what the daemon shows and what history has: of the same container, the one that knows more. */
+function together(shown: readonly ContainerView[], past: readonly ContainerView[]): readonly ContainerView[] {
+  const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
+  const kept = past.filter(({ serial }) => !running.has(serial))
+  const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
+  return [...shown.filter(({ serial, state }) => state !== 'ended' || !ended.has(serial)), ...kept]
+}
+
 /**
  * Opens all that may be read.
  *
+ * @param history if history is read too
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
-export function openFeeds(path: string | undefined): Feeds {
+export function openFeeds(path: string | undefined, history?: HistorySource): Feeds {
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
-  if (missing && runs.length === 0) throw missing
+  const past = history && pastIn(history.directory ?? directoryOf(daemon, path))
+  if (missing && runs.length === 0 && !past) throw missing
   const close = (): void => {
     for (const feed of runs) feed[Symbol.dispose]()
   }
@@ -73,9 +130,12 @@ export function openFeeds(path: string | undefined): Feeds {
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
+  const views = (all: boolean, which: WhichRefusals, since: number): Iterable<ContainerView> =>
+    all && past ? together([...each(true, which)], pastViews(past(since).containers)) : each(all, which)
   return {
     daemon,
     missing,
+    hasHistory: past !== undefined,
     get all() {
       return daemon ? [daemon, ...runs] : runs
     },
@@ -83,8 +143,9 @@ export function openFeeds(path: string | undefined): Feeds {
       close()
       runs = openRuns(path)
     },
-    containers: (all = false) => [...each(all, 'all')],
-    list: (all) => each(all, 'last'),
+    past: (since) => past?.(since) ?? NOTHING,
+    containers: (all = false, since = listedSince()) => [...views(all, 'all', since)],
+    list: (all) => views(all, 'last', listedSince()),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
       close()
@@ -104,9 +165,9 @@ function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'm
 }
 
 /** Says what is missing from a list of what runs; the exit status says so too. */
-export function sayMissing({ missing }: Feeds): void {
+export function sayMissing({ missing, hasHistory }: Feeds): void {
   if (!missing) return
-  say(`${missing.message}; only what "intercede run" has started is shown`)
+  say(`${missing.message}; only ${hasHistory ? 'history and ' : ''}what "intercede run" has started is shown`)
   process.exitCode = STATUS.failure
 }
 

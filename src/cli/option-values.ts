@@ -99,13 +99,33 @@ const TIME_UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_
 /** What JavaScript takes for a time beside that, such as "10", nobody means. */
 const DATE = /^\d{4}-\d\d-\d\d/
 
-/** Parses a time, or how long ago it was. */
+const DAYS: Readonly<Record<string, number>> = { today: 0, yesterday: 1 }
+
+/** Returns the time of this clock, at this day or so many days before, in the local time zone. */
+const timeOfDay = (daysBefore: number, hours = 0, minutes = 0, seconds = 0): number => {
+  const now = new Date()
+  const day = now.getDate() - daysBefore
+  return new Date(now.getFullYear(), now.getMonth(), day, hours, minutes, seconds).getTime()
+}
+
+/** Parses a time, or how long ago it was. A time of day that is still to come was yesterday. */
 export function parseSince(text: string): number {
-  const [, number, unit] = /^(\d+)([smhd])$/.exec(text) ?? []
-  if (number !== undefined) return Date.now() - Number(number) * TIME_UNITS[unit!]!
+  if (/^(\d+[smhd])+$/.test(text)) {
+    const parts = [...text.matchAll(/(\d+)([smhd])/g)]
+    return parts.reduce((time, [, number, unit]) => time - Number(number) * TIME_UNITS[unit!]!, Date.now())
+  }
+  if (Object.hasOwn(DAYS, text)) return timeOfDay(DAYS[text]!)
+  const clock = /^([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?$/.exec(text)?.slice(1).map(Number)
+  if (clock) {
+    const [hours, minutes, seconds = 0] = clock.map((each) => each || 0)
+    const time = timeOfDay(0, hours, minutes, seconds)
+    return time <= Date.now() ? time : timeOfDay(1, hours, minutes, seconds)
+  }
   const time = DATE.test(text) ? Date.parse(text) : Number.NaN
   if (!Number.isNaN(time)) return time
-  throw new InvalidArgumentError('It must be a time such as 2026-01-31T10:00:00Z, or how long ago, as 10m.')
+  throw new InvalidArgumentError(
+    'It must be a time such as 2026-01-31T10:00:00Z, 09:27, today or yesterday, or how long ago, such as 10m or 1h30m.',
+  )
 }
 
 /** Parses a count. */

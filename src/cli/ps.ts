@@ -33,9 +33,9 @@ export function psCommand(options: PsOptions): void {
   end()
 }
 
-function show({ all = false, format: given, feed: path }: PsOptions): void {
+function show({ all = false, format: given, feed: path, history }: PsOptions): void {
   const format = parseFormat(given, FORMATS.ps)
-  using feeds = openFeeds(path)
+  using feeds = openFeeds(path, all ? { directory: history } : undefined)
   sayMissing(feeds)
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))

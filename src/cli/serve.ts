@@ -4,6 +4,7 @@ import { requireSafeDirectories, requireSafeFiles } from '../doctor/own-files.ts
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { serve } from '../keeper/serve.ts'
 import { exitGroup } from '../kernel/process.ts'
+import { HISTORY } from '../memories/feed-path.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
@@ -59,7 +60,8 @@ export async function serveCommand({
   requireUserNamespace(user)
   requireKernel()
   requireFeatures()
-  const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)) }
+  const historyPath = usualHistory(process.env.STATE_DIRECTORY, user || sockets.socket !== undefined)
+  const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)), historyPath }
   const readAgain = (): Config => {
     const now = fileNow()
     requireSafe(now, places)
@@ -68,6 +70,10 @@ export async function serveCommand({
   await serve(paths, config, readAgain).catch(endWith)
 }
 
+/** Returns where history is kept: where systemd says, or the daemon that serves the usual sockets. */
+const usualHistory = (given: string | undefined, isOther: boolean): string | undefined =>
+  given?.split(':')[0] || (isOther ? undefined : HISTORY)
+
 /** @throws {Error} if others can change the program or the configuration, or exchange the sockets */
 function requireSafe(file: string | undefined, places: ReturnType<typeof socketsOf>): void {
   requireSafeFiles(file === undefined ? [] : [file])
@@ -75,7 +81,10 @@ function requireSafe(file: string | undefined, places: ReturnType<typeof sockets
 }
 
 /** @throws {UsageError} if two of them are the same */
-function socketsOf(given: ServeOptions, user: boolean): Omit<Parameters<typeof serve>[0], 'forUser' | 'configPath'> {
+function socketsOf(
+  given: ServeOptions,
+  user: boolean,
+): Omit<Parameters<typeof serve>[0], 'forUser' | 'configPath' | 'historyPath'> {
   const socketPath = given.socket ?? (user ? userSocket() : SOCKET)
   const beside = (name: string): string => join(dirname(socketPath), name)
   // The containers of an unprivileged LXC user are not in a user namespace below ours, so there is no socket for them.

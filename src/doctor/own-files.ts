@@ -146,13 +146,19 @@ export function openToOthers(given: readonly string[] = []): string | undefined 
   }
 }
 
-/** Requires that no other user can exchange what is in the directories of our sockets. @throws {Error} if one can */
-export function requireSafeDirectories(directories: readonly string[]): void {
+/** Returns through what another user could exchange what is in these directories; undefined if nobody can. */
+export function openDirectories(directories: readonly string[]): string | undefined {
   const found = new PathCollector()
   for (const directory of directories) found.add(firstThere(directory))
   const goodOwners = owners()
   const flaws = [...found.all].flatMap(([path, stat]) => flaw(path, stat, goodOwners) ?? [])
-  if (flaws.length > 0) throw new Error(`Cannot listen, because other users could replace the sockets: ${brief(flaws)}`)
+  return flaws.length === 0 ? undefined : brief(flaws)
+}
+
+/** Requires that no other user can exchange what is in the directories of our sockets. @throws {Error} if one can */
+export function requireSafeDirectories(directories: readonly string[]): void {
+  const wrong = openDirectories(directories)
+  if (wrong !== undefined) throw new Error(`Cannot listen, because other users could replace the sockets: ${wrong}`)
 }
 
 /** Returns a directory, or the one in which it will be made. */

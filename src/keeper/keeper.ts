@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ContainerNumbers } from '../caller/identity/container.ts'
+import { isRefusal } from '../calls/record.ts'
 import { now } from '../kernel/clock.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../kernel/seccomp.ts'
@@ -20,7 +21,7 @@ import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
 import { LIMIT_PER_CONTAINER } from './persist/fd-store.ts'
 import { PersistedState } from './persist/persisted-state.ts'
-import type { KeeperOptions, Reloaded } from './process/events.ts'
+import type { HistoryOptions, KeeperOptions, Reloaded } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
 import { EarlyExecs } from './sockets/early-execs.ts'
 import type { Acceptor } from './sockets/listen-socket.ts'
@@ -37,6 +38,8 @@ const QUIET_AGAIN_MS = 500
 const QUIET_LOOK_MS = 5
 /** Longest wait for an engine that does not end. */
 const LEAVE_MS = 1500
+/** Longest wait until history is written. */
+const SETTLE_MS = 500
 
 async function waitFor(condition: () => boolean, patience: number): Promise<void> {
   for (const end = now() + patience; !condition() && now() < end; ) await sleep(QUIET_LOOK_MS)
@@ -135,7 +138,8 @@ export class Keeper {
     const { memory } = this.#handover
     this.#readers = this.#openReaders()
     this.#control = this.#openControl()
-    const { ring, counts } = this.#readers
+    const { ring, counts, feed } = this.#readers
+    feed.history.open(options.history)
     restoreContainers(this.#state, this.#registry, this.#admission, options.onEvent)
     this.#letOthersIn()
     this.#state.close()
@@ -178,10 +182,11 @@ export class Keeper {
    * @returns what has changed, once the engine uses it
    * @throws {Error} if that cannot be found out; nothing has changed then
    */
-  reload(limits: Partial<Limits>, containerLabel: boolean): Promise<Reloaded> {
+  reload(limits: Partial<Limits>, containerLabel: boolean, history?: HistoryOptions): Promise<Reloaded> {
     const all = effectiveLimits(limits)
     const changed = this.#control.apply()
     this.#readers.feed.stands({ containerLabel, limits: limitsFor(all) })
+    this.#readers.feed.history.open(history)
     this.#limits = all
     for (const socket of this.#sockets) socket.limit = all.connections
     return changed
@@ -196,6 +201,18 @@ export class Keeper {
   reloads(by: number): void {
     this.totals.reload('done', by)
     this.#beat()
+  }
+
+  /** Notes a signal that orders a reload. */
+  hangUp(): void {
+    this.#options.onEvent({ type: 'reloadOrdered', by: 'SIGHUP', isForced: false })
+  }
+
+  /** Notes a signal that ends the service. @returns once that is kept, or the disk has had its time */
+  async stops(by: string): Promise<void> {
+    const { feed } = this.#readers
+    feed.stops(`the daemon was ended by ${by}`)
+    await Promise.race([feed.history.settle(), sleep(SETTLE_MS)])
   }
 
   /** Counts a reload that failed. @param why in a sentence */
@@ -220,6 +237,7 @@ export class Keeper {
     this.#handover.fds.store(this.#state, 'program')
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
+    await Promise.race([this.#readers.feed.history.settle(), sleep(SETTLE_MS)])
     if (this.#isLeaving) throw new Error('it is told to end')
   }
 
@@ -277,7 +295,7 @@ export class Keeper {
 
   /** Tells the feed each event first. */
   #noting(options: KeeperOptions): KeeperOptions {
-    const { onEvent } = options
+    const { onEvent, onRecord } = options
     return {
       ...options,
       onEvent: (event) => {
@@ -285,13 +303,19 @@ export class Keeper {
         this.#control?.note(event)
         onEvent(event)
       },
+      onRecord: (record, id, hasEnded) => {
+        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.refused(record.container)
+        onRecord(record, id, hasEnded)
+      },
     }
   }
 
   #openReaders(): Readers {
     const { containerLabel = false, forUser = false, configPath, arguments: mode = 'all' } = this.#options
     const facts = { containerLabel, forUser, configPath, limits: limitsFor(this.#limits) }
-    return new Readers(this.#state, { records: this.#limits.records, arguments: mode }, facts)
+    return new Readers(this.#state, { records: this.#limits.records, arguments: mode }, facts, (message) =>
+      this.#options.onEvent({ type: 'fault', message }),
+    )
   }
 
   #openControl(): Control {

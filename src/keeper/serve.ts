@@ -17,14 +17,17 @@ import { formatSetting } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
 import { isJournalStream, type LogKind, ownJournal } from './log/journal.ts'
 import { Log } from './log/log.ts'
-import type { KeeperEvent, KeeperOptions, PolicyDetails, Reloaded, SetKey } from './process/events.ts'
+import type { HistoryOptions, KeeperEvent, KeeperOptions, PolicyDetails, Reloaded, SetKey } from './process/events.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { InheritedChildren, OLD_ONE, Reexec } from './reexec.ts'
 
 type Sockets = Pick<
   KeeperOptions,
   'socketPath' | 'lxcSocketPath' | 'feedSocketPath' | 'controlSocketPath' | 'forUser' | 'configPath'
->
+> & {
+  /** Where history is kept unless the configuration says otherwise; without it, none is kept. */
+  readonly historyPath?: string | undefined
+}
 
 /** How long the service continues to start after a signal that ends it. */
 const STARTS_MS = 5000
@@ -109,6 +112,7 @@ class Service {
         limits: this.#config.limits,
         arguments: this.#config.log.arguments,
         containerLabel: this.#config.metrics.container,
+        history: this.#history(this.#config),
         manager: this.#manager,
         successor: {
           follow: () => this.#reexec?.follow(),
@@ -123,7 +127,12 @@ class Service {
     )
   }
 
+  #history({ history: { path = this.#sockets.historyPath, size, age } }: Config): HistoryOptions | undefined {
+    return path === undefined || path === 'none' ? undefined : { directory: path, size, age }
+  }
+
   #hangUp(): void {
+    this.#keeper?.hangUp()
     if (this.#reexec) void this.#reload()
     else this.#isReloadDue = true
   }
@@ -145,7 +154,7 @@ class Service {
       if (!isForced) keeper.requirePolicies(resolveBy(config))
       this.#manager.reloading()
       this.#config = config
-      outcome = keeper.reload(config.limits, config.metrics.container)
+      outcome = keeper.reload(config.limits, config.metrics.container, this.#history(config))
       this.#log.level = config.log.level
     } catch (error) {
       this.#config = before
@@ -169,8 +178,9 @@ class Service {
     }
     this.#log.write('info', `ended by ${signal}`)
     this.#manager.stopping()
-    if (this.#manager.isThere) void this.#keeper.detach().then(() => this.#exit(0))
-    else this.#exit(0)
+    const kept = this.#keeper.stops(signal)
+    const ready = this.#manager.isThere ? this.#keeper.detach() : kept
+    void Promise.all([kept, ready]).then(() => this.#exit(0))
   }
 
   #serve(keeper: Keeper): void {

@@ -8,6 +8,8 @@ import {
   F_SETFD,
   F_SETFL,
   FD_CLOEXEC,
+  LOCK_EX,
+  LOCK_NB,
   O_CLOEXEC,
   O_NONBLOCK,
 } from '../abi/fcntl.ts'
@@ -15,7 +17,7 @@ import { F_ADD_SEALS } from '../abi/memory.ts'
 import { KCMP_FILE } from '../abi/process.ts'
 import { POLLERR } from '../abi/socket.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { SyscallError } from './error.ts'
+import { orFalse, SyscallError } from './error.ts'
 import { check, lastErrno, libc } from './libc.ts'
 
 /** A descriptor. Whoever opened it closes it, by `using`, unless it is passed on by name to a new owner. */
@@ -25,6 +27,7 @@ export interface Handle extends Disposable {
 
 const libcClose = libc.func('int close(int fd)')
 const libcCloseRange = libc.func('int close_range(uint32_t first, uint32_t last, uint32_t flags)')
+const libcFlock = libc.func('int flock(int fd, int operation)')
 const libcFcntl = libc.func('int fcntl(int fd, int cmd, int arg)')
 
 /** Closes a descriptor number that no `Fd` owns; errors are ignored. */
@@ -87,6 +90,14 @@ export function orClose<T>(owned: readonly Disposable[], action: () => T): T {
 
 /** The same for one descriptor. */
 export const guarded = <T>(fd: Fd, action: () => T): T => orClose([fd], action)
+
+/**
+ * Locks the file of a descriptor until that is closed. @returns false if another opener has locked it
+ *
+ * @see flock(2)
+ */
+export const lockFile = (fd: Handle): boolean =>
+  orFalse(['EAGAIN'], () => check('flock', libcFlock(fd.raw, LOCK_EX | LOCK_NB)) === 0)
 
 /**
  * Duplicates a descriptor.

@@ -122,7 +122,7 @@ export class CountWriter {
     )
   }
 
-  #begin(place: number, first: number, key: number, { a, b }: CallRecord): void {
+  #begin(place: number, first: number, key: number, { a, b, time }: CallRecord): void {
     const words = this.#words
     const isFree = words[first + REFUSAL_WORD.key] === 0
     Atomics.add(words, (place >> 2) + (isFree ? HEAD_WORD.refusals : HEAD_WORD.dropped), 1)
@@ -131,6 +131,7 @@ export class CountWriter {
     words[first + REFUSAL_WORD.b] = b
     words[first + REFUSAL_WORD.count] = 0
     words[first + REFUSAL_WORD.count + 1] = 0
+    this.#view.setFloat64(4 * (first + REFUSAL_WORD.first), time, true)
   }
 
   /** Finds the place for a refusal: the one of its kind, a free one, or one that makes room. @returns its offset */

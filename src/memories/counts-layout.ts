@@ -11,7 +11,7 @@ import { struct } from '../shared/words.ts'
  *
  * A counter: 0 s32 key (0 is a free one) | 4 - | 8 u64 sum of durations, in tenths of microseconds | 16 u64[BUCKETS].
  * A refusal: 0 s32 writer: 1 while a thread writes | 4 s32 key | 8 u32 a | 12 u32 b | 16 u64 count | 24 s32 version,
- * odd while it is written | 64 a record.
+ * odd while it is written | 28 f64 the time of the first one, 0 if that is not known | 64 a record.
  */
 export const COUNTS_LAYOUT = 3
 export const COUNTS_HEADER = 4096
@@ -52,7 +52,7 @@ export const HEAD_SIZE = 256
 const [KIND, KIND_WORDS] = struct({ key: 1, rest: 1, sum: 2, buckets: 2 * BUCKETS, spare: 16 })
 export const KIND_WORD = KIND
 export const KIND_SIZE = 4 * KIND_WORDS
-export const [REFUSAL_WORD] = struct({ writer: 1, key: 1, a: 1, b: 1, count: 2, version: 1, spare: 9 })
+export const [REFUSAL_WORD] = struct({ writer: 1, key: 1, a: 1, b: 1, count: 2, version: 1, first: 2, spare: 7 })
 export const REFUSAL_HEAD = 64
 export const REFUSAL_SIZE = REFUSAL_HEAD + RECORD_SIZE
 export const REFUSALS_AT = HEAD_SIZE + KINDS * KIND_SIZE

@@ -17,6 +17,8 @@ export interface DaemonTotals {
   readonly forUser: boolean
   /** The configuration file that it reads if it exists; undefined for an `intercede run`. */
   readonly configPath?: string | undefined
+  /** The directory with its history; absent if it keeps none. */
+  readonly history?: string | undefined
   /** The limits of each container. */
   readonly limits: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
   /** Calls that are served for longer than ten seconds. */

@@ -28,6 +28,8 @@ export interface CallCount extends CallKind {
 /** The last refused call of a kind, and how many there were. */
 export interface RefusalCount {
   readonly count: number
+  /** The time of the first one, in milliseconds since 1970; 0 if it is not known. */
+  readonly first: number
   readonly record: CallRecord
   /** The registers of the call; undefined if they are not recorded. */
   readonly args: readonly bigint[] | undefined
@@ -145,6 +147,7 @@ function refusalAt(copy: CopyPlace, index: number): readonly RefusalCount[] {
 
 const refusalCount = (place: DataView, at: number): RefusalCount => ({
   count: number64(place, at + 4 * REFUSAL_WORD.count),
+  first: place.getFloat64(at + 4 * REFUSAL_WORD.first, true),
   record: decodeRecord(place, at + REFUSAL_HEAD),
   args: registersOf(place, at + REFUSAL_HEAD),
   texts: textsIn(place, at + REFUSAL_HEAD),

@@ -63,16 +63,19 @@ export interface RefusalView {
   readonly pid?: number
   /** The name of that thread, escaped as the call is; absent if the caller was not looked at. */
   readonly comm?: string
-  /** Milliseconds since 1970. */
+  /** When the last call was made, in milliseconds since 1970. */
   readonly time: number
+  /** When the first one was made, in ISO 8601; absent if it is not known. */
+  readonly first?: string
 }
 
 /** Fields that most lists do not show are computed on access: a list of containers needs only the call. */
-export function refusalView({ count, record, args, texts }: RefusalCount): RefusalView {
+export function refusalView({ count, first, record, args, texts }: RefusalCount): RefusalView {
   const { arch, nr, errno, reason, time, verdict } = record
   return {
     ...{ count, reason, time, verdict: WORDS[verdict] },
     ...(errno === 0 ? {} : { errno: errnoName(errno) }),
+    ...(first > 0 ? { first: new Date(first).toISOString() } : {}),
     ...callerOf(record),
     get call() {
       return spell(arch, nr, { args, texts })

@@ -89,6 +89,27 @@ export const CONFIG_KEYS = {
     help: 'whether metrics name containers',
     says: 'Whether the metrics also count the calls of each container',
   },
+  'history.path': {
+    allowed: 'the absolute path of a directory, or none',
+    usually: '/var/lib/intercede',
+    example: 'none',
+    help: 'directory of what outlives containers; none: keep nothing',
+    says: 'The directory in which the daemon keeps refusals of containers that have ended, and what administrators changed. `none` keeps nothing. A service gets the default from systemd (`StateDirectory`). A daemon with its own `--socket`, and one of `--user`, keeps nothing unless this names a directory',
+  },
+  'history.size': {
+    allowed: 'a size from 64k to 256m',
+    usually: '16m',
+    example: '64m',
+    help: 'the most space that history takes, from 64k to 256m',
+    says: 'The most space that history takes. The oldest half makes room for new lines',
+  },
+  'history.age': {
+    allowed: 'a number of days from 1d to 3650d',
+    usually: '30d',
+    example: '90d',
+    help: 'how long history is kept, in days',
+    says: 'How long history is kept, in days',
+  },
   reload: {
     allowed: reloadModes.join(' or '),
     usually: 'auto',

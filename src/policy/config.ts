@@ -31,6 +31,8 @@ export interface Config {
   /** Whether metrics name containers. */
   readonly metrics: { readonly container: boolean }
   readonly limits: Partial<Limits>
+  /** Where refusals outlive their containers, as text; in bytes and milliseconds at most. */
+  readonly history: { readonly path?: string; readonly size: number; readonly age: number }
   /** Whether the service becomes the program that its files are as soon as they are replaced, or on SIGHUP only. */
   readonly reload: ReloadMode
 }
@@ -80,6 +82,31 @@ const bounded = ({ from, to }: { readonly from: number; readonly to: number }) =
     v.minValue(from, `at least ${from}`),
     v.maxValue(to, `at most ${to}`),
   )
+const KIB = 1024
+const DAY = 86_400_000
+/** A number with a unit, such as 16m. */
+const measured = (
+  key: 'history.size' | 'history.age',
+  units: Readonly<Record<string, number>>,
+  from: number,
+  to: number,
+) => {
+  const { allowed, usually } = CONFIG_KEYS[key]
+  const inUnits = (text: string): number => {
+    const [, number, unit = ''] = /^(\d{1,9})([a-z])$/.exec(text) ?? []
+    return Number(number) * (units[unit] ?? Number.NaN)
+  }
+  const isWithin = (text: string): boolean => inUnits(text) >= from && inUnits(text) <= to
+  return v.pipe(v.optional(v.pipe(v.string(allowed), v.check(isWithin, allowed)), usually), v.transform(inUnits))
+}
+const isHistoryPath = (path: string): boolean => path === 'none' || path.startsWith('/')
+const history = v.strictObject({
+  path: v.exactOptional(
+    v.pipe(v.string(CONFIG_KEYS['history.path'].allowed), v.check(isHistoryPath, CONFIG_KEYS['history.path'].allowed)),
+  ),
+  size: measured('history.size', { k: KIB, m: KIB ** 2 }, 64 * KIB, 256 * KIB ** 2),
+  age: measured('history.age', { d: DAY }, DAY, 3650 * DAY),
+} satisfies Record<MemberOf<'history'>, unknown>)
 const isPowerOfTwo = (number: number): boolean => Number.isInteger(Math.log2(number))
 const limits = v.strictObject({
   callsPerContainer: v.exactOptional(bounded(LIMITS.callsPerContainer)),
@@ -101,6 +128,7 @@ const shape = {
   log: v.nullish(sectionOf(log, 'log', ' and '), {}),
   metrics: v.nullish(sectionOf(metrics, 'metrics'), {}),
   limits: v.nullish(sectionOf(limits, 'limits'), {}),
+  history: v.nullish(sectionOf(history, 'history', ' and '), {}),
   reload: v.nullish(v.picklist(reloadModes, CONFIG_KEYS.reload.allowed), CONFIG_KEYS.reload.usually),
 } satisfies Record<SectionName, unknown>
 const sections = Object.keys(shape)
@@ -194,7 +222,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const [given, where] = parseYaml(text, file)
   const checked = v.safeParse(File, given, { abortEarly: true })
   if (!checked.success) complain(checked.issues[0], where)
-  const { annotations, ceiling, log, metrics, limits, reload, ...rest } = checked.output
+  const { annotations, ceiling, log, metrics, limits, history, reload, ...rest } = checked.output
   const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
@@ -211,6 +239,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
     log,
     metrics,
     limits,
+    history,
     reload,
   }
 }

@@ -1,8 +1,8 @@
 import type { VerdictName } from '../calls/record.ts'
 import type { ContainerCounts } from '../memories/read-counts.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
+import type { EngineNames } from '../runtimes/engine-names.ts'
 import type { Entry } from './directory-reader.ts'
-import type { EngineNames } from './engine-names.ts'
 
 /** The facts from which a container's fields are made. */
 interface ContainerFacts {
@@ -59,8 +59,12 @@ export const number = (value: unknown): number => (typeof value === 'number' ? v
 const podOf = ({ namespace, pod }: Entry): string =>
   [text(namespace), text(pod)].filter((word) => word !== '').join('/')
 
-type State = 'served' | 'left' | 'ended'
-const stateOf = ({ ended, barred }: Entry): State => (ended !== undefined ? 'ended' : barred ? 'left' : 'served')
+type State = 'served' | 'left' | 'unserved' | 'ended'
+function stateOf({ ended, unserved, barred }: Entry): State {
+  if (ended !== undefined) return 'ended'
+  if (unserved === true) return 'unserved'
+  return barred ? 'left' : 'served'
+}
 
 /** The fields of a container, in the order in which they are shown. A new field is a row here. */
 export const CONTAINER_FIELDS = {
@@ -82,6 +86,7 @@ export const CONTAINER_FIELDS = {
   profile: { is: 'escaped', only: 'detail', optional: true },
   cgroup: { only: 'detail' },
   listeners: { is: 'count', only: 'detail', optional: true },
+  labels: { only: 'detail' },
   annotations: { only: 'detail' },
   idMaps: { only: 'detail' },
   traps: { is: 'traps', only: 'detail', optional: true },

@@ -3,10 +3,10 @@ import type { VerdictName } from '../calls/record.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
+import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from '../runtimes/engine-names.ts'
 import { briefly } from '../shared/texts.ts'
 import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL, number, text, viewOf } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
-import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from './engine-names.ts'
 import type { FeedReader } from './feed.ts'
 
 /** Returns the upper bound of the bucket that contains the given quantile of all calls; undefined without calls. */
@@ -79,6 +79,10 @@ export function* eachContainer(
   for (const entry of directory.ring('ended')) yield view(entry, namesOf(entry, lookup), undefined)
 }
 
+/** Makes views of containers from their last lines in history. */
+export const pastViews = (entries: readonly Entry[]): readonly ContainerView[] =>
+  entries.map((entry) => view(entry, undefined, undefined))
+
 /** Returns the detail of a container from a list; undefined if the container has gone meanwhile. */
 export function wholeContainer(feed: FeedReader, { about, serial }: ContainerView): ContainerView | undefined {
   const index = number(about.index)
@@ -146,7 +150,7 @@ export const summaryOf = (view: ContainerView): Row => pick(view, LIST_FIELDS)
 
 /** Everything that is known about a container: the directory's entry and the counts. */
 export function everythingOf(view: ContainerView): Row {
-  const { on, index: _, number: __, calls: ___, init: ____, ...said } = view.about
+  const { on, index: _, number: __, calls: ___, init: ____, started: _____, unserved: ______, ...said } = view.about
   return { ...said, ...pick(view, MADE_IN_DETAIL) }
 }
 

@@ -66,8 +66,8 @@ function textOf(bytes: Buffer, length: number, part: Part): string {
 
 /** Members that are escaped wherever they are shown: containers and runtimes have chosen them. */
 const RAW: ReadonlySet<string> = new Set([
-  ...['id', 'name', 'image', 'namespace', 'pod', 'bundle', 'cgroup', 'runtime', 'keys', 'annotations', 'traps'],
-  ...['withheld', 'warnings', 'set', 'barred', 'cut', 'message', 'version', 'configPath'],
+  ...['id', 'name', 'image', 'namespace', 'pod', 'labels', 'bundle', 'cgroup', 'runtime', 'keys', 'annotations'],
+  ...['traps', 'withheld', 'warnings', 'set', 'barred', 'cut', 'message', 'version', 'configPath', 'history'],
 ])
 
 function printableIn(value: unknown): unknown {
@@ -81,7 +81,7 @@ function printableIn(value: unknown): unknown {
  * Makes sure that all other members are safe to show unescaped. In our daemon's directory they are numbers or escaped
  * texts. Another daemon's directory may contain anything.
  */
-const escapeOtherMembers = (entry: Entry): Entry =>
+export const escapeOtherMembers = (entry: Entry): Entry =>
   Object.fromEntries(
     Object.entries(entry).map(([name, value]) => [printable(name), RAW.has(name) ? value : printableIn(value)]),
   )

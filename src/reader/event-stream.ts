@@ -32,6 +32,15 @@ export interface EventView {
   readonly tid?: number
   readonly microseconds?: number
   readonly message?: string
+  /** Who gave an order: the process, its terminal, and the user who logged in. */
+  readonly who?: unknown
+  /** Of a kind of refusals in history: how many there were, and when the first one was, in ISO 8601. */
+  readonly count?: number
+  readonly first?: string
+  /** Of an order in history: each key with its value before and after. */
+  readonly changed?: unknown
+  /** Of history: the name of the container. */
+  readonly name?: string
 }
 
 /** @param container its id, if its serial is known */
@@ -55,14 +64,18 @@ const SENTENCES: Readonly<Record<string, string>> = {
   ended: 'the container has ended',
   engineStarted: 'another engine serves now',
   reloaded: 'the daemon has read its configuration again',
+  started: 'the daemon serves from now on',
   restarted: 'another process of the daemon serves now',
 }
 
-function daemonEvent({ time, type, id, message, count }: Entry): EventView {
-  const lost = `${Number(count)} records were lost before they were logged`
+export function daemonEvent({ time, type, id, message, count, who }: Entry): EventView {
+  const what =
+    type === 'historyLost' ? 'lines of history could not be written' : 'records were lost before they were logged'
+  const lost = `${Number(count)} ${what}`
   return {
     ...{ time: Number(time), type: String(type), container: typeof id === 'string' ? id : '' },
     message: typeof message === 'string' ? message : (SENTENCES[String(type)] ?? (count === undefined ? '' : lost)),
+    ...(who === undefined ? {} : { who }),
   }
 }
 
@@ -123,6 +136,13 @@ function timeOf(records: RecordsFollower, sequence: number): number | undefined 
   records.next = next
   records.lost = lost
   return found?.sequence === sequence ? found.record.time : undefined
+}
+
+/** Returns the times of the oldest call and event that a daemon still shows. */
+export function shownSince({ directory, records }: FeedReader): { readonly calls: number; readonly events: number } {
+  const [first] = directory.ring('events', directory.oldestEvent)
+  const calls = records.begun === 0 ? undefined : timeOf(records, records.oldest)
+  return { calls: calls ?? Number.POSITIVE_INFINITY, events: first ? Number(first.time) : Number.POSITIVE_INFINITY }
 }
 
 /**

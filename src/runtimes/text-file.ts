@@ -2,22 +2,23 @@ import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, statSyn
 import { dirname } from 'node:path'
 
 const { O_NONBLOCK, O_RDONLY } = constants
-/** In bytes; more than any configuration, profile or bundle has. A text is parsed in one go, which blocks all else. */
-const LIMIT = 1024 * 1024
+const MIB = 1024 * 1024
 
 /**
  * Reads a text file whose path comes from outside: it may be a device that never ends, or a FIFO without a writer.
  *
  * @param pipes whether a pipe may be read until its end, as a command in a shell does
+ * @param limit in bytes; 1 MiB is more than any configuration, profile or bundle has. A text is parsed in one go, which
+ *   blocks all else
  * @throws {Error} that says what is wrong with the file, without its name
  */
-export function readText(path: string, { pipes = false } = {}): string {
+export function readText(path: string, { pipes = false, limit = MIB } = {}): string {
   const file = opened(path, O_RDONLY | (pipes ? 0 : O_NONBLOCK))
   try {
     const about = fstatSync(file)
     if (!about.isFile() && !(pipes && about.isFIFO()))
       throw new Error('it is no regular file; name one that holds the text')
-    return textOf(file)
+    return textOf(file, limit)
   } finally {
     closeSync(file)
   }
@@ -31,11 +32,11 @@ function opened(path: string, flags: number): number {
   }
 }
 
-function textOf(file: number): string {
-  const bytes = Buffer.allocUnsafe(LIMIT + 1)
+function textOf(file: number, limit: number): string {
+  const bytes = Buffer.allocUnsafe(limit + 1)
   let length = 0
-  for (let more = 1; more > 0 && length <= LIMIT; length += more) more = readSync(file, bytes, { offset: length })
-  if (length > LIMIT) throw new Error('it is larger than 1 MiB; is it the right file?')
+  for (let more = 1; more > 0 && length <= limit; length += more) more = readSync(file, bytes, { offset: length })
+  if (length > limit) throw new Error(`it is larger than ${limit / MIB} MiB; is it the right file?`)
   return bytes.toString('utf8', 0, length)
 }
 

@@ -65,3 +65,13 @@ export function didYouMean(word: string, known: Iterable<string>): string {
 /** Quotes a word for a shell, if it must be. */
 export const shellWord = (word: string): string =>
   /^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+
+/** Returns the first items, as many as fit into `room` together. */
+export function firstFitting<T>(items: readonly T[], room: number, sizeOf: (item: T) => number): readonly T[] {
+  let size = 0
+  for (let index = 0; index < items.length; index++) {
+    size += sizeOf(items[index]!)
+    if (size > room) return items.slice(0, index)
+  }
+  return items
+}

@@ -1,12 +1,14 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { capMask } from '../../abi/credentials.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import { escaped } from '../../calls/escape.ts'
 import { orElse, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
 import { type Message, peerCredentials, peerProcess, receive, send, socketpair } from '../../kernel/socket.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
+import type { Orderer } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Listening } from '../sockets/listen.ts'
 import {
@@ -19,9 +21,10 @@ import {
   type SetAnswer,
 } from './protocol.ts'
 
-/** The sender of an order, in words. */
-interface Administrator {
+/** The sender of an order: in words, and as it is now. */
+export interface Administrator {
   readonly by: string
+  readonly who: Orderer
 }
 
 const usernsOf = (pid: number | 'self'): string => readlinkSync(`/proc/${pid}/ns/user`)
@@ -30,11 +33,28 @@ const effectiveOf = (pid: number): bigint =>
 
 /** The login user, which the kernel keeps across su(1) and sudo(8) if it has auditing. */
 const UNSET = '4294967295'
-const loginOf = (pid: number): string =>
-  orElse('', () => {
+const loginOf = (pid: number): number | undefined =>
+  orElse(undefined, () => {
     const login = readFileSync(`/proc/${pid}/loginuid`, 'latin1')
-    return /^\d+$/.test(login) && login !== UNSET && login !== '0' ? ` (who logged in as user ${login})` : ''
+    return /^\d+$/.test(login) && login !== UNSET ? Number(login) : undefined
   })
+
+/** The majors of terminals: consoles, and pseudo-terminals, of which each has 2^20 minors. */
+const TERMINALS: Readonly<Record<number, string>> = { 4: 'tty', 136: 'pts/' }
+
+/** @see proc_pid_stat(5): 2 comm, 7 tty_nr, with the minor in bits 31 to 20 and 7 to 0 */
+function ordererAt(pid: number): Orderer {
+  const login = loginOf(pid)
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  const [open, close] = [stat.indexOf('('), stat.lastIndexOf(')')]
+  const tty = Number(stat.slice(close + 2).split(' ')[4])
+  const terminal = TERMINALS[(tty >> 8) & 0xfff]
+  return {
+    ...{ uid: 0, pid, comm: escaped(stat.slice(open + 1, close)) },
+    ...(login === undefined ? {} : { login }),
+    ...(terminal === undefined ? {} : { terminal: `${terminal}${(tty & 0xff) | ((tty >>> 12) & 0xfff00)}` }),
+  }
+}
 
 /**
  * A container's root may have our socket, and even the host's uid 0, through a mount and a user namespace that its
@@ -43,7 +63,8 @@ const loginOf = (pid: number): string =>
 function lookAt(pid: number): Administrator | string {
   if (usernsOf(pid) !== usernsOf('self')) return 'it is in another user namespace than the daemon, as a container is'
   if ((effectiveOf(pid) & capMask('SYS_ADMIN')) === 0n) return 'it lacks CAP_SYS_ADMIN, as a container does'
-  return { by: `root${loginOf(pid)}` }
+  const who = ordererAt(pid)
+  return { by: who.login ? `root (who logged in as user ${who.login})` : 'root', who }
 }
 
 /** Whether the kernel can tell a process from a later one with the same pid: since Linux 6.5. */
@@ -81,7 +102,7 @@ const BUSY = 128
 
 interface Does {
   /** Executes a request. It may use the connection meanwhile, which is closed after the answer. */
-  obey(request: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer>
+  obey(request: string, by: Administrator, connection: Fd): Promise<SetAnswer | ReloadAnswer>
   /** Called with the clients that may not give orders. */
   refuse(message: string): void
 }
@@ -168,7 +189,7 @@ export class ControlSocket {
   }
 
   /** @returns false if nothing has arrived yet */
-  #hear(connection: Fd, { by }: Administrator): boolean {
+  #hear(connection: Fd, by: Administrator): boolean {
     const message = take(connection, this.#bytes)
     if (message === undefined) return false
     this.#silent.get(connection)?.()
@@ -185,7 +206,7 @@ export class ControlSocket {
     connection[Symbol.dispose]()
   }
 
-  async #do(connection: Fd, request: string, by: string): Promise<void> {
+  async #do(connection: Fd, request: string, by: Administrator): Promise<void> {
     this.#busy.add(connection)
     const outcome = await this.#does.obey(request, by, connection).then(
       (done): RequestOutcome => ({ answer: done }),

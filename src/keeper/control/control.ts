@@ -10,7 +10,7 @@ import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { ChangedContainer, KeeperEvent, KeeperOptions, Reloaded } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { answer, ControlSocket } from './control-socket.ts'
+import { type Administrator, answer, ControlSocket } from './control-socket.ts'
 import { losers, type PolicyChange, planChange, planReload, type ReloadPlan, requirePolicies } from './live-policy.ts'
 import { CONTROL_VERSION, type ControlRequest, type ReloadAnswer, type SetAnswer, type SetRequest } from './protocol.ts'
 
@@ -130,13 +130,15 @@ export class Control {
     this.engineEnded()
   }
 
-  async #obey(bytes: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
+  async #obey(bytes: string, from: Administrator, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
     const request = parseRequest(bytes)
-    if (request.type === 'set') return this.#set(request, by)
-    return request.dry ? this.#dryRun(request.force) : this.#reload(connection, request.force)
+    if (request.type === 'set') return this.#set(request, from)
+    if (request.dry) return this.#dryRun(request.force)
+    this.#dependencies.options.onEvent({ type: 'reloadOrdered', ...from, isForced: request.force })
+    return this.#reload(connection, request.force)
   }
 
-  async #set(request: SetRequest, by: string): Promise<SetAnswer> {
+  async #set(request: SetRequest, { by, who }: Administrator): Promise<SetAnswer> {
     const { registry, admission, options } = this.#dependencies
     const { container: id, serial } = request
     const entry = [...registry.entries].find(({ container }) => container.id === id && container.serial === serial)
@@ -149,7 +151,7 @@ export class Control {
     }
     const { changed, news } = change
     const holds = this.#make(entry, change)
-    options.onEvent({ type: 'set', id, by, settings: entry.settings, changed })
+    options.onEvent({ type: 'set', id, by, who, settings: entry.settings, changed })
     await holds
     return { changed, warnings: news }
   }

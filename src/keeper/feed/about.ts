@@ -57,7 +57,14 @@ function standing({ container, handover, settings, set, init, listeners }: Conta
   const { annotations, bundle } = handover
   return {
     ...{ id: id.slice(0, ID_LIMIT), index, serial, ...annotatedNames(annotations), listeners },
-    ...{ init: initTid, bundle, profile: profileIn(handover.metadata), on: onOf(settings), keys: keysOf(settings) },
+    ...{
+      init: initTid,
+      started: init?.startedMs,
+      bundle,
+      profile: profileIn(handover.metadata),
+      on: onOf(settings),
+      keys: keysOf(settings),
+    },
     annotations: Object.fromEntries(Object.entries(annotations).filter(([name]) => name.startsWith(PREFIX))),
     idMaps: { uid: extents(uidMap), gid: extents(gidMap) },
     ...(init?.handles.cgroup ? { cgroup: pathOf(init.handles.cgroup.raw) } : {}),
@@ -92,12 +99,18 @@ export const aboutChanged = (
   { set: _, barred: __, ...before }: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> => ({ ...before, ...standing(entry), ...flaws })
 
+/** Names that were found in the state of an engine, which may be gone by now. */
+const namesIn = ({ name, image, labels }: Readonly<Record<string, unknown>>): object => ({
+  ...(name === undefined ? {} : { name, image, labels }),
+})
+
 /** Returns the directory's entry for a container that the previous keeper admitted. */
 export const aboutResumed = (
   entry: ContainerEntry,
   event: Resumed,
   before: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> => ({
+  ...namesIn(before),
   ...standing(entry),
   ...{ runtime: before.runtime, since: before.since ?? Date.now(), traps: listed(event.traps) },
   ...{ withheld: before.withheld ?? [], warnings: before.warnings ?? [] },

@@ -12,12 +12,14 @@ import { refusalView } from '../../memories/refusal-view.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
+import type { EngineNames } from '../../runtimes/engine-names.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { FewRefusals } from '../log/call-log.ts'
 import { changedKeys, effectiveKeys, formatChange } from '../log/effective-keys.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutDaemon, aboutRegistered, aboutResumed } from './about.ts'
+import { History, type HistoryOutlets, NameSearch, type PastContainer } from './history.ts'
 
 const SUMS = ['recordsLost', 'linesSuppressed'] as const
 const BY_LABEL = ['restarts', 'registrations', 'reloads'] as const
@@ -127,14 +129,18 @@ export class Feed {
   #process: object = aboutDaemon()
   readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
+  readonly #names = new NameSearch()
+  /** What outlives the daemon. */
+  readonly history: History
 
-  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: DaemonFacts) {
+  constructor(directory: DirectoryWriter, counts: CountPlaces, standing: DaemonFacts, outlets: HistoryOutlets) {
     this.#directory = directory
     this.#counts = counts
     this.#standing = { ...standing, version: version() }
     const before = directory.daemonBefore
     this.totals = new Totals(before)
     this.#pidBefore = before?.pid
+    this.history = new History({ ...outlets, read: (containers) => this.#kept(containers) })
   }
 
   /** Notes an event before anything else gets it. */
@@ -144,13 +150,19 @@ export class Feed {
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
-    if (told && !isLeftOut) this.#add(event.type, told)
+    if (told && !isLeftOut) this.#add(event.type, told, auditOf(event))
     if (event.type === 'refused')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
   }
 
-  #add(type: string, told: object): void {
+  #add(type: string, told: object, more: object = {}): void {
     this.#directory.add('events', { time: Date.now(), type, ...told })
+    this.history.add(type, told, more)
+  }
+
+  /** Notes that the service ends. @param why in a sentence */
+  stops(why: string): void {
+    this.#add('stopped', { message: why })
   }
 
   /** Publishes that this program has applied another configuration. */
@@ -188,6 +200,7 @@ export class Feed {
       this.totals.registration(this.#about.get(index)?.runtime, entry.container.barred ? 'left' : 'served')
     } else this.totals.registration(this.#about.get(index)?.runtime, 'joined')
     this.changed(entry)
+    this.#search(entry)
   }
 
   /** Publishes the containers of the previous keeper, and removes all others from the directory. */
@@ -214,6 +227,8 @@ export class Feed {
     this.#counts.take(entry.container)
     if (event) this.#about.set(index, aboutResumed(entry, event, before?.serial === serial ? before : {}))
     this.changed(entry)
+    this.#search(entry)
+    this.history.refused(index)
   }
 
   /** Publishes the policy that a container now has, and what cannot work with it. */
@@ -226,13 +241,43 @@ export class Feed {
   /** Publishes how many listeners a container has. */
   changed({ container: { index }, listeners }: ContainerEntry): void {
     const about = this.#about.get(index)
-    if (about) this.#directory.container(index, { ...about, listeners })
+    if (!about) return
+    about.listeners = listeners
+    this.#directory.container(index, about)
+  }
+
+  /** Searches the name of a container, unless it was passed on, and publishes it. */
+  #search({ container: { index, id, serial }, handover: { bundle } }: ContainerEntry): void {
+    if (this.#about.get(index)?.name !== undefined) return
+    const found = (names: EngineNames | undefined): void => {
+      const about = this.#about.get(index)
+      if (!names || about?.serial !== serial) return
+      this.#about.set(index, { ...about, ...names })
+      this.#directory.container(index, this.#about.get(index))
+    }
+    this.#names.add(serial, { id, bundle, found })
+  }
+
+  /** Keeps in history what is known of a container that has ended, with its name if that is still searched. */
+  #keep({ about, counts }: PastContainer): void {
+    const found = (names?: EngineNames): void => this.history.ended({ about: { ...about, ...names }, counts })
+    if (!this.#names.replace(Number(about.serial), found)) found()
+  }
+
+  #kept(containers: readonly number[]): readonly PastContainer[] {
+    return containers.flatMap((index) => {
+      const about = this.#about.get(index)
+      return about ? [{ about, counts: this.#counts.read(index) }] : []
+    })
   }
 
   /** Publishes that a container has ended, and its counts. */
   ended({ container: { index } }: ContainerEntry): void {
     const about = this.#about.get(index)
-    const { calls, refusals, dropped } = this.#counts.read(index)
+    const counts = this.#counts.read(index)
+    const { calls, refusals, dropped } = counts
+    if (about) this.#keep({ about, counts })
+    this.history.forget(index)
     const newest = [...refusals].sort((one, other) => other.record.time - one.record.time)
     this.#about.delete(index)
     // In this order: a reader of its last records always finds the container in one of the two.
@@ -252,6 +297,7 @@ export class Feed {
   serves(engine: number | undefined): void {
     if (this.#engines === 0 && this.#pidBefore !== undefined)
       this.#add(this.#pidBefore === process.pid ? 'reloaded' : 'restarted', {})
+    else if (this.#engines === 0) this.history.add('started', {})
     this.#engines++
     this.#process = { ...aboutDaemon(), engine, engineSince: Date.now(), engines: this.#engines }
   }
@@ -269,7 +315,9 @@ export class Feed {
       stuck: stuck.length,
       mounters,
       ...this.totals.all,
+      ...(this.history.directory === undefined ? {} : { history: this.history.directory }),
     })
+    this.history.look()
   }
 
   /** Frees the places in which threads of an ended engine were writing. */
@@ -280,6 +328,8 @@ export class Feed {
 
   /** Publishes that no keeper continues with these memories. */
   end(): void {
+    this.#names.look()
+    this.history.close()
     this.#directory.end()
   }
 }
@@ -290,6 +340,9 @@ const brief = (calls: readonly CallCount[]): readonly Omit<CallCount, 'buckets'>
     .sort((one, other) => other.calls - one.calls)
     .slice(0, KINDS_OF_ENDED)
     .map(({ buckets: _, ...rest }) => rest)
+
+/** Returns what only history has of an order: each value before and after. */
+const auditOf = (event: KeeperEvent): object => (event.type === 'set' ? { changed: event.changed } : {})
 
 const formatChanges = (changed: ChangedKeys): string =>
   Object.entries(changed)
@@ -316,7 +369,9 @@ function eventEntry(event: KeeperEvent): object | undefined {
     case 'ended':
       return { id: event.id }
     case 'set':
-      return { id: event.id, message: formatSetKeys(event) }
+      return { id: event.id, message: formatSetKeys(event), who: event.who }
+    case 'reloadOrdered':
+      return { message: `${event.by} has ordered a reload${event.isForced ? ' by force' : ''}`, who: event.who }
     case 'refused':
     case 'fault':
       return { message: event.message.slice(0, MESSAGE_LIMIT) }

@@ -179,7 +179,13 @@ export class Readers {
   readonly #mode: ArgumentMode
   #socket: FeedSocket | undefined
 
-  constructor(state: PersistedState, { records: size, arguments: mode }: WhatIsRecorded, standing: DaemonFacts) {
+  /** @param failed takes a sentence about what history lacks */
+  constructor(
+    state: PersistedState,
+    { records: size, arguments: mode }: WhatIsRecorded,
+    standing: DaemonFacts,
+    failed: (message: string) => void,
+  ) {
     const records = openRecords(state, size, mode)
     const counts = openMemory(state, 'counts')
     const directory = openMemory(state, 'directory')
@@ -189,7 +195,9 @@ export class Readers {
     this.ring = records.memory
     this.counts = counts.memory
     this.#mode = mode
-    this.feed = new Feed(new DirectoryWriter(directory.memory), new CountPlaces(counts.fd, counts.memory), standing)
+    const group = process.getuid?.() === 0 ? groupId(GROUP) : undefined
+    const places = new CountPlaces(counts.fd, counts.memory)
+    this.feed = new Feed(new DirectoryWriter(directory.memory), places, standing, { group, failed })
   }
 
   /**

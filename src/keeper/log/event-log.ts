@@ -71,7 +71,8 @@ type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly
 const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) => Line } = {
   registered: (event) => registered(event, registrationWarnings(event)),
   resumed,
-  set: ({ id, by, changed }) => ['notice', 'container changed', { container: id, by, changed }],
+  set: ({ id, by, who, changed }) => ['notice', 'container changed', { container: id, by, who, changed }],
+  reloadOrdered: ({ by, who }) => ['notice', 'reload ordered', { by, ...(who ? { who } : {}) }],
   joined: ({ handover }) => ['debug', 'process joined', { container: handover.id, ...processOf(handover) }],
   ended: ({ id }) => ['info', 'container ended', { container: id }],
   limit: ({ id, limit, value }) => [

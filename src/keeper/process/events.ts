@@ -18,6 +18,23 @@ export interface SetKey {
   readonly time: number
 }
 
+/** Where history is kept, how many bytes of it, and how long, in milliseconds. */
+export interface HistoryOptions {
+  readonly directory: string
+  readonly size: number
+  readonly age: number
+}
+
+/** The process that gave an order, as it was then: `comm` and `terminal` are what it calls itself and where it was. */
+export interface Orderer {
+  readonly uid: number
+  readonly pid: number
+  /** The user who logged in, if the kernel keeps that. */
+  readonly login?: number
+  readonly comm?: string
+  readonly terminal?: string
+}
+
 /** A policy, and what the log says about it. */
 export interface PolicyDetails {
   readonly policy: Policy
@@ -68,9 +85,12 @@ export type KeeperEvent =
       readonly type: 'set'
       readonly id: string
       readonly by: string
+      readonly who: Orderer
       readonly settings: Settings
       readonly changed: ChangedKeys
     }
+  /** Somebody has ordered a reload; `who` is not known of a signal. */
+  | { readonly type: 'reloadOrdered'; readonly by: string; readonly who?: Orderer; readonly isForced: boolean }
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because the container has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
@@ -139,6 +159,8 @@ export interface KeeperOptions {
   readonly manager?: ServiceManager
   /** Path of the socket on which an administrator gives orders; without it, nobody can. */
   readonly controlSocketPath?: string
+  /** Where history is kept; without it, there is none. */
+  readonly history?: HistoryOptions | undefined
   /** Without it, our files must not be replaced while the keeper runs. */
   readonly successor?: Successor
   /**

@@ -12,6 +12,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     log: { level: 'info', arguments: 'all' },
     metrics: { container: false },
     limits: {},
+    history: { size: 16 * 1024 ** 2, age: 30 * 86_400_000 },
     reload: 'auto',
   })
 })
@@ -32,6 +33,7 @@ ceiling: { mount.allowed: [ext4, xfs], mknod: on }
 log: { level: debug }
 metrics: { container: true }
 limits: { callsPerContainer: 64 }
+history: { path: /srv/history, size: 64k, age: 1d }
 reload: manual
 `
   const place = (line: number) => ({ file: 'x.yaml', line })
@@ -56,6 +58,7 @@ reload: manual
     log: { level: 'debug', arguments: 'all' },
     metrics: { container: true },
     limits: { callsPerContainer: 64 },
+    history: { path: '/srv/history', size: 65_536, age: 86_400_000 },
     reload: 'manual',
   })
 })
@@ -114,8 +117,11 @@ test.each([
   ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1 (did you mean "${P}mknod"?)`],
   [
     '- mknod',
-    'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, metrics, limits, reload',
+    'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, metrics, limits, history, reload',
   ],
+  ['history: { path: here }', 'history.path is "here" at line 1, allowed is the absolute path of a directory, or none'],
+  ['history: { size: 1t }', 'history.size is "1t" at line 1, allowed is a size from 64k to 256m'],
+  ['history: { age: 1 }', 'history.age is 1 at line 1, allowed is a number of days from 1d to 3650d'],
   ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3; correct the YAML there'],
 ])('parseConfig(%j) is an error that teaches', (text, message) => {
   expect(() => parseConfig(text, 'x.yaml')).toThrow(

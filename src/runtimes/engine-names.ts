@@ -1,19 +1,23 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { firstFitting } from '../shared/texts.ts'
+import { readText } from './text-file.ts'
 
-/** What an engine calls a container. */
+/** What an engine calls a container. Whoever starts it chooses these texts, which are cut if they are long. */
 export interface EngineNames {
   readonly name?: string
   readonly image?: string
+  readonly labels?: Readonly<Record<string, string>>
 }
 
 /** In bytes: larger state files of an engine are not read for a name. */
 const STATE_LIMIT = 16 * 1024 * 1024
+/** In characters. */
+const TEXT_LIMIT = 512
+/** How many labels are kept, and how long the names and values may be together, in characters. */
+const LABELS = { most: 16, length: 1024 }
 
-function json(path: string): unknown {
-  const file = statSync(path)
-  return file.size > STATE_LIMIT || !file.isFile() ? undefined : JSON.parse(readFileSync(path, 'utf8'))
-}
+const json = (path: string): unknown => JSON.parse(readText(path, { limit: STATE_LIMIT }))
 
 const DOCKER = '/var/lib/docker/containers'
 
@@ -72,9 +76,21 @@ function ofDocker(id: string): EngineNames | undefined {
   if (!/^[0-9a-f]{64}$/.test(id)) return undefined
   const config = json(`${DOCKER}/${id}/config.v2.json`) as Readonly<Record<string, unknown>>
   const { Name: name, Config: inner } = config
-  const image = (inner as Readonly<Record<string, unknown>> | undefined)?.Image
-  return { ...text('name', typeof name === 'string' ? name.replace(/^\//, '') : name), ...text('image', image) }
+  const { Image: image, Labels: labels } = (inner ?? {}) as Readonly<Record<string, unknown>>
+  return {
+    ...text('name', typeof name === 'string' ? name.replace(/^\//, '') : name),
+    ...text('image', image),
+    ...labelsIn(labels),
+  }
 }
 
 const text = (key: string, value: unknown): object =>
-  typeof value === 'string' && value !== '' ? { [key]: value } : {}
+  typeof value === 'string' && value !== '' ? { [key]: value.slice(0, TEXT_LIMIT) } : {}
+
+/** Returns the first labels, as many as fit. */
+function labelsIn(given: unknown): Pick<EngineNames, 'labels'> {
+  if (typeof given !== 'object' || given === null) return {}
+  const all = Object.entries(given).map(([name, value]) => [name, `${value}`] as const)
+  const labels = firstFitting(all.slice(0, LABELS.most), LABELS.length, ([name, value]) => name.length + value.length)
+  return labels.length === 0 ? {} : { labels: Object.fromEntries(labels) }
+}

@@ -1,0 +1,220 @@
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  write,
+  writeSync,
+} from 'node:fs'
+import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
+import { openDirectories } from '../../doctor/own-files.ts'
+import { orElse } from '../../kernel/error.ts'
+import { type Fd, lockFile, orClose } from '../../kernel/fd.ts'
+import { openat } from '../../kernel/files.ts'
+import { cstring } from '../../kernel/libc.ts'
+import { HISTORY_FILES } from '../../memories/feed-path.ts'
+import { makeDirectory } from '../../runtimes/text-file.ts'
+import { firstFitting } from '../../shared/texts.ts'
+import type { HistoryOptions } from '../process/events.ts'
+
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
+/** The group reads it, and nobody else. */
+const MODE = 0o640
+/** In bytes: what waits while the disk is slow. More is lost, and counted. */
+const WAITING = 1024 * 1024
+const LINE_FEED = 0x0a
+/** How often to look for what is too old. */
+const LOOK_MS = 60_000
+/** The part of the size that a new file may begin with. */
+const SNAPSHOT = 4
+/** The longest beginning of a line with its time. */
+const HEAD = 64
+
+interface Surroundings {
+  /** The group that may read it. */
+  readonly group: number | undefined
+  /** Returns what a new file begins with: what is known of the containers that run. */
+  snapshot(): readonly object[]
+  /** Takes the reason why lines were lost, once until lines are written again. */
+  failed(why: string): void
+}
+
+/** Writes a line of JSON in ASCII: what a container has chosen never reaches a terminal unescaped. */
+export const lineOf = (about: object): string =>
+  `${JSON.stringify(about).replace(/[\u007f-\uffff]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`
+
+/** @throws {Error} if another user could exchange what is there, or what will be there */
+function requireSafe(directory: string): void {
+  const wrong = openDirectories([directory])
+  if (wrong !== undefined) throw new Error(`others could put something else there: ${wrong}`)
+}
+
+/**
+ * Appends lines to a file. When the file has half of the size, or is half as old as history may become, it takes the
+ * place of the file before it, and a new one begins. So both together are neither larger nor older.
+ *
+ * Invariant: one write is in flight at most, in another thread, since the disk may hang; nothing waits for it.
+ */
+export class HistoryFile {
+  options: HistoryOptions
+  readonly #around: Surroundings
+  readonly #directory: Fd
+  #file: number
+  /** In bytes. */
+  #size = 0
+  /** The time of its first line. */
+  #begun = 0
+  #waiting = ''
+  #isWriting = false
+  #isClosed = false
+  /** Whether the file may end within a line. */
+  #isTorn = false
+  #lost = 0
+  readonly #settled: (() => void)[] = []
+  #lookAt = 0
+
+  /** @throws {Error} if no history can be kept there */
+  constructor(options: HistoryOptions, around: Surroundings) {
+    this.options = options
+    this.#around = around
+    const { directory } = options
+    requireSafe(directory)
+    makeDirectory(directory)
+    requireSafe(directory)
+    const fd = openat(AT_FDCWD, cstring(directory), O_RDONLY | O_DIRECTORY)
+    this.#directory = fd
+    this.#file = orClose([fd], () => {
+      if (!lockFile(fd)) throw new Error('another daemon keeps its history there; give each a directory of its own')
+      return this.#open()
+    })
+  }
+
+  /** Adds a line, which is written soon. */
+  add(about: object): void {
+    const line = lineOf(about)
+    if (this.#waiting.length + line.length > WAITING) this.#fail('the disk does not answer', 1)
+    else this.#waiting += line
+    this.#write()
+  }
+
+  /** Writes what could not be written before, and removes what has become too old. To be called once a second. */
+  look(): void {
+    this.#write()
+    if (this.#isWriting || Date.now() < this.#lookAt) return
+    this.#lookAt = Date.now() + LOOK_MS
+    const before = this.#at(HISTORY_FILES.before)
+    orElse(undefined, () => lstatSync(before).mtimeMs < Date.now() - this.options.age && rmSync(before))
+  }
+
+  /** Resolves once nothing waits to be written. */
+  settle(): Promise<void> {
+    return this.#isWriting ? new Promise((resolve) => this.#settled.push(resolve)) : Promise.resolve()
+  }
+
+  /** Writes what waits and the last lines: at once, or if a write is in flight, when that is done. */
+  close(last: readonly object[] = []): void {
+    this.#waiting += last.map(lineOf).join('')
+    this.#isClosed = true
+    if (!this.#isWriting) this.#end()
+  }
+
+  #end(): void {
+    orElse(undefined, () => writeSync(this.#file, this.#take()))
+    closeSync(this.#file)
+    this.#directory[Symbol.dispose]()
+  }
+
+  #at(name: string): string {
+    return `/proc/self/fd/${this.#directory.raw}/${name}`
+  }
+
+  #open(): number {
+    const file = openSync(this.#at(HISTORY_FILES.now), O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, MODE)
+    try {
+      const about = fstatSync(file)
+      if (!about.isFile() || about.nlink !== 1 || about.uid !== process.geteuid?.())
+        throw new Error(`${HISTORY_FILES.now} is no file of our own; remove it`)
+      fchmodSync(file, MODE)
+      const { group } = this.#around
+      // A user namespace without that group: only its root reads.
+      if (group !== undefined) orElse(undefined, () => fchownSync(file, about.uid, group))
+      const [head, end] = [Buffer.alloc(HEAD), Buffer.alloc(1)]
+      readSync(file, head, 0, HEAD, 0)
+      if (about.size > 0) readSync(file, end, 0, 1, about.size - 1)
+      this.#size = about.size
+      this.#isTorn = about.size > 0 && end[0] !== LINE_FEED
+      this.#begun = Date.parse(/^\{"time":"([^"]*)"/.exec(head.toString('latin1'))?.[1] ?? '') || Date.now()
+      return file
+    } catch (error) {
+      closeSync(file)
+      throw error
+    }
+  }
+
+  get #isDue(): boolean {
+    const { size, age } = this.options
+    return this.#size > 0 && (this.#size >= size / 2 || Date.now() - this.#begun > age / 2)
+  }
+
+  /** Begins a new file. @throws {Error} if that is not possible now; the file must not grow then */
+  #turn(): void {
+    const before = this.#file
+    try {
+      renameSync(this.#at(HISTORY_FILES.now), this.#at(HISTORY_FILES.before))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+    this.#file = this.#open()
+    closeSync(before)
+    const lines = this.#around.snapshot().map(lineOf)
+    const first = firstFitting(lines, this.options.size / SNAPSHOT, (line) => line.length)
+    this.#waiting = first.join('') + this.#waiting
+  }
+
+  /** Takes what waits, with what must be before it. */
+  #take(): Buffer {
+    const lost = this.#lost > 0 ? lineOf({ time: new Date(), type: 'historyLost', count: this.#lost }) : ''
+    const text = this.#waiting === '' ? '' : `${this.#isTorn ? '\n' : ''}${lost}${this.#waiting}`
+    this.#waiting = ''
+    return Buffer.from(text, 'latin1')
+  }
+
+  #write(): void {
+    if (this.#isWriting || (this.#waiting === '' && !this.#isDue)) return
+    const lines = this.#waiting.split('\n').length - 1
+    try {
+      if (this.#isDue) this.#turn()
+    } catch (error) {
+      this.#waiting = ''
+      this.#fail((error as Error).message, lines)
+      return
+    }
+    const bytes = this.#take()
+    if (bytes.length === 0) return
+    this.#isWriting = true
+    write(this.#file, bytes, (error, written) => {
+      this.#isWriting = false
+      this.#size += written
+      this.#isTorn = written < bytes.length
+      if (this.#isTorn) this.#fail(error?.message ?? 'there is no room left', lines)
+      else this.#lost = 0
+      if (this.#isClosed) this.#end()
+      else if (!this.#isTorn) this.#write()
+      if (!this.#isWriting) for (const settled of this.#settled.splice(0)) settled()
+    })
+  }
+
+  /** @param lines how many were lost */
+  #fail(why: string, lines: number): void {
+    const { directory } = this.options
+    if (this.#lost === 0)
+      this.#around.failed(`Cannot write history in "${directory}": ${why}; it continues when it can`)
+    this.#lost += lines
+  }
+}

@@ -1,0 +1,242 @@
+import { now } from '../../kernel/clock.ts'
+import type { ContainerCounts } from '../../memories/read-counts.ts'
+import { refusalView } from '../../memories/refusal-view.ts'
+import { type EngineNames, engineNamesLookup } from '../../runtimes/engine-names.ts'
+import { firstFitting } from '../../shared/texts.ts'
+import type { HistoryOptions, KeeperEvent } from '../process/events.ts'
+import { HistoryFile, lineOf } from './history-file.ts'
+
+/** What history has of a container: its entry in the directory, and the counts of its calls. */
+export interface PastContainer {
+  readonly about: Readonly<Record<string, unknown>>
+  readonly counts: Pick<ContainerCounts, 'calls' | 'refusals' | 'dropped'>
+}
+
+/** Who may read history, and who hears of faults. */
+export interface HistoryOutlets {
+  readonly group: number | undefined
+  /** Takes a sentence about what is not kept, and why. */
+  failed(message: string): void
+}
+
+interface HistoryDependencies extends HistoryOutlets {
+  /** Returns what is known now of the containers with these numbers, except those that have ended. */
+  read(containers: readonly number[]): readonly PastContainer[]
+}
+
+/** The events that are kept: who came and went, and who changed what. Containers can cause none of the others often. */
+const KEPT = ['registered', 'resumed', 'ended', 'set', 'refused', 'engineStarted', 'engineEnded'] as const
+const ORDERS = ['started', 'reloadOrdered', 'reloaded', 'notReloaded', 'restarted', 'stopped'] as const
+const TYPES: ReadonlySet<string> = new Set([...KEPT, ...ORDERS] satisfies (KeeperEvent['type'] | string)[])
+
+/** The shortest and the longest time between two lines of a running container. */
+const SHORTEST_MS = 10_000
+const LONGEST_MS = 3_600_000
+/** The longest line of a running container, and of one that has ended, in bytes: the oldest refusals are left out. */
+const LINE = { running: 8 * 1024, ended: 32 * 1024 }
+
+/** The members of an entry that are kept. */
+const ABOUT = [
+  ...[
+    'serial',
+    'id',
+    'name',
+    'image',
+    'namespace',
+    'pod',
+    'labels',
+    'runtime',
+    'profile',
+    'init',
+    'started',
+    'on',
+    'barred',
+  ],
+]
+
+/** When a running container may have its next line: the wait doubles while there is something new each time. */
+interface Pace {
+  isNew: boolean
+  next: number
+  wait: number
+}
+
+/**
+ * Keeps refusals and errors of containers, and what administrators did, in files that outlive containers and the
+ * daemon. A container has one line in its first seconds with a refusal, further ones at growing intervals while there
+ * are more refusals, and one when it ends. Each has all that is known then.
+ */
+export class History {
+  readonly #dependencies: HistoryDependencies
+  readonly #paces = new Map<number, Pace>()
+  #file: HistoryFile | undefined
+
+  constructor(dependencies: HistoryDependencies) {
+    this.#dependencies = dependencies
+  }
+
+  /** The directory with the files; undefined if nothing is kept. */
+  get directory(): string | undefined {
+    return this.#file?.options.directory
+  }
+
+  /** @param options undefined to keep nothing */
+  open(options: HistoryOptions | undefined): void {
+    if (options && options.directory === this.directory) {
+      this.#file!.options = options
+      return
+    }
+    this.close()
+    if (!options) return
+    const { group, failed } = this.#dependencies
+    const snapshot = (): readonly object[] => this.#news([...this.#paces.keys()])
+    try {
+      this.#file = new HistoryFile(options, { group, snapshot, failed })
+    } catch (error) {
+      failed(`Cannot keep history in "${options.directory}": ${(error as Error).message}`)
+    }
+  }
+
+  /** Keeps an event. @param more what only history has of it */
+  add(type: string, { id, ...told }: { readonly id?: string }, more: object = {}): void {
+    if (!TYPES.has(type)) return
+    const line = { time: new Date(), type, ...(id === undefined ? {} : { container: id }), ...told }
+    const whole = { ...line, ...more }
+    this.#file?.add(lineOf(whole).length > LINE.ended ? line : whole)
+  }
+
+  /** Notes that a call of a container was refused. It is called for each record, so it only sets a mark. */
+  refused(container: number): void {
+    if (!this.#file) return
+    const pace = this.#paces.get(container)
+    if (pace) pace.isNew = true
+    else this.#paces.set(container, { isNew: true, next: 0, wait: SHORTEST_MS / 2 })
+  }
+
+  /** Keeps what is known of a container that has ended. */
+  ended(kept: PastContainer): void {
+    this.#file?.add(containerLine(kept, Date.now()))
+  }
+
+  /** Takes back the number of a container that has ended. */
+  forget(container: number): void {
+    this.#paces.delete(container)
+  }
+
+  /** Keeps what is new of running containers. To be called once a second. */
+  look(): void {
+    this.#file?.look()
+    const time = now()
+    const due = [...this.#paces].filter(([, { isNew, next }]) => isNew && next <= time)
+    for (const [, pace] of due) {
+      pace.isNew = false
+      // After a pause the wait is short again.
+      pace.wait = time - pace.next > 4 * pace.wait ? SHORTEST_MS : Math.min(LONGEST_MS, 2 * pace.wait)
+      pace.next = time + pace.wait
+    }
+    for (const line of this.#news(due.map(([container]) => container))) this.#file?.add(line)
+  }
+
+  /** Resolves once all of it is written. */
+  async settle(): Promise<void> {
+    await this.#file?.settle()
+  }
+
+  /** Keeps what is new, and closes the files. */
+  close(): void {
+    this.#file?.close(this.#news([...this.#paces].flatMap(([container, { isNew }]) => (isNew ? [container] : []))))
+    this.#paces.clear()
+    this.#file = undefined
+  }
+
+  /** Returns the lines of running containers that have refusals. */
+  #news(containers: readonly number[]): readonly object[] {
+    const all = this.#dependencies.read(containers).filter(({ counts }) => counts.refusals.length > 0)
+    return all.map((kept) => containerLine(kept, undefined))
+  }
+}
+
+/** Returns the calls by verdict: history has refusals, not each kind of call. */
+function sums(calls: ContainerCounts['calls']): readonly object[] {
+  const all = new Map<string, number>()
+  for (const { verdict, calls: count } of calls) all.set(verdict, (all.get(verdict) ?? 0) + count)
+  return [...all].map(([verdict, count]) => ({ verdict, calls: count }))
+}
+
+type Keys = Readonly<Record<string, { readonly origin: string }>>
+
+/** Returns the keys that say why a call was refused, and where it could be allowed: all except defaults. */
+const keysIn = (keys: unknown): Keys =>
+  Object.fromEntries(Object.entries((keys ?? {}) as Keys).filter(([, { origin }]) => origin !== 'default'))
+
+/**
+ * Returns the line of a container: its number comes early, so that a reader finds the last line of each without parsing
+ * the others.
+ *
+ * @param ended when, in milliseconds since 1970; undefined if the container runs
+ */
+function containerLine({ about, counts }: PastContainer, ended: number | undefined): object {
+  const size = ended === undefined ? LINE.running : LINE.ended
+  const { since, keys } = about
+  const line = {
+    ...{ time: new Date(), type: 'container' },
+    ...Object.fromEntries(ABOUT.flatMap((name) => (about[name] === undefined ? [] : [[name, about[name]]]))),
+    ...(typeof since === 'number' ? { since: new Date(since) } : {}),
+    ...(ended === undefined ? {} : { ended: new Date(ended) }),
+    calls: sums(counts.calls),
+  }
+  // Annotations may make keys long.
+  const whole = { ...line, keys: keysIn(keys) }
+  const first = lineOf(whole).length > size / 2 ? line : whole
+  const newest = [...counts.refusals].sort((one, other) => other.record.time - one.record.time).map(refusalView)
+  const all = newest.map((each) => ({ ...each, time: new Date(each.time) }))
+  const refusals = firstFitting(all, size - lineOf(first).length, (each) => lineOf(each).length)
+  const droppedRefusals = counts.dropped + all.length - refusals.length
+  return { ...first, refusals, ...(droppedRefusals > 0 ? { droppedRefusals } : {}) }
+}
+
+/** A container whose engine did not pass on its name. */
+interface Nameless {
+  readonly id: string
+  readonly bundle: string
+  /** Takes what was found. */
+  readonly found: (names: EngineNames | undefined) => void
+}
+
+/** The shortest time between two looks at the state of engines, and how many times longer than a look it is. */
+const LOOKS = { shortest: 50, share: 20 }
+
+/**
+ * Finds names of containers in the state of podman or Docker soon after they were handed over, for as soon as they end
+ * the engine may remove them. One look is for all that wait, and looks take a twentieth of the time at most: the state
+ * may be large.
+ */
+export class NameSearch {
+  readonly #waiting = new Map<number, Nameless>()
+  #timer: NodeJS.Timeout | undefined
+  #next = 0
+
+  /** @param serial of the container */
+  add(serial: number, nameless: Nameless): void {
+    this.#waiting.set(serial, nameless)
+    this.#timer ??= setTimeout(() => this.look(), Math.max(0, this.#next - now())).unref()
+  }
+
+  /** Changes who takes the name of a container, if it is still searched. */
+  replace(serial: number, found: Nameless['found']): boolean {
+    const before = this.#waiting.get(serial)
+    if (before) this.#waiting.set(serial, { ...before, found })
+    return before !== undefined
+  }
+
+  look(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const start = now()
+    const lookup = engineNamesLookup()
+    const all = [...this.#waiting.values()]
+    this.#waiting.clear()
+    for (const { id, bundle, found } of all) found(lookup(id, bundle))
+    this.#next = now() + Math.max(LOOKS.shortest, LOOKS.share * (now() - start))
+  }
+}

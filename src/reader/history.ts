@@ -1,0 +1,138 @@
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { startTime } from '../kernel/process.ts'
+import { ticksPerSecond } from '../kernel/system-info.ts'
+import { HISTORY_FILES } from '../memories/feed-path.ts'
+import type { RefusalView } from '../memories/refusal-view.ts'
+import { number, text } from './container-fields.ts'
+import { type Entry, escapeOtherMembers } from './directory-reader.ts'
+import { daemonEvent, type EventView, type shownSince } from './event-stream.ts'
+
+/** What history has of a time. */
+export interface PastLines {
+  /** The last line of each container, the oldest first; entries like those of the directory. */
+  readonly containers: readonly Entry[]
+  /** What happened to containers and the daemon, the oldest first. */
+  readonly events: readonly Entry[]
+  /** How many lines cannot be read: they were torn by a crash, or changed by somebody. */
+  readonly corrupt: number
+}
+
+/** The beginning of every line, and what follows in the line of a container. */
+const TIME = '{"time":"'
+const TIME_LENGTH = 24
+const OF_CONTAINER = /^,"type":"container","serial":(\d+),/
+
+/** @throws {Error} of node:fs, except if there is no such file */
+function linesOf(directory: string): string[] {
+  const open = (name: string): number | undefined => {
+    try {
+      return openSync(join(directory, name), 'r')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+  }
+  // In this order, and once: if the daemon begins a new file meanwhile, this one becomes the one before it.
+  const now = open(HISTORY_FILES.now)
+  const before = open(HISTORY_FILES.before)
+  const files = [before, now].filter((file) => file !== undefined)
+  try {
+    const isSame = files.length === 2 && fstatSync(before!).ino === fstatSync(now!).ino
+    const texts = (isSame ? [now!] : files).map((file) => readFileSync(file, 'latin1'))
+    return texts.flatMap((text) => text.split('\n'))
+  } finally {
+    for (const file of files) closeSync(file)
+  }
+}
+
+const milliseconds = (time: unknown): number => (typeof time === 'string' ? Date.parse(time) : Number.NaN)
+
+/** Whether the init of a container that nobody has seen end is still there: then the daemon that served it is gone. */
+function isThere({ init, started }: Entry): boolean {
+  const ticks = number(init) > 0 ? startTime(number(init)) : undefined
+  return ticks !== undefined && (1000 * ticks) / ticksPerSecond() === started
+}
+
+/** Makes the entry of a container that the directory would have, if that still had it. */
+function containerOf(line: Entry): Entry {
+  const { time, type: _, since, ended, refusals = [], ...rest } = line
+  const dated = (refusals as readonly RefusalView[]).map((each) => ({ ...each, time: milliseconds(each.time) }))
+  const isServed = ended === undefined && isThere(rest)
+  return {
+    ...rest,
+    ...(since === undefined ? {} : { since: milliseconds(since) }),
+    ...(isServed ? { unserved: true } : { ended: milliseconds(ended ?? time) }),
+    refusals: dated,
+  }
+}
+
+/** Parses a line. @returns undefined if it is none of ours */
+function parse(line: string): Entry | undefined {
+  try {
+    const about = JSON.parse(line) as Entry
+    return Number.isNaN(milliseconds(about.time)) || typeof about.type !== 'string' ? undefined : about
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Reads history, which works without a daemon. Only the last line of each container is parsed, since it has all of the
+ * earlier ones.
+ *
+ * @param since leaves out what was written before, in milliseconds since 1970
+ * @throws {Error} if it may not be read
+ */
+export function readHistory(directory: string, since: number): PastLines {
+  const from = new Date(Math.max(0, since)).toISOString()
+  const lines = linesOf(directory)
+  const [containers, events]: [Entry[], Entry[]] = [[], []]
+  const seen = new Set<string>()
+  let corrupt = 0
+  for (let index = lines.length - 1; index >= 0; index--) {
+    const line = lines[index]!
+    const time = line.slice(TIME.length, TIME.length + TIME_LENGTH)
+    if (line === '' || (line.startsWith(TIME) && time < from)) continue
+    const [, serial] = OF_CONTAINER.exec(line.slice(TIME.length + TIME_LENGTH + 1, TIME.length + 80)) ?? []
+    if (serial !== undefined && seen.has(serial)) continue
+    const about = parse(line)
+    if (!about) {
+      // The last line may be being written.
+      if (index < lines.length - 1) corrupt++
+    } else if (about.type === 'container') {
+      seen.add(`${about.serial}`)
+      containers.push(escapeOtherMembers(containerOf(about)))
+    } else events.push(escapeOtherMembers({ ...about, time: milliseconds(about.time) }))
+  }
+  return { containers: containers.reverse(), events: events.reverse(), corrupt }
+}
+
+/** The last call of each kind of refusals of a container. */
+const refusalEvents = ({ id, name, refusals }: Entry): readonly EventView[] =>
+  ((refusals ?? []) as readonly RefusalView[]).map(({ wants: _, errno, ...refusal }) => ({
+    ...refusal,
+    ...(errno === undefined ? {} : { errno }),
+    ...{ type: 'refusals', container: text(id), ...(name === undefined ? {} : { name: text(name) }) },
+    syscall: /^\w+/.exec(refusal.call)?.[0] ?? '',
+  }))
+
+/**
+ * Returns what history has of a time, like the events of a daemon.
+ *
+ * @param until what the daemon itself still shows: calls and events from these times on
+ */
+export function pastEvents(
+  { containers, events }: PastLines,
+  until: ReturnType<typeof shownSince>,
+): readonly EventView[] {
+  const refusals = containers
+    .flatMap(refusalEvents)
+    .filter(({ first, time }) => (first === undefined ? time : Date.parse(first)) < until.calls)
+  const others = events.flatMap((entry) => {
+    const { container, changed } = entry
+    if (Number(entry.time) >= until.events) return []
+    return [{ ...daemonEvent({ ...entry, id: container }), ...(changed === undefined ? {} : { changed }) }]
+  })
+  return [...refusals, ...others].sort((one, other) => one.time - other.time)
+}

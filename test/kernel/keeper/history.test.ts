@@ -1,0 +1,364 @@
+import { execFileSync } from 'node:child_process'
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { HistoryFile, lineOf } from '../../../src/keeper/feed/history-file.ts'
+import type { HistoryOptions } from '../../../src/keeper/process/events.ts'
+import { readHistory } from '../../../src/reader/history.ts'
+import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { fixture } from '../../support/fixtures.ts'
+import { type Done, execute, until } from '../../support/host.ts'
+
+const KIB = 1024
+const DAY = 86_400_000
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-history-'))
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+let count = 0
+const newDirectory = (): string => join(scratch, `${++count}`)
+const event = (number: number, more: object = {}): object => ({ time: new Date(), type: 'refused', number, ...more })
+
+interface Opened extends Disposable {
+  readonly directory: string
+  readonly file: HistoryFile
+  readonly faults: string[]
+  /** The numbers of the events that are kept. */
+  numbers(): readonly unknown[]
+}
+
+function opened(options: Partial<HistoryOptions> = {}, snapshot: () => readonly object[] = () => []): Opened {
+  const directory = options.directory ?? newDirectory()
+  const faults: string[] = []
+  const failed = (why: string): void => void faults.push(why)
+  const file = new HistoryFile(
+    { size: 64 * KIB, age: DAY, ...options, directory },
+    { group: undefined, snapshot, failed },
+  )
+  const numbers = (): readonly unknown[] =>
+    readHistory(directory, 0).events.flatMap((each) => (each.number === undefined ? [] : [each.number]))
+  return { directory, file, faults, numbers, [Symbol.dispose]: () => file.close() }
+}
+
+const now = (directory: string): string => join(directory, 'history.jsonl')
+const older = (directory: string): string => join(directory, 'history.1.jsonl')
+const textOf = (directory: string): string => readFileSync(now(directory), 'utf8')
+
+describe('the files', () => {
+  test('stay within their size, keep the newest lines, and begin with what runs', async () => {
+    using store = opened({}, () => [{ time: new Date(), type: 'container', serial: 7, id: 'runs', refusals: [] }])
+    for (let number = 0; number < 2000; number++) {
+      store.file.add(event(number, { message: 'x'.repeat(400) }))
+      if (number % 20 === 0) await store.file.settle()
+    }
+    await store.file.settle()
+    const sizes = [now(store.directory), older(store.directory)].map((path) => statSync(path).size)
+    expect(Math.max(...sizes)).toBeLessThan(64 * KIB)
+    expect(sizes[0]! + sizes[1]!).toBeLessThan(80 * KIB)
+    expect(store.numbers().at(-1)).toBe(1999)
+    expect(store.numbers().length).toBeGreaterThan(50)
+    expect(textOf(store.directory).split('\n')[0]).toContain('"id":"runs"')
+    expect(readHistory(store.directory, 0).containers.map(({ id }) => id)).toEqual(['runs'])
+    expect(readdirSync(store.directory).sort()).toEqual(['history.1.jsonl', 'history.jsonl'])
+    expect(statSync(now(store.directory)).mode & 0o777).toBe(0o640)
+    expect(store.faults).toEqual([])
+  })
+
+  test('lose what is too old', async () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    const old = { ...event(1), time: new Date(Date.now() - DAY) }
+    writeFileSync(now(directory), lineOf(old))
+    writeFileSync(older(directory), lineOf({ ...event(0), time: new Date(Date.now() - 3 * DAY) }))
+    utimesSync(older(directory), 0, Date.now() / 1000 - 2 * 86_400)
+    using store = opened({ directory })
+    expect(store.numbers()).toEqual([0, 1])
+    store.file.look()
+    await store.file.settle()
+    // The file that was written became the one before it, in place of the oldest.
+    expect(store.numbers()).toEqual([1])
+  })
+
+  test('lose the file before it when that is too old', () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    writeFileSync(older(directory), lineOf(event(0)))
+    utimesSync(older(directory), 0, Date.now() / 1000 - 2 * 86_400)
+    using store = opened({ directory })
+    store.file.look()
+    expect(existsSync(older(directory))).toBe(false)
+  })
+
+  test('may end within a line, or have one that is none', async () => {
+    const directory = newDirectory()
+    {
+      using store = opened({ directory })
+      for (const number of [1, 2, 3]) store.file.add(event(number))
+      await store.file.settle()
+    }
+    truncateSync(now(directory), statSync(now(directory)).size - 9)
+    expect(readHistory(directory, 0)).toMatchObject({ events: [{ number: 1 }, { number: 2 }], corrupt: 0 })
+    using store = opened({ directory })
+    store.file.add(event(4))
+    await store.file.settle()
+    expect(store.numbers()).toEqual([1, 2, 4])
+    appendFileSync(now(directory), '{"time":"2999-01-01T00:00:00.000Z"}\n\0\0\0\n[]\n')
+    store.file.add(event(5))
+    await store.file.settle()
+    expect(store.numbers()).toEqual([1, 2, 4, 5])
+    // The torn one, and three that are no lines of ours.
+    expect(readHistory(directory, 0).corrupt).toBe(4)
+  })
+
+  test('on a full disk lose lines, which is said once and counted, and continue when there is room', async () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=32k,mode=755', 'none', directory])
+    try {
+      using store = opened({ directory, size: 1024 * KIB })
+      writeFileSync(join(directory, 'ballast'), Buffer.alloc(16 * KIB))
+      for (let number = 0; number < 100; number++) {
+        store.file.add(event(number, { message: 'x'.repeat(400) }))
+        await store.file.settle()
+      }
+      expect(store.faults).toEqual([
+        expect.stringMatching(
+          /^Cannot write history in ".*": (ENOSPC|there is no room left).*; it continues when it can$/,
+        ),
+      ])
+      const kept = store.numbers().length
+      expect(kept).toBeGreaterThan(10)
+      expect(kept).toBeLessThan(50)
+      rmSync(join(directory, 'ballast'))
+      store.file.add(event(100))
+      await store.file.settle()
+      expect(store.numbers().length).toBe(kept + 1)
+      expect(readHistory(directory, 0).events.find(({ type }) => type === 'historyLost')).toMatchObject({
+        count: 100 - kept,
+      })
+      expect(store.faults.length).toBe(1)
+    } finally {
+      execFileSync('umount', [directory])
+    }
+  })
+
+  test('belong to one daemon', () => {
+    using store = opened()
+    const { directory } = store
+    expect(() => opened({ directory })).toThrow('another daemon keeps its history there')
+  })
+
+  test.each<readonly [string, (directory: string) => void, RegExp]>([
+    ['a link', (at) => symlinkSync('/etc/hostname', now(at)), /ELOOP/],
+    ['a second name of a file', (at) => linkSync(other(), now(at)), /no file of our own/],
+    ['a pipe', (at) => execFileSync('mkfifo', [now(at)]), /no file of our own/],
+    ['a directory', (at) => mkdirSync(now(at)), /EISDIR/],
+    ['a directory that others may write to', (at) => chmodSync(at, 0o777), /can be written by everybody/],
+  ])('are not kept where there is %s', (_, plant, why) => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    plant(directory)
+    expect(() => opened({ directory })).toThrow(why)
+    expect(readFileSync('/etc/hostname', 'utf8')).not.toContain('"time"')
+  })
+
+  test('have ASCII only, whatever a container has chosen', () => {
+    const text = fc.string({ unit: 'binary' })
+    fc.assert(
+      fc.property(fc.record({ id: text, name: text, labels: fc.dictionary(text, text) }), (about) => {
+        const line = lineOf(about)
+        expect(line).toMatch(/^[ -~]*\n$/)
+        expect(JSON.parse(line)).toEqual(JSON.parse(JSON.stringify(about)))
+      }),
+    )
+  })
+})
+
+function other(): string {
+  const path = join(scratch, `other-${count}`)
+  writeFileSync(path, '')
+  return path
+}
+
+describe.sequential('a daemon', () => {
+  const directory = newDirectory()
+  const config = `history: { path: ${directory}, size: 64k }`
+  const hostile = '\u001b[31mred\u009b\u202e'
+  let feed = ''
+  const intercede = (command: string, ...args: readonly string[]): Promise<Done> =>
+    execute(process.execPath, [CLI, command, '--feed', feed, ...args])
+  const daemons: Daemon[] = []
+  const start = async (): Promise<Daemon> => {
+    const daemon = await Daemon.start(config)
+    daemons.push(daemon)
+    feed = join(daemon.directory, 'feed.sock')
+    return daemon
+  }
+  afterEach(async () => {
+    for (const daemon of daemons.splice(0)) await daemon.close()
+  })
+  const lines = (): readonly Record<string, unknown>[] =>
+    textOf(directory)
+      .split('\n')
+      .flatMap((line) => (line === '' ? [] : [JSON.parse(line) as Record<string, unknown>]))
+
+  test('tells of a container that has ended, without the daemon, and after its restart', {
+    timeout: 120_000,
+  }, async () => {
+    const daemon = await start()
+    // A name of a program that writes on the terminal, and one of the container.
+    const program = join(daemon.directory, '\u001b[2Jx')
+    copyFileSync('/usr/bin/mknod', program)
+    chmodSync(program, 0o755)
+    const mknod = `"$(printf '${daemon.directory}/\\033[2Jx')" ${daemon.directory}/n c 10 200`
+    const named = ['--annotation', `io.kubernetes.cri.container-name=${hostile}`]
+    const maker = new Maker(daemon, [...named, '--id', 'build-1'])
+    expect(await maker.once()).toBe('ok')
+    const { status } = await execute(fixture('filtered'), [
+      ...[daemon.socket, '--userns', '200000:65536', '--pidns', '--await-agent', ...named, '--id', 'build-2'],
+      ...['--metadata', 'security.syscalls.intercept.mknod=true', '--', 'sh', '-c', mknod],
+    ])
+    expect(status).toBe(1)
+    await until('both are kept', () => lines().filter(({ ended }) => ended !== undefined).length === 2, 20)
+    const live = await intercede('explain')
+    expect(live).toMatchObject({ status: 0, stderr: '' })
+    expect(live.stdout).toMatch(
+      /^build-2 \(\\033\[31mred.*\), ended \d+s ago: mknod(at)?\(.*10:200\) {2}by "\\033\[2Jx", pid \d+\n {2}left to the kernel, once \d+s ago \[deviceNotAllowed\]\n/,
+    )
+    expect(live.stdout).toMatch(/\n {2}for good: {2}"security\.syscalls\.intercept\.mknod\.devices: c:10:200"/)
+    expect(live.stdout).not.toMatch(/\n {2}now: /)
+    process.kill(daemon.pid!, 'SIGKILL')
+    await until('the daemon has ended', () => daemon.pid === undefined, 10)
+    // Nobody knows where the history of this daemon is, now that it does not run.
+    expect(await intercede('explain')).toMatchObject({ status: 125, stdout: '' })
+    const alone = await intercede('explain', '--history', directory, '--since', 'today')
+    expect(alone.stdout.replaceAll(/\d+s ago/g, '')).toContain('build-2 (\\033[31mred')
+    expect(alone).toMatchObject({ status: 125, stderr: expect.stringMatching(/no daemon answers.*only history and/) })
+    await daemon.close()
+    const next = await start()
+    try {
+      const again = await intercede('explain', 'build-2', '--format', 'json')
+      expect(JSON.parse(again.stdout)).toEqual([
+        expect.objectContaining({
+          ...{ container: 'build-2', count: 1, reason: 'deviceNotAllowed', verdict: 'left' },
+          ...{ ended: expect.stringMatching(/^20.*Z$/), first: expect.stringMatching(/^20.*Z$/) },
+          forGood: expect.stringContaining('mknod.devices: c:10:200'),
+        }),
+      ])
+      expect((await intercede('explain', 'build-1')).stdout).toBe('Nothing was refused.\n')
+      expect(await intercede('explain', 'build-3')).toMatchObject({ status: 1 })
+      expect((await intercede('explain', '--since', '0s')).stdout).toBe('Nothing was refused.\n')
+      const all = await intercede('ps', '--all', '--format', '{id} {state} {left}')
+      expect(all.stdout).toBe('build-1 ended 0\nbuild-2 ended 1\n')
+      const past = await intercede('events', '--no-follow', '--since', 'today')
+      expect(past.stdout).toMatch(
+        /registered.*\n(.*\n)*.*build-2 {2}left {2}mknod.* {2}once {2}the device 10:200 is not allowed.*\n(.*\n)*.*build-2 {2}ended/,
+      )
+      for (const { stdout } of [live, alone, again, all, past]) expect(stdout).toMatch(/^[ -~\n]*$/)
+      expect(textOf(directory)).toMatch(/^[ -~\n]*$/)
+    } finally {
+      await next.close()
+    }
+  })
+
+  test('that was killed leaves containers that the next one shows as not served', { timeout: 60_000 }, async () => {
+    const daemon = await start()
+    const named = ['--annotation', 'io.kubernetes.cri.container-name=orphan', '--id', 'orphan-1']
+    const maker = new Maker(daemon, [...named, '--metadata', 'security.syscalls.intercept.mknod=false'])
+    try {
+      await maker.make()
+      await until('it is kept', () => lines().some(({ id }) => id === 'orphan-1'), 20)
+      process.kill(daemon.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => daemon.pid === undefined, 10)
+      await start()
+      const list = (): Promise<Done> => intercede('ps', '--all', '--format', '{name} {state} {left}')
+      expect((await list()).stdout).toContain('orphan unserved 1\n')
+      maker.end()
+      await until('it is known to have ended', async () => /^orphan ended 1$/m.test((await list()).stdout), 20)
+    } finally {
+      maker.end()
+    }
+  })
+
+  test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
+    const daemon = await start()
+    const maker = new Maker(daemon, ['--id', 'ordered', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    try {
+      await maker.make()
+      const child = await intercede('set', 'ordered', 'mknod')
+      expect(child.status).toBe(0)
+      await execute(process.execPath, [CLI, 'reload', '--control', join(daemon.directory, 'control.sock')])
+      process.kill(daemon.pid!, 'SIGHUP')
+      await until('the orders are kept', () => lines().filter(({ type }) => type === 'reloadOrdered').length === 2, 20)
+      const who = { uid: 0, pid: expect.any(Number), comm: expect.stringMatching(/^\S+$/) }
+      expect(lines().find(({ type }) => type === 'set')).toMatchObject({
+        ...{ container: 'ordered', who, message: expect.stringMatching(/^root has set /) },
+        changed: { 'security.syscalls.intercept.mknod': { was: 'false (metadata)', is: 'true (set)' } },
+      })
+      const [order, signal] = lines().filter(({ type }) => type === 'reloadOrdered')
+      expect(order).toMatchObject({ who, message: 'root has ordered a reload' })
+      expect(signal).toMatchObject({ message: 'SIGHUP has ordered a reload' })
+      expect(daemon.log.find(({ message }) => message === 'container changed')).toMatchObject({ who })
+      expect(daemon.log.find(({ message }) => message === 'reload ordered')).toMatchObject({ by: 'root', who })
+    } finally {
+      maker.end()
+      await daemon.close()
+    }
+    expect(lines().at(-1)).toMatchObject({ type: 'stopped', message: 'the daemon was ended by SIGTERM' })
+  })
+
+  test('writes of a container that refuses all the time less and less often', { timeout: 60_000 }, async () => {
+    const daemon = await start()
+    const maker = new Maker(daemon, ['--id', 'flood', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    try {
+      const end = Date.now() + 5000
+      while (Date.now() < end) await maker.make()
+      const running = lines().filter(({ id, ended }) => id === 'flood' && ended === undefined)
+      expect(running.length).toBe(1)
+      expect(Number((running[0]!.refusals as readonly { count: number }[])[0]!.count)).toBeGreaterThan(0)
+    } finally {
+      maker.end()
+      await daemon.close()
+    }
+    // Whatever happens to the container: the daemon keeps what is new when it ends.
+    const [last] = lines()
+      .filter(({ id }) => id === 'flood')
+      .slice(-1)
+    expect(Number((last!.refusals as readonly { count: number }[])[0]!.count)).toBeGreaterThan(1)
+  })
+
+  test('without a path of its own keeps none, and one whose path is taken says so and serves', async () => {
+    const daemon = await start()
+    const second = await Daemon.start(config)
+    const third = await Daemon.start('')
+    try {
+      expect(second.log.find(({ level }) => level === 'error')).toMatchObject({
+        message: expect.stringMatching(/^Cannot keep history in ".*": another daemon keeps its history there/),
+      })
+      const maker = new Maker(second, [])
+      expect(await maker.once()).toBe('ok')
+      feed = join(third.directory, 'feed.sock')
+      expect((await intercede('status', '--format', 'json')).status).toBe(0)
+      expect(third.log.every(({ level }) => level === 'info')).toBe(true)
+    } finally {
+      for (const each of [daemon, second, third]) await each.close()
+    }
+  })
+})

@@ -31,7 +31,7 @@ const Request = v.variant('type', [
     version: v.literal(CONTROL_VERSION),
     type: v.literal('reload'),
     dry: v.boolean(),
-    force: v.boolean(),
+    force: v.optional(v.boolean(), false),
   }),
 ])
 
@@ -133,7 +133,8 @@ export class Control {
   async #obey(bytes: string, by: string, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
     const request = parseRequest(bytes)
     if (request.type === 'set') return this.#set(request, by)
-    return request.dry ? this.#dryRun(request.force) : this.#reload(connection, request.force)
+    const isForced = request.force === true
+    return request.dry ? this.#dryRun(isForced) : this.#reload(connection, isForced)
   }
 
   async #set(request: SetRequest, by: string): Promise<SetAnswer> {

@@ -88,6 +88,8 @@ function become({ uid, gid, groups, umask: mask }: Ids): void {
 
 const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 
+type MounterCaps = Pick<OwnCaps<MounterRequest['do'] | 'join' | 'nodeAsCaller'>, 'enter'>
+
 /**
  * Does the work of a mounter, in a mount namespace of its own. Whatever it enters or mounts, it leaves by
  * `restoreOrDie`.
@@ -95,9 +97,9 @@ const bytesOf = (text: string): Uint8Array => Buffer.from(`${text}\0`, 'latin1')
 export class MountWorker {
   readonly #home: Home
   readonly #locker: MountLocker
-  readonly #caps: Pick<OwnCaps<MounterRequest['do'] | 'nodeAsCaller'>, 'enter'>
+  readonly #caps: MounterCaps
 
-  constructor(home: Home, locker: MountLocker, caps: Pick<OwnCaps<MounterRequest['do'] | 'nodeAsCaller'>, 'enter'>) {
+  constructor(home: Home, locker: MountLocker, caps: MounterCaps) {
     this.#home = home
     this.#locker = locker
     this.#caps = caps
@@ -275,9 +277,14 @@ export class MountWorker {
    * credentials too, which files keep that are opened with them; so they are made anew there.
    */
   #inGroups<T>(task: Fd, kind: MounterRequest['do'], action: () => T): T {
+    this.#caps.enter('join')
     return insideCgroupsOf(readTask(task, 'cgroup'), OPENS.has(kind) ? 'devicesAndMemory' : 'memory', () => {
       this.#caps.enter(kind)
-      return action()
+      try {
+        return action()
+      } finally {
+        this.#caps.enter('join')
+      }
     })
   }
 

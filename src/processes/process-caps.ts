@@ -20,14 +20,13 @@ export interface ProcessCaps {
 
 const OWN = 'to make its mount namespace and the lock room, and to check that the room locks'
 const MOUNT = 'mount(2), umount2(2), mount_setattr(2), move_mount(2), and setns(2) to the lock room'
-const JOIN = "to open `cgroup.procs` of the container's groups"
 const LOCK_ROOM = 'setns(2) to the lock room, which locks nodev'
 
 const DESCRIBED: Needed = {
   SYS_ADMIN: MOUNT,
   SYS_CHROOT: 'chroot(2) to a directory that holds nothing but the source, and setns(2) to the lock room',
   MKNOD: "the source's node in that directory, under the caller's name for it",
-  DAC_OVERRIDE: "to open the caller's device node, and `cgroup.procs` of the container's groups",
+  DAC_OVERRIDE: "to open the caller's device node",
 }
 
 const LOCKED: Needed = {
@@ -51,9 +50,10 @@ export const processCaps = {
     ],
     effective: {
       start: { SYS_ADMIN: OWN, SYS_CHROOT: LOCK_ROOM },
+      join: { DAC_OVERRIDE: "to open `cgroup.procs` of the container's groups, and of our own" },
       mount: DESCRIBED,
       create: DESCRIBED,
-      finish: { ...LOCKED, DAC_OVERRIDE: JOIN },
+      finish: LOCKED,
       renew: LOCKED,
       lock: { SYS_ADMIN: 'move_mount(2) and umount2(2) in its own mount namespace', SYS_CHROOT: LOCK_ROOM },
       attach: {
@@ -66,7 +66,6 @@ export const processCaps = {
         DAC_READ_SEARCH: 'to enter the root directory of the changed mount, which may be closed',
       },
       node: {
-        DAC_OVERRIDE: JOIN,
         SETUID: "to take the caller's user id for file systems, and ours again",
         SETGID: 'the same for its group id and groups',
       },
@@ -78,8 +77,8 @@ export const processCaps = {
         SETUID: 'to take our own ids again',
         SETGID: 'to take our own ids again',
       },
-      open: { SYS_ADMIN: 'fsopen(2)', DAC_OVERRIDE: JOIN },
-      pick: { SYS_ADMIN: 'fspick(2)', DAC_OVERRIDE: JOIN },
+      open: { SYS_ADMIN: 'fsopen(2)' },
+      pick: { SYS_ADMIN: 'fspick(2)' },
       reconfigure: { SYS_ADMIN: 'fsconfig(2)' },
       greet: {},
     },

@@ -62,7 +62,7 @@ describe('what is no order is refused in a sentence', () => {
       "it has version 2, and this daemon takes 1; use the daemon's own",
     ],
     ['an unknown type', '{"version":1,"type":"exec"}', 'type is not what it must be'],
-    ['an unknown member', '{"version":1,"type":"reload","dry":true,"force":true}', 'force is not what it must be'],
+    ['an unknown member', '{"version":1,"type":"reload","dry":true,"quick":true}', 'quick is not what it must be'],
     ['a number for a text', '{"version":1,"type":"reload","dry":1}', 'dry is not what it must be'],
     [
       'a key of JavaScript',

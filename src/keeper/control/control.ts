@@ -31,7 +31,7 @@ const Request = v.variant('type', [
     version: v.literal(CONTROL_VERSION),
     type: v.literal('reload'),
     dry: v.boolean(),
-    force: v.boolean(),
+    force: v.optional(v.boolean(), false),
   }),
 ])
 
@@ -133,9 +133,10 @@ export class Control {
   async #obey(bytes: string, from: Administrator, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
     const request = parseRequest(bytes)
     if (request.type === 'set') return this.#set(request, from)
-    if (request.dry) return this.#dryRun(request.force)
-    this.#dependencies.options.onEvent({ type: 'reloadOrdered', ...from, isForced: request.force })
-    return this.#reload(connection, request.force)
+    const isForced = request.force === true
+    if (request.dry) return this.#dryRun(isForced)
+    this.#dependencies.options.onEvent({ type: 'reloadOrdered', ...from, isForced })
+    return this.#reload(connection, isForced)
   }
 
   async #set(request: SetRequest, { by, who }: Administrator): Promise<SetAnswer> {

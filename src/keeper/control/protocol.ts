@@ -22,8 +22,8 @@ export interface SetRequest {
 interface ReloadRequest {
   readonly type: 'reload'
   readonly dry: boolean
-  /** Also if running containers lose their policy by it. */
-  readonly force: boolean
+  /** Also if running containers lose their policy by it; by default not. */
+  readonly force?: boolean | undefined
 }
 
 export type ControlRequest = SetRequest | ReloadRequest

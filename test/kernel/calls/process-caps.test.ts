@@ -1,12 +1,23 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Cap, capMask } from '../../../src/abi/credentials.ts'
+import { hierarchies } from '../../../src/mounter/join-cgroups.ts'
 import { type ProcessCaps, processCaps } from '../../../src/processes/process-caps.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
-import { BASE, Host, mknodPolicy } from '../../support/host.ts'
+import { TaskGroup } from '../../support/groups.ts'
+import { BASE, Host, mknodPolicy, until } from '../../support/host.ts'
 import { walkersOf } from '../../support/hostile.ts'
 import { Images, must } from '../../support/images.ts'
 import { mounters } from '../../support/mounters.ts'
@@ -23,6 +34,7 @@ const policy = {
 const MOUNTER: ProcessCaps = processCaps.mounter
 const WALKER: ProcessCaps = processCaps.walker
 const TRIES = 3
+const OK = '{"ok":true}\n'
 const MKNODAT = process.arch === 'arm64' ? 33 : 259
 /** By which calls a walker becomes a caller. */
 const BECOMING = ['setgroups', 'setresgid', 'setresuid', 'chroot']
@@ -44,22 +56,34 @@ afterAll(() => {
   if (scratch) rmSync(scratch, { recursive: true })
 })
 
-/** Lets a container mount in every way, or take a path that only a walker finds. */
-async function use(host: Host, what: 'mounter' | 'walker'): Promise<string> {
+/** A container that takes a path which only a walker finds. @param meanwhile is called while its walker lives */
+async function walk(host: Host, meanwhile: () => void): Promise<string> {
   const at = (name: string): string => join(host.directory, name)
-  if (what === 'walker') {
-    for (const [index, path] of ['theirs', 'theirs/deep'].entries()) {
-      mkdirSync(at(path), { mode: 0o700 })
-      chownSync(at(path), BASE + 1000 + index, BASE + 1000)
-    }
-    const options = ['--pidns', '--uid', '5', '--gid', '5', '--keep-caps']
-    const call = ['mknod', at('theirs/deep/n'), '020666', '1', '3']
-    // Under strace(1), on a busy machine, a walker may take longer to start than a call waits for it.
-    for (let tries = 1; ; tries++) {
-      const { result } = await host.call(call, options)
-      if (result === 'ok' || tries === TRIES) return result
-    }
+  for (const [index, path] of ['theirs', 'theirs/deep'].entries()) {
+    mkdirSync(at(path), { mode: 0o700 })
+    chownSync(at(path), BASE + 1000 + index, BASE + 1000)
   }
+  const options = ['--pidns', '--uid', '5', '--gid', '5', '--keep-caps']
+  const script = `${fixture('caller')} mknod ${at('theirs/deep/n')} 020666 1 3; until [ -e ${at('over')} ]; do sleep 0.02; done`
+  // Under strace(1), on a busy machine, a walker may take longer to start than a call waits for it.
+  for (let tries = 1; ; tries++) {
+    rmSync(at('over'), { force: true })
+    const before = host.records.length
+    const running = host.run(options, ['sh', '-c', script])
+    await until('the call is over', () => {
+      host.drain()
+      return host.records.length > before
+    })
+    meanwhile()
+    writeFileSync(at('over'), '')
+    const { stdout } = await running
+    if (stdout.includes('"ok":true') || tries === TRIES) return stdout
+  }
+}
+
+/** A container that mounts in every way, in control groups that only root of the host and of the container may join. */
+async function mountAll(host: Host): Promise<string> {
+  const at = (name: string): string => join(host.directory, name)
   for (const [name, device] of Object.entries(devices)) {
     execFileSync('mknod', ['-m', '600', at(name), 'b', '7', device.replace(/\D/g, '')])
     chownSync(at(name), BASE, BASE)
@@ -75,8 +99,19 @@ async function use(host: Host, what: 'mounter' | 'walker'): Promise<string> {
     yes | ${fixture('mount-steps')} ext4 ${at('closed')} /mnt
     ${at('mount')} -t tmpfs none /mnt && ${fixture('caller')} mknod /mnt/console 020666 5 1
     perl -e 'syscall(${MKNODAT}, -100, "/mnt/$_", 020666, 0x103) for 1..1100'; umount -R /mnt`
-  const { stdout, stderr } = await host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', script])
+  using group = new TaskGroup(join(hierarchies().at(-1)!, `intercede-test-${process.pid}-caps`), [])
+  chownSync(join(group.path, 'cgroup.procs'), BASE, BASE)
+  const options = ['--mounts', '--cgroup', group.path]
+  const { stdout, stderr } = await host.run(options, ['unshare', '--mount', 'sh', '-c', script])
   return `${stdout}${stderr}`
+}
+
+/** @param meanwhile is called while the helper is there and rests */
+async function use(host: Host, what: 'mounter' | 'walker', meanwhile = (): void => {}): Promise<string> {
+  if (what === 'walker') return walk(host, meanwhile)
+  const said = await mountAll(host)
+  meanwhile()
+  return said
 }
 
 interface Seen {
@@ -95,10 +130,14 @@ async function watch(what: 'mounter' | 'walker', build?: PatchedBuild): Promise<
   try {
     const strace = await Strace.attach(engine, ['-ff', '-s', '40', '-e', TRACED, '-o', join(output, 'of')])
     try {
-      const said = await use(host, what)
-      const [pid] = what === 'mounter' ? mounters(engine) : walkersOf(engine)
+      let pid: number | string | undefined
+      let rest: readonly string[] = []
+      const look = (): void => {
+        pid = (what === 'mounter' ? mounters(engine) : walkersOf(engine))[0]
+        rest = pid === undefined ? [] : restDifferences(pid, processCaps[what])
+      }
+      const said = await use(host, what, look)
       if (pid === undefined) throw new Error(`There is no ${what}: ${said}`)
-      const rest = restDifferences(pid, processCaps[what])
       await strace.end()
       return { said, rest, trace: readFileSync(join(output, `of.${pid}`), 'latin1') }
     } finally {
@@ -157,7 +196,8 @@ describe.skipIf(cannot)(withReason('a mounter has no capability but those declar
     const asked = stepsIn(seen.trace, 0n).map(({ request, call }) =>
       call === 'mknodat' && request === 'node' ? 'nodeAsCaller' : request,
     )
-    expect(new Set(asked)).toEqual(new Set(Object.keys(MOUNTER.effective)))
+    // To join is no request.
+    expect(new Set([...asked, 'join'])).toEqual(new Set(Object.keys(MOUNTER.effective)))
     expect(mounterDifferences(seen)).toEqual([])
   })
 
@@ -173,7 +213,7 @@ describe.skipIf(cannot)(withReason('a mounter has no capability but those declar
 describe.skipIf(cannot)(withReason('a walker has no capability but those declared', cannot), () => {
   test('as it becomes its caller and walks, nor at rest', async () => {
     const seen = await watch('walker')
-    expect(seen.said).toBe('ok')
+    expect(seen.said).toBe(OK)
     expect(walkerDifferences(seen)).toEqual([])
   })
 
@@ -188,7 +228,7 @@ describe.skipIf(cannot)(withReason('a walker has no capability but those declare
 
 /** For a walker: what any one of several capabilities gives is not among them. */
 const NEEDED = [
-  ...['mount', 'create', 'finish', 'renew', 'attach'].flatMap((kind) =>
+  ...['join', 'mount', 'create', 'finish', 'renew', 'attach'].flatMap((kind) =>
     namesIn(MOUNTER.effective, kind).map((cap) => ({ what: 'mounter' as const, kind, cap })),
   ),
   ...(['SETUID', 'SETGID', 'SYS_CHROOT'] as const).map((cap) => ({ what: 'walker' as const, kind: 'become', cap })),
@@ -214,8 +254,8 @@ describe.skipIf(cannot)(withReason('each capability is needed', cannot), () => {
   }
 
   test('a mount with all of them works', () => {
-    expect(all.walker).toBe('ok')
-    expect(all.mounter).toMatch(/umount: ok\n$/)
+    expect(all.walker).toBe(OK)
+    expect(all.mounter).toMatch(/umount: ok\n\{"ok":true\}\n$/)
   })
 
   test.each(NEEDED)('of a $what, to $kind: $cap', async ({ what, ...less }) => {

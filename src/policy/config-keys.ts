@@ -97,10 +97,10 @@ export const CONFIG_KEYS = {
     says: 'The directory in which the daemon keeps refusals of containers that have ended, and what administrators changed. `none` keeps nothing. A service gets the default from systemd (`StateDirectory`). A daemon with its own `--socket`, and one of `--user`, keeps nothing unless this names a directory',
   },
   'history.size': {
-    allowed: 'a size from 64k to 256m',
+    allowed: 'a size from 1m to 256m',
     usually: '16m',
     example: '64m',
-    help: 'the most space that history takes, from 64k to 256m',
+    help: 'the most space that history takes, from 1m to 256m',
     says: 'The most space that history takes. The oldest half makes room for new lines',
   },
   'history.age': {

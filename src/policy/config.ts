@@ -104,7 +104,7 @@ const history = v.strictObject({
   path: v.exactOptional(
     v.pipe(v.string(CONFIG_KEYS['history.path'].allowed), v.check(isHistoryPath, CONFIG_KEYS['history.path'].allowed)),
   ),
-  size: measured('history.size', { k: KIB, m: KIB ** 2 }, 64 * KIB, 256 * KIB ** 2),
+  size: measured('history.size', { k: KIB, m: KIB ** 2 }, KIB ** 2, 256 * KIB ** 2),
   age: measured('history.age', { d: DAY }, DAY, 3650 * DAY),
 } satisfies Record<MemberOf<'history'>, unknown>)
 const isPowerOfTwo = (number: number): boolean => Number.isInteger(Math.log2(number))

@@ -26,12 +26,12 @@ import type { HistoryOptions } from '../process/events.ts'
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
 /** The group reads it, and nobody else. */
 const MODE = 0o640
-/** In bytes: what waits while the disk is slow. More is lost, and counted. */
+/** In bytes: what waits while the disk is slow, but no more than a part of the size. More is lost, and counted. */
 const WAITING = 1024 * 1024
 const LINE_FEED = 0x0a
 /** How often to look for what is too old. */
 const LOOK_MS = 60_000
-/** The part of the size that a new file may begin with. */
+/** The part of the size that a new file may begin with; what waits is added to that. */
 const SNAPSHOT = 4
 /** The longest beginning of a line with its time. */
 const HEAD = 64
@@ -98,7 +98,8 @@ export class HistoryFile {
   /** Adds a line, which is written soon. */
   add(about: object): void {
     const line = lineOf(about)
-    if (this.#waiting.length + line.length > WAITING) this.#fail('the disk does not answer', 1)
+    if (this.#waiting.length + line.length > Math.min(WAITING, this.options.size / SNAPSHOT))
+      this.#fail('the disk does not answer', 1)
     else this.#waiting += line
     this.#write()
   }
@@ -159,7 +160,7 @@ export class HistoryFile {
 
   get #isDue(): boolean {
     const { size, age } = this.options
-    return this.#size > 0 && (this.#size >= size / 2 || Date.now() - this.#begun > age / 2)
+    return this.#size > 0 && (this.#size + this.#waiting.length > size / 2 || Date.now() - this.#begun > age / 2)
   }
 
   /** Begins a new file. @throws {Error} if that is not possible now; the file must not grow then */

@@ -70,8 +70,7 @@ describe('the files', () => {
     }
     await store.file.settle()
     const sizes = [now(store.directory), older(store.directory)].map((path) => statSync(path).size)
-    expect(Math.max(...sizes)).toBeLessThan(64 * KIB)
-    expect(sizes[0]! + sizes[1]!).toBeLessThan(80 * KIB)
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(32 * KIB)
     expect(store.numbers().at(-1)).toBe(1999)
     expect(store.numbers().length).toBeGreaterThan(50)
     expect(textOf(store.directory).split('\n')[0]).toContain('"id":"runs"')
@@ -199,7 +198,7 @@ function other(): string {
 
 describe.sequential('a daemon', () => {
   const directory = newDirectory()
-  const config = `history: { path: ${directory}, size: 64k }`
+  const config = `history: { path: ${directory}, size: 1m }`
   const hostile = '\u001b[31mred\u009b\u202e'
   let feed = ''
   const intercede = (command: string, ...args: readonly string[]): Promise<Done> =>
@@ -298,6 +297,7 @@ describe.sequential('a daemon', () => {
   })
 
   test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
+    const begin = new Date().toISOString()
     const daemon = await start()
     const maker = new Maker(daemon, ['--id', 'ordered', '--metadata', 'security.syscalls.intercept.mknod=false'])
     try {
@@ -321,10 +321,16 @@ describe.sequential('a daemon', () => {
       maker.end()
       await daemon.close()
     }
+<<<<<<< HEAD
     // The container may end later than the daemon is told to.
     expect(lines()).toContainEqual(
-      expect.objectContaining({ type: 'stopped', message: 'the daemon was ended by SIGTERM' }),
+      expect.objectContaining(type: 'stopped', message: 'the daemon was ended by SIGTERM' ),
     )
+=======
+    // Lines of containers may follow.
+    const stopped = lines().filter(({ time, type }) => type === 'stopped' && String(time) > begin)
+    expect(stopped).toMatchObject([{ message: 'the daemon was ended by SIGTERM' }])
+>>>>>>> history
   })
 
   test('writes of a container that refuses all the time less and less often', { timeout: 60_000 }, async () => {

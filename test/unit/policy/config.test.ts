@@ -33,7 +33,7 @@ ceiling: { mount.allowed: [ext4, xfs], mknod: on }
 log: { level: debug }
 metrics: { container: true }
 limits: { callsPerContainer: 64 }
-history: { path: /srv/history, size: 64k, age: 1d }
+history: { path: /srv/history, size: 2048k, age: 1d }
 reload: manual
 `
   const place = (line: number) => ({ file: 'x.yaml', line })
@@ -58,7 +58,7 @@ reload: manual
     log: { level: 'debug', arguments: 'all' },
     metrics: { container: true },
     limits: { callsPerContainer: 64 },
-    history: { path: '/srv/history', size: 65_536, age: 86_400_000 },
+    history: { path: '/srv/history', size: 2_097_152, age: 86_400_000 },
     reload: 'manual',
   })
 })
@@ -120,7 +120,7 @@ test.each([
     'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, metrics, limits, history, reload',
   ],
   ['history: { path: here }', 'history.path is "here" at line 1, allowed is the absolute path of a directory, or none'],
-  ['history: { size: 1t }', 'history.size is "1t" at line 1, allowed is a size from 64k to 256m'],
+  ['history: { size: 1t }', 'history.size is "1t" at line 1, allowed is a size from 1m to 256m'],
   ['history: { age: 1 }', 'history.age is 1 at line 1, allowed is a number of days from 1d to 3650d'],
   ['default:\n  mknod: true\n  mknod: false', 'Map keys must be unique at line 3; correct the YAML there'],
 ])('parseConfig(%j) is an error that teaches', (text, message) => {

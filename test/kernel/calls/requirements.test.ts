@@ -12,7 +12,7 @@ test('a kernel without notification: one sentence that says what it takes', () =
   const old = (): never => {
     throw new SyscallError('seccomp', 22 as Errno)
   }
-  expect(() => requireKernel(old, 0)).toThrow(/no seccomp user notification; it takes Linux 5/)
+  expect(() => requireKernel(old, 0)).toThrow(/no seccomp user notification; Intercede requires Linux 5/)
 })
 
 test('a kernel whose structs grew is not guessed at', () => {
@@ -24,6 +24,6 @@ test('serve is for the user namespace of the host, serve --user for any other', 
   expect(() => requireUserNamespace(true)).toThrow(/podman unshare intercede serve --user/)
   expect(() => requireUserNamespace(true, PROC_USER_INIT_INO + 1)).not.toThrow()
   expect(() => requireUserNamespace(false, PROC_USER_INIT_INO + 1)).toThrow(
-    /with --user it serves sysinfo and mount.fuse/,
+    /use --user to serve sysinfo and mount.fuse/,
   )
 })

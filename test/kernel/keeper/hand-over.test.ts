@@ -119,7 +119,7 @@ test('a second daemon on the same socket is refused, the first goes on', async (
 test('a daemon leaves a path alone that is no socket', async () => {
   const path = join(host.directory, 'file')
   await execute('touch', [path])
-  await expect(Host.start(undefined, { socketPath: path })).rejects.toThrow(/no socket/)
+  await expect(Host.start(undefined, { socketPath: path })).rejects.toThrow(/not a socket/)
 })
 
 test('metadata and annotations of a hand-over arrive', async () => {

@@ -38,7 +38,7 @@ test.each([
     what: 'a container of a user',
     event: registered(['sysinfo'], { withheld: ['security.syscalls.intercept.mknod'] }),
     says: [
-      /^security.syscalls.intercept.mknod: intercede runs for a user here.*only root of the host.*: have root run/,
+      /^security.syscalls.intercept.mknod: intercede runs for a user here.*only root of the host.*: have the admin/,
     ],
   },
   {

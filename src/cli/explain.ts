@@ -1,5 +1,6 @@
 import { type ReasonCode, reasonCodes, reasons } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
+import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
 import { fullName } from '../policy/key.ts'
@@ -190,7 +191,8 @@ const isServed = ({ state }: ContainerView): boolean => state === 'served' || st
 
 /** Returns what allows a call now and for good; only for good if the container has ended, or nobody serves it. */
 function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
-  const ways = waysToAllow(view, refusal, around)
+  // What the directory or history names may be of another version, or nothing that we know.
+  const ways = orElse(undefined, () => waysToAllow(view, refusal, around))
   if (!ways || isServed(view)) return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later

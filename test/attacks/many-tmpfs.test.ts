@@ -104,12 +104,12 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
 
   test.each([
     {
-      what: '1,600 nodes',
+      what: '1,400 nodes',
       call: `syscall(${MKNODAT}, -100, "n" x 200 . $_ . $$, 020666, 0x103)`,
-      counts: [1600],
-      least: 500,
+      counts: [1400],
+      least: 250,
     },
-    { what: 'contexts by two processes at once', call: `syscall(${FSOPEN}, $ext4, 0)`, counts: [300, 300], least: 500 },
+    { what: 'contexts by two processes at once', call: `syscall(${FSOPEN}, $ext4, 0)`, counts: [200, 200], least: 200 },
   ])('makes $what: its own memory is charged for them, after what is little', async ({ call, counts, least }) => {
     await stillServes()
     using group = new MemoryGroup(512 * MIB)

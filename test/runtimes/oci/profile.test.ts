@@ -174,6 +174,6 @@ test('a base that would hang a runtime is refused', async () => {
   expect({ status, stdout, stderr }).toEqual({
     status: 125,
     stdout: '',
-    stderr: `intercede: Cannot use the base profile "${base}": SCMP_ACT_NOTIFY for write would hang runc before it can hand over the listener\n`,
+    stderr: `intercede: Cannot use the base profile "${base}": SCMP_ACT_NOTIFY for write would hang runc before it can hand over the listener; "profile --check" says more about it\n`,
   })
 })

@@ -136,7 +136,9 @@ describe.skipIf(absent)(withReason('serve --user', absent), () => {
       limits: expect.stringContaining('only sysinfo and mount.fuse are served'),
     })
     expect(log[0]).not.toHaveProperty('lxcSocket')
-    expect(printed.outside).toMatch(/this user namespace is the one of the host; .*podman unshare intercede serve --user/)
+    expect(printed.outside).toMatch(
+      /this user namespace is the one of the host; .*podman unshare intercede serve --user/,
+    )
     expect(printed.inside).toMatch(/this user namespace is not the one of the host.*use --user/)
     expect(printed.doctor).toBe('only intercede serve --user can work here: it serves sysinfo and mount.fuse\nwell\n')
     expect(printed.socket).toBe('600 alice\n')

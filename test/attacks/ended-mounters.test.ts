@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => host?.close())
 
 const contained = (script: string, options: readonly string[] = []) =>
-  host.run(['--mounts', '--pidns', ...options], ['unshare', '--mount', 'bash', '-c', script])
+  host.run(['--mounts', '--pidns', ...options], ['unshare', '--mount', 'bash', '--norc', '-c', script])
 
 const CALL = fixture('call-steps')
 /** A directory whose path has as many bytes as a path may have, but for three. */

@@ -25,7 +25,7 @@ afterAll(() => host?.close())
 const contained = (script: string, more: readonly string[] = []): Promise<Done> =>
   host.run(
     ['--mounts', '--pidns', ...more],
-    ['unshare', '--mount', 'bash', '-c', `export LIBMOUNT_FORCE_MOUNT2=always; ${script}`],
+    ['unshare', '--mount', 'bash', '--norc', '-c', `export LIBMOUNT_FORCE_MOUNT2=always; ${script}`],
   )
 
 /** What is charged to a group, in MiB. */

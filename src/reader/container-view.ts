@@ -4,7 +4,7 @@ import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
 import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from '../runtimes/engine-names.ts'
-import { briefly } from '../shared/texts.ts'
+import { briefly, fewOf } from '../shared/texts.ts'
 import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL, number, text, viewOf } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
@@ -92,9 +92,6 @@ export function wholeContainer(feed: FeedReader, { about, serial }: ContainerVie
   return entry && view(entry, namesOf(entry, engineNamesLookup()), feed.counts({ index, serial }))
 }
 
-/** The most containers that a sentence names. */
-const NAMED = 5
-
 /** Prefers present containers; among ended ones, the last one. */
 function liveOrLast(found: readonly ContainerView[]): readonly ContainerView[] {
   const live = found.filter(({ state }) => state !== 'ended')
@@ -125,19 +122,16 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
 }
 
-function listNames(found: readonly ContainerView[]): string {
-  const ids = found.slice(0, NAMED).map(({ id }) => escaped(id))
-  return ids.join(', ') + (found.length > NAMED ? ` and ${found.length - NAMED} more` : '')
-}
+const listIds = (found: readonly ContainerView[]): string => fewOf(found.map(({ id }) => escaped(id)))
 
 /** Returns the message that a word matches several containers, with their names. */
 export function describeAmbiguity(found: readonly ContainerView[], word: string): string {
   const named = found.filter(({ name }) => name === word)
   const begun = found.filter(({ name }) => name !== word)
   const why = [
-    ...(named.length > 0 ? [`it is the name of ${listNames(named)}`] : []),
+    ...(named.length > 0 ? [`it is the name of ${listIds(named)}`] : []),
     ...(named.length > 0 && begun.length > 0 ? ['and the beginning of'] : []),
-    ...(begun.length > 0 ? [listNames(begun)] : []),
+    ...(begun.length > 0 ? [listIds(begun)] : []),
     ...(named.length === 0 ? ['begin with it'] : []),
   ].join(' ')
   return `Cannot tell which container ${briefly(word)} is: ${why}; give ${named.length > 0 ? 'the whole id' : 'more of its id'}`

@@ -52,9 +52,9 @@ function suggest(word: string, known: Iterable<string>): string | undefined {
 /** The most names in a sentence. */
 const NAMED = 5
 
-/** Lists names, the first ones if there are many: `a, b, c, d, e, and 3 more`. */
+/** Lists names, the first ones if there are many: `a, b, c, d, e and 3 more`. */
 export const fewOf = (names: readonly string[]): string =>
-  [...names.slice(0, NAMED), ...(names.length > NAMED ? [`and ${names.length - NAMED} more`] : [])].join(', ')
+  names.slice(0, NAMED).join(', ') + (names.length > NAMED ? ` and ${names.length - NAMED} more` : '')
 
 /** ` (did you mean "mount"?)`, or nothing. */
 export function didYouMean(word: string, known: Iterable<string>): string {

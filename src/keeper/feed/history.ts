@@ -37,21 +37,19 @@ const LINE = { running: 8 * 1024, ended: 32 * 1024 }
 
 /** The members of an entry that are kept. */
 const ABOUT = [
-  ...[
-    'serial',
-    'id',
-    'name',
-    'image',
-    'namespace',
-    'pod',
-    'labels',
-    'runtime',
-    'profile',
-    'init',
-    'started',
-    'on',
-    'barred',
-  ],
+  'serial',
+  'id',
+  'name',
+  'image',
+  'namespace',
+  'pod',
+  'labels',
+  'runtime',
+  'profile',
+  'init',
+  'started',
+  'on',
+  'barred',
 ]
 
 /** When a running container may have its next line: the wait doubles while there is something new each time. */

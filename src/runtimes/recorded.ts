@@ -47,6 +47,10 @@ export function recordedRuntime({ id, pid }: Pick<Handover, 'id' | 'pid'>): Runt
   return undefined
 }
 
+/** Returns the pid of a container's init by the record in the directory of a runtime; undefined if there is none. */
+export const recordedInit = (root: string, id: string): number | undefined =>
+  id.includes('/') ? undefined : ociRuntimes.map(({ record }) => initOf(record, join(root, id))).find(Boolean)
+
 /** Returns the pid of a container's init from the runtime's record; undefined if this root has no such container. */
 export const initOf = ({ file, init }: OciRuntime['record'], folder: string): number | undefined =>
   orElse(undefined, () => {

@@ -33,7 +33,12 @@ interface Running {
   readonly end: () => Promise<unknown>
 }
 
-/** Starts a container in a directory of its runtime. @param mknod what its annotation says */
+/**
+ * Starts a container in a directory of its runtime. runc has ended before the daemon looks at who speaks, as it may at any
+ * time: it waits for no answer.
+ *
+ * @param mknod what its annotation says
+ */
 async function start(id: string, runtime: string, mknod: boolean, joins?: number): Promise<Running> {
   const place = `place-${serial++}`
   const global = ['--root', join(machine.directory, place)]
@@ -51,7 +56,12 @@ async function start(id: string, runtime: string, mknod: boolean, joins?: number
   const call = (...words: readonly string[]): Promise<Done> => machine.run(runtime, ...global, ...words)
   const known = (): number => machine.log.filter((line) => line.message === 'container' && line.container === id).length
   const before = known()
-  expect(await machine.leave(runtime, ...global, 'run', '--detach', '--bundle', folder, id)).toBe(0)
+  if (runtime === 'runc') process.kill(machine.pid, 'SIGSTOP')
+  try {
+    expect(await machine.leave(runtime, ...global, 'run', '--detach', '--bundle', folder, id)).toBe(0)
+  } finally {
+    process.kill(machine.pid, 'SIGCONT')
+  }
   await until('the container is known', () => known() > before)
   const { pid } = JSON.parse((await call('state', id)).stdout) as { readonly pid: number }
   return { pid, exec: (...words) => call('exec', id, ...words), end: () => call('delete', '--force', id) }

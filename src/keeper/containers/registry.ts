@@ -7,6 +7,7 @@ import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
+import { recordedInit } from '../../runtimes/recorded.ts'
 import type { SetKey } from '../process/events.ts'
 
 /** A container that has at least one listener. */
@@ -66,7 +67,11 @@ export class Registry {
     if (started !== undefined)
       return entries.findLast(({ handover }) => handover.pid === pid && handover.started === started)
     if (creating) return undefined
-    const there = entries.findLast(({ handover }) => handover.place === place)
+    // A runtime that starts a container detached may have ended before it was looked at, and left no place.
+    const init = place === undefined ? undefined : recordedInit(place, id)
+    const there = entries.findLast(({ handover }) =>
+      handover.place === undefined ? place === undefined || handover.pid === init : handover.place === place,
+    )
     const [only] = entries.length === 1 ? entries : []
     return there ?? (place === undefined || only?.handover.place === undefined ? only : undefined)
   }

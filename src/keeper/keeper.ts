@@ -23,7 +23,7 @@ import { LIMIT_PER_CONTAINER } from './persist/fd-store.ts'
 import { PersistedState } from './persist/persisted-state.ts'
 import type { HistoryOptions, KeeperOptions, Reloaded } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
-import { EarlyExecs } from './sockets/early-execs.ts'
+import { EarlyHandovers } from './sockets/early-handovers.ts'
 import type { Acceptor } from './sockets/listen-socket.ts'
 import { openSockets, type Register } from './sockets/sockets.ts'
 
@@ -77,7 +77,7 @@ export class Keeper {
   #limits: Limits
   readonly #reactor: Reactor
   readonly #registry = new Registry()
-  readonly #earlyExecs = new EarlyExecs((...said) => this.#register(...said), {
+  readonly #early = new EarlyHandovers((...said) => this.#register(...said), {
     isKnown: (handover) => this.#registry.known(handover) !== undefined,
     // `size` includes the connection whose hand-over is being registered.
     othersWait: () => this.#sockets.some(({ size }) => size > 1),
@@ -267,7 +267,7 @@ export class Keeper {
     for (const socket of this.#sockets) socket.close()
     this.#control.close()
     this.#readers.close()
-    this.#earlyExecs.close()
+    this.#early.close()
     this.#registry.close()
     this.#handover.close()
     this.#reactor.close()
@@ -359,7 +359,7 @@ export class Keeper {
 
   /** Waits, within limits, for half-done hand-overs, because nothing stores them, and for the service manager. */
   async #quiet(patience: number): Promise<void> {
-    await waitFor(() => this.#earlyExecs.isEmpty && this.#sockets.every(({ isQuiet }) => isQuiet), patience)
+    await waitFor(() => this.#early.isEmpty && this.#sockets.every(({ isQuiet }) => isQuiet), patience)
     await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_MS)
   }
 
@@ -367,7 +367,7 @@ export class Keeper {
     try {
       const { connections: limit } = this.#limits
       const refuse = (message: string): void => this.#refuse(message)
-      return openSockets(this.#reactor, { ...this.#options, limit }, this.#earlyExecs.register, refuse, this.#state)
+      return openSockets(this.#reactor, { ...this.#options, limit }, this.#early.register, refuse, this.#state)
     } catch (error) {
       this.#reactor.close()
       throw error
@@ -375,13 +375,13 @@ export class Keeper {
   }
 
   /** Serves a listener or monitor that was handed over, or closes it, so that its calls fail with ENOSYS. */
-  #register(...[handover, fd, type, runtime, by = 0]: Parameters<Register>): void {
+  #register(...[handover, fd, type, { runtime, by = 0, look } = {}]: Parameters<Register>): void {
     const isListener = type === 'listener' && isSeccompListener(fd)
     let listener: number | undefined
     try {
       if (type === 'listener' && !isListener)
         throw new Error(`Cannot serve container ${handover.id}: the descriptor is no seccomp listener`)
-      const entry = this.#admission.entry(handover, runtime)
+      const entry = this.#admission.entry(handover, runtime, look)
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
       this.#readers.feed.admitted(entry, runtime ?? this.#options.runtime)

@@ -11,10 +11,10 @@ export interface Handover {
    */
   readonly creating: boolean
   /**
-   * LXC only: when `pid`, the init, was started, in clock ticks since boot. Each connection of a monitor names the
-   * init, so this tells whether the container is already known.
+   * LXC only: `pid` is the init, which runs programs of the container already. Each connection of a monitor names it, so it
+   * tells whether the container is known.
    */
-  readonly started?: number
+  readonly isLate?: boolean
   /** LXC only: the configuration of the container, below the root directory of its monitor. */
   readonly lxcConfig?: { readonly root: string; readonly file: string }
   /** The process that installed the filter, in the pid namespace of the runtime; 0 if the runtime does not say. */

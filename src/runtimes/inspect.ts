@@ -1,4 +1,5 @@
-import { readFileSync, readlinkSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { type IdExtent, parseIdMap } from '../abi/credentials.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import type { ContainerHandles } from '../caller/identity/container.ts'
@@ -13,6 +14,7 @@ import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { startIn, type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
+import { STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
@@ -118,6 +120,8 @@ export interface Init extends Disposable {
 }
 
 interface InspectOptions {
+  /** For an init that runs programs of the container already, see `InitLook`. */
+  readonly look?: InitLook | undefined
   /** The runtime that shall start programs in the container. */
   readonly runtime?: RuntimeCall | undefined
   /**
@@ -140,10 +144,9 @@ export function inspect(
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined
 } {
-  const { creating, started, pid } = handover
-  if (started !== undefined && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
-  if (!creating && started === undefined) return { init: undefined, barred: 'unknownContainer' }
-  const isLate = started !== undefined
+  const { creating, isLate = false, pid } = handover
+  if (isLate && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
+  if (!creating && !isLate) return { init: undefined, barred: 'unknownContainer' }
   const init = inspectInit(pid, isLate, { handover, ...options })
   return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
 }
@@ -173,24 +176,32 @@ function inspectInit(pid: number, isLate: boolean, starter: Starter): Init {
 }
 
 /** Opens and reads what is needed of an init. @param own called with each descriptor as soon as it is open */
-function look(pid: number, isLate: boolean, { handover, runtime, forUser }: Starter, own: (fd: Fd) => Fd): Init {
-  const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(`/proc/${pid}/ns/${name}`), O_RDONLY))
+function look(pid: number, isLate: boolean, { handover, runtime, forUser, ...at }: Starter, own: (fd: Fd) => Fd): Init {
+  const {
+    path = (entry: string) => `/proc/${pid}/${entry}`,
+    started = startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)),
+  } = at.look ?? {}
+  const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(path(`ns/${name}`)), O_RDONLY))
   const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
   const groups = openGroups(pid, isLate)
   for (const fd of Object.values(groups)) own(fd)
   const foreignMounts = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
   const handles = { ...namespaces, ...groups, ...foreignMounts }
-  const isOurs = namespaceOf(pid, 'user') === namespaceOf('self', 'user')
+  const isOurs = isOwn(handles.userns, 'user')
   const barred = forUser && isOurs ? undefined : barredBy(handles.userns)
   return {
     handles,
     usernsInode: statx(handles.userns.raw).ino,
-    startedMs: (1000 * startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`))) / ticksPerSecond(),
+    startedMs: (1000 * started) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
     nodev: nodevFileSystems(pid),
-    time: timeNamespace(pid),
-    walkable: !isOurs && namespaceOf(pid, 'pid') !== namespaceOf('self', 'pid'),
+    time: timeNamespaceOf(
+      AT_FDCWD,
+      (entry) => cstring(path(entry)),
+      (entry) => readFileSync(path(entry), 'latin1'),
+    ),
+    walkable: !isOurs && !isOwn(handles.pidns, 'pid'),
     exec: execFor(handover, runtime ?? recordedRuntime(handover)),
     barred,
     [Symbol.dispose]: () => {
@@ -204,13 +215,6 @@ const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }
 const mapOf = (pid: number, name: string): readonly IdExtent[] =>
   parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
 
-const timeNamespace = (pid: number): TimeNamespace | undefined =>
-  timeNamespaceOf(
-    AT_FDCWD,
-    (entry) => cstring(`/proc/${pid}/${entry}`),
-    (entry) => readFileSync(`/proc/${pid}/${entry}`, 'latin1'),
-  )
-
 /** A container that has more of them, which a late hand-over can find, gets no more help with them. */
 const NODEV_LIMIT = 1024
 
@@ -220,12 +224,64 @@ function nodevFileSystems(pid: number): ReadonlySet<string> {
   return new Set(mounts.slice(0, NODEV_LIMIT).map(({ device }) => device))
 }
 
-const namespaceOf = (pid: number | 'self', name: string): string => readlinkSync(`/proc/${pid}/ns/${name}`)
+/** Returns whether we are in a namespace. @param name as in /proc/self/ns */
+function isOwn(namespace: Fd, name: string): boolean {
+  using ours = openat(AT_FDCWD, cstring(`/proc/self/ns/${name}`), O_RDONLY)
+  return statx(namespace.raw).ino === statx(ours.raw).ino
+}
 
 function barredBy(userns: Fd): ReasonCode | undefined {
-  using ours = openat(AT_FDCWD, cstring('/proc/self/ns/user'), O_RDONLY)
-  const our = statx(ours.raw).ino
-  if (statx(userns.raw).ino === our) return 'hostUserns'
+  if (isOwn(userns, 'user')) return 'hostUserns'
   using parent = parentUserNamespace(userns)
-  return parent && statx(parent.raw).ino === our ? undefined : 'foreignUserns'
+  return parent && isOwn(parent, 'user') ? undefined : 'foreignUserns'
+}
+
+/**
+ * What of /proc/PID of an init may make its reader wait for as long as the container likes: while a program is executed, or
+ * a descriptor is closed for it by a FUSE server of the container (linux/fs/exec.c, exec_update_lock).
+ */
+export interface InitLook extends Disposable {
+  /** Returns a path that leads where this entry of /proc/PID leads, without waiting. */
+  readonly path: (entry: string) => string
+  /** In clock ticks since boot. */
+  readonly started: number
+}
+
+/** The entries that `LOOK` opens, as descriptors 3, 4 and so on. */
+const LOOKED_AT = ['ns/user', 'ns/pid', 'ns/time', 'ns/time_for_children']
+const LOOK = `cd "/proc/$1" && exec 3<ns/user 4<ns/pid && { [ ! -e ns/time ] || exec 5<ns/time 6<ns/time_for_children; } &&
+  read -r stat <stat && printf '%s\n' "$stat" && exec >&- && read -r end`
+/** The longest wait for a program that needs milliseconds. */
+const PATIENCE_MS = 5000
+/** The inits at which a process of ours still looks, which may outlive a signal. */
+const looking = new Set<number>()
+
+/**
+ * Looks at an init from a process of its own, which can be left behind: one for each init.
+ *
+ * @returns undefined if the kernel lets nobody look at it now, or it has ended
+ */
+export async function lookAtInit(pid: number): Promise<InitLook | undefined> {
+  if (looking.has(pid)) return undefined
+  const sh = spawn('/bin/sh', ['-c', LOOK, 'sh', `${pid}`], { stdio: ['pipe', 'pipe', 'ignore'], env: {}, cwd: '/' })
+  const end = (): unknown => sh.kill('SIGKILL')
+  // Without a free descriptor or process there is none.
+  sh.on('error', () => {})
+  if (sh.pid === undefined) return undefined
+  looking.add(pid)
+  sh.on('exit', () => looking.delete(pid))
+  const timer = setTimeout(() => sh.stdout.destroy(), PATIENCE_MS)
+  const said = await sh.stdout.toArray().catch(() => [])
+  clearTimeout(timer)
+  const stat = Buffer.concat(said)
+  // The last thing that it does before it waits for us is to end what it says.
+  if (stat.length === 0) {
+    end()
+    return undefined
+  }
+  const path = (entry: string): string => {
+    const at = LOOKED_AT.indexOf(entry)
+    return at < 0 ? `/proc/${pid}/${entry}` : `/proc/${sh.pid}/fd/${3 + at}`
+  }
+  return { path, started: statNumber(stat, stat.length, STAT.startTime), [Symbol.dispose]: end }
 }

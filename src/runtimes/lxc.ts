@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { PROXY_FDS, PROXY_LISTENER, PROXY_MESSAGE_LIMIT, parseProxyRequest } from '../abi/lxc-proxy.ts'
 import { MSG_PEEK } from '../abi/socket.ts'
 import type { Fd } from '../kernel/fd.ts'
-import { startTime } from '../kernel/process.ts'
 import { isSeccompListener } from '../kernel/seccomp.ts'
 import { peerCredentials, receive } from '../kernel/socket.ts'
 import type { Handover } from './handover.ts'
@@ -39,7 +38,7 @@ export function readContainer(connection: Fd): Handover | 'gone' | undefined {
   }
 }
 
-type Identity = Pick<Handover, 'id' | 'pid' | 'lxcConfig'> & { readonly started: number }
+type Identity = Pick<Handover, 'id' | 'pid' | 'lxcConfig'> & { readonly isLate: true }
 
 /** Identifies the container. If the monitor is in another pid namespace, its init's number means nothing here. */
 function identity(monitor: number, init: number): Identity {
@@ -47,11 +46,9 @@ function identity(monitor: number, init: number): Identity {
   const name = monitorName(cmdline)
   const id = name ?? `lxc-${init}`
   const isVisible = readlinkSync(`/proc/${monitor}/ns/pid`) === readlinkSync('/proc/self/ns/pid')
-  if (!isVisible) return { id, pid: 0, started: 0 }
-  const started = startTime(init)
-  if (started === undefined) throw new Error(`there is no process ${init}`)
+  if (!isVisible) return { id, pid: 0, isLate: true }
   const file = name === undefined ? undefined : join(monitorPath(cmdline), name, 'config')
-  return { id, pid: init, started, ...(file ? { lxcConfig: { root: `/proc/${monitor}/root`, file } } : {}) }
+  return { id, pid: init, isLate: true, ...(file ? { lxcConfig: { root: `/proc/${monitor}/root`, file } } : {}) }
 }
 
 /**

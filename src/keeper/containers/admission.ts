@@ -8,7 +8,7 @@ import { defaults } from '../../policy/settings.ts'
 import { trappedCalls } from '../../runtimes/bundle.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
-import { inspect } from '../../runtimes/inspect.ts'
+import { type InitLook, inspect } from '../../runtimes/inspect.ts'
 import { counted } from '../../shared/texts.ts'
 import { rulesFor } from '../../syscalls/index.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
@@ -59,7 +59,7 @@ export class Admission {
   }
 
   /** Finds the container of a hand-over, or adds it. An exec'd process never defines its container. */
-  entry(whole: Handover, runtime: RuntimeCall | undefined): ContainerEntry {
+  entry(whole: Handover, runtime: RuntimeCall | undefined, look: InitLook | undefined): ContainerEntry {
     const handover = withoutForeign(whole)
     const known = this.#registry.known(handover)
     if (known) {
@@ -70,7 +70,7 @@ export class Admission {
     if (wrong !== undefined) this.#options.onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
     const { forUser = false } = this.#options
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
-    const { init, ...found } = inspect(handover, { runtime: starts, forUser })
+    const { init, ...found } = inspect(handover, { runtime: starts, forUser, look })
     const decided = barredToo(said, found.barred)
     const entry = orClose(init ? [init] : [], () => this.#registry.add(handover, decided, init))
     announce(entry, this.#tell)

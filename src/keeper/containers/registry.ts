@@ -1,6 +1,7 @@
 import type { Tid } from '../../abi/brand.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { Fd } from '../../kernel/fd.ts'
+import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { randomNumber } from '../../kernel/random.ts'
 import { CONTAINERS, LISTENERS, leavesRoom, OWN_LISTENERS, SHARED_LISTENERS } from '../../link/limits.ts'
 import type { Settings } from '../../policy/settings.ts'
@@ -62,10 +63,13 @@ export class Registry {
    * Finds the container of a hand-over. A container with the same id and another init is another container, and so is
    * one that a runtime keeps elsewhere: an exec'd process must not get what that one has.
    */
-  known({ id, place, creating, pid, started }: Handover): ContainerEntry | undefined {
+  known({ id, place, creating, pid, isLate }: Handover): ContainerEntry | undefined {
     const entries = this.#byId.get(id) ?? []
-    if (started !== undefined)
-      return entries.findLast(({ handover }) => handover.pid === pid && handover.started === started)
+    if (isLate)
+      return entries.findLast(
+        // An init that has not been reaped has its number alone.
+        ({ handover, init }) => handover.pid === pid && (pid === 0 || (init && pidfdIsAlive(init.handles.init))),
+      )
     if (creating) return undefined
     // A runtime that starts a container detached may have ended before it was looked at, and left no place.
     const init = place === undefined ? undefined : recordedInit(place, id)

@@ -85,7 +85,7 @@ export const aboutRegistered = (
   runtime: RuntimeCall | undefined,
 ): Record<string, unknown> => ({
   ...standing(entry),
-  runtime: entry.handover.started !== undefined ? 'lxc' : runtime ? basename(runtime.program) : undefined,
+  runtime: entry.handover.isLate ? 'lxc' : runtime ? basename(runtime.program) : undefined,
   since: Date.now(),
   traps: listed(event.traps),
   withheld: event.withheld,

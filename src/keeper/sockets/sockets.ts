@@ -2,6 +2,7 @@ import { dup, type Fd } from '../../kernel/fd.ts'
 import { peerCredentials, stampMessages } from '../../kernel/socket.ts'
 import { type RuntimeCall, runtimeOf, stateDirectoryOf } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
+import type { InitLook } from '../../runtimes/inspect.ts'
 import { readContainer } from '../../runtimes/lxc.ts'
 import { OciConnection } from '../../runtimes/oci.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
@@ -9,19 +10,20 @@ import type { KeeperOptions } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket.ts'
 
+/** Who handed over, as far as it is known. */
+export interface Giver {
+  readonly runtime?: RuntimeCall | undefined
+  /** The number of the process that has connected. */
+  readonly by?: number
+  /** LXC only. */
+  readonly look?: InitLook
+}
+
 /**
  * Takes a hand-over with its descriptor: a listener, or the connection of a monitor of LXC, which forwards calls. The
  * function owns the descriptor, even if it throws.
- *
- * `by` is the number of the process that has connected.
  */
-export type Register = (
-  handover: Handover,
-  fd: Fd,
-  type: 'listener' | 'monitor',
-  runtime?: RuntimeCall,
-  by?: number,
-) => void
+export type Register = (handover: Handover, fd: Fd, type: 'listener' | 'monitor', giver?: Giver) => void
 
 interface Places extends Pick<KeeperOptions, 'socketPath' | 'lxcSocketPath'> {
   /**
@@ -72,7 +74,7 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
       const progress = connection.read()
       if (progress) {
         const handover = { ...progress.handover, ...(place === undefined ? {} : { place }) }
-        register(handover, progress.listener, 'listener', caller, peerCredentials(fd).pid)
+        register(handover, progress.listener, 'listener', { runtime: caller, by: peerCredentials(fd).pid })
       }
       return progress !== undefined
     },

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { EarlyExecs } from '../../../../src/keeper/sockets/early-execs.ts'
+import { EarlyHandovers } from '../../../../src/keeper/sockets/early-handovers.ts'
 import type { Register } from '../../../../src/keeper/sockets/sockets.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
 
@@ -18,13 +18,13 @@ let refused: string[]
 const fd = (): Fd => ({ raw: -1, [Symbol.dispose]: () => void closed++ }) as unknown as Fd
 
 /** @param others is anybody else connected? */
-function make(others: boolean, fails = false): EarlyExecs {
+function make(others: boolean, fails = false): EarlyHandovers {
   const register: Register = ({ id, creating }) => {
     taken.push(`${creating ? 'init' : 'exec'} ${id}`)
     if (fails && !creating) throw new Error('Cannot serve it')
   }
   const isKnown = ({ id }: { readonly id: string }): boolean => taken.includes(`init ${id}`)
-  return new EarlyExecs(register, { isKnown, othersWait: () => others, refuse: (message) => refused.push(message) })
+  return new EarlyHandovers(register, { isKnown, othersWait: () => others, refuse: (message) => refused.push(message) })
 }
 
 beforeEach(() => {
@@ -35,7 +35,7 @@ beforeEach(() => {
 })
 afterEach(() => vi.useRealTimers())
 
-test('EarlyExecs lets an exec wait for the init of its container, and for no other', () => {
+test('EarlyHandovers lets an exec wait for the init of its container, and for no other', () => {
   const { register } = make(true)
   register(handover('a', false), fd(), 'listener')
   register(handover('b', true), fd(), 'listener')
@@ -48,7 +48,7 @@ test('EarlyExecs lets an exec wait for the init of its container, and for no oth
   expect(taken).toHaveLength(4)
 })
 
-test('EarlyExecs takes an exec at once where nobody could be its init, and after a while where that does not come', () => {
+test('EarlyHandovers takes an exec at once where nobody could be its init, and after a while where that does not come', () => {
   make(false).register(handover('a', false), fd(), 'listener')
   expect(taken).toEqual(['exec a'])
   make(true, true).register(handover('b', false), fd(), 'listener')
@@ -58,7 +58,7 @@ test('EarlyExecs takes an exec at once where nobody could be its init, and after
   expect(refused).toEqual(['Cannot serve it'])
 })
 
-test('EarlyExecs closes what waits when it ends', () => {
+test('EarlyHandovers closes what waits when it ends', () => {
   const early = make(true)
   early.register(handover('a', false), fd(), 'listener')
   early.close()

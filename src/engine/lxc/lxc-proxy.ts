@@ -220,6 +220,8 @@ export class LxcProxyCall implements Disposable {
   readonly #message: Uint8Array
   readonly #response: number
   readonly #monitor: WaitingMonitor
+  /** Called before the monitor has its reply: as soon as it has, it may forward the next call. */
+  beforeReply: () => void = () => {}
 
   /** @param message the bytes of the reply: those of the request, with the answer written at offset `response` */
   constructor(message: Uint8Array, response: number, monitor: WaitingMonitor) {
@@ -249,8 +251,8 @@ export class LxcProxyCall implements Disposable {
     })
     // A monitor that gives up answers the call: so if the call still waited for us, the monitor did not give up.
     const isInTime = Date.now() - since < REPLY_MS && (delivered || isAgeKnown)
-    // `end` goes before the reply: as soon as the monitor has it, another thread may receive the next call.
     end()
+    this.beforeReply()
     if (!isInTime || !trySend(connection, this.#message)) shutdown(connection)
   }
 

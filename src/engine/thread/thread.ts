@@ -15,9 +15,9 @@ import { OneShot } from '../../shared/one-shot.ts'
 import { sleepForever } from '../../shared/words.ts'
 import { DedicatedReceiver } from '../leader/dedicated-receiver.ts'
 import type { Leadership } from '../leader/leadership.ts'
-import { LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
+import { type LxcProxyCall, LxcProxyReceiver } from '../lxc/lxc-proxy.ts'
 import { Replays } from '../replay/replay.ts'
-import { isQuick, receivedCall } from '../serve/call-end.ts'
+import { type Call, isQuick, receivedCall } from '../serve/call-end.ts'
 import { Server } from '../serve/server.ts'
 import { INHERITED_TOKEN, InheritedCalls, resumeInherited } from '../tables/inherited-calls.ts'
 import { CallService } from './call-service.ts'
@@ -215,8 +215,23 @@ class EngineThread {
     const call = receivedCall({ slot, listenerFd: forwarded.listenerFd, container, start: now(), forwarded })
     if (Atomics.load(containerCalls, container.index) >= this.#capOf(container))
       this.#server.continue(call, 'containerBusy')
-    else if (!this.#server.screen(call)) this.#service.serve(call, index)
+    else if (!this.#server.screen(call)) this.#serveForwarded(call, forwarded, index)
     this.#state.countAnswer()
+  }
+
+  /** Serves a call, which no longer counts towards the cap of its container once the monitor may forward the next one. */
+  #serveForwarded(call: Call, forwarded: LxcProxyCall, index: number): void {
+    const { index: container } = call.container
+    let isReplied = false
+    forwarded.beforeReply = () => {
+      isReplied = true
+      this.#state.standAside(container, 1)
+    }
+    try {
+      this.#service.serve(call, index)
+    } finally {
+      if (isReplied) this.#state.standAside(container, -1)
+    }
   }
 
   /**

@@ -6,7 +6,11 @@ import { Lxc } from '../../support/lxc.ts'
 import { BASE, Machine } from '../../support/machine.ts'
 
 const KEY = 'security.syscalls.intercept'
-const CONFIG = `profiles:\n  tun: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }\n`
+// LXC forwards the next call as soon as it has the reply to the last one, so more than one is never served.
+const CONFIG = `profiles:
+  tun: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }
+limits: { callsPerContainer: 1 }
+`
 
 let machine: Machine
 const containers: Lxc[] = []

@@ -77,7 +77,7 @@ export class Host {
         socketPath: host.socket,
         lxcSocketPath: host.lxcSocket,
         feedSocketPath: host.feedSocket,
-        resolve: () => ({ policy, details: {} }),
+        resolve: ({ id }) => ({ policy: id === BYSTANDER ? mknodPolicy : policy, details: {} }),
         onEvent: (event) => host.#note(event),
         onRecord: (record, container) => {
           if (container !== BYSTANDER) host.records.push(record)

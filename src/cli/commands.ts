@@ -122,6 +122,10 @@ command('run')
   .option('--user <uid[:gid]>', 'the user and group that the command starts as', value.parseUser)
   .option('--no-init', 'make the command the first process (PID 1), which only gets signals that it handles')
   .option(
+    '--systemd',
+    'the command is systemd: with --no-init, a writable control group, own /run and /tmp; SIGTERM halts it',
+  )
+  .option(
     '--stop-timeout <seconds>',
     `time from SIGINT or SIGTERM until the container is killed (default: ${STOP_SECONDS})`,
     value.parseSeconds,

@@ -113,7 +113,8 @@ function startKeeper(
     onRecord: record,
     onEvent(event) {
       open.note(event)
-      if (event.type === 'refused' || event.type === 'fault') say(event.message)
+      // If the runtime ends before the hand-over, its own error says more.
+      if ((event.type === 'refused' && event.cause !== 'abandoned') || event.type === 'fault') say(event.message)
       if (event.type === 'engineEnded') say(`the engine ${event.how}, and was started again`)
       if (event.type === 'program') say(`${event.program} failed in the container: ${event.words || 'it said nothing'}`)
       if (event.type === 'recordsLost') say(`${counted(event.count, 'more call')}, too many to keep count of`)

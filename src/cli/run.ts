@@ -60,6 +60,7 @@ interface RunOptions {
   readonly workdir?: string
   readonly user?: { readonly uid: number; readonly gid: number }
   readonly init: boolean
+  readonly systemd?: boolean
   readonly stopTimeout?: number
   readonly explain?: boolean
   readonly quiet?: boolean
@@ -72,7 +73,7 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
     rest.rootfs === undefined || !rest.exposeHost,
     'Cannot use --expose-host with --rootfs, which replaces the root of the host; leave one of them out',
   )
-  const binds = bind.map((text) => asUsage(() => parseBind(text), Error))
+  const binds = bind.map((text) => asUsage(() => parseBind(text, options.systemd), Error))
   requireProcfs()
   const refusals = new Refusals(explain)
   const say = (text: string): void => notes.say(text)

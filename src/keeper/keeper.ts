@@ -24,7 +24,7 @@ import { PersistedState } from './persist/persisted-state.ts'
 import type { HistoryOptions, KeeperOptions, Reloaded } from './process/events.ts'
 import { Reactor } from './process/reactor.ts'
 import { EarlyHandovers } from './sockets/early-handovers.ts'
-import type { Acceptor } from './sockets/listen-socket.ts'
+import type { Acceptor, Refuse } from './sockets/listen-socket.ts'
 import { openSockets, type Register } from './sockets/sockets.ts'
 
 /** Interval at which records are drained without a request, and the engine's heartbeat is checked. */
@@ -81,7 +81,7 @@ export class Keeper {
     isKnown: (handover) => this.#registry.known(handover) !== undefined,
     // `size` includes the connection whose hand-over is being registered.
     othersWait: () => this.#sockets.some(({ size }) => size > 1),
-    refuse: (message) => this.#refuse(message),
+    refuse: (...refusal) => this.#refuse(...refusal),
   })
   readonly #admission: Admission
   readonly #state: PersistedState
@@ -366,7 +366,7 @@ export class Keeper {
   #openSockets(): readonly Acceptor[] {
     try {
       const { connections: limit } = this.#limits
-      const refuse = (message: string): void => this.#refuse(message)
+      const refuse: Refuse = (...refusal) => this.#refuse(...refusal)
       return openSockets(this.#reactor, { ...this.#options, limit }, this.#early.register, refuse, this.#state)
     } catch (error) {
       this.#reactor.close()
@@ -443,8 +443,8 @@ export class Keeper {
     this.#options.onEvent({ ...end, id: this.#registry.named(container)?.container.id ?? '' })
   }
 
-  #refuse(message: string): void {
-    this.#options.onEvent({ type: 'refused', message })
+  #refuse(...[message, cause]: Parameters<Refuse>): void {
+    this.#options.onEvent({ type: 'refused', message, cause })
   }
 
   #ready(): void {

@@ -2,10 +2,13 @@
 export const restartCauses = ['killed', 'crashed', 'failed', 'hung', 'unstartable'] as const
 export type RestartCause = (typeof restartCauses)[number]
 /**
- * The result of a hand-over: a container that is served or left to the kernel, another process of a container, or
- * nothing.
+ * The result of a hand-over: a container that is served or left to the kernel, another process of a container, a
+ * runtime that ended before it handed over (as when the program of an exec does not exist), or nothing.
  */
-export const registrationResults = ['served', 'left', 'joined', 'refused'] as const
+export const registrationResults = ['served', 'left', 'joined', 'abandoned', 'refused'] as const
+/** Why a hand-over was refused. */
+export const refusalCauses = ['failed', 'limit', 'notRoot', 'policy'] as const
+export type RefusalCause = (typeof refusalCauses)[number]
 export const reloadResults = ['done', 'failed'] as const
 
 /** The daemon's own counters in the directory. Each member has the labels above and no others. */
@@ -26,7 +29,7 @@ export interface DaemonTotals {
   /** The processes that mount. */
   readonly mounters: readonly number[]
   readonly restarts: Readonly<Record<string, number>>
-  /** By runtime and result, with a space between. */
+  /** By runtime, result and the cause of a refusal, with spaces between. */
   readonly registrations: Readonly<Record<string, number>>
   readonly reloads: Readonly<Record<string, number>>
   readonly recordsLost: number

@@ -102,7 +102,7 @@ export class Child {
   }
 
   /** Sends a signal, unless it has ended. */
-  kill(signal: NodeJS.Signals): void {
+  kill(signal: NodeJS.Signals | number): void {
     // Only we reap it: its number is no other process's.
     if (!this.#isOver) process.kill(this.pid, signal)
   }

@@ -5,7 +5,7 @@ import { WORDS } from '../calls/record.ts'
 import { orElse } from '../kernel/error.ts'
 import { pageSize, ticksPerSecond } from '../kernel/system-info.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
-import { FewLabels, reloadResults, restartCauses } from '../memories/daemon-totals.ts'
+import { FewLabels, refusalCauses, reloadResults, restartCauses } from '../memories/daemon-totals.ts'
 import type { CallCount } from '../memories/read-counts.ts'
 import type { FeedReader } from './feed.ts'
 
@@ -259,7 +259,8 @@ function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemo
 }
 
 function ofEvents({ restarts, reloads, registrations = {}, ...sums }: Daemon): string {
-  const registered = Object.entries({ 'unknown refused': 0, ...registrations })
+  const zeros = refusalCauses.map((cause) => [`unknown refused ${cause}`, 0] as const)
+  const registered = Object.entries({ ...Object.fromEntries(zeros), ...registrations })
   return [
     metric(
       ...(['intercede_engine_restarts_total', 'counter', 'Engines that ended and were replaced, by cause.'] as const),
@@ -274,8 +275,8 @@ function ofEvents({ restarts, reloads, registrations = {}, ...sums }: Daemon): s
     metric(
       ...(['intercede_registrations_total', 'counter', 'Hand-overs of runtimes, by result.'] as const),
       registered.map(([key, count]) => {
-        const [runtime = '', result = ''] = key.split(' ')
-        return [labelled({ runtime, result }), count]
+        const [runtime = '', result = '', cause] = key.split(' ')
+        return [labelled({ runtime, result, ...(cause === undefined ? {} : { cause }) }), count]
       }),
     ),
     metric(

@@ -11,8 +11,8 @@ export interface Handover {
    */
   readonly creating: boolean
   /**
-   * LXC only: `pid` is the init, which runs programs of the container already. Each connection of a monitor names it, so it
-   * tells whether the container is known.
+   * LXC only: `pid` is the init, which runs programs of the container already. Each connection of a monitor names it,
+   * so it tells whether the container is known.
    */
   readonly isLate?: boolean
   /** LXC only: the configuration of the container, below the root directory of its monitor. */
@@ -25,6 +25,11 @@ export interface Handover {
   readonly unknownAnnotations?: number
   /** `listenerMetadata` of the profile, which only an administrator can write. */
   readonly metadata: string
+}
+
+/** A runtime ended without a hand-over, as when the program of an exec does not exist. */
+export class AbandonedError extends Error {
+  override readonly name = 'AbandonedError'
 }
 
 /** crun 1.21 sends 0 for a process that it execs, whose number it does not know yet. */

@@ -237,8 +237,8 @@ function barredBy(userns: Fd): ReasonCode | undefined {
 }
 
 /**
- * What of /proc/PID of an init may make its reader wait for as long as the container likes: while a program is executed, or
- * a descriptor is closed for it by a FUSE server of the container (linux/fs/exec.c, exec_update_lock).
+ * What of /proc/PID of an init may make its reader wait for as long as the container likes: while the init executes a
+ * program, which closes a file of a FUSE server of the container (linux/fs/exec.c, exec_update_lock).
  */
 export interface InitLook extends Disposable {
   /** Returns a path that leads where this entry of /proc/PID leads, without waiting. */

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { orElse } from '../kernel/error.ts'
 import { Fd, type Handle } from '../kernel/fd.ts'
 import { peerCredentials, receive } from '../kernel/socket.ts'
-import { type Handover, parseHandover } from './handover.ts'
+import { AbandonedError, type Handover, parseHandover } from './handover.ts'
 
 /** Names the process that connected, as it is now: later the process may have ended, and its name is gone. */
 function peerName(connection: Handle): string {
@@ -90,8 +90,7 @@ export class OciConnection implements Disposable {
   }
 
   #finish(): Progress {
-    if (this.#bytes === 0)
-      throw new Error(`Cannot take container process state: ${this.#client} connected and said nothing`)
+    if (this.#bytes === 0) throw new AbandonedError(`${this.#client} connected and ended without a hand-over`)
     const { handover, fd } = parseHandover(this.#text)
     const listener = this.#fds[fd]
     if (!listener) throw new Error(`Cannot take the listener of ${handover.id}: its descriptor did not come`)

@@ -34,7 +34,7 @@ const LATE_S = 100
  * A FUSE program that cannot mount what was mutated says so; the runtime that starts it may be ended with its caller, before
  * it has said anything; and calls may come faster than they are counted.
  */
-const EXPECTED = / failed in the container: | connected and said nothing$|, too many to keep count of$/
+const EXPECTED = / failed in the container: | connected and ended without a hand-over$|, too many to keep count of$/
 
 /** What the hostile program says at its end. */
 interface Said {

@@ -219,7 +219,7 @@ class EngineThread {
     this.#state.countAnswer()
   }
 
-  /** Serves a call, which no longer counts towards the cap of its container once the monitor may forward the next one. */
+  /** Serves a call. Once the monitor may forward the next one, it no longer counts towards the cap of its container. */
   #serveForwarded(call: Call, forwarded: LxcProxyCall, index: number): void {
     const { index: container } = call.container
     let isReplied = false

@@ -67,7 +67,8 @@ export class Admission {
       return known
     }
     const { resolved, said, withheld, wrong } = this.say(handover)
-    if (wrong !== undefined) this.#options.onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
+    if (wrong !== undefined)
+      this.#options.onEvent({ type: 'refused', message: unusable(handover.id, wrong), cause: 'policy' })
     const { forUser = false } = this.#options
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser, look })
@@ -145,7 +146,7 @@ export function restoreContainers(
   }
   for (const { index, serial, handover, init, settings: before, set } of state.containers(fault)) {
     const { said, wrong } = admission.say(handover, set)
-    if (wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
+    if (wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, wrong), cause: 'policy' })
     const decided = barredToo(said, init ? init.barred : 'unknownContainer')
     const entry = registry.add(handover, decided, init, { index, serial })
     const { settings } = entry

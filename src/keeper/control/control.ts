@@ -207,7 +207,8 @@ export class Control {
       const holds = change && this.#make(entry, change)
       const { settings } = entry
       const { policy } = entry.container
-      if (wrong !== undefined) options.onEvent({ type: 'refused', message: unusable(container.id, wrong) })
+      if (wrong !== undefined)
+        options.onEvent({ type: 'refused', message: unusable(container.id, wrong), cause: 'policy' })
       options.onEvent({
         type: 'resumed',
         id: container.id,

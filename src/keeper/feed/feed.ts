@@ -2,6 +2,7 @@ import type { CountPlaces } from '../../memories/count-places.ts'
 import {
   type DaemonTotals,
   FewLabels,
+  type RefusalCause,
   type RestartCause,
   type registrationResults,
   type reloadResults,
@@ -62,6 +63,11 @@ export class Totals {
   /** @param runtime undefined if it is not known */
   registration(runtime: unknown, result: (typeof registrationResults)[number]): void {
     this.#add('registrations', `${this.#runtimes.labelOf(runtime)} ${result}`)
+  }
+
+  refused(cause: RefusalCause | 'abandoned'): void {
+    const result = cause === 'abandoned' ? cause : `refused ${cause}`
+    this.#add('registrations', `${this.#runtimes.labelOf(undefined)} ${result}`)
   }
 
   get all(): Pick<DaemonTotals, (typeof SUMS)[number] | (typeof BY_LABEL)[number]> {
@@ -151,7 +157,7 @@ export class Feed {
     const told = eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
     if (told && !isLeftOut) this.#add(event.type, told, auditOf(event))
-    if (event.type === 'refused')
+    if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
   }
 
@@ -186,7 +192,7 @@ export class Feed {
   #sum(event: KeeperEvent): void {
     if (event.type === 'recordsLost') this.totals.lostRecords(event.count)
     else if (event.type === 'engineEnded') this.totals.engineEnded(event.cause)
-    else if (event.type === 'refused') this.totals.registration(undefined, 'refused')
+    else if (event.type === 'refused' && event.cause) this.totals.refused(event.cause)
   }
 
   /** Publishes a container when one of its listeners was registered. */

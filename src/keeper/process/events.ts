@@ -1,7 +1,7 @@
 import type { ReasonCode } from '../../calls/reasons.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import type { ProgramEnd } from '../../link/messages.ts'
-import type { RestartCause } from '../../memories/daemon-totals.ts'
+import type { RefusalCause, RestartCause } from '../../memories/daemon-totals.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import type { Policy } from '../../policy/policy.ts'
@@ -94,8 +94,8 @@ export type KeeperEvent =
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because the container has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
-  /** A connection or a hand-over was refused. */
-  | { readonly type: 'refused'; readonly message: string }
+  /** A hand-over was refused, or its runtime ended before it; or an order, which has no cause. */
+  | { readonly type: 'refused'; readonly message: string; readonly cause?: RefusalCause | 'abandoned' }
   /** A program that was started in a container failed. */
   | ({ readonly type: 'program'; readonly id: string } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import type { Fd } from '../../kernel/fd.ts'
 import { lookAtInit } from '../../runtimes/inspect.ts'
+import type { Refuse } from './listen-socket.ts'
 import type { Register } from './sockets.ts'
 
 /** The longest wait for an init, which hands over milliseconds after its runtime has returned, or later under load. */
@@ -16,13 +17,13 @@ export interface EarlyOptions {
   readonly isKnown: (handover: Parameters<Register>[0]) => boolean
   /** True if another connection, perhaps the init's, has not handed over yet. */
   readonly othersWait: () => boolean
-  readonly refuse: (message: string) => void
+  readonly refuse: Refuse
 }
 
 /**
  * Holds back hand-overs of which something is not known yet:
- * - Of an exec'd process, until the init of its container has handed over. `crun run --detach` returns before the init does
- *   so, and nothing would be served for an exec'd process of an unknown container.
+ * - Of an exec'd process, until the init of its container has handed over. `crun run --detach` returns before the init
+ *   does so, and nothing would be served for an exec'd process of an unknown container.
  * - Of a container of LXC, until another process has looked at its init, see `lookAtInit`.
  */
 export class EarlyHandovers {
@@ -65,7 +66,7 @@ export class EarlyHandovers {
     try {
       this.#register(...handover)
     } catch (error) {
-      this.#options.refuse((error as Error).message)
+      this.#options.refuse((error as Error).message, 'failed')
     }
   }
 
@@ -80,7 +81,7 @@ export class EarlyHandovers {
       const why = existsSync(`/proc/${pid}`)
         ? `its init, process ${pid}, lets nobody look at it, as while it executes a program; the call fails with ENOSYS`
         : `there is no process ${pid}`
-      this.#options.refuse(`Cannot serve container ${id}: ${why}`)
+      this.#options.refuse(`Cannot serve container ${id}: ${why}`, 'failed')
     }
   }
 

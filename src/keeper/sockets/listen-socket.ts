@@ -1,5 +1,7 @@
 import type { Fd } from '../../kernel/fd.ts'
 import { peerCredentials, type SocketType } from '../../kernel/socket.ts'
+import type { RefusalCause } from '../../memories/daemon-totals.ts'
+import { AbandonedError } from '../../runtimes/handover.ts'
 import { counted } from '../../shared/texts.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
@@ -18,6 +20,9 @@ export interface Connection extends Disposable {
   hear(): boolean
 }
 
+/** Told why a hand-over was refused, in a sentence. */
+export type Refuse = (message: string, cause: RefusalCause | 'abandoned') => void
+
 export interface AcceptorOptions {
   readonly reactor: Reactor
   readonly state: PersistedState
@@ -29,7 +34,7 @@ export interface AcceptorOptions {
   readonly limit: number
   /** Makes a connection, which owns `fd`. */
   enter(fd: Fd): Connection
-  refuse(message: string): void
+  readonly refuse: Refuse
 }
 
 /** How many descriptors must be free before a connection is accepted: a hand-over keeps several. */
@@ -58,7 +63,7 @@ export class Acceptor {
       ...options,
       room: ROOM,
       accepted: (fd) => this.#take(fd),
-      short: (why) => options.refuse(`Cannot accept connections until descriptors are free: ${why}`),
+      short: (why) => options.refuse(`Cannot accept connections until descriptors are free: ${why}`, 'limit'),
     })
   }
 
@@ -87,17 +92,16 @@ export class Acceptor {
     if (refusal === undefined) this.admit(this.#options.enter(fd), fd)
     else {
       fd[Symbol.dispose]()
-      this.#options.refuse(`Cannot take the connection: ${refusal}`)
+      this.#options.refuse(`Cannot take the connection: ${refusal.why}`, refusal.cause)
     }
   }
 
-  #refusal(fd: Fd): string | undefined {
+  #refusal(fd: Fd): { readonly cause: RefusalCause; readonly why: string } | undefined {
     const { uid, pid } = peerCredentials(fd)
     const limit = this.#limit
-    if (uid !== 0) return `only root may hand over a listener, not user ${uid} (pid ${pid})`
-    return this.#connections.size < limit
-      ? undefined
-      : `${counted(limit, 'runtime')} ${limit === 1 ? 'is' : 'are'} connected already`
+    if (uid !== 0) return { cause: 'notRoot', why: `only root may hand over a listener, not user ${uid} (pid ${pid})` }
+    if (this.#connections.size < limit) return undefined
+    return { cause: 'limit', why: `${counted(limit, 'runtime')} ${limit === 1 ? 'is' : 'are'} connected already` }
   }
 
   /** Reads a connection from now on. @param fd descriptor of the connection */
@@ -106,7 +110,8 @@ export class Acceptor {
       try {
         if (!connection.hear()) return
       } catch (error) {
-        this.#options.refuse((error as Error).message)
+        const { message } = error as Error
+        this.#options.refuse(message, error instanceof AbandonedError ? 'abandoned' : 'failed')
       }
       this.#dismiss(connection)
     }

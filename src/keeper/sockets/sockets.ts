@@ -8,10 +8,10 @@ import { OciConnection } from '../../runtimes/oci.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
-import { Acceptor, type AcceptorOptions, type Connection } from './listen-socket.ts'
+import { Acceptor, type AcceptorOptions, type Connection, type Refuse } from './listen-socket.ts'
 
 /** Who handed over, as far as it is known. */
-export interface Giver {
+interface Giver {
   readonly runtime?: RuntimeCall | undefined
   /** The number of the process that has connected. */
   readonly by?: number
@@ -38,7 +38,7 @@ export function openSockets(
   reactor: Reactor,
   { socketPath, lxcSocketPath, limit }: Places,
   register: Register,
-  refuse: (message: string) => void,
+  refuse: Refuse,
   state: PersistedState,
 ): readonly Acceptor[] {
   const acceptors: Acceptor[] = []
@@ -51,7 +51,8 @@ export function openSockets(
   const enter = (fd: Fd): Connection => runtime(fd, runtimeOf(fd), register, state)
   try {
     const oci = open({ name: 'oci', path: socketPath, type: 'stream', enter })
-    for (const { fd, runtime: kept } of state.connections(refuse)) oci.admit(runtime(fd, kept, register, state), fd)
+    for (const { fd, runtime: kept } of state.connections((message) => refuse(message, 'failed')))
+      oci.admit(runtime(fd, kept, register, state), fd)
     if (lxcSocketPath !== undefined)
       open({ name: 'lxc', path: lxcSocketPath, type: 'packet', enter: (fd) => monitor(fd, register) })
     return acceptors

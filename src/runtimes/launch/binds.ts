@@ -53,13 +53,16 @@ function split(text: string): { readonly paths: readonly string[]; readonly opti
 /**
  * Parses `--bind PATH[:PATH][:ro][:idmap]`.
  *
+ * @param systemd whether the command is systemd
  * @throws {Error} if the text means nothing
  */
-export function parseBind(text: string): BindRequest {
+export function parseBind(text: string, systemd = false): BindRequest {
   const { paths, options } = split(text)
   const source = resolve(paths[0]!)
   const target = paths[1] ?? source
-  const over = hiddenPoints.find((point) => resolve(target) === point || resolve(target).startsWith(`${point}/`))
+  const over = hiddenPoints(systemd).find(
+    (point) => resolve(target) === point || resolve(target).startsWith(`${point}/`),
+  )
   if (over !== undefined) {
     throw cannot(
       text,

@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Dev } from '../../abi/brand.ts'
+import type { Cap } from '../../abi/credentials.ts'
 import { formatProfile, type OciSeccomp } from '../../filter/oci.ts'
 import { orElse, orUndefined } from '../../kernel/error.ts'
 import { spawnsInto } from '../../kernel/exec.ts'
@@ -83,12 +84,13 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   const runtime = startRuntime(plan.runtime.path, cgroup, stdio)
   const ended = (): boolean => runtime.isOver
   const isReady = (): boolean => plan.init === undefined || hasStarted(init())
-  async function forward(signal: NodeJS.Signals): Promise<void> {
+  async function forward(signal: NodeJS.Signals | number): Promise<void> {
     await pollUntil(() => isReady() || undefined, ended)
     runtime.kill(signal)
   }
   const patienceMs = 1000 * (plan.options.stopSeconds ?? STOP_SECONDS)
-  using _signals = forwardSignals({ forward, kill: () => cgroup.kill() }, patienceMs)
+  const end = plan.options.systemd ? SYSTEMD_HALT : undefined
+  using _signals = forwardSignals({ forward, kill: () => cgroup.kill() }, { patienceMs, end })
   // If the runtime itself is killed, the container must not live on.
   const status = runtime.ended.then(shellStatus).finally(() => cgroup.kill())
   const [own, lost] = await Promise.all([status, stdio.relay(ended)])
@@ -159,12 +161,19 @@ const openable = (devices: Iterable<Dev>): Dev[] => [...devices].filter((dev) =>
 
 const ROOT = { uid: 0, gid: 0 }
 
+/** With these, units of systemd try what fails in a container (ConditionCapability=), and its state is degraded. */
+const TEMPTING: ReadonlySet<Cap> = new Set(['SYS_MODULE', 'SYS_RAWIO'])
+
+/** SIGRTMIN+3 of the GNU C library: systemd(1) halts. On SIGTERM it would start again. */
+const SYSTEMD_HALT = 37
+
 /** Formats as JSON with exact 64-bit numbers, which a seccomp filter has. */
 const exactJson = (config: object): string => formatProfile(config as OciSeccomp)
 
 /** Writes the bundle that the runtime reads. */
 function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
   const { command, name = 'intercede', env = [], workdir, user = ROOT, net = 'none', policyDevices = [] } = options
+  const { systemd = false } = options
   const config = ociConfig({
     name,
     args: init === undefined ? command : underInit(command),
@@ -175,8 +184,9 @@ function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgr
     consoleSize: terminal ? consoleSize() : undefined,
     root: layout.root,
     ids,
-    caps: ownBoundingSet(),
+    caps: ownBoundingSet().filter((cap) => !systemd || !TEMPTING.has(cap)),
     net,
+    systemd,
     cgroupsPath: cgroupsPath(cgroup.name),
     devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,

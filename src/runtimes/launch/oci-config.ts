@@ -28,6 +28,8 @@ export interface ContainerSpec {
   readonly ids: IdRange
   readonly caps: readonly Cap[]
   readonly net: 'none' | 'host'
+  /** Whether the command is systemd, see `SYSTEMD`. */
+  readonly systemd: boolean
   readonly cgroupsPath: string
   readonly devices: readonly DeviceRule[]
   /** The memory limit in bytes; undefined if it is set elsewhere, or not at all. */
@@ -73,11 +75,18 @@ const sysfs = (net: 'none' | 'host'): OciMount =>
     ? { destination: '/sys', type: 'none', source: '/sys', options: ['rbind', ...NOTHING_EXTRA, 'rro'] }
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...NOTHING_EXTRA, 'ro'] }
 
+const volatile = (destination: string, mode: string): OciMount => ({
+  ...{ destination, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', `mode=${mode}`] },
+})
+
+/** What systemd expects besides a control group that it may write to: https://systemd.io/CONTAINER_INTERFACE */
+const SYSTEMD: readonly OciMount[] = [volatile('/run', '755'), volatile('/run/lock', '1777'), volatile('/tmp', '1777')]
+
 /**
  * Returns the mounts that the runtime makes. /dev and /dev/shm are in the root already, on a file system of the host,
  * so that device nodes on it can be opened.
  */
-const mounts = (net: 'none' | 'host'): readonly OciMount[] => [
+const mounts = (net: 'none' | 'host', systemd: boolean): readonly OciMount[] => [
   { destination: '/proc', type: 'proc', source: 'proc' },
   {
     destination: '/dev/pts',
@@ -87,11 +96,18 @@ const mounts = (net: 'none' | 'host'): readonly OciMount[] => [
   },
   { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: NOTHING_EXTRA },
   sysfs(net),
-  { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...NOTHING_EXTRA, 'relatime', 'ro'] },
+  {
+    destination: '/sys/fs/cgroup',
+    type: 'cgroup',
+    source: 'cgroup',
+    options: [...NOTHING_EXTRA, 'relatime', systemd ? 'rw' : 'ro'],
+  },
+  ...(systemd ? SYSTEMD : []),
 ]
 
-/** Where the runtime mounts, over whatever is there in the root. */
-export const hiddenPoints: readonly string[] = mounts('none').map(({ destination }) => destination)
+/** Returns where the runtime mounts, over whatever is there in the root. */
+export const hiddenPoints = (systemd: boolean): readonly string[] =>
+  mounts('none', systemd).map(({ destination }) => destination)
 
 const NAMESPACES = ['user', 'pid', 'mount', 'ipc', 'uts', 'cgroup']
 
@@ -127,14 +143,14 @@ const mapping = (hostID: number): object[] => [{ containerID: 0, hostID, size: I
 
 /** Returns the `config.json` of the container. The function is pure, so that its result can be printed and tested. */
 export function ociConfig(spec: ContainerSpec): object {
-  const { name, root, ids, net, cgroupsPath, devices, memory, seccomp } = spec
+  const { name, root, ids, net, systemd, cgroupsPath, devices, memory, seccomp } = spec
   const namespaces = [...NAMESPACES, ...(net === 'none' ? ['network'] : [])]
   return {
     ociVersion: '1.0.2',
     process: processOf(spec),
     root: { path: root },
     hostname: name,
-    mounts: mounts(net),
+    mounts: mounts(net, systemd),
     linux: {
       uidMappings: mapping(ids.uid),
       gidMappings: mapping(ids.gid),

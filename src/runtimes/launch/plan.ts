@@ -23,6 +23,8 @@ export interface LaunchOptions {
   readonly memory?: number | undefined
   /** Whether the command is the container's first process itself. */
   readonly bare?: boolean | undefined
+  /** Whether the command is systemd, or another init of its kind. */
+  readonly systemd?: boolean | undefined
   /** Seconds from the request to end until the container is killed. */
   readonly stopSeconds?: number | undefined
   readonly net?: 'none' | 'host' | undefined
@@ -83,7 +85,7 @@ export function planLaunch(options: LaunchOptions): Plan {
   const runtime = findRuntime(options.runtime)
   requireMemory(runtime, options.memory)
   const shown = binds.map(openBind)
-  const init = options.bare ? undefined : findInit()
+  const init = options.bare || options.systemd ? undefined : findInit()
   if (init !== undefined) refuseOverInit(shown)
   const ids = claimRange(options.say ?? (() => {}))
   const root = rootfs === undefined ? undefined : openRootfs(resolve(rootfs), ids)

@@ -14,8 +14,15 @@ const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SI
 const ECHO_MS = 100
 
 interface SignalTargets {
-  forward(signal: NodeJS.Signals): unknown
+  forward(signal: NodeJS.Signals | number): unknown
   kill(): void
+}
+
+interface EndOptions {
+  /** Milliseconds from the first request until the container is killed. */
+  readonly patienceMs: number
+  /** The signal that asks the command to end; undefined if it is the one that we get. */
+  readonly end: number | undefined
 }
 
 const hasTerminalNow = (): boolean => processGroups('self').foreground !== 0
@@ -30,10 +37,8 @@ function endingSignals(): (signal: NodeJS.Signals) => boolean {
 /**
  * Passes signals on until the result is disposed. The command may ignore the request to end: a second request kills
  * the container, and so does the time after the first.
- *
- * @param patienceMs milliseconds from the first request until the container is killed
  */
-export function forwardSignals({ forward, kill }: SignalTargets, patienceMs: number): Disposable {
+export function forwardSignals({ forward, kill }: SignalTargets, { patienceMs, end }: EndOptions): Disposable {
   const isEnding = endingSignals()
   let first: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined
   const handle = (signal: NodeJS.Signals): void => {
@@ -43,7 +48,7 @@ export function forwardSignals({ forward, kill }: SignalTargets, patienceMs: num
       return
     }
     if (isRequest) first = { at: now(), timer: setTimeout(kill, patienceMs) }
-    forward(signal)
+    forward(isRequest && end !== undefined ? end : signal)
   }
   for (const signal of FORWARDED) process.on(signal, handle)
   return {

@@ -45,6 +45,7 @@ test('more listeners than a container may have are refused with a reason, and th
     {
       type: 'refused',
       message: 'Cannot serve container many: 2 listeners of it are served already (listenersPerContainer)',
+      cause: 'failed',
     },
   ])
 })

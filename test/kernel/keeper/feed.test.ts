@@ -279,7 +279,7 @@ test('hand-overs that are refused all the time fill neither the log nor the ring
   }
   const metrics = [CLI, 'metrics', '--feed', join(daemon.directory, 'feed.sock')]
   await until('all are refused', async () =>
-    (await execute(process.execPath, metrics)).stdout.includes('result="refused"} 300'),
+    (await execute(process.execPath, metrics)).stdout.includes('result="refused",cause="failed"} 300'),
   )
   const { stdout } = await execute(process.execPath, [CLI, 'events', ...feed])
   expect(stdout).toContain('registered\n')

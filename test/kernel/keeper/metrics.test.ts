@@ -47,8 +47,12 @@ test('hand-overs are counted by runtime and result, and processes measured', asy
   using client = connectUnix(host.socket)
   send(client, Buffer.from('no state'))
   shutdown(client)
-  const refused = 'intercede_registrations_total{runtime="unknown",result="refused"}'
-  await until('it is counted', async () => (await ofHost()).get(refused) === 1)
+  // As of an exec whose program does not exist.
+  connectUnix(host.socket)[Symbol.dispose]()
+  const refused = 'intercede_registrations_total{runtime="unknown",result="refused",cause="failed"}'
+  const abandoned = 'intercede_registrations_total{runtime="unknown",result="abandoned"}'
+  const isCounted = (all: ReadonlyMap<string, number>): boolean => all.get(refused) === 1 && all.get(abandoned) === 1
+  await until('both are counted', async () => isCounted(await ofHost()))
   const all = await ofHost()
   expect(all.get('intercede_registrations_total{runtime="unknown",result="served"}')).toBe(2)
   for (const name of ['keeper', 'engine']) {

@@ -39,6 +39,14 @@ interface Rule {
 const rules = (parse(readFileSync(join(DEPLOYED, 'intercede.rules.yml'), 'utf8')) as { groups: { rules: Rule[] }[] })
   .groups[0]!.rules
 
+interface Panel {
+  readonly title: string
+  readonly targets: readonly { readonly expr: string }[]
+}
+const { panels } = JSON.parse(readFileSync(join(DEPLOYED, 'grafana.json'), 'utf8')) as {
+  readonly panels: readonly Panel[]
+}
+
 describe.skipIf(cannot)(withReason('intercede api as a service', cannot), { timeout: 180_000 }, () => {
   let host: ServiceHost
   let load: Load
@@ -168,6 +176,13 @@ describe.skipIf(cannot)(withReason('intercede api as a service', cannot), { time
       expect(asked).not.toBe(expr)
       await until('there is one', async () => (await query(asked)).length > 0)
       for (const { value } of await query(asked)) expect(Number.isFinite(Number(value[1]))).toBe(true)
+    })
+
+    test.each(panels)('the panel "$title" shows what there is', async ({ targets }) => {
+      for (const { expr } of targets) {
+        const asked = expr.replaceAll('$instance', '.*').replaceAll('$__rate_interval', '1m')
+        await until(`${asked} has an answer`, async () => (await query(asked)).length > 0)
+      }
     })
 
     test('an end of the engine is counted, and an alert is about it', async () => {

@@ -1,8 +1,9 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
-import { type Done, execute } from '../../support/host.ts'
+import { type Done, execute, until } from '../../support/host.ts'
 import { BASE, CLI, Machine } from '../../support/machine.ts'
 import { MIRROR, SUITE, unreachable } from '../../support/mirror.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -102,5 +103,40 @@ describe.skipIf(cannot)(withReason('systemd as init', cannot), { timeout: 5 * MI
     expect(await boot(keys)).toBe(native)
     expect(await boot(['mount=true', 'mount.allowed=tmpfs'])).toBe(native)
     expect(machine.log.some(({ syscall }) => syscall === 'mount')).toBe(true)
+  })
+
+  test('runs by "run --systemd", and halts on SIGTERM', async ({ skip }) => {
+    if (offline) skip(offline)
+    const results = join(machine.directory, 'results')
+    mkdirSync(results)
+    // It is not part of the boot that it waits for.
+    const service = join(root, 'etc/systemd/system/report.service')
+    const script = `${BOOTED.replace('echo "$state"', '')} { echo "$state"; stat -f -c "%n %T" /run /tmp; mkdir /sys/fs/cgroup/made && echo made; } > /results/state`
+    writeFileSync(join(root, 'report.sh'), script)
+    writeFileSync(service, '[Service]\nType=simple\nExecStart=/bin/sh /report.sh\n')
+    const wants = join(root, 'etc/systemd/system/multi-user.target.wants')
+    mkdirSync(wants, { recursive: true })
+    symlinkSync('../report.service', join(wants, 'report.service'))
+    chmodSync(machine.directory, 0o700)
+    const bind = `${results}:/results:idmap`
+    const run = machine.start(
+      process.execPath,
+      CLI,
+      'run',
+      '--systemd',
+      '--rootfs',
+      root,
+      '--bind',
+      bind,
+      '--',
+      '/sbin/init',
+    )
+    const ended = once(run, 'exit')
+    const state = (): string => (existsSync(join(results, 'state')) ? readFileSync(join(results, 'state'), 'utf8') : '')
+    await until('systemd has booted', () => state().endsWith('made\n'), 120)
+    run.kill('SIGTERM')
+    const [status] = await ended
+    expect(state()).toBe('running\n/run tmpfs\n/tmp tmpfs\nmade\n')
+    expect(status).not.toBe(137)
   })
 })

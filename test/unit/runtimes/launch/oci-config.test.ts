@@ -12,6 +12,7 @@ const spec: ContainerSpec = {
   ids: { uid: 1_000_000, gid: 2_000_000 },
   caps: ['MKNOD'],
   net: 'none',
+  systemd: false,
   cgroupsPath: '/intercede/1-2',
   devices: [],
   memory: undefined,

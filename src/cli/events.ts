@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { errnos } from '../abi/errno.ts'
-import { escaped } from '../calls/escape.ts'
+import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
 import { EventStream, type EventView, parseCursor, shownSince } from '../reader/event-stream.ts'
@@ -9,15 +9,7 @@ import { pastEvents } from '../reader/history.ts'
 import { briefly } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
 import { openFeed, openFeeds, openRunOf, type ReadOptions, RUN, requireContainer, shortId } from './open-feed.ts'
-import {
-  asJson,
-  byTemplate,
-  formatCaller,
-  formatValue,
-  type OutputFormat,
-  parseFormat,
-  type Row,
-} from './output-format.ts'
+import { byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, STATUS, UsageError } from './usage.ts'
 
@@ -108,7 +100,7 @@ function result({ verdict, errno, microseconds, syscall, count }: EventView): st
   return GIVES.has(syscall) ? `= ? (not recorded)${took}` : `= 0${took}`
 }
 
-const timeOf = ({ time }: EventView): string => new Date(time).toISOString()
+const timeOf = ({ time }: EventView): string => `${isoTime(time)}`
 
 /** A line as strace(1) prints it, with the container in place of the process. */
 const straceLine = (event: EventView): string =>
@@ -129,10 +121,9 @@ function tableLine(event: EventView): string {
 }
 
 function lineOf(format: OutputFormat, event: EventView): string {
-  if (format.kind === 'json') return asJson({ ...event, time: timeOf(event) })
+  if (format.kind === 'json') return shownJson(event)
   if (format.kind === 'strace') return straceLine(event)
-  const row: Row = { ...event, time: timeOf(event) }
-  return format.kind === 'template' ? byTemplate(format.template, row) : tableLine(event)
+  return format.kind === 'template' ? byTemplate(format.template, { ...event }) : tableLine(event)
 }
 
 export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {

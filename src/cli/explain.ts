@@ -1,4 +1,4 @@
-import { type ReasonCode, reasonCodes, reasons } from '../calls/reasons.ts'
+import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
@@ -198,6 +198,15 @@ function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Part
   return later.forGood === ALLOWED ? {} : later
 }
 
+/** Returns the remedy of a refusal where it depends on more than the reason. */
+function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
+  const { reason, wants } = refusal
+  if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
+  if (reason !== 'keyOff' || !wants) return {}
+  const { origin = 'default' } = ((about.keys ?? {}) as Keys)[wants.key] ?? {}
+  return { remedy: origin === 'default' ? 'turn it on: off is the default' : `turn it on: it is off by its ${origin}` }
+}
+
 function rowsOf(
   view: ContainerView,
   all: readonly ContainerView[],
@@ -218,7 +227,7 @@ function rowsOf(
     ...(labels === undefined ? {} : { labels }),
     ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
     ...refusal,
-    ...(refusal.reason === 'kernelAnswered' ? { remedy: kernelAnswer(refusal) } : {}),
+    ...remedyHere(view, refusal),
     ...waysOf(view, refusal, around),
   }))
 }
@@ -249,7 +258,7 @@ const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
   views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(formatDropped)
 
 function explainCode(reason: ReasonCode, format: OutputFormat): void {
-  const [says, remedy] = reasons[reason]
+  const { says, remedy } = explainInGeneral(reason)
   const row = { reason, says, remedy }
   const asText = (): string => `${reason}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`
   print(formatRows(format, () => [row], asText))

@@ -1,3 +1,4 @@
+import { isoTime } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
@@ -10,7 +11,7 @@ import { print } from './print.ts'
 
 type DaemonLimits = DaemonTotals['limits'] | undefined
 
-const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
+const date = (ms: unknown): string => `${isoTime(Number(ms))}`
 
 interface SetEntry {
   readonly key: string

@@ -1,4 +1,4 @@
-import { escaped, escapedAll, escapedMember } from '../calls/escape.ts'
+import { escaped, escapedMember, shownJson, timeMember } from '../calls/escape.ts'
 import { briefly } from '../shared/texts.ts'
 import type { Format, FormatWord } from './formats.ts'
 import { UsageError } from './usage.ts'
@@ -93,17 +93,14 @@ export function formatValue(value: unknown): string {
 }
 
 const formatMember = (name: string, value: unknown): string =>
-  typeof value === 'string' ? escapedMember(name, value) : formatValue(value)
+  typeof value === 'string' ? escapedMember(name, value) : formatValue(timeMember(name, value) ?? value)
 
 export const byTemplate = (template: string, row: Row): string =>
   template.replaceAll(FIELD, (_, name: string) => formatMember(name, row[name]))
 
-/** One line of JSON; all texts are escaped in it. */
-export const asJson = (row: unknown): string => JSON.stringify(escapedAll(row))
-
 /** Formats rows for a program, as JSON or by a template, or else as a table for people. */
 export function formatRows(format: OutputFormat, rows: () => readonly object[], asTable: () => string): string {
-  if (format.kind === 'json') return `${asJson(rows())}\n`
+  if (format.kind === 'json') return `${shownJson(rows())}\n`
   if (format.kind !== 'template') return asTable()
   return rows()
     .map((row) => `${byTemplate(format.template, row as Row)}\n`)

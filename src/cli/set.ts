@@ -1,3 +1,4 @@
+import { shownJson } from '../calls/escape.ts'
 import type { ReloadAnswer, SetAnswer } from '../keeper/control/protocol.ts'
 import { formatChange } from '../keeper/log/effective-keys.ts'
 import type { ChangedKeys } from '../keeper/process/events.ts'
@@ -8,7 +9,7 @@ import { settle } from '../policy/settings.ts'
 import { briefly, counted } from '../shared/texts.ts'
 import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
 import { formatContainer, openFeeds, RUN, requireContainer, shortId } from './open-feed.ts'
-import { asJson, formatValue } from './output-format.ts'
+import { formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
 
@@ -60,7 +61,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const request = { type: 'set', container: id, serial, set, unset } as const
   const { changed, warnings } = askDaemon<SetAnswer>(socket, request)
   if (format === 'json') {
-    print(`${asJson({ container: id, name, changed, warnings })}\n`)
+    print(`${shownJson({ container: id, name, changed, warnings })}\n`)
     return
   }
   const lines = changeLines(changed).map((line) => `  ${line}\n`)
@@ -79,7 +80,7 @@ export function reloadCommand({ dryRun, force = false, format, control }: Reload
   const dry = dryRun === true
   const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry, force })
   if (format === 'json') {
-    print(`${asJson(said)}\n`)
+    print(`${shownJson(said)}\n`)
     return
   }
   const lines = said.changed.flatMap(({ container, keys }) => [

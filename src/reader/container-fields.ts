@@ -1,4 +1,4 @@
-import type { VerdictName } from '../calls/record.ts'
+import type { Word } from '../calls/record.ts'
 import type { ContainerCounts } from '../memories/read-counts.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import type { EngineNames } from '../runtimes/engine-names.ts'
@@ -11,7 +11,7 @@ interface ContainerFacts {
   /** The container engine's name for it, if it has no name in the directory. */
   readonly names: EngineNames | undefined
   readonly counts: ContainerCounts | undefined
-  readonly byVerdict: Readonly<Record<VerdictName, number>>
+  readonly byVerdict: Readonly<Record<Word, number>>
   /** Half of the calls took at most this many microseconds; undefined without calls. */
   readonly p50: number | undefined
   /** The newest first. */
@@ -98,11 +98,11 @@ export const CONTAINER_FIELDS = {
   calls: {
     is: 'count',
     column: 'CALLS',
-    read: ({ byVerdict: { act, continue: left, errno, gone } }) => act + left + errno + gone,
+    read: ({ byVerdict: { done, left, error, gone } }) => done + left + error + gone,
   },
-  done: { is: 'count', column: 'DONE', read: ({ byVerdict }) => byVerdict.act },
-  left: { is: 'count', column: 'LEFT', read: ({ byVerdict }) => byVerdict.continue },
-  errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.errno },
+  done: { is: 'count', column: 'DONE', read: ({ byVerdict }) => byVerdict.done },
+  left: { is: 'count', column: 'LEFT', read: ({ byVerdict }) => byVerdict.left },
+  errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.error },
   gone: { is: 'count', read: ({ byVerdict }) => byVerdict.gone },
   inFlight: { is: 'count', read: ({ counts }) => counts?.inFlight ?? 0 },
   /** Calls in flight that have taken longer than ten seconds. */

@@ -1,5 +1,5 @@
 import { escaped } from '../calls/escape.ts'
-import type { VerdictName } from '../calls/record.ts'
+import { type VerdictName, WORDS, type Word } from '../calls/record.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
@@ -25,11 +25,14 @@ export function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: num
   return BOUNDS[bucket] ?? Number.POSITIVE_INFINITY
 }
 
-type Counted = Pick<CallCount, 'verdict' | 'calls'>
+/** History has the words of verdicts. */
+interface Counted extends Pick<CallCount, 'calls'> {
+  readonly verdict: VerdictName | Word
+}
 
-function byVerdict(counted: readonly Counted[]): Readonly<Record<VerdictName, number>> {
-  const sums = { continue: 0, errno: 0, act: 0, gone: 0 }
-  for (const { verdict, calls } of counted) sums[verdict] += calls
+function byVerdict(counted: readonly Counted[]): Readonly<Record<Word, number>> {
+  const sums = { left: 0, error: 0, done: 0, gone: 0 }
+  for (const { verdict, calls } of counted) sums[WORDS[verdict as VerdictName] ?? verdict] += calls
   return sums
 }
 

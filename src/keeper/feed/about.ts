@@ -7,12 +7,13 @@ import { orElse } from '../../kernel/error.ts'
 import { startTime } from '../../kernel/process.ts'
 import { ticksPerSecond } from '../../kernel/system-info.ts'
 import { PREFIX } from '../../policy/key.ts'
-import { formatOrigin, parseLines } from '../../policy/key-value-lines.ts'
+import { parseLines } from '../../policy/key-value-lines.ts'
 import { callOf, keyNames } from '../../policy/keys.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
+import { keyState } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
 import type { KeeperEvent, Traps } from '../process/events.ts'
 
@@ -40,12 +41,7 @@ const listed = (traps: Traps | undefined): readonly string[] | 'unknown' =>
  * it.
  */
 const keysOf = (settings: Settings): object =>
-  Object.fromEntries(
-    [...settings].map(([name, { text, origin, ...from }]) => [
-      name,
-      { value: text, origin: formatOrigin(origin), ...from },
-    ]),
-  )
+  Object.fromEntries([...settings].map(([name, setting]) => [name, keyState(setting)]))
 
 /** Lists the calls that are on. */
 const onOf = (settings: Settings): readonly string[] =>

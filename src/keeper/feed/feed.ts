@@ -16,7 +16,7 @@ import type { EngineNames } from '../../runtimes/engine-names.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { FewRefusals } from '../log/call-log.ts'
-import { changedKeys, effectiveKeys, formatChange } from '../log/effective-keys.ts'
+import { changedKeys, formatChange } from '../log/effective-keys.ts'
 import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
 import { aboutChanged, aboutDaemon, aboutRegistered, aboutResumed } from './about.ts'
 import { History, type HistoryOutlets, NameSearch, type PastContainer } from './history.ts'
@@ -355,7 +355,7 @@ const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
 
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
-  const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  const changed = changedKeys(before, settings, policy, traps)
   return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 

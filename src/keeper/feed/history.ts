@@ -1,3 +1,4 @@
+import { type VerdictName, WORDS } from '../../calls/record.ts'
 import { now } from '../../kernel/clock.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
@@ -156,9 +157,9 @@ export class History {
 
 /** Returns the calls by verdict: history has refusals, not each kind of call. */
 function sums(calls: ContainerCounts['calls']): readonly object[] {
-  const all = new Map<string, number>()
+  const all = new Map<VerdictName, number>()
   for (const { verdict, calls: count } of calls) all.set(verdict, (all.get(verdict) ?? 0) + count)
-  return [...all].map(([verdict, count]) => ({ verdict, calls: count }))
+  return [...all].map(([verdict, count]) => ({ verdict: WORDS[verdict], calls: count }))
 }
 
 type Keys = Readonly<Record<string, { readonly origin: string }>>

@@ -310,7 +310,12 @@ describe.sequential('a daemon', () => {
       const who = { uid: 0, pid: expect.any(Number), comm: expect.stringMatching(/^\S+$/) }
       expect(lines().find(({ type }) => type === 'set')).toMatchObject({
         ...{ container: 'ordered', who, message: expect.stringMatching(/^root has set /) },
-        changed: { 'security.syscalls.intercept.mknod': { was: 'false (metadata)', is: 'true (set)' } },
+        changed: {
+          'security.syscalls.intercept.mknod': {
+            was: { value: 'false', origin: 'metadata' },
+            is: { value: 'true', origin: 'set' },
+          },
+        },
       })
       const [order, signal] = lines().filter(({ type }) => type === 'reloadOrdered')
       expect(order).toMatchObject({ who, message: 'root has ordered a reload' })

@@ -35,6 +35,9 @@ const refusal = {
 /** What may not be known of a refusal. */
 const unknown = { errno: text, pid: count, comm: escapedText, first: time }
 
+/** What may not be known of a container. */
+const names = { image: escapedText, namespace: escapedText, pod: escapedText, labels: { type: 'object' } }
+
 const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   count,
   microseconds: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
@@ -42,6 +45,7 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   escaped: escapedText,
   state: { enum: ['served', 'left', 'ended'] },
   texts: listOf(text),
+  labels: { type: 'object', additionalProperties: escapedText },
   keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
   traps: { anyOf: [listOf(text), { const: 'unknown' }] },
   refusals: listOf(exactly(refusal, unknown)),
@@ -65,7 +69,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
     properties: Object.fromEntries(inDetail.map(({ name, is, inDetail: said = is }) => [name, FIELDS[said]])),
     required: inDetail.flatMap(({ name, optional, inDetail: said }) => (optional || said ? [] : [name])),
   },
-  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, unknown),
+  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, { ...unknown, ...names }),
   Event: exactly(
     { time, type: text, container: escapedText },
     {
@@ -83,6 +87,8 @@ export const schemas: Readonly<Record<string, Schema>> = {
       microseconds: number,
       message: escapedText,
       who: { type: 'object' },
+      name: escapedText,
+      ...names,
     },
   ),
   Status: exactly({

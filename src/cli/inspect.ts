@@ -5,7 +5,7 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatDropped, openFeeds, type ReadOptions, RUN, requireContainer } from './open-feed.ts'
+import { formatDropped, isServed, openFeeds, type ReadOptions, RUN, requireContainer, stateWord } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
@@ -76,7 +76,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['name', formatValue(view.name)],
     ['image', formatValue(view.image)],
     ['runtime', formatValue(view.runtime)],
-    ['state', view.state],
+    ['state', stateWord(view.state)],
     ['since', date(about.since)],
     ['ended', about.ended === undefined ? '' : date(about.ended)],
     ['pid of init', `${view.pid}`],
@@ -101,7 +101,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
 }
 
 function formatDetail(view: ContainerView, limits: DaemonLimits): string {
-  const all = lines(view, view.runtime === RUN ? undefined : limits)
+  const all = lines(view, view.runtime === RUN || !isServed(view) ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
   const { keys, warnings = [] } = view.about
   return [

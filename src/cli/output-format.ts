@@ -7,6 +7,8 @@ import { UsageError } from './usage.ts'
 interface Column {
   readonly title: string
   readonly right?: boolean
+  /** The most characters of a cell on a terminal. */
+  readonly most?: number
 }
 
 const GAP = '  '
@@ -18,7 +20,9 @@ const GAP = '  '
  * @param width of the terminal; undefined if there is none
  */
 export function table(columns: readonly Column[], rows: readonly (readonly string[])[], width?: number): string {
-  const all = [columns.map(({ title }) => title), ...rows]
+  const fitted = (cell: string, index: number): string =>
+    cut(cell, width === undefined ? undefined : columns[index]!.most)
+  const all = [columns.map(({ title }) => title), ...rows.map((row) => row.map(fitted))]
   const widths = columns.map((_, index) => Math.max(...all.map((row) => row[index]!.length)))
   const last = columns.length - 1
   const line = (row: readonly string[]): string =>
@@ -33,7 +37,8 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
 }
 
 const DOTS = '...'
-const cut = (line: string, width: number | undefined): string =>
+/** Cuts a line that is too long, which must be escaped already. */
+export const cut = (line: string, width: number | undefined): string =>
   width === undefined || line.length <= width ? line : `${line.slice(0, Math.max(0, width - DOTS.length))}${DOTS}`
 
 const SECOND = 1000

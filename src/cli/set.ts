@@ -50,12 +50,14 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   )
   const socket = controlSocket(control, path)
   requireOrders(socket)
-  using feeds = openFeeds(path)
+  using feeds = openFeeds(path, { directory: undefined })
   const { id, name, serial, state, runtime } = requireContainer(feeds, word)
   if (runtime === RUN)
     throw new NegativeAnswer(
       `Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others`,
     )
+  if (state === 'unserved')
+    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: no daemon serves it any more; restart it`)
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)
   const request = { type: 'set', container: id, serial, set, unset } as const

@@ -15,7 +15,7 @@ import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { keyState } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
-import type { KeeperEvent, Traps } from '../process/events.ts'
+import type { KeeperEvent, KeeperOptions, Traps } from '../process/events.ts'
 
 /** Returns what a daemon reports about its process. An upgrade continues in the same process, with another program. */
 export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {
@@ -79,8 +79,10 @@ export const aboutRegistered = (
   entry: ContainerEntry,
   event: Registered,
   runtime: RuntimeCall | undefined,
+  names: KeeperOptions['names'],
 ): Record<string, unknown> => ({
   ...standing(entry),
+  ...names,
   runtime: entry.handover.isLate ? 'lxc' : runtime ? basename(runtime.program) : undefined,
   since: Date.now(),
   traps: listed(event.traps),

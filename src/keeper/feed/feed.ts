@@ -13,11 +13,10 @@ import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { EngineNames } from '../../runtimes/engine-names.ts'
-import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { FewRefusals } from '../log/call-log.ts'
 import { changedKeys, formatChange } from '../log/effective-keys.ts'
-import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
+import type { ChangedKeys, KeeperEvent, KeeperOptions } from '../process/events.ts'
 import { aboutChanged, aboutDaemon, aboutRegistered, aboutResumed } from './about.ts'
 import { History, type HistoryOutlets, NameSearch, type PastContainer } from './history.ts'
 
@@ -190,13 +189,13 @@ export class Feed {
   }
 
   /** Publishes a container when one of its listeners was registered. */
-  admitted(entry: ContainerEntry, runtime: RuntimeCall | undefined): void {
+  admitted(entry: ContainerEntry, { runtime, names }: Pick<KeeperOptions, 'runtime' | 'names'>): void {
     const { id, index } = entry.container
     const event = this.#registered
     this.#registered = undefined
     if (event?.handover.id === id) {
       this.#counts.take(entry.container)
-      this.#about.set(index, aboutRegistered(entry, event, runtime))
+      this.#about.set(index, aboutRegistered(entry, event, runtime, names))
       this.totals.registration(this.#about.get(index)?.runtime, entry.container.barred ? 'left' : 'served')
     } else this.totals.registration(this.#about.get(index)?.runtime, 'joined')
     this.changed(entry)
@@ -228,7 +227,6 @@ export class Feed {
     if (event) this.#about.set(index, aboutResumed(entry, event, before?.serial === serial ? before : {}))
     this.changed(entry)
     this.#search(entry)
-    this.history.refused(index)
   }
 
   /** Publishes the policy that a container now has, and what cannot work with it. */
@@ -246,16 +244,19 @@ export class Feed {
     this.#directory.container(index, about)
   }
 
-  /** Searches the name of a container, unless it was passed on, and publishes it. */
+  /** Searches the name of a container, unless it was passed on, and publishes it. Then history has the container. */
   #search({ container: { index, id, serial }, handover: { bundle } }: ContainerEntry): void {
-    if (this.#about.get(index)?.name !== undefined) return
     const found = (names: EngineNames | undefined): void => {
       const about = this.#about.get(index)
-      if (!names || about?.serial !== serial) return
-      this.#about.set(index, { ...about, ...names })
-      this.#directory.container(index, this.#about.get(index))
+      if (about?.serial !== serial) return
+      if (names) {
+        this.#about.set(index, { ...about, ...names })
+        this.#directory.container(index, this.#about.get(index))
+      }
+      this.history.began(index)
     }
-    this.#names.add(serial, { id, bundle, found })
+    if (this.#about.get(index)?.name === undefined) this.#names.add(serial, { id, bundle, found })
+    else found(undefined)
   }
 
   /** Keeps in history what is known of a container that has ended, with its name if that is still searched. */

@@ -154,6 +154,8 @@ export interface KeeperOptions {
   readonly configPath?: string
   /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
+  /** What readers call all containers, if no engine names them. */
+  readonly names?: { readonly name?: string; readonly command?: string }
   readonly limits?: Partial<Limits>
   /** How many threads of the engine must be ready before it counts as started; more are started when calls wait. */
   readonly threads?: number

@@ -119,7 +119,8 @@ export const isLikeId = (word: string): boolean => /^[0-9a-f]{12,}$/.test(word)
 
 /**
  * Finds a container by its id, its name, or the beginning of its id. Whoever starts a container may choose its name, so
- * a name never wins over the id of another container, or over the beginning of that id.
+ * a name never wins over the id of another container, or over the beginning of the id of one that is present. History
+ * has thousands that have ended: the beginnings of their ids hide no name.
  *
  * @returns the matching containers: none, one, or several if the word is ambiguous
  */
@@ -131,7 +132,12 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   const named = liveOrLast(all.filter(({ name }) => name === word))
   const begun = eachOnce(all.filter(({ id }) => id.startsWith(word)))
   if (begun.length === 0 && isLikeId(word)) return []
-  return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
+  const found = [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
+  // Who types so much of an id means that, even if a present container has it as its name.
+  if (isLikeId(word)) return found
+  const present = found.filter(({ state }) => state !== 'ended')
+  if (present.length > 0) return present
+  return named.length > 0 ? named : found
 }
 
 const listIds = (found: readonly ContainerView[]): string => fewOf(found.map(({ id }) => escaped(id)))

@@ -139,6 +139,8 @@ export class Feed {
     const before = directory.daemonBefore
     this.totals = new Totals(before)
     this.#pidBefore = before?.pid
+    // The time that was found out first: it comes from clocks of different resolution.
+    if (before?.pid === process.pid) this.#process = { ...this.#process, since: before.since }
     this.history = new History({ ...outlets, read: (containers) => this.#kept(containers) })
   }
 
@@ -300,7 +302,7 @@ export class Feed {
       this.#add(this.#pidBefore === process.pid ? 'reloaded' : 'restarted', {})
     else if (this.#engines === 0) this.history.add('started', {})
     this.#engines++
-    this.#process = { ...aboutDaemon(), engine, engineSince: Date.now(), engines: this.#engines }
+    this.#process = { ...this.#process, engine, engineSince: Date.now(), engines: this.#engines }
   }
 
   /** To be called once a second. */

@@ -234,3 +234,23 @@ test('status says that an engine is starting, while nobody knows since when it s
     reactor.close()
   }
 })
+
+test('status says the same times again, also after a reload and after the end of an engine', async () => {
+  const daemon = await Daemon.start()
+  const timesOf = async (): Promise<readonly unknown[]> => {
+    const [status] = (await ask(daemon, 'status', '--format', 'json')).stdout.split('\n')
+    const { since, reloaded, engines } = JSON.parse(status!)
+    return [since, reloaded, engines]
+  }
+  try {
+    const [since] = await timesOf()
+    process.kill(daemon.pid!, 'SIGHUP')
+    await until('it has reloaded', async () => (await timesOf())[1] !== since && daemon.logged('serving') === 2)
+    const [, reloaded] = await timesOf()
+    process.kill(daemon.engine, 'SIGKILL')
+    await until('another engine serves', async () => (await timesOf())[2] === 2)
+    expect(await timesOf()).toEqual([since, reloaded, 2])
+  } finally {
+    await daemon.close()
+  }
+})

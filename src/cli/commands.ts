@@ -466,7 +466,7 @@ keep failing. Fields of a template: ${listFields(FORMATS.status)}.`,
 
 command('stop')
   .description('end a container of intercede run')
-  .argument('<container...>', 'the id that ps lists, or the PID of intercede run')
+  .argument('<container...>', 'the id or name that ps lists, or the PID of intercede run')
   .option('--kill', 'send SIGKILL at once, instead of SIGTERM and, after --stop-timeout, SIGKILL')
   .addHelpText(
     'after',

@@ -253,7 +253,7 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
   if (orphans.length === 0) return []
   const [are, them] = orphans.length === 1 ? ['is', 'it'] : ['are', 'them']
   return [
-    `${fewOf(orphans)} ${are} not served: the daemon has ended that served ${them}, so trapped calls fail with ENOSYS; restart ${them}`,
+    `${fewOf(orphans)} ${are} not served: the daemon that served ${them} has ended, so trapped calls fail with ENOSYS; restart ${them}`,
   ]
 }
 

@@ -41,7 +41,7 @@ const USUAL_CELLS: Cells = {
   lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
 }
 
-/** What a container has done since its last line in history is unknown. */
+/** Nobody knows what a container has done since its last line in history. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
   return ({ state, [name]: count }) => (state === 'unserved' && count === 0 ? '-' : `${count}`)
 }

@@ -72,9 +72,11 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
       expect(events.stdout).toContain('named-run call\n')
       // Without a name there is the command.
       expect((await intercede('ps')).stdout).toMatch(new RegExp(`^${cgroupOf(child.pid)[0]} sh -c cd /tmp; mknod`, 'm'))
+      const status = ended(named)
+      expect(await intercede('stop', 'named-run', '--kill')).toEqual({ status: 0, stdout: `${id}\n`, stderr: '' })
+      await status
     } finally {
       named.kill('SIGKILL')
-      await ended(named)
     }
   })
 
@@ -157,7 +159,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
   })
 
   test.each([
-    [['nobody'], 1, 'no container of "intercede run" has that id; "intercede ps" lists them'],
+    [['nobody'], 1, 'no container of "intercede run" has that id or name; "intercede ps" lists them'],
     [[''], 2, 'that is no id'],
   ])('stop %j ends with %i', async (words, status, says) => {
     const done = await intercede('stop', ...words)

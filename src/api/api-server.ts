@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
-import { escapedAll } from '../calls/escape.ts'
+import { shownJson } from '../calls/escape.ts'
 import { now } from '../kernel/clock.ts'
 import { metric } from '../reader/metrics.ts'
 import {
@@ -201,7 +201,7 @@ export class ApiServer {
     const content = route.answer(() => this.#options.daemon.feed, values)
     if (content.kind === 'metrics') this.#metrics = this.#metricsNow(content.text)
     response.setHeader('content-type', route.type)
-    if (content.kind === 'json') send(new Answer(`${JSON.stringify(escapedAll(content.value))}\n`))
+    if (content.kind === 'json') send(new Answer(`${shownJson(content.value)}\n`))
     else if (content.kind === 'metrics') send(this.#metrics!)
     else if (content.kind === 'list') void this.#list(response, before, isHead ? undefined : content.parts)
     else {

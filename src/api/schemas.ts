@@ -8,7 +8,7 @@ const escapedText = { type: 'string', description: 'all but the printable charac
 const count: Schema = { type: 'integer', minimum: 0 }
 const number: Schema = { type: 'number' }
 const verdict: Schema = { enum: ['done', 'left', 'error', 'gone'] }
-const milliseconds: Schema = { type: 'number', description: 'milliseconds since 1970' }
+const time: Schema = { type: 'string', format: 'date-time' }
 
 export const listOf = (items: Schema): Schema => ({ type: 'array', items })
 export const named = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` })
@@ -30,18 +30,22 @@ const refusal = {
   reason: text,
   says: escapedText,
   remedy: escapedText,
-  time: milliseconds,
+  time,
 }
 /** What may not be known of a refusal. */
-const unknown = { errno: text, pid: count, comm: escapedText, first: { type: 'string', format: 'date-time' } }
+const unknown = { errno: text, pid: count, comm: escapedText, first: time }
+
+/** What may not be known of a container. */
+const names = { image: escapedText, namespace: escapedText, pod: escapedText, labels: { type: 'object' } }
 
 const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   count,
   microseconds: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
-  time: milliseconds,
+  time,
   escaped: escapedText,
   state: { enum: ['served', 'left', 'ended'] },
   texts: listOf(text),
+  labels: { type: 'object', additionalProperties: escapedText },
   keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
   traps: { anyOf: [listOf(text), { const: 'unknown' }] },
   refusals: listOf(exactly(refusal, unknown)),
@@ -65,9 +69,9 @@ export const schemas: Readonly<Record<string, Schema>> = {
     properties: Object.fromEntries(inDetail.map(({ name, is, inDetail: said = is }) => [name, FIELDS[said]])),
     required: inDetail.flatMap(({ name, optional, inDetail: said }) => (optional || said ? [] : [name])),
   },
-  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, unknown),
+  Refusal: exactly({ container: escapedText, name: escapedText, ...refusal }, { ...unknown, ...names }),
   Event: exactly(
-    { time: { type: 'string', format: 'date-time' }, type: text, container: escapedText },
+    { time, type: text, container: escapedText },
     {
       cursor: text,
       syscall: text,
@@ -83,6 +87,8 @@ export const schemas: Readonly<Record<string, Schema>> = {
       microseconds: number,
       message: escapedText,
       who: { type: 'object' },
+      name: escapedText,
+      ...names,
     },
   ),
   Status: exactly({

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { setImmediate as turn } from 'node:timers/promises'
-import { escapedAll } from '../calls/escape.ts'
+import { shownJson } from '../calls/escape.ts'
 import { EventStream, type EventView } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { LIST_BYTES, STREAM_BYTES, STREAM_MS, STREAM_RATE } from './bounds.ts'
@@ -12,8 +12,7 @@ interface Wanted {
   readonly isHead: boolean
 }
 
-const lineOf = (event: EventView): string =>
-  `${JSON.stringify(escapedAll({ ...event, time: new Date(event.time).toISOString() }))}\n`
+const lineOf = (event: EventView): string => `${shownJson(event)}\n`
 
 /**
  * Streams events, a line each, until the client goes.
@@ -57,7 +56,7 @@ export async function streamEvents(
 export async function streamList(response: ServerResponse, parts: Iterable<readonly unknown[]>): Promise<boolean> {
   let separator = '['
   for (const part of parts) {
-    const text = part.map((element) => JSON.stringify(escapedAll(element))).join(',')
+    const text = part.map(shownJson).join(',')
     if (text !== '') response.write(`${separator}${text}`)
     if (text !== '') separator = ','
     await turn()

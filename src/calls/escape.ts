@@ -43,3 +43,18 @@ export function escapedAll(value: unknown): unknown {
     ]),
   )
 }
+
+/** Members that are times, in milliseconds since 1970; texts and counts have other names. */
+const TIMES: ReadonlySet<string> = new Set(['time', 'since', 'ended', 'reloaded', 'engineSince', 'lastRefusalTime'])
+const LAST_TIME = 8.64e15
+
+/** Shows a time in ISO 8601. Another daemon may name any number one, which is shown as it is. */
+export const isoTime = (ms: number): string | number => (Math.abs(ms) <= LAST_TIME ? new Date(ms).toISOString() : ms)
+
+/** Shows the value of a member if that is a time; undefined if it is not. */
+export const timeMember = (name: string, value: unknown): string | number | undefined =>
+  typeof value === 'number' && TIMES.has(name) ? isoTime(value) : undefined
+
+/** Returns the JSON that commands and the API show: all texts escaped, and times in ISO 8601. */
+export const shownJson = (value: unknown): string =>
+  JSON.stringify(escapedAll(value), (name, member: unknown) => timeMember(name, member) ?? member)

@@ -39,7 +39,7 @@ export const reasons = {
   adopted: ['done already: a signal interrupted the call afterwards, and the caller repeated it', ''],
   keyOff: [
     'the key {a:key} is off for this container',
-    "turn it on; the container's first log line names the source of its value",
+    'turn it on: off is the default, unless "intercede inspect" names another source of its value',
   ],
   notServed: ['this version does not serve this call', 'leave its key off: trapping it only costs time'],
   lacksCapability: [
@@ -97,10 +97,6 @@ export const reasons = {
     'read the log: journalctl -u intercede -p err',
   ],
   unsettled: ['the engine ended during the act, and its result is unknown', ''],
-  otherThread: [
-    "before Linux 6.9 intercede cannot look at descriptors of a thread other than the process's first",
-    'make the call from the main thread',
-  ],
   fault: ['a bug in intercede', 'please report it with the log line'],
 
   // Reasons of calls that name a file.
@@ -398,8 +394,16 @@ export function explain({ code, a = 0, b = 0, named }: Reason): { readonly says:
     'a:name': () => unpackName(a, b),
     'a:program': () => (named === undefined ? `number ${a}` : JSON.stringify(named)),
   }
+  return filled(code, (place) => places[place]?.())
+}
+
+/** Returns the same for a reason that no call has: words in capitals stand for its numbers. */
+export const explainInGeneral = (code: ReasonCode): ReturnType<typeof explain> =>
+  filled(code, (place) => (place.length === 1 ? place : place === 'a:key' ? 'key' : 'name').toUpperCase())
+
+function filled(code: ReasonCode, shown: (place: string) => string | undefined): ReturnType<typeof explain> {
   // One pass: a name of a container that looks like a place stays as it is.
-  const fill = (text: string): string => text.replaceAll(/\{([a-z:]+)\}/g, (whole, place) => places[place]?.() ?? whole)
+  const fill = (text: string): string => text.replaceAll(/\{([a-z:]+)\}/g, (whole, place) => shown(place) ?? whole)
   const [says, remedy] = reasons[code]
   return { says: fill(says), remedy: fill(remedy) }
 }

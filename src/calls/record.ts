@@ -141,8 +141,9 @@ const RECORD_TEXTS = 128
 export const verdicts = ['continue', 'errno', 'act', 'gone'] as const
 export type VerdictName = (typeof verdicts)[number]
 
-/** What is said of a verdict to people. */
-export const WORDS: Readonly<Record<VerdictName, 'done' | 'left' | 'error' | 'gone'>> = {
+export type Word = 'done' | 'left' | 'error' | 'gone'
+/** What is said of a verdict outside this program: by commands, the log, history, metrics and the API. */
+export const WORDS: Readonly<Record<VerdictName, Word>> = {
   act: 'done',
   continue: 'left',
   errno: 'error',

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createTar } from 'nanotar'
+import { shownJson } from '../calls/escape.ts'
 import type { Report } from '../doctor/doctor.ts'
 import { orElse } from '../kernel/error.ts'
 import { version } from '../processes/version.ts'
@@ -8,7 +9,6 @@ import { containersOf, everythingOf } from '../reader/container-view.ts'
 import { EventStream } from '../reader/event-stream.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { openFeed, usualSocket } from './open-feed.ts'
-import { asJson } from './output-format.ts'
 import { configFile } from './paths.ts'
 
 /** One file of the archive. */
@@ -97,13 +97,13 @@ const units = (): string =>
 
 function containers(path: string | undefined): string {
   using feed = openFeed(path)
-  return `${asJson(containersOf(feed, true).map(everythingOf))}\n${asJson(feed.directory.ring('refused'))}\n`
+  return `${shownJson(containersOf(feed, true).map(everythingOf))}\n${shownJson(feed.directory.ring('refused'))}\n`
 }
 
 async function events(path: string | undefined): Promise<string> {
   using stream = new EventStream({ connect: () => openFeed(path), follow: false })
   const lines: string[] = []
-  for await (const event of stream.events()) lines.push(`${asJson(event)}\n`)
+  for await (const event of stream.events()) lines.push(`${shownJson(event)}\n`)
   return lines.join('')
 }
 

@@ -116,7 +116,7 @@ command('run')
       runtimeNames,
     ),
   )
-  .option('--name <name>', 'the host name', value.parseName)
+  .option('--name <name>', 'the host name, and the name in ps, events, top and explain', value.parseName)
   .option('--env <key=value>', 'an environment variable; KEY alone passes the current value on', value.parseEnv)
   .option('--workdir <dir>', 'the working directory of the command', value.parseWorkdir)
   .option('--user <uid[:gid]>', 'the user and group that the command starts as', value.parseUser)
@@ -307,7 +307,8 @@ command('doctor')
   .action(async (options) => (await import('./doctor.ts')).doctorCommand(options))
 
 command('ps')
-  .description('list the served containers: their keys, and the outcomes of their calls')
+  .description('list the served containers: the outcomes of their calls, and what was refused last')
+  .option('--wide', 'also print ids, runtimes, images, commands of run, keys, and the whole last refused call')
   .option('-a, --all', 'also list containers that ended recently, and refused hand-overs with the reason')
   .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
   .option(...ONLY_FEED_OPTION)
@@ -469,7 +470,7 @@ keep failing. Fields of a template: ${listFields(FORMATS.status)}.`,
 
 command('stop')
   .description('end a container of intercede run')
-  .argument('<container...>', 'the id that ps lists, or the PID of intercede run')
+  .argument('<container...>', 'the id or name that ps lists, or the PID of intercede run')
   .option('--kill', 'send SIGKILL at once, instead of SIGTERM and, after --stop-timeout, SIGKILL')
   .addHelpText(
     'after',

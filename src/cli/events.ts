@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { errnos } from '../abi/errno.ts'
-import { escaped } from '../calls/escape.ts'
+import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
 import { EventStream, type EventView, parseCursor, shownSince } from '../reader/event-stream.ts'
@@ -8,21 +8,34 @@ import type { FeedReader } from '../reader/feed.ts'
 import { pastEvents } from '../reader/history.ts'
 import { briefly } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
-import { openFeed, openFeeds, openRunOf, type ReadOptions, RUN, requireContainer, shortId } from './open-feed.ts'
 import {
-  asJson,
-  byTemplate,
-  formatCaller,
-  formatValue,
-  type OutputFormat,
-  parseFormat,
-  type Row,
-} from './output-format.ts'
+  formatContainer,
+  openFeed,
+  openFeeds,
+  openRunOf,
+  type ReadOptions,
+  RUN,
+  requireContainer,
+} from './open-feed.ts'
+import { byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, STATUS, UsageError } from './usage.ts'
 
 /** What a filter may ask for. */
-const FIELDS = ['container', 'syscall', 'verdict', 'reason', 'errno', 'call', 'comm', 'pid', 'type'] as const
+const FIELDS = [
+  'container',
+  'name',
+  'image',
+  'pod',
+  'syscall',
+  'verdict',
+  'reason',
+  'errno',
+  'call',
+  'comm',
+  'pid',
+  'type',
+] as const
 type Field = (typeof FIELDS)[number]
 /** What the field of a call can be at all: a word that no event has is a slip. */
 const VALUES: { readonly [Name in Field]?: readonly string[] } = {
@@ -108,16 +121,18 @@ function result({ verdict, errno, microseconds, syscall, count }: EventView): st
   return GIVES.has(syscall) ? `= ? (not recorded)${took}` : `= 0${took}`
 }
 
-const timeOf = ({ time }: EventView): string => new Date(time).toISOString()
+const timeOf = ({ time }: EventView): string => `${isoTime(time)}`
+
+const containerOf = ({ container, name = '' }: EventView): string => formatContainer({ id: container, name })
 
 /** A line as strace(1) prints it, with the container in place of the process. */
 const straceLine = (event: EventView): string =>
   event.call !== undefined
-    ? `[${shortId(event.container) || '?'}]${event.pid === undefined ? '' : ` [pid ${event.pid}]`} ${timeOf(event).slice(11, 23)} ${event.call} ${result(event)}`
-    : `[${shortId(event.container)}] ${timeOf(event).slice(11, 23)} +++ ${escaped(event.message ?? event.type)} +++`
+    ? `[${containerOf(event) || '?'}]${event.pid === undefined ? '' : ` [pid ${event.pid}]`} ${timeOf(event).slice(11, 23)} ${event.call} ${result(event)}`
+    : `[${containerOf(event)}] ${timeOf(event).slice(11, 23)} +++ ${escaped(event.message ?? event.type)} +++`
 
 function tableLine(event: EventView): string {
-  const head = `${timeOf(event)}  ${shortId(event.container) || '-'}`
+  const head = `${timeOf(event)}  ${containerOf(event) || '-'}`
   if (event.call === undefined) return `${head}  ${event.type}: ${escaped(event.message ?? '')}`
   const { verdict, errno, call, says, remedy, reason, count, first } = event
   const times =
@@ -129,10 +144,9 @@ function tableLine(event: EventView): string {
 }
 
 function lineOf(format: OutputFormat, event: EventView): string {
-  if (format.kind === 'json') return asJson({ ...event, time: timeOf(event) })
+  if (format.kind === 'json') return shownJson(event)
   if (format.kind === 'strace') return straceLine(event)
-  const row: Row = { ...event, time: timeOf(event) }
-  return format.kind === 'template' ? byTemplate(format.template, row) : tableLine(event)
+  return format.kind === 'template' ? byTemplate(format.template, { ...event }) : tableLine(event)
 }
 
 export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {

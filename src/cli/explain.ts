@@ -1,4 +1,4 @@
-import { type ReasonCode, reasonCodes, reasons } from '../calls/reasons.ts'
+import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
@@ -7,11 +7,13 @@ import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
-import type { RefusalRow } from '../reader/container-view.ts'
+import { type RefusalRow, whichOf } from '../reader/container-view.ts'
+import { fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
   formatContainer,
   formatDropped,
+  isServed,
   listedSince,
   openFeeds,
   type ReadOptions,
@@ -21,7 +23,7 @@ import {
   unmistakable,
 } from './open-feed.ts'
 import { ago, formatCaller, formatRows, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
-import { print } from './print.ts'
+import { print, say } from './print.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 interface WaysToAllow {
@@ -171,9 +173,6 @@ interface ExplainOptions extends ReadOptions {
 }
 
 interface Explained extends RefusalRow, Partial<WaysToAllow> {
-  readonly image?: string
-  readonly pod?: string
-  readonly labels?: unknown
   /** When the container ended, in ISO 8601. */
   readonly ended?: string
 }
@@ -187,8 +186,6 @@ function knows(name: string): boolean {
   return fileSystems.size === 0 || fileSystems.has(name)
 }
 
-const isServed = ({ state }: ContainerView): boolean => state === 'served' || state === 'left'
-
 /** Returns what allows a call now and for good; only for good if the container has ended, or nobody serves it. */
 function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
@@ -196,6 +193,15 @@ function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Part
   if (!ways || isServed(view)) return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
+}
+
+/** Returns the remedy of a refusal where it depends on more than the reason. */
+function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
+  const { reason, wants } = refusal
+  if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
+  if (reason !== 'keyOff' || !wants) return {}
+  const { origin = 'default' } = ((about.keys ?? {}) as Keys)[wants.key] ?? {}
+  return { remedy: origin === 'default' ? 'turn it on: off is the default' : `turn it on: it is off by its ${origin}` }
 }
 
 function rowsOf(
@@ -209,16 +215,12 @@ function rowsOf(
   // Finding the word takes a look at all containers, of which history may have thousands.
   const word = isServed(view) ? unmistakable(all, view.id) : ''
   const around = { word, daemon, knows }
-  const { image, pod, labels, ended } = view.about
+  const { ended } = view.about
   return refusals.map((refusal) => ({
-    container: view.id,
-    name: view.name,
-    ...(typeof image === 'string' ? { image } : {}),
-    ...(typeof pod === 'string' ? { pod } : {}),
-    ...(labels === undefined ? {} : { labels }),
+    ...whichOf(view),
     ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
     ...refusal,
-    ...(refusal.reason === 'kernelAnswered' ? { remedy: kernelAnswer(refusal) } : {}),
+    ...remedyHere(view, refusal),
     ...waysOf(view, refusal, around),
   }))
 }
@@ -245,11 +247,21 @@ function byImportance(one: Explained, other: Explained): number {
   return ended > otherEnded ? -1 : 1
 }
 
+/** Says which containers nobody serves any more; nothing if there are none. */
+function formatUnserved(views: readonly ContainerView[]): readonly string[] {
+  const orphans = views.filter(({ state }) => state === 'unserved').map(formatContainer)
+  if (orphans.length === 0) return []
+  const [are, them] = orphans.length === 1 ? ['is', 'it'] : ['are', 'them']
+  return [
+    `${fewOf(orphans)} ${are} not served: the daemon that served ${them} has ended, so trapped calls fail with ENOSYS; restart ${them}`,
+  ]
+}
+
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
   views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(formatDropped)
 
 function explainCode(reason: ReasonCode, format: OutputFormat): void {
-  const [says, remedy] = reasons[reason]
+  const { says, remedy } = explainInGeneral(reason)
   const row = { reason, says, remedy }
   const asText = (): string => `${reason}: ${says}\n${remedy ? `what to do: ${remedy}\n` : ''}`
   print(formatRows(format, () => [row], asText))
@@ -269,9 +281,11 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const rows = views.flatMap((view) => rowsOf(view, all, daemon, since ?? 0)).sort(byImportance)
-  const asText = (): string =>
-    rows.length === 0
-      ? 'Nothing was refused.\n'
-      : `${[...rows.map(formatRefusal), ...formatAllDropped(views)].join('\n\n')}\n`
+  const orphans = formatUnserved(views)
+  const asText = (): string => {
+    const all = [...orphans, ...rows.map(formatRefusal), ...formatAllDropped(views)]
+    return all.length === 0 ? 'Nothing was refused.\n' : `${all.join('\n\n')}\n`
+  }
+  if (format.kind !== 'table') for (const text of orphans) say(text)
   print(formatRows(format, () => rows, asText))
 }

@@ -11,6 +11,9 @@ export interface Format {
 /** What `top` can sort by. */
 export const TOP_SORTS = ['rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight', 'stuck'] as const
 
+/** What names a container, where a row is about one. */
+const NAMES = ['name', 'image', 'namespace', 'pod', 'labels'] as const
+
 const words: readonly FormatWord[] = ['table', 'json']
 
 /** The formats of the commands that take a template. */
@@ -38,15 +41,14 @@ export const FORMATS = {
       'message',
       'count',
       'first',
-      'name',
+      ...NAMES,
     ],
   },
   explain: {
     words,
     fields: [
       'container',
-      'name',
-      'image',
+      ...NAMES,
       'ended',
       'count',
       'call',
@@ -68,7 +70,7 @@ export const FORMATS = {
     words,
     fields: ['pid', 'version', 'since', 'reloaded', 'engine', 'engineSince', 'engines', 'served', 'left', 'listeners'],
   },
-  top: { words, fields: ['container', 'syscall', ...TOP_SORTS] },
+  top: { words, fields: ['container', ...NAMES, 'syscall', ...TOP_SORTS] },
 } as const satisfies Readonly<Record<string, Format>>
 
 /** How many events are shown first of those that are there already, if nothing else is asked for. */

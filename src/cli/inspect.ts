@@ -1,16 +1,17 @@
+import { isoTime } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatDropped, openFeeds, type ReadOptions, RUN, requireContainer } from './open-feed.ts'
+import { formatDropped, isServed, openFeeds, type ReadOptions, RUN, requireContainer, stateWord } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
 type DaemonLimits = DaemonTotals['limits'] | undefined
 
-const date = (ms: unknown): string => new Date(Number(ms)).toISOString()
+const date = (ms: unknown): string => `${isoTime(Number(ms))}`
 
 interface SetEntry {
   readonly key: string
@@ -75,7 +76,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['name', formatValue(view.name)],
     ['image', formatValue(view.image)],
     ['runtime', formatValue(view.runtime)],
-    ['state', view.state],
+    ['state', stateWord(view.state)],
     ['since', date(about.since)],
     ['ended', about.ended === undefined ? '' : date(about.ended)],
     ['pid of init', `${view.pid}`],
@@ -100,7 +101,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
 }
 
 function formatDetail(view: ContainerView, limits: DaemonLimits): string {
-  const all = lines(view, view.runtime === RUN ? undefined : limits)
+  const all = lines(view, view.runtime === RUN || !isServed(view) ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
   const { keys, warnings = [] } = view.about
   return [

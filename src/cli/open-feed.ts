@@ -5,7 +5,7 @@ import { orElse } from '../kernel/error.ts'
 import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import { describeAmbiguity, eachContainer, findContainer, pastViews } from '../reader/container-view.ts'
+import { describeAmbiguity, eachContainer, findContainer, isLikeId, pastViews } from '../reader/container-view.ts'
 import { connect, type FeedReader } from '../reader/feed.ts'
 import { type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
@@ -130,8 +130,14 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
+  // A container that outlives its daemon is running, too.
   const views = (all: boolean, which: WhichRefusals, since: number): Iterable<ContainerView> =>
-    all && past ? together([...each(true, which)], pastViews(past(since).containers)) : each(all, which)
+    past
+      ? together(
+          [...each(all, which)],
+          pastViews(past(since).containers).filter(({ state }) => all || state !== 'ended'),
+        )
+      : each(all, which)
   return {
     daemon,
     missing,
@@ -144,8 +150,8 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
       runs = openRuns(path)
     },
     past: (since) => past?.(since) ?? NOTHING,
-    containers: (all = false, since = listedSince()) => [...views(all, 'all', since)],
-    list: (all) => views(all, 'last', listedSince()),
+    containers: (all = false, since = all ? listedSince() : Date.now()) => [...views(all, 'all', since)],
+    list: (all) => views(all, 'last', all ? listedSince() : Date.now()),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
       close()
@@ -178,6 +184,25 @@ export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id)
 /** Names a container in one line, by its id and, if it has one, its name. */
 export const formatContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
   `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
+
+/** Whether a daemon, or a run, has the container now. */
+export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'left'
+
+/** Says in which state a container is. */
+export const stateWord = (state: ContainerView['state']): string => (state === 'unserved' ? 'not served' : state)
+
+/**
+ * Finds out which containers their names tell from all others of a list: not those that share a name, or whose name is
+ * the id of another or looks like one. Of those that have ended, several may have had a name one after the other.
+ */
+export function aloneAmong(all: readonly Pick<ContainerView, 'id' | 'name' | 'state'>[]): (of: Named) => boolean {
+  const counts = new Map<string, number>()
+  for (const { id, name, state } of all)
+    for (const word of new Set([id, ...(state === 'ended' ? [] : [name])]))
+      counts.set(word, (counts.get(word) ?? 0) + 1)
+  return ({ id, name }) => (counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name))
+}
+type Named = Pick<ContainerView, 'id' | 'name'>
 
 /** Returns the word of a shell that means this container and no other, whatever names the others have chosen. */
 export function unmistakable(all: readonly ContainerView[], id: string): string {

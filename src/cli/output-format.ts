@@ -1,4 +1,4 @@
-import { escaped, escapedAll, escapedMember } from '../calls/escape.ts'
+import { escaped, escapedMember, shownJson, timeMember } from '../calls/escape.ts'
 import { briefly } from '../shared/texts.ts'
 import type { Format, FormatWord } from './formats.ts'
 import { UsageError } from './usage.ts'
@@ -7,6 +7,8 @@ import { UsageError } from './usage.ts'
 interface Column {
   readonly title: string
   readonly right?: boolean
+  /** The most characters of a cell on a terminal. */
+  readonly most?: number
 }
 
 const GAP = '  '
@@ -18,7 +20,9 @@ const GAP = '  '
  * @param width of the terminal; undefined if there is none
  */
 export function table(columns: readonly Column[], rows: readonly (readonly string[])[], width?: number): string {
-  const all = [columns.map(({ title }) => title), ...rows]
+  const fitted = (cell: string, index: number): string =>
+    cut(cell, width === undefined ? undefined : columns[index]!.most)
+  const all = [columns.map(({ title }) => title), ...rows.map((row) => row.map(fitted))]
   const widths = columns.map((_, index) => Math.max(...all.map((row) => row[index]!.length)))
   const last = columns.length - 1
   const line = (row: readonly string[]): string =>
@@ -33,7 +37,8 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
 }
 
 const DOTS = '...'
-const cut = (line: string, width: number | undefined): string =>
+/** Cuts a line that is too long, which must be escaped already. */
+export const cut = (line: string, width: number | undefined): string =>
   width === undefined || line.length <= width ? line : `${line.slice(0, Math.max(0, width - DOTS.length))}${DOTS}`
 
 const SECOND = 1000
@@ -93,17 +98,14 @@ export function formatValue(value: unknown): string {
 }
 
 const formatMember = (name: string, value: unknown): string =>
-  typeof value === 'string' ? escapedMember(name, value) : formatValue(value)
+  typeof value === 'string' ? escapedMember(name, value) : formatValue(timeMember(name, value) ?? value)
 
 export const byTemplate = (template: string, row: Row): string =>
   template.replaceAll(FIELD, (_, name: string) => formatMember(name, row[name]))
 
-/** One line of JSON; all texts are escaped in it. */
-export const asJson = (row: unknown): string => JSON.stringify(escapedAll(row))
-
 /** Formats rows for a program, as JSON or by a template, or else as a table for people. */
 export function formatRows(format: OutputFormat, rows: () => readonly object[], asTable: () => string): string {
-  if (format.kind === 'json') return `${asJson(rows())}\n`
+  if (format.kind === 'json') return `${shownJson(rows())}\n`
   if (format.kind !== 'template') return asTable()
   return rows()
     .map((row) => `${byTemplate(format.template, row as Row)}\n`)

@@ -1,48 +1,102 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { openFeeds, type ReadOptions, sayMissing, shortId, terminalWidth } from './open-feed.ts'
-import { ago, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
+import { aloneAmong, openFeeds, type ReadOptions, sayMissing, shortId, stateWord, terminalWidth } from './open-feed.ts'
+import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 
 interface PsOptions extends ReadOptions {
   readonly all?: boolean
+  readonly wide?: boolean
 }
 
-const columns = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
+interface PsColumn {
+  readonly name: string
+  readonly title: string
+  readonly right: boolean
+}
+
+const wideColumns: readonly PsColumn[] = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
   column === undefined ? [] : [{ name, title: column, right: is === 'count' || is === 'microseconds' }],
 )
+/** What fits beside each other on a terminal of 80 columns; --wide shows all. */
+const USUAL: ReadonlySet<string> = new Set(['name', 'state', 'done', 'left', 'lastRefusal'])
+const usualColumns = wideColumns.filter(({ name }) => USUAL.has(name))
 
-function formatLastRefusal([last]: ContainerView['refusals']): string {
-  return last ? `${last.call} ${last.reason}, ${ago(Date.now() - last.time)}` : ''
-}
+type Cells = Readonly<Record<string, (view: ContainerView) => string>>
 
 /** The cells that are not their fields as they are. */
-const CELLS: Readonly<Record<string, (view: ContainerView) => string>> = {
+const CELLS: Cells = {
   id: ({ id }) => shortId(id),
   keys: ({ keys }) => formatValue(keys.join(',') || '-'),
   p50: ({ p50 }) => duration(p50),
-  lastRefusal: ({ refusals }) => formatLastRefusal(refusals),
+  state: ({ state }) => stateWord(state),
+  ...Object.fromEntries((['calls', 'done', 'left', 'errors'] as const).map((name) => [name, countIn(name)])),
+  lastRefusal: ({ refusals: [last] }) => (last ? `${last.call} ${last.reason}, ${agoOf(last)}` : ''),
+}
+const USUAL_CELLS: Cells = {
+  ...CELLS,
+  name: ({ id, name, command }) =>
+    name === '' ? `${shortId(id)}${command === undefined ? '' : ` ${formatValue(command)}`}` : formatValue(name),
+  lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
 }
 
-const cells = (view: ContainerView): readonly string[] =>
-  columns.map(({ name }) => CELLS[name]?.(view) ?? formatValue((view as unknown as Row)[name]))
+/** Nobody knows what a container has done since its last line in history. */
+function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
+  return ({ state, [name]: count }) => (state === 'unserved' && count === 0 ? '-' : `${count}`)
+}
+
+const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)
+
+/** Below this width, the last refusal has a line of its own. */
+const NARROW = 60
+/** The part of a terminal that names may take, and the least in characters. */
+const NAMES = { part: 0.3, least: 12 }
+
+function usualTable(views: Iterable<ContainerView>, width: number | undefined): string {
+  const most = width === undefined ? undefined : Math.max(NAMES.least, Math.floor(NAMES.part * width))
+  const columns = usualColumns.map((column) => (column.name === 'name' && most ? { ...column, most } : column))
+  const shown = [...views]
+  const isAlone = aloneAmong(shown)
+  const rows = shown.map((view) => {
+    const cells = cellsOf(view, columns, USUAL_CELLS)
+    return isAlone(view) ? cells : [`${shortId(view.id)} ${cells[0]}`, ...cells.slice(1)]
+  })
+  if (width === undefined || width >= NARROW) return table(columns, rows, width)
+  const [columnsBefore, rowsBefore] = [columns.slice(0, -1), rows.map((row) => row.slice(0, -1))]
+  const [head, ...lines] = table(columnsBefore, rowsBefore, width).trimEnd().split('\n')
+  const withRefusals = lines.flatMap((line, index) => {
+    const refusal = rows[index]!.at(-1)!
+    return refusal === '' ? [line] : [line, cut(`  ${refusal}`, width)]
+  })
+  return [head, ...withRefusals, ''].join('\n')
+}
+
+const cellsOf = (view: ContainerView, columns: readonly PsColumn[], cells: Cells): readonly string[] =>
+  columns.map(({ name }) => cells[name]?.(view) ?? formatValue((view as unknown as Row)[name]))
 
 export function psCommand(options: PsOptions): void {
   show(options)
   end()
 }
 
-function show({ all = false, format: given, feed: path, history }: PsOptions): void {
+function show({ all = false, wide = false, format: given, feed: path, history }: PsOptions): void {
   const format = parseFormat(given, FORMATS.ps)
-  using feeds = openFeeds(path, all ? { directory: history } : undefined)
+  using feeds = openFeeds(path, { directory: history })
   sayMissing(feeds)
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   const rows = (): readonly Row[] => [...Array.from(feeds.list(all), summaryOf), ...refused]
+  const width = terminalWidth()
+  const views = (): Iterable<ContainerView> => feeds.list(all)
+  const wideTable = (): string =>
+    table(
+      wideColumns,
+      Array.from(views(), (view) => cellsOf(view, wideColumns, CELLS)),
+      width,
+    )
   const asTable = (): string =>
-    table(columns, Array.from(feeds.list(all), cells), terminalWidth()) +
-    (refused.length > 0 ? `\n${refusedTable(refused)}` : '')
+    (wide ? wideTable() : usualTable(views(), width)) + (refused.length > 0 ? `\n${refusedTable(refused)}` : '')
   printAtOnce(formatRows(format, rows, asTable))
 }
 

@@ -66,7 +66,11 @@ interface Audience {
 }
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
-export function interception(config: readonly string[], { record, say }: Audience): Interception {
+export function interception(
+  config: readonly string[],
+  names: NonNullable<KeeperOptions['names']>,
+  { record, say }: Audience,
+): Interception {
   const settings = asUsage(() =>
     settle(config.map((text) => [...parseAssignment(text), { kind: 'command line' }] as const)),
   )
@@ -87,7 +91,7 @@ export function interception(config: readonly string[], { record, say }: Audienc
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
     startAgent: (socketPath, runtime) =>
-      startKeeper({ socketPath, runtime }, { policy, settings, details: {} }, { record: heard, say }),
+      startKeeper({ socketPath, runtime, names }, { policy, settings, details: {} }, { record: heard, say }),
     hints: () => hint.lines(),
   }
 }
@@ -101,7 +105,7 @@ function filter(rules: readonly Rule[], target: Target): object {
 
 /** Starts a keeper for one container, which gets our policy whatever its id is. */
 function startKeeper(
-  where: Pick<KeeperOptions, 'socketPath' | 'runtime'>,
+  where: Pick<KeeperOptions, 'socketPath' | 'runtime' | 'names'>,
   resolved: PolicyDetails,
   { record, say }: Audience,
 ): Agent {

@@ -66,6 +66,9 @@ interface RunOptions {
   readonly quiet?: boolean
 }
 
+/** In characters: more of a command is not listed. */
+const COMMAND_LIMIT = 512
+
 async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
   const { config = [], bind = [], device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
   const { explain = false, quiet = false, ...rest } = others
@@ -77,7 +80,11 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   requireProcfs()
   const refusals = new Refusals(explain)
   const say = (text: string): void => notes.say(text)
-  const { hints, ...intercepted } = interception(config, {
+  const names = {
+    ...(rest.name === undefined ? {} : { name: rest.name }),
+    command: command.join(' ').slice(0, COMMAND_LIMIT),
+  }
+  const { hints, ...intercepted } = interception(config, names, {
     say,
     record(call) {
       const line = refusals.add(call)

@@ -1,3 +1,4 @@
+import { shownJson } from '../calls/escape.ts'
 import type { ReloadAnswer, SetAnswer } from '../keeper/control/protocol.ts'
 import { formatChange } from '../keeper/log/effective-keys.ts'
 import type { ChangedKeys } from '../keeper/process/events.ts'
@@ -8,7 +9,7 @@ import { settle } from '../policy/settings.ts'
 import { briefly, counted } from '../shared/texts.ts'
 import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
 import { formatContainer, openFeeds, RUN, requireContainer, shortId } from './open-feed.ts'
-import { asJson, formatValue } from './output-format.ts'
+import { formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
 
@@ -49,18 +50,20 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   )
   const socket = controlSocket(control, path)
   requireOrders(socket)
-  using feeds = openFeeds(path)
+  using feeds = openFeeds(path, { directory: undefined })
   const { id, name, serial, state, runtime } = requireContainer(feeds, word)
   if (runtime === RUN)
     throw new NegativeAnswer(
       `Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others`,
     )
+  if (state === 'unserved')
+    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: no daemon serves it any more; restart it`)
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)
   const request = { type: 'set', container: id, serial, set, unset } as const
   const { changed, warnings } = askDaemon<SetAnswer>(socket, request)
   if (format === 'json') {
-    print(`${asJson({ container: id, name, changed, warnings })}\n`)
+    print(`${shownJson({ container: id, name, changed, warnings })}\n`)
     return
   }
   const lines = changeLines(changed).map((line) => `  ${line}\n`)
@@ -79,7 +82,7 @@ export function reloadCommand({ dryRun, force = false, format, control }: Reload
   const dry = dryRun === true
   const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry, force })
   if (format === 'json') {
-    print(`${asJson(said)}\n`)
+    print(`${shownJson(said)}\n`)
     return
   }
   const lines = said.changed.flatMap(({ container, keys }) => [

@@ -1,20 +1,23 @@
+import { isoTime, shownJson } from '../calls/escape.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import { openFeed, type ReadOptions } from './open-feed.ts'
-import { ago, asJson, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
+import { ago, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { STATUS } from './usage.ts'
 
-const since = (time: unknown): string => `${new Date(Number(time)).toISOString()}, ${ago(Date.now() - Number(time))}`
+/** The daemon writes when an engine began a moment after it has written which one that is. */
+const since = (time: unknown): string =>
+  typeof time === 'number' ? `since ${isoTime(time)}, ${ago(Date.now() - time)}` : 'starting'
 
 function lines({ pid, version, since: began, reloaded, engine, engineSince, engines, ...row }: Row): readonly string[] {
   const restarts = Number(engines) - 1
   const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
   return [
-    `daemon      pid ${pid}, since ${since(began)}`,
-    `program     ${formatValue(version)}, since ${since(reloaded)}`,
-    `engine      ${engine ? `pid ${engine}, since ${since(engineSince)}${more}` : 'none now'}`,
+    `daemon      pid ${pid}, ${since(began)}`,
+    `program     ${formatValue(version)}, ${since(reloaded)}`,
+    `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : 'none now'}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
@@ -38,6 +41,6 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
         .map((line) => `${line}\n`)
         .join(''),
     )
-  else print(`${format.kind === 'template' ? byTemplate(format.template, row) : asJson(row)}\n`)
+  else print(`${format.kind === 'template' ? byTemplate(format.template, row) : shownJson(row)}\n`)
   if (engine === 0 || ended) process.exitCode = STATUS.no
 }

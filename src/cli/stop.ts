@@ -2,7 +2,7 @@ import { SIGKILL, SIGTERM } from '../abi/process.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { startTime } from '../kernel/process.ts'
 import { waitReadable } from '../kernel/socket.ts'
-import { findRuns, type Run } from '../reader/runs.ts'
+import { findRuns, openRun, type Run } from '../reader/runs.ts'
 import { briefly } from '../shared/texts.ts'
 import { print } from './print.ts'
 import { checkUsage, NegativeAnswer } from './usage.ts'
@@ -14,14 +14,23 @@ interface StopOptions {
 /** Limit of the wait; `run` kills what does not end by itself after its own limit. */
 const PATIENCE_MS = 120_000
 
+/** Only root can give a run its name, so a name is as good as an id. */
+function isNamed(run: Run, name: string): boolean {
+  using feed = openRun(run)
+  return feed?.directory.container(0)?.name === name
+}
+
 function requireRun(runs: readonly Run[], word: string): Run {
   const found = runs.filter(({ id, pid }) => id === word || `${pid}` === word)
-  const [run, ...others] = found.length > 0 ? found : runs.filter(({ id }) => id.startsWith(word))
+  const [run, ...others] =
+    found.length > 0 ? found : runs.filter((each) => each.id.startsWith(word) || isNamed(each, word))
   if (others.length > 0)
-    throw new NegativeAnswer(`Cannot stop ${briefly(word)}: several ids begin with it; give more of its id`)
+    throw new NegativeAnswer(
+      `Cannot stop ${briefly(word)}: several have that name, or an id that begins with it; give the whole id`,
+    )
   if (run) return run
   throw new NegativeAnswer(
-    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id; "intercede ps" lists them. Stop any other container with the tool that started it`,
+    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id or name; "intercede ps" lists them. Stop any other container with the tool that started it`,
   )
 }
 

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
-import { type Feeds, openFeeds, type ReadOptions, sayMissing, shortId, terminalWidth } from './open-feed.ts'
-import { duration, formatRows, parseFormat, table } from './output-format.ts'
+import { aloneAmong, type Feeds, openFeeds, type ReadOptions, sayMissing, shortId, terminalWidth } from './open-feed.ts'
+import { duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
 interface TopOptions extends ReadOptions {
@@ -13,7 +13,7 @@ interface TopOptions extends ReadOptions {
 }
 
 const COLUMNS = [
-  { title: 'CONTAINER' },
+  { title: 'CONTAINER', most: 16 },
   { title: 'CALL' },
   { title: 'CALLS/S', right: true },
   { title: 'DONE', right: true },
@@ -25,26 +25,24 @@ const COLUMNS = [
 ]
 /** Moves to the first line of a terminal and clears what is below. */
 const CLEAR = '\u001b[H\u001b[J'
-const ID_WIDTH = 16
 
 const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`)
 
-function cells({
-  container,
-  syscall,
-  rate,
-  done,
-  left,
-  errors,
-  p50,
-  p99,
-  inFlight,
-  stuck,
-}: CallRate): readonly string[] {
+function cells(
+  { container, name = '', syscall, rate, done, left, errors, p50, p99, inFlight, stuck }: CallRate,
+  isAlone: ReturnType<typeof aloneAmong>,
+): readonly string[] {
   const rates = [rate, done, left, errors].map(perSecond)
   // In a column of its own it would be cut off at 80 columns.
   const now = stuck > 0 ? `${inFlight}, ${stuck} stuck` : `${inFlight}`
-  return [shortId(container).slice(0, ID_WIDTH), syscall, ...rates, duration(p50), duration(p99), now]
+  return [
+    name === '' || !isAlone({ id: container, name }) ? shortId(container) : formatValue(name),
+    syscall,
+    ...rates,
+    duration(p50),
+    duration(p99),
+    now,
+  ]
 }
 
 /** Looks at the daemon and at all runs; the serial of a container is random. */
@@ -56,6 +54,16 @@ function sampleAll({ all }: Feeds): CallSample {
     counts: new Map(samples.flatMap(({ counts }) => [...counts])),
     served: new Map(samples.flatMap(({ served }) => [...served])),
   }
+}
+
+function tableOf(rates: readonly CallRate[], { served }: CallSample): string {
+  const all = Array.from(served, ([id, { name = '' }]) => ({ id, name, state: 'served' as const }))
+  const isAlone = aloneAmong(all)
+  return table(
+    COLUMNS,
+    rates.map((rate) => cells(rate, isAlone)),
+    terminalWidth(),
+  )
 }
 
 export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
@@ -70,7 +78,7 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
     const after = sampleAll(feeds)
     const rates = [...callRates(before, after)].sort((one, other) => (other[sort] ?? 0) - (one[sort] ?? 0))
     before = after
-    const asTable = (): string => table(COLUMNS, rates.map(cells), terminalWidth())
+    const asTable = (): string => tableOf(rates, after)
     print(`${isScreen ? CLEAR : ''}${formatRows(format, () => rates, asTable)}`)
     if (feeds.daemon?.directory.state.ended)
       throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')

@@ -384,7 +384,7 @@ export class Keeper {
       const entry = this.#admission.entry(handover, runtime, look)
       requireRoom(entry, this.#limits.listenersPerContainer)
       listener = this.#registry.hold(entry, fd, type)
-      this.#readers.feed.admitted(entry, runtime ?? this.#options.runtime)
+      this.#readers.feed.admitted(entry, { ...this.#options, ...(runtime ? { runtime } : {}) })
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engine.tell({ type, listener, container: entry.container.index, by }, [fd])
       if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })

@@ -54,6 +54,8 @@ const BRIEF: ReadonlySet<string> = new Set([
     'image',
     'namespace',
     'pod',
+    'labels',
+    'command',
     'bundle',
     'init',
     'on',

@@ -1,10 +1,11 @@
 import { syscallName } from '../abi/syscalls.ts'
 import type { CallCount } from '../memories/read-counts.ts'
+import { type ContainerNames, namesOf } from './container-fields.ts'
 import { quantile } from './container-view.ts'
 import type { FeedReader } from './feed.ts'
 
 /** How often a container makes a call: calls per second between two looks. */
-export interface CallRate {
+export interface CallRate extends ContainerNames {
   readonly container: string
   /** The calls of the container that are being served now. */
   readonly inFlight: number
@@ -21,8 +22,8 @@ export interface CallRate {
   readonly p99: number | undefined
 }
 
-/** The calls of a container that are being served. */
-interface Served {
+/** A container, and its calls that are being served. */
+interface Served extends ContainerNames {
   readonly inFlight: number
   readonly stuck: number
 }
@@ -38,7 +39,7 @@ export interface CallSample {
   /** Milliseconds of a clock that does not jump. */
   readonly at: number
   readonly counts: ReadonlyMap<string, Counted>
-  /** By id of the container; containers without calls in flight are left out. */
+  /** By id of the container. */
   readonly served: ReadonlyMap<string, Served>
 }
 
@@ -46,11 +47,12 @@ export interface CallSample {
 export function sampleCalls(feed: FeedReader, at: number): CallSample {
   const counts = new Map<string, Counted>()
   const served = new Map<string, Served>()
-  for (const { id, index, serial } of feed.directory.briefContainers()) {
+  for (const entry of feed.directory.briefContainers()) {
+    const { id, index, serial } = entry
     const counted = feed.counts({ index: Number(index), serial: Number(serial) })
     if (!counted) continue
     const { inFlight, stuck } = counted
-    if (inFlight > 0) served.set(String(id), { inFlight, stuck })
+    served.set(String(id), { ...namesOf(entry), inFlight, stuck })
     for (const calls of counted.calls) {
       const { arch, nr, verdict, reason } = calls
       const syscall = nr < 0 ? 'others' : (syscallName(arch, nr) ?? `${nr}`)
@@ -75,12 +77,14 @@ export function callRates(before: CallSample, after: CallSample): readonly CallR
   }
   const rates = [...groups.values()].map((group) => rateOf(group, seconds, after.served))
   const made = rates.filter(({ rate }) => rate > 0)
-  const silent = [...after.served].filter(([id]) => made.every(({ container }) => container !== id))
+  const silent = [...after.served].filter(
+    ([id, { inFlight }]) => inFlight > 0 && made.every(({ container }) => container !== id),
+  )
   return [...made, ...silent.map(([container, served]) => ({ ...NOTHING, container, ...served }))]
 }
 
 const NOTHING = { syscall: '-', rate: 0, done: 0, left: 0, errors: 0, p50: undefined, p99: undefined } as const
-/** The value for a container without calls in flight. */
+/** The value for a container that is not there any more. */
 const IDLE: Served = { inFlight: 0, stuck: 0 }
 
 const difference = (after: CallCount, before: CallCount | undefined): CallCount =>

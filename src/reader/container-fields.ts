@@ -1,4 +1,4 @@
-import type { VerdictName } from '../calls/record.ts'
+import type { Word } from '../calls/record.ts'
 import type { ContainerCounts } from '../memories/read-counts.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import type { EngineNames } from '../runtimes/engine-names.ts'
@@ -11,7 +11,7 @@ interface ContainerFacts {
   /** The container engine's name for it, if it has no name in the directory. */
   readonly names: EngineNames | undefined
   readonly counts: ContainerCounts | undefined
-  readonly byVerdict: Readonly<Record<VerdictName, number>>
+  readonly byVerdict: Readonly<Record<Word, number>>
   /** Half of the calls took at most this many microseconds; undefined without calls. */
   readonly p50: number | undefined
   /** The newest first. */
@@ -36,6 +36,7 @@ export type FieldKind =
   | 'state'
   | 'texts'
   | 'keys'
+  | 'labels'
   | 'traps'
   | 'refusals'
 
@@ -56,8 +57,31 @@ export interface Field {
 
 export const text = (value: unknown): string => (typeof value === 'string' ? value : '')
 export const number = (value: unknown): number => (typeof value === 'number' ? value : 0)
+const orAbsent = (value: unknown): string | undefined => text(value) || undefined
 const podOf = ({ namespace, pod }: Entry): string =>
   [text(namespace), text(pod)].filter((word) => word !== '').join('/')
+
+/** What an engine or `run` calls a container, as far as it is known. Whoever starts it chooses these texts. */
+export interface ContainerNames extends EngineNames {
+  readonly namespace?: string
+  readonly pod?: string
+}
+
+type Named = { readonly [Name in keyof EngineNames]: EngineNames[Name] | undefined }
+const labelsIn = ({ labels }: Entry, names: Named | undefined): EngineNames['labels'] =>
+  (labels as EngineNames['labels']) ?? names?.labels
+
+/**
+ * Returns what names a container, for programs: members that are not known are missing.
+ *
+ * @param names what an engine says of it, if the directory says nothing
+ */
+export function namesOf(about: Entry, names?: Named): ContainerNames {
+  const name = text(about.name) || names?.name || podOf(about)
+  const image = text(about.image) || names?.image
+  const all = { name, image, namespace: text(about.namespace), pod: text(about.pod), labels: labelsIn(about, names) }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== '' && value !== undefined))
+}
 
 type State = 'served' | 'left' | 'unserved' | 'ended'
 function stateOf({ ended, unserved, barred }: Entry): State {
@@ -77,6 +101,11 @@ export const CONTAINER_FIELDS = {
     column: 'IMAGE',
     read: ({ about, names }) => text(about.image) || names?.image || podOf(about),
   },
+  namespace: { is: 'escaped', optional: true, read: ({ about }) => orAbsent(about.namespace) },
+  pod: { is: 'escaped', optional: true, read: ({ about }) => orAbsent(about.pod) },
+  labels: { is: 'labels', optional: true, read: ({ about, names }) => labelsIn(about, names) },
+  /** The command of `intercede run`. */
+  command: { is: 'escaped', optional: true, column: 'COMMAND', read: ({ about }) => orAbsent(about.command) },
   pid: { is: 'count', column: 'PID', read: ({ about }) => number(about.init) },
   keys: { is: 'texts', column: 'KEYS', read: ({ about }) => (about.on ?? []) as readonly string[], inDetail: 'keys' },
   state: { is: 'state', column: 'STATE', read: ({ about }) => stateOf(about) },
@@ -86,7 +115,6 @@ export const CONTAINER_FIELDS = {
   profile: { is: 'escaped', only: 'detail', optional: true },
   cgroup: { only: 'detail' },
   listeners: { is: 'count', only: 'detail', optional: true },
-  labels: { only: 'detail' },
   annotations: { only: 'detail' },
   idMaps: { only: 'detail' },
   traps: { is: 'traps', only: 'detail', optional: true },
@@ -98,11 +126,11 @@ export const CONTAINER_FIELDS = {
   calls: {
     is: 'count',
     column: 'CALLS',
-    read: ({ byVerdict: { act, continue: left, errno, gone } }) => act + left + errno + gone,
+    read: ({ byVerdict: { done, left, error, gone } }) => done + left + error + gone,
   },
-  done: { is: 'count', column: 'DONE', read: ({ byVerdict }) => byVerdict.act },
-  left: { is: 'count', column: 'LEFT', read: ({ byVerdict }) => byVerdict.continue },
-  errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.errno },
+  done: { is: 'count', column: 'DONE', read: ({ byVerdict }) => byVerdict.done },
+  left: { is: 'count', column: 'LEFT', read: ({ byVerdict }) => byVerdict.left },
+  errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.error },
   gone: { is: 'count', read: ({ byVerdict }) => byVerdict.gone },
   inFlight: { is: 'count', read: ({ counts }) => counts?.inFlight ?? 0 },
   /** Calls in flight that have taken longer than ten seconds. */

@@ -1,11 +1,20 @@
 import { escaped } from '../calls/escape.ts'
-import type { VerdictName } from '../calls/record.ts'
+import { type VerdictName, WORDS, type Word } from '../calls/record.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
 import { type RefusalView, refusalView } from '../memories/refusal-view.ts'
 import { type EngineNames, type EngineNamesLookup, engineNamesLookup } from '../runtimes/engine-names.ts'
 import { briefly, fewOf } from '../shared/texts.ts'
-import { type ContainerView, LIST_FIELDS, MADE_IN_DETAIL, number, text, viewOf } from './container-fields.ts'
+import {
+  type ContainerNames,
+  type ContainerView,
+  LIST_FIELDS,
+  MADE_IN_DETAIL,
+  namesOf,
+  number,
+  text,
+  viewOf,
+} from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
 
@@ -25,11 +34,14 @@ export function quantile(calls: readonly Pick<CallCount, 'buckets'>[], part: num
   return BOUNDS[bucket] ?? Number.POSITIVE_INFINITY
 }
 
-type Counted = Pick<CallCount, 'verdict' | 'calls'>
+/** History has the words of verdicts. */
+interface Counted extends Pick<CallCount, 'calls'> {
+  readonly verdict: VerdictName | Word
+}
 
-function byVerdict(counted: readonly Counted[]): Readonly<Record<VerdictName, number>> {
-  const sums = { continue: 0, errno: 0, act: 0, gone: 0 }
-  for (const { verdict, calls } of counted) sums[verdict] += calls
+function byVerdict(counted: readonly Counted[]): Readonly<Record<Word, number>> {
+  const sums = { left: 0, error: 0, done: 0, gone: 0 }
+  for (const { verdict, calls } of counted) sums[WORDS[verdict as VerdictName] ?? verdict] += calls
   return sums
 }
 
@@ -45,7 +57,7 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
   })
 }
 
-const namesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
+const engineNamesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
   name === undefined ? lookup(text(id), text(bundle)) : undefined
 
 /**
@@ -73,10 +85,10 @@ export function* eachContainer(
   const lookup = engineNamesLookup()
   for (const entry of about === 'brief' ? directory.briefContainers() : directory.containers) {
     const counts = feed.counts({ index: number(entry.index), serial: number(entry.serial) }, which)
-    yield view(entry, namesOf(entry, lookup), counts)
+    yield view(entry, engineNamesOf(entry, lookup), counts)
   }
   if (!all) return
-  for (const entry of directory.ring('ended')) yield view(entry, namesOf(entry, lookup), undefined)
+  for (const entry of directory.ring('ended')) yield view(entry, engineNamesOf(entry, lookup), undefined)
 }
 
 /** Makes views of containers from their last lines in history. */
@@ -89,7 +101,7 @@ export function wholeContainer(feed: FeedReader, { about, serial }: ContainerVie
   const served = about.ended === undefined ? feed.directory.container(index) : undefined
   const entry =
     served?.serial === serial ? served : feed.directory.ring('ended').find((ended) => ended.serial === serial)
-  return entry && view(entry, namesOf(entry, engineNamesLookup()), feed.counts({ index, serial }))
+  return entry && view(entry, engineNamesOf(entry, engineNamesLookup()), feed.counts({ index, serial }))
 }
 
 /** Prefers present containers; among ended ones, the last one. */
@@ -103,11 +115,12 @@ const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
   [...new Set(found.map(({ id }) => id))].flatMap((id) => liveOrLast(found.filter((each) => each.id === id)))
 
 /** At least as much of an id as engines print. The container may be forgotten when somebody types such an id. */
-const IS_LIKE_AN_ID = /^[0-9a-f]{12,}$/
+export const isLikeId = (word: string): boolean => /^[0-9a-f]{12,}$/.test(word)
 
 /**
  * Finds a container by its id, its name, or the beginning of its id. Whoever starts a container may choose its name, so
- * a name never wins over the id of another container, or over the beginning of that id.
+ * a name never wins over the id of another container, or over the beginning of the id of one that is present. History
+ * has thousands that have ended: the beginnings of their ids hide no name.
  *
  * @returns the matching containers: none, one, or several if the word is ambiguous
  */
@@ -118,8 +131,13 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   if (exact.length > 0) return liveOrLast(exact)
   const named = liveOrLast(all.filter(({ name }) => name === word))
   const begun = eachOnce(all.filter(({ id }) => id.startsWith(word)))
-  if (begun.length === 0 && IS_LIKE_AN_ID.test(word)) return []
-  return [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
+  if (begun.length === 0 && isLikeId(word)) return []
+  const found = [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
+  // Who types so much of an id means that, even if a present container has it as its name.
+  if (isLikeId(word)) return found
+  const present = found.filter(({ state }) => state !== 'ended')
+  if (present.length > 0) return present
+  return named.length > 0 ? named : found
 }
 
 const listIds = (found: readonly ContainerView[]): string => fewOf(found.map(({ id }) => escaped(id)))
@@ -155,13 +173,19 @@ function pick(view: ContainerView, names: readonly string[]): Row {
 }
 
 /** A kind of refusals, with its container. */
-export interface RefusalRow extends RefusalView {
+export interface RefusalRow extends RefusalView, ContainerNames {
   readonly container: string
   readonly name: string
 }
 
+/** Returns the members of a row about a container that tell which one that is. */
+export const whichOf = (view: ContainerView): Pick<RefusalRow, 'container' | keyof ContainerNames> => ({
+  ...{ container: view.id, name: view.name },
+  ...namesOf(view.about, view),
+})
+
 /** Returns the kinds of refusals of containers, the most frequent first. */
 export const refusalsOf = (views: readonly ContainerView[]): readonly RefusalRow[] =>
   views
-    .flatMap(({ id, name, refusals }) => refusals.map((refusal) => ({ container: id, name, ...refusal })))
+    .flatMap((view) => view.refusals.map((refusal) => ({ ...whichOf(view), ...refusal })))
     .sort((one, other) => other.count - one.count)

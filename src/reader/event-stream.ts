@@ -5,12 +5,13 @@ import { explain } from '../calls/reasons.ts'
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { RateLimit } from '../shared/rate-limit.ts'
+import { type ContainerNames, namesOf } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
 import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
 
 /** A call or an event of the daemon. Texts are not escaped: containers have chosen them. */
-export interface EventView {
+export interface EventView extends ContainerNames {
   /** Where to continue reading, see `EventStream`; absent before the first call, and in the reader's own messages. */
   readonly cursor?: string
   /** Milliseconds since 1970. */
@@ -39,18 +40,22 @@ export interface EventView {
   readonly first?: string
   /** Of an order in history: each key with its value before and after. */
   readonly changed?: unknown
-  /** Of history: the name of the container. */
-  readonly name?: string
 }
 
-/** @param container its id, if its serial is known */
-function callEvent(cursor: string, followed: FollowedRecord, container: string): EventView {
+/** A container as events name it. */
+interface Which extends ContainerNames {
+  readonly container: string
+}
+
+const NOBODY: Which = { container: '' }
+
+function callEvent(cursor: string, followed: FollowedRecord, which: Which): EventView {
   const { record } = followed
   const { arch, nr, errno, verdict, reason, tid, microseconds, time } = record
   const { says, remedy } = explain(reasonOf(record))
   return {
     cursor,
-    ...{ time, type: 'call', container, syscall: syscallName(arch, nr) ?? `${nr}`, call: spell(arch, nr, followed) },
+    ...{ time, type: 'call', ...which, syscall: syscallName(arch, nr) ?? `${nr}`, call: spell(arch, nr, followed) },
     ...{ verdict: WORDS[verdict], ...(errno === 0 ? {} : { errno: errnoName(errno) }), reason, says },
     ...(remedy === '' ? {} : { remedy }),
     ...callerOf(record),
@@ -68,12 +73,12 @@ const SENTENCES: Readonly<Record<string, string>> = {
   restarted: 'another process of the daemon serves now',
 }
 
-export function daemonEvent({ time, type, id, message, count, who }: Entry): EventView {
+export function daemonEvent({ time, type, id, message, count, who }: Entry, names: ContainerNames = {}): EventView {
   const what =
     type === 'historyLost' ? 'lines of history could not be written' : 'records were lost before they were logged'
   const lost = `${Number(count)} ${what}`
   return {
-    ...{ time: Number(time), type: String(type), container: typeof id === 'string' ? id : '' },
+    ...{ time: Number(time), type: String(type), container: typeof id === 'string' ? id : '', ...names },
     message: typeof message === 'string' ? message : (SENTENCES[String(type)] ?? (count === undefined ? '' : lost)),
     ...(who === undefined ? {} : { who }),
   }
@@ -83,6 +88,8 @@ export function daemonEvent({ time, type, id, message, count, who }: Entry): Eve
 const POLL_MS = 100
 /** How long a call may wait behind others until it is shown. If more calls wait, only the newest are shown. */
 const DELAY_S = 2
+/** How often to look for names of containers that have none. */
+const LOOK_AGAIN_MS = 1000
 /** How often lost calls are reported. */
 const SAY_LOST_MS = 1000
 /** How long a daemon may miss its beat, one a second, before it counts as gone. */
@@ -168,7 +175,9 @@ function eventsOfTail({ directory, records }: FeedReader, tail: number): number 
 export class EventStream {
   readonly #options: EventOptions
   #feed: FeedReader
-  #names = new Map<number, string>()
+  /** Containers by serial, and the last one of each id. */
+  readonly #known = new Map<number | string, Which>()
+  #knownAt = 0
   /** The number of the next event to read, and of the last read call. */
   #event = 0
   #call: number
@@ -264,13 +273,16 @@ export class EventStream {
     const upTo = (time: number): void => {
       for (; next < events.length && Number(events[next]!.time) <= time; next++) {
         this.#event = Number(events[next]!.number) + 1
-        merged.push({ ...(this.#call < 0 ? {} : { cursor: this.#cursor }), ...daemonEvent(events[next]!) })
+        merged.push({
+          ...(this.#call < 0 ? {} : { cursor: this.#cursor }),
+          ...daemonEvent(events[next]!, this.#whichOf(events[next]!.id)),
+        })
       }
     }
     for (const call of calls) {
       upTo(call.record.time)
       this.#call = call.sequence
-      merged.push(callEvent(this.#cursor, call, this.#nameOf(call.record.serial)))
+      merged.push(callEvent(this.#cursor, call, this.#whichOf(call.record.serial)))
     }
     const { records } = this.#feed
     if (calls.length === 0 || records.next >= records.begun) upTo(Number.POSITIVE_INFINITY)
@@ -309,15 +321,24 @@ export class EventStream {
     return [noted('lost', `${lost - said} calls came faster than they could be shown`)]
   }
 
-  /** Finds the id of a container by its serial. An unknown serial is not a container that may be named. */
-  #nameOf(serial: number): string {
-    const known = this.#names.get(serial)
-    if (known !== undefined) return known
+  /**
+   * Finds a container by its serial or its id. An unknown serial is not a container that may be named. A container gets
+   * its name a moment after it was handed over, so where there is none yet, this looks again.
+   */
+  #whichOf(key: unknown): Which {
+    if (typeof key !== 'number' && typeof key !== 'string') return NOBODY
+    const known = this.#known.get(key)
+    const isNew = known === undefined || (known.name === undefined && Date.now() - this.#knownAt > LOOK_AGAIN_MS)
+    if (!isNew) return known
     const { directory } = this.#feed
-    const entries = [...directory.briefContainers(), ...directory.ring('ended')]
-    this.#names = new Map(entries.map((entry) => [Number(entry.serial), String(entry.id)]))
-    if (!this.#names.has(serial)) this.#names.set(serial, '')
-    return this.#names.get(serial)!
+    this.#known.clear()
+    this.#knownAt = Date.now()
+    for (const entry of [...directory.ring('ended'), ...directory.briefContainers()]) {
+      const which = { container: String(entry.id), ...namesOf(entry) }
+      this.#known.set(Number(entry.serial), which).set(which.container, which)
+    }
+    if (!this.#known.has(key)) this.#known.set(key, typeof key === 'string' ? { container: key } : NOBODY)
+    return this.#known.get(key)!
   }
 
   /** Checks whether the daemon is still there, and connects again if it is not. @returns the messages about that */

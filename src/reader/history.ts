@@ -4,7 +4,7 @@ import { startTime } from '../kernel/process.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { HISTORY_FILES } from '../memories/feed-path.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
-import { number, text } from './container-fields.ts'
+import { namesOf, number, text } from './container-fields.ts'
 import { type Entry, escapeOtherMembers } from './directory-reader.ts'
 import { daemonEvent, type EventView, type shownSince } from './event-stream.ts'
 
@@ -21,7 +21,7 @@ export interface PastLines {
 /** The beginning of every line, and what follows in the line of a container. */
 const TIME = '{"time":"'
 const TIME_LENGTH = 24
-const OF_CONTAINER = /^,"type":"container","serial":(\d+),/
+const OF_CONTAINER = /^,"type":"container","serial":(\d+),("ended":)?/
 
 /** @throws {Error} of node:fs, except if there is no such file */
 function linesOf(directory: string): string[] {
@@ -58,11 +58,11 @@ function isThere({ init, started }: Entry): boolean {
 function containerOf(line: Entry): Entry {
   const { time, type: _, since, ended, refusals = [], ...rest } = line
   const dated = (refusals as readonly RefusalView[]).map((each) => ({ ...each, time: milliseconds(each.time) }))
-  const isServed = ended === undefined && isThere(rest)
+  const isOrphan = ended === undefined && isThere(rest)
   return {
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
-    ...(isServed ? { unserved: true } : { ended: milliseconds(ended ?? time) }),
+    ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time) }),
     refusals: dated,
   }
 }
@@ -81,7 +81,7 @@ function parse(line: string): Entry | undefined {
  * Reads history, which works without a daemon. Only the last line of each container is parsed, since it has all of the
  * earlier ones.
  *
- * @param since leaves out what was written before, in milliseconds since 1970
+ * @param since leaves out what was written before, in milliseconds since 1970, except containers that still run
  * @throws {Error} if it may not be read
  */
 export function readHistory(directory: string, since: number): PastLines {
@@ -93,27 +93,30 @@ export function readHistory(directory: string, since: number): PastLines {
   for (let index = lines.length - 1; index >= 0; index--) {
     const line = lines[index]!
     const time = line.slice(TIME.length, TIME.length + TIME_LENGTH)
-    if (line === '' || (line.startsWith(TIME) && time < from)) continue
-    const [, serial] = OF_CONTAINER.exec(line.slice(TIME.length + TIME_LENGTH + 1, TIME.length + 80)) ?? []
+    if (line === '') continue
+    const isOld = line.startsWith(TIME) && time < from
+    const [, serial, isOver] = OF_CONTAINER.exec(line.slice(TIME.length + TIME_LENGTH + 1, TIME.length + 80)) ?? []
     if (serial !== undefined && seen.has(serial)) continue
+    if (serial !== undefined) seen.add(serial)
+    if (isOld && (serial === undefined || isOver !== undefined)) continue
     const about = parse(line)
     if (!about) {
       // The last line may be being written.
       if (index < lines.length - 1) corrupt++
     } else if (about.type === 'container') {
-      seen.add(`${about.serial}`)
-      containers.push(escapeOtherMembers(containerOf(about)))
-    } else events.push(escapeOtherMembers({ ...about, time: milliseconds(about.time) }))
+      const container = containerOf(about)
+      if (!isOld || container.unserved === true) containers.push(escapeOtherMembers(container))
+    } else if (!isOld) events.push(escapeOtherMembers({ ...about, time: milliseconds(about.time) }))
   }
   return { containers: containers.reverse(), events: events.reverse(), corrupt }
 }
 
 /** The last call of each kind of refusals of a container. */
-const refusalEvents = ({ id, name, refusals }: Entry): readonly EventView[] =>
-  ((refusals ?? []) as readonly RefusalView[]).map(({ wants: _, errno, ...refusal }) => ({
+const refusalEvents = (about: Entry): readonly EventView[] =>
+  ((about.refusals ?? []) as readonly RefusalView[]).map(({ wants: _, errno, ...refusal }) => ({
     ...refusal,
     ...(errno === undefined ? {} : { errno }),
-    ...{ type: 'refusals', container: text(id), ...(name === undefined ? {} : { name: text(name) }) },
+    ...{ type: 'refusals', container: text(about.id), ...namesOf(about) },
     syscall: /^\w+/.exec(refusal.call)?.[0] ?? '',
   }))
 
@@ -129,10 +132,16 @@ export function pastEvents(
   const refusals = containers
     .flatMap(refusalEvents)
     .filter(({ first, time }) => (first === undefined ? time : Date.parse(first)) < until.calls)
+  const names = new Map(containers.map((about) => [about.id, namesOf(about)]))
   const others = events.flatMap((entry) => {
     const { container, changed } = entry
     if (Number(entry.time) >= until.events) return []
-    return [{ ...daemonEvent({ ...entry, id: container }), ...(changed === undefined ? {} : { changed }) }]
+    return [
+      {
+        ...daemonEvent({ ...entry, id: container }, names.get(container)),
+        ...(changed === undefined ? {} : { changed }),
+      },
+    ]
   })
   return [...refusals, ...others].sort((one, other) => one.time - other.time)
 }

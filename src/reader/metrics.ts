@@ -7,6 +7,8 @@ import { pageSize, ticksPerSecond } from '../kernel/system-info.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import { FewLabels, refusalCauses, reloadResults, restartCauses } from '../memories/daemon-totals.ts'
 import type { CallCount } from '../memories/read-counts.ts'
+import { namesOf } from './container-fields.ts'
+import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
 
 type Labels = Readonly<Record<string, string>>
@@ -67,8 +69,8 @@ interface CallTotal {
   readonly syscall: string
   readonly verdict: string
   readonly reason: string
-  /** Empty for the sum of containers that are not named. */
-  readonly container: string
+  /** The labels of its container; none for the sum of containers that are not named. */
+  readonly which: Labels
   calls: number
   microseconds: number
   /** As in `CallCount`; empty if they are not wanted. */
@@ -92,13 +94,13 @@ class Sums {
   }
 
   /** @param reason empty to sum up over reasons */
-  add({ arch, nr, verdict, ...counted }: CallCount, reason: string, container: string): void {
+  add({ arch, nr, verdict, ...counted }: CallCount, reason: string, which: Labels): void {
     const syscall = (nr < 0 ? undefined : syscallName(arch, nr)) ?? OTHER
-    const key = `${syscall} ${verdict} ${reason} ${container}`
+    const key = `${syscall} ${verdict} ${reason} ${which.container ?? ''}`
     let total = this.all.get(key)
     if (!total) {
       const buckets = new Array<number>(this.#buckets).fill(0)
-      total = { syscall, verdict: WORDS[verdict], reason, container, calls: 0, microseconds: 0, buckets }
+      total = { syscall, verdict: WORDS[verdict], reason, which, calls: 0, microseconds: 0, buckets }
       this.all.set(key, total)
     }
     total.calls += counted.calls
@@ -122,21 +124,21 @@ interface AllCalls {
  *   ended count too, so that no sum shrinks
  * @param limit the most series that may name containers; in further series the container is "other"
  */
-const allCalls = (feed: FeedReader, names: ReadonlyMap<number, string> | undefined, limit: number): AllCalls =>
+const allCalls = (feed: FeedReader, names: ReadonlyMap<number, Labels> | undefined, limit: number): AllCalls =>
   feed.allCounts(({ containers, ended }) => {
     const [totals, durations] = [new Sums(0), new Sums(BUCKETS)]
     let inFlight = 0
-    const add = (calls: readonly CallCount[], container: string): void => {
-      for (const counted of calls) totals.add(counted, counted.reason, container)
-      for (const counted of calls) durations.add(counted, '', '')
+    const add = (calls: readonly CallCount[], which: Labels): void => {
+      for (const counted of calls) totals.add(counted, counted.reason, which)
+      for (const counted of calls) durations.add(counted, '', {})
     }
     for (const { serial, inFlight: now, calls } of containers) {
       inFlight += now
       const isNamed = names !== undefined && totals.all.size + calls.length <= limit
-      add(calls, names === undefined ? '' : isNamed ? (names.get(serial) ?? OTHER) : OTHER)
+      add(calls, names === undefined ? {} : ((isNamed ? names.get(serial) : undefined) ?? { container: OTHER }))
     }
-    if (names === undefined) add(ended, '')
-    else for (const counted of ended) durations.add(counted, '', '')
+    if (names === undefined) add(ended, {})
+    else for (const counted of ended) durations.add(counted, '', {})
     return { totals: totals.all.values(), durations: durations.all.values(), inFlight }
   })
 
@@ -185,11 +187,20 @@ type Daemon = FeedReader['directory']['daemon']
 type Counted = Readonly<Record<string, number>>
 type Series = readonly (readonly [labels: string, value: number])[]
 
+/** In characters of a name: each series of a container has it. */
+const NAME = 128
+
+/** Returns the labels of a container: its id and, if it has one, its name. */
+function labelsOf(about: Entry): Labels {
+  const { name } = namesOf(about)
+  return { container: String(about.id), ...(name === undefined ? {} : { name: name.slice(0, NAME) }) }
+}
+
 /** Makes the metrics of a daemon, in the text format of Prometheus. @param series see above */
 export function metricsText(feed: FeedReader, series = SERIES): string {
   const { containers, daemon } = feed.directory
-  const ids = new Map(containers.map(({ serial, id }) => [Number(serial), String(id)]))
-  const calls = allCalls(feed, daemon.containerLabel === true ? ids : undefined, series)
+  const named = containers.map((about) => [Number(about.serial), labelsOf(about)] as const)
+  const calls = allCalls(feed, daemon.containerLabel === true ? new Map(named) : undefined, series)
   return [
     ofDaemon(daemon),
     ofContainers(containers),
@@ -233,8 +244,8 @@ const withZeros = (labels: readonly string[], counts: Counted = {}): Counted => 
   ...counts,
 })
 
-const callLabels = ({ syscall, verdict, reason, container }: CallTotal): string =>
-  labelled({ syscall, verdict, reason, ...(container === '' ? {} : { container }) })
+const callLabels = ({ syscall, verdict, reason, which }: CallTotal): string =>
+  labelled({ syscall, verdict, reason, ...which })
 
 function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemon): string {
   const series = [...totals].map((total) => [callLabels(total), total.calls] as const)

@@ -14,7 +14,7 @@ const START_S = 60
 const CONNECT = `use Socket; socket(S, AF_UNIX, 5, 0) or die;
 connect(S, pack_sockaddr_un($ARGV[0])) or do { print "refused: $!"; exit };
 send(S, $ARGV[1], 0); recv(S, $x, 100, 0); recv(S, $x, 100, 0) if $x eq ''; print "answered: $x"`
-const ORDER = JSON.stringify({ version: 1, type: 'reload', dry: true })
+const ORDER = JSON.stringify({ version: 2, type: 'reload', dry: true })
 
 let daemon: Daemon
 let maker: Maker
@@ -48,7 +48,7 @@ async function order(
   return JSON.parse(readFileSync(`/proc/self/fd/${owned.raw}`, 'utf8'))
 }
 const works = async (): Promise<void> => {
-  expect(await order(ORDER)).toMatchObject({ version: 1, answer: { containers: 1 } })
+  expect(await order(ORDER)).toMatchObject({ version: 2, answer: { containers: 1 } })
   expect(await maker.make()).toBe('ok')
 }
 
@@ -58,15 +58,15 @@ describe('what is no order is refused in a sentence', () => {
     ['a list', '[]', 'it has version undefined'],
     [
       'another version',
-      '{"version":2,"type":"set"}',
-      "it has version 2, and this daemon takes 1; use the daemon's own",
+      '{"version":3,"type":"set"}',
+      "it has version 3, and this daemon takes 2; use the daemon's own",
     ],
-    ['an unknown type', '{"version":1,"type":"exec"}', 'type is not what it must be'],
-    ['an unknown member', '{"version":1,"type":"reload","dry":true,"quick":true}', 'quick is not what it must be'],
-    ['a number for a text', '{"version":1,"type":"reload","dry":1}', 'dry is not what it must be'],
+    ['an unknown type', '{"version":2,"type":"exec"}', 'type is not what it must be'],
+    ['an unknown member', '{"version":2,"type":"reload","dry":true,"quick":true}', 'quick is not what it must be'],
+    ['a number for a text', '{"version":2,"type":"reload","dry":1}', 'dry is not what it must be'],
     [
       'a key of JavaScript',
-      '{"version":1,"type":"set","container":"c","serial":1,"set":{"__proto__":{"mknod":"true"}},"unset":[]}',
+      '{"version":2,"type":"set","container":"c","serial":1,"set":{"__proto__":{"mknod":"true"}},"unset":[]}',
       'it ended meanwhile',
     ],
     ['depth', '['.repeat(LIMIT), 'it is no object of JSON'],
@@ -75,7 +75,7 @@ describe('what is no order is refused in a sentence', () => {
     ['twice as much', 'x'.repeat(2 * LIMIT), 'it has more than 65536 bytes'],
   ])('%s', async (_, bytes, why) => {
     const said = await order(bytes)
-    expect(said).toEqual({ version: 1, refusal: expect.stringMatching(/^Cannot /) })
+    expect(said).toEqual({ version: 2, refusal: expect.stringMatching(/^Cannot /) })
     expect(said!.refusal).toContain(why)
     await works()
   })
@@ -91,7 +91,7 @@ describe('what is no order is refused in a sentence', () => {
       const bytes = Buffer.from(ORDER)
       for (let change = 0; change < 3; change++)
         bytes[Math.floor(Math.random() * bytes.length)] = Math.floor(Math.random() * 256)
-      expect(await order(bytes)).toMatchObject({ version: 1 })
+      expect(await order(bytes)).toMatchObject({ version: 2 })
       count++
     }
     expect(count).toBeGreaterThan(50)
@@ -104,7 +104,7 @@ test('descriptors that are sent along are closed', async () => {
   using _kept = one
   const before = descriptors()
   const many = Array.from({ length: 250 }, () => dup(other))
-  for (let round = 0; round < 20; round++) expect(await order(ORDER, many)).toMatchObject({ version: 1 })
+  for (let round = 0; round < 20; round++) expect(await order(ORDER, many)).toMatchObject({ version: 2 })
   for (const fd of [...many, other]) fd[Symbol.dispose]()
   await until('all are closed', () => descriptors() <= before)
   // The other end is closed everywhere.

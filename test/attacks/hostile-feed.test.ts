@@ -35,7 +35,18 @@ function fill(directory: DirectoryWriter, { word, number }: Shape): void {
     ...{ pid: number, comm: word, time: number, wants: { key: word, value: word } },
   }
   const container = {
-    ...{ id: EVIL, serial: 4711, runtime: EVIL, name: EVIL, image: EVIL, pod: EVIL, namespace: EVIL, bundle: EVIL },
+    ...{
+      id: EVIL,
+      serial: 4711,
+      runtime: EVIL,
+      name: EVIL,
+      image: EVIL,
+      pod: EVIL,
+      namespace: EVIL,
+      bundle: EVIL,
+      command: EVIL,
+    },
+    labels: { [EVIL]: EVIL, time: EVIL },
     ...{ listeners: number, init: number, since: number, cgroup: EVIL, on: [word], withheld: [EVIL], cut: [word] },
     keys: { [EVIL]: { value: EVIL, origin: EVIL, ceiling: EVIL, asked: EVIL } },
     annotations: { [EVIL]: EVIL, call: EVIL, comm: EVIL },
@@ -62,7 +73,7 @@ function fill(directory: DirectoryWriter, { word, number }: Shape): void {
 }
 
 const COMMANDS = [
-  ...[['ps'], ['ps', '--all'], ['ps', '--all', '--format', 'json']],
+  ...[['ps'], ['ps', '--wide'], ['ps', '--all'], ['ps', '--all', '--format', 'json']],
   ['ps', '--all', '--format', '{id} {name} {lastRefusal} {state} {message} {keys} {pid}'],
   ...[
     ['inspect', EVIL],

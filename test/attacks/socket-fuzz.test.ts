@@ -39,7 +39,7 @@ afterAll(async () => {
 
 const STATE = { ociVersion: '1.0.2', id: 'c', status: 'creating', bundle: '/', annotations: { x: 'y' } }
 const HANDOVER = JSON.stringify({ ociVersion: '1.0.2', fds: ['seccompFd'], pid: 1, state: STATE, metadata: 'a=b' })
-const SET = { version: 1, type: 'set', container: 'c', serial: 1, set: { mknod: 'true' }, unset: [] }
+const SET = { version: 2, type: 'set', container: 'c', serial: 1, set: { mknod: 'true' }, unset: [] }
 
 /** Each socket, with what is nearly right for it. */
 const sockets = (): readonly (readonly [type: string, path: string, model: string])[] => [
@@ -47,7 +47,7 @@ const sockets = (): readonly (readonly [type: string, path: string, model: strin
   ['stream', join(daemon.directory, 'lxc.sock'), 'x'.repeat(200)],
   ['packet', join(daemon.directory, 'feed.sock'), 'anything'],
   ['packet', join(daemon.directory, 'control.sock'), JSON.stringify(SET)],
-  ['packet', join(daemon.directory, 'control.sock'), JSON.stringify({ version: 1, type: 'reload', dry: true })],
+  ['packet', join(daemon.directory, 'control.sock'), JSON.stringify({ version: 2, type: 'reload', dry: true })],
   ['stream', api.socket, String.raw`GET /v1/containers HTTP/1.1\r\nHost: localhost\r\n\r\n`],
   ['stream', api.socket, String.raw`GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n`],
 ]

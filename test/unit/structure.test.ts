@@ -268,3 +268,18 @@ test('no comment in src is wider than 120 columns', () => {
   )
   expect(wide).toEqual([])
 })
+
+test('the changelog says nothing twice', () => {
+  const text = readFileSync(join(root, 'CHANGELOG.md'), 'utf8')
+  const entries = [...text.matchAll(/^- (.*(?:\n {2}.*)*)/gm)].map(([, entry]) => entry!)
+  const wordsOf = (entry: string): ReadonlySet<string> => new Set(entry.toLowerCase().match(/[a-z][\w.]{3,}/g))
+  const all = entries.map((entry) => ({ entry, words: wordsOf(entry) })).filter(({ words }) => words.size > 6)
+  expect(all.length).toBeGreaterThan(100)
+  // What is told twice shares most of its words, even if it is told in another way.
+  const isSame = (one: ReadonlySet<string>, other: ReadonlySet<string>): boolean =>
+    [...one].filter((word) => other.has(word)).length > 0.62 * Math.min(one.size, other.size)
+  const twice = all.flatMap((one, index) =>
+    all.slice(index + 1).flatMap((other) => (isSame(one.words, other.words) ? [[one.entry, other.entry]] : [])),
+  )
+  expect(twice).toEqual([])
+})

@@ -6,7 +6,7 @@ import type { ToEngine } from '../../link/messages.ts'
 import { type Admission, unusable } from '../containers/admission.ts'
 import type { ContainerEntry, Registry } from '../containers/registry.ts'
 import type { Feed } from '../feed/feed.ts'
-import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
+import { changedKeys } from '../log/effective-keys.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { ChangedContainer, KeeperEvent, KeeperOptions, Reloaded } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
@@ -100,7 +100,7 @@ export class Control {
     if (event.type === 'refused') this.#warnings.push(event.message)
     if (event.type !== 'resumed') return
     const { id, before, settings, policy, traps } = event
-    const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+    const changed = changedKeys(before, settings, policy, traps)
     if (changed) this.#changed.push({ container: id, keys: changed })
   }
 

@@ -14,7 +14,7 @@ import { callsOf, untrapped } from '../../syscalls/index.ts'
 import { type Admission, barredToo, type Decision } from '../containers/admission.ts'
 import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
-import { changedKeys, effectiveKeys } from '../log/effective-keys.ts'
+import { changedKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
 import type { ChangedKeys, SetKey, Traps } from '../process/events.ts'
 import type { SetRequest } from './protocol.ts'
@@ -127,7 +127,7 @@ export function planChange(
   return {
     said,
     set,
-    changed: changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {},
+    changed: changedKeys(before, said.settings, said.policy, traps) ?? {},
     withheld: decision.withheld,
     warnings: [...all!, ...unclear],
     news: [...all!.filter((text) => !known!.includes(text) || given.some((name) => isAbout(text, name))), ...unclear],
@@ -161,7 +161,7 @@ export function planReload(
     return { entry, wrong }
   const loses = wrong ?? lostProfile(before, decision)
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
-  const changed = changedKeys(before, said.settings, effectiveKeys(said.settings, said.policy, traps)) ?? {}
+  const changed = changedKeys(before, said.settings, said.policy, traps) ?? {}
   const warnings = warningsOf(entry, { ...decision, said }, traps)
   return { entry, wrong, loses, change: { said, set, changed, withheld, warnings, traps } }
 }

@@ -3,7 +3,7 @@ import type { ChangedContainer, ChangedKeys } from '../process/events.ts'
 /** The socket on which the host's daemon takes orders. */
 export const CONTROL_SOCKET = '/run/intercede/control.sock'
 /** The version; raise it when a request or an answer changes its meaning. */
-export const CONTROL_VERSION = 1
+export const CONTROL_VERSION = 2
 /** In bytes. */
 export const ORDER_LIMIT = 64 * 1024
 

@@ -7,14 +7,15 @@ import { orElse } from '../../kernel/error.ts'
 import { startTime } from '../../kernel/process.ts'
 import { ticksPerSecond } from '../../kernel/system-info.ts'
 import { PREFIX } from '../../policy/key.ts'
-import { formatOrigin, parseLines } from '../../policy/key-value-lines.ts'
+import { parseLines } from '../../policy/key-value-lines.ts'
 import { callOf, keyNames } from '../../policy/keys.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
+import { keyState } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
-import type { KeeperEvent, Traps } from '../process/events.ts'
+import type { KeeperEvent, KeeperOptions, Traps } from '../process/events.ts'
 
 /** Returns what a daemon reports about its process. An upgrade continues in the same process, with another program. */
 export function aboutDaemon(): { readonly pid: number; readonly since: number; readonly reloaded: number } {
@@ -40,12 +41,7 @@ const listed = (traps: Traps | undefined): readonly string[] | 'unknown' =>
  * it.
  */
 const keysOf = (settings: Settings): object =>
-  Object.fromEntries(
-    [...settings].map(([name, { text, origin, ...from }]) => [
-      name,
-      { value: text, origin: formatOrigin(origin), ...from },
-    ]),
-  )
+  Object.fromEntries([...settings].map(([name, setting]) => [name, keyState(setting)]))
 
 /** Lists the calls that are on. */
 const onOf = (settings: Settings): readonly string[] =>
@@ -83,8 +79,10 @@ export const aboutRegistered = (
   entry: ContainerEntry,
   event: Registered,
   runtime: RuntimeCall | undefined,
+  names: KeeperOptions['names'],
 ): Record<string, unknown> => ({
   ...standing(entry),
+  ...names,
   runtime: entry.handover.isLate ? 'lxc' : runtime ? basename(runtime.program) : undefined,
   since: Date.now(),
   traps: listed(event.traps),

@@ -14,11 +14,10 @@ import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { EngineNames } from '../../runtimes/engine-names.ts'
-import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { FewRefusals } from '../log/call-log.ts'
-import { changedKeys, effectiveKeys, formatChange } from '../log/effective-keys.ts'
-import type { ChangedKeys, KeeperEvent } from '../process/events.ts'
+import { changedKeys, formatChange } from '../log/effective-keys.ts'
+import type { ChangedKeys, KeeperEvent, KeeperOptions } from '../process/events.ts'
 import { aboutChanged, aboutDaemon, aboutRegistered, aboutResumed } from './about.ts'
 import { History, type HistoryOutlets, NameSearch, type PastContainer } from './history.ts'
 
@@ -146,6 +145,8 @@ export class Feed {
     const before = directory.daemonBefore
     this.totals = new Totals(before)
     this.#pidBefore = before?.pid
+    // The time that was found out first: it comes from clocks of different resolution.
+    if (before?.pid === process.pid) this.#process = { ...this.#process, since: before.since }
     this.history = new History({ ...outlets, read: (containers) => this.#kept(containers) })
   }
 
@@ -196,13 +197,13 @@ export class Feed {
   }
 
   /** Publishes a container when one of its listeners was registered. */
-  admitted(entry: ContainerEntry, runtime: RuntimeCall | undefined): void {
+  admitted(entry: ContainerEntry, { runtime, names }: Pick<KeeperOptions, 'runtime' | 'names'>): void {
     const { id, index } = entry.container
     const event = this.#registered
     this.#registered = undefined
     if (event?.handover.id === id) {
       this.#counts.take(entry.container)
-      this.#about.set(index, aboutRegistered(entry, event, runtime))
+      this.#about.set(index, aboutRegistered(entry, event, runtime, names))
       this.totals.registration(this.#about.get(index)?.runtime, entry.container.barred ? 'left' : 'served')
     } else this.totals.registration(this.#about.get(index)?.runtime, 'joined')
     this.changed(entry)
@@ -234,7 +235,6 @@ export class Feed {
     if (event) this.#about.set(index, aboutResumed(entry, event, before?.serial === serial ? before : {}))
     this.changed(entry)
     this.#search(entry)
-    this.history.refused(index)
   }
 
   /** Publishes the policy that a container now has, and what cannot work with it. */
@@ -252,16 +252,19 @@ export class Feed {
     this.#directory.container(index, about)
   }
 
-  /** Searches the name of a container, unless it was passed on, and publishes it. */
+  /** Searches the name of a container, unless it was passed on, and publishes it. Then history has the container. */
   #search({ container: { index, id, serial }, handover: { bundle } }: ContainerEntry): void {
-    if (this.#about.get(index)?.name !== undefined) return
     const found = (names: EngineNames | undefined): void => {
       const about = this.#about.get(index)
-      if (!names || about?.serial !== serial) return
-      this.#about.set(index, { ...about, ...names })
-      this.#directory.container(index, this.#about.get(index))
+      if (about?.serial !== serial) return
+      if (names) {
+        this.#about.set(index, { ...about, ...names })
+        this.#directory.container(index, this.#about.get(index))
+      }
+      this.history.began(index)
     }
-    this.#names.add(serial, { id, bundle, found })
+    if (this.#about.get(index)?.name === undefined) this.#names.add(serial, { id, bundle, found })
+    else found(undefined)
   }
 
   /** Keeps in history what is known of a container that has ended, with its name if that is still searched. */
@@ -305,7 +308,7 @@ export class Feed {
       this.#add(this.#pidBefore === process.pid ? 'reloaded' : 'restarted', {})
     else if (this.#engines === 0) this.history.add('started', {})
     this.#engines++
-    this.#process = { ...aboutDaemon(), engine, engineSince: Date.now(), engines: this.#engines }
+    this.#process = { ...this.#process, engine, engineSince: Date.now(), engines: this.#engines }
   }
 
   /** To be called once a second. */
@@ -361,7 +364,7 @@ const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
 
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
-  const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  const changed = changedKeys(before, settings, policy, traps)
   return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 

@@ -118,9 +118,9 @@ export class HistoryFile {
     return this.#isWriting ? new Promise((resolve) => this.#settled.push(resolve)) : Promise.resolve()
   }
 
-  /** Writes what waits and the last lines: at once, or if a write is in flight, when that is done. */
+  /** Writes what waits and the last lines, as many as fit: at once, or if a write is in flight, when that is done. */
   close(last: readonly object[] = []): void {
-    this.#waiting += last.map(lineOf).join('')
+    this.#waiting += firstFitting(last.map(lineOf), this.options.size / SNAPSHOT, (line) => line.length).join('')
     this.#isClosed = true
     if (!this.#isWriting) this.#end()
   }

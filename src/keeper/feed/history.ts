@@ -1,3 +1,4 @@
+import { type VerdictName, WORDS } from '../../calls/record.ts'
 import { now } from '../../kernel/clock.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
@@ -37,7 +38,6 @@ const LINE = { running: 8 * 1024, ended: 32 * 1024 }
 
 /** The members of an entry that are kept. */
 const ABOUT = [
-  'serial',
   'id',
   'name',
   'image',
@@ -59,10 +59,12 @@ interface Pace {
   wait: number
 }
 
+const NEW: Pace = { isNew: true, next: 0, wait: SHORTEST_MS / 2 }
+
 /**
  * Keeps refusals and errors of containers, and what administrators did, in files that outlive containers and the
- * daemon. A container has one line in its first seconds with a refusal, further ones at growing intervals while there
- * are more refusals, and one when it ends. Each has all that is known then.
+ * daemon. A container has a line when it begins, one in its first seconds with a refusal, further ones at growing
+ * intervals while there are more refusals, and one when it or the daemon ends. Each has all that is known then.
  */
 export class History {
   readonly #dependencies: HistoryDependencies
@@ -86,10 +88,13 @@ export class History {
     }
     this.close()
     if (!options) return
+    // What runs is not in another directory.
+    const running = [...this.#paces.keys()]
     const { group, failed } = this.#dependencies
-    const snapshot = (): readonly object[] => this.#news([...this.#paces.keys()])
+    const snapshot = (): readonly object[] => this.#linesOf([...this.#paces.keys()])
     try {
       this.#file = new HistoryFile(options, { group, snapshot, failed })
+      for (const line of this.#linesOf(running)) this.#file.add(line)
     } catch (error) {
       failed(`Cannot keep history in "${options.directory}": ${(error as Error).message}`)
     }
@@ -103,12 +108,19 @@ export class History {
     this.#file?.add(lineOf(whole).length > LINE.ended ? line : whole)
   }
 
+  /** Keeps that a container is there, with its name, so that it is known if it outlives the daemon. */
+  began(container: number): void {
+    if (this.#paces.has(container)) return
+    this.#paces.set(container, { ...NEW, isNew: false })
+    for (const line of this.#linesOf([container])) this.#file?.add(line)
+  }
+
   /** Notes that a call of a container was refused. It is called for each record, so it only sets a mark. */
   refused(container: number): void {
     if (!this.#file) return
     const pace = this.#paces.get(container)
     if (pace) pace.isNew = true
-    else this.#paces.set(container, { isNew: true, next: 0, wait: SHORTEST_MS / 2 })
+    else this.#paces.set(container, { ...NEW })
   }
 
   /** Keeps what is known of a container that has ended. */
@@ -132,7 +144,7 @@ export class History {
       pace.wait = time - pace.next > 4 * pace.wait ? SHORTEST_MS : Math.min(LONGEST_MS, 2 * pace.wait)
       pace.next = time + pace.wait
     }
-    for (const line of this.#news(due.map(([container]) => container))) this.#file?.add(line)
+    for (const line of this.#linesOf(due.map(([container]) => container))) this.#file?.add(line)
   }
 
   /** Resolves once all of it is written. */
@@ -140,25 +152,24 @@ export class History {
     await this.#file?.settle()
   }
 
-  /** Keeps what is new, and closes the files. */
+  /** Keeps what is known of all that runs, and closes the files. */
   close(): void {
-    this.#file?.close(this.#news([...this.#paces].flatMap(([container, { isNew }]) => (isNew ? [container] : []))))
-    this.#paces.clear()
+    const newFirst = [...this.#paces].sort(([, one], [, other]) => Number(other.isNew) - Number(one.isNew))
+    this.#file?.close(this.#linesOf(newFirst.map(([container]) => container)))
     this.#file = undefined
   }
 
-  /** Returns the lines of running containers that have refusals. */
-  #news(containers: readonly number[]): readonly object[] {
-    const all = this.#dependencies.read(containers).filter(({ counts }) => counts.refusals.length > 0)
-    return all.map((kept) => containerLine(kept, undefined))
+  /** Returns the lines of running containers. */
+  #linesOf(containers: readonly number[]): readonly object[] {
+    return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined))
   }
 }
 
 /** Returns the calls by verdict: history has refusals, not each kind of call. */
 function sums(calls: ContainerCounts['calls']): readonly object[] {
-  const all = new Map<string, number>()
+  const all = new Map<VerdictName, number>()
   for (const { verdict, calls: count } of calls) all.set(verdict, (all.get(verdict) ?? 0) + count)
-  return [...all].map(([verdict, count]) => ({ verdict, calls: count }))
+  return [...all].map(([verdict, count]) => ({ verdict: WORDS[verdict], calls: count }))
 }
 
 type Keys = Readonly<Record<string, { readonly origin: string }>>
@@ -168,8 +179,8 @@ const keysIn = (keys: unknown): Keys =>
   Object.fromEntries(Object.entries((keys ?? {}) as Keys).filter(([, { origin }]) => origin !== 'default'))
 
 /**
- * Returns the line of a container: its number comes early, so that a reader finds the last line of each without parsing
- * the others.
+ * Returns the line of a container: its number and end come early, so that a reader finds the last line of each without
+ * parsing the others.
  *
  * @param ended when, in milliseconds since 1970; undefined if the container runs
  */
@@ -177,10 +188,10 @@ function containerLine({ about, counts }: PastContainer, ended: number | undefin
   const size = ended === undefined ? LINE.running : LINE.ended
   const { since, keys } = about
   const line = {
-    ...{ time: new Date(), type: 'container' },
+    ...{ time: new Date(), type: 'container', serial: about.serial },
+    ...(ended === undefined ? {} : { ended: new Date(ended) }),
     ...Object.fromEntries(ABOUT.flatMap((name) => (about[name] === undefined ? [] : [[name, about[name]]]))),
     ...(typeof since === 'number' ? { since: new Date(since) } : {}),
-    ...(ended === undefined ? {} : { ended: new Date(ended) }),
     calls: sums(counts.calls),
   }
   // Annotations may make keys long.

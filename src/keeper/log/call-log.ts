@@ -1,4 +1,4 @@
-import { type CallRecord, callerOf, isRefusal } from '../../calls/record.ts'
+import { type CallRecord, callerOf, isRefusal, WORDS } from '../../calls/record.ts'
 import type { LogLevel } from '../../policy/config.ts'
 import { CallKinds, callName, describeKind } from './call-kinds.ts'
 
@@ -183,7 +183,7 @@ export class CallLog {
     const since = kind.suppressed ? { since: kind.suppressed } : {}
     const details = {
       syscall: kind.name,
-      verdict,
+      verdict: WORDS[verdict],
       ...describeKind(record),
       ...callerOf(record),
       ...this.#more(record, container),

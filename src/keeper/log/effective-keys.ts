@@ -4,18 +4,24 @@ import { type KeyName, keyNames } from '../../policy/keys.ts'
 import type { Policy } from '../../policy/policy.ts'
 import { defaults, type Setting, type Settings } from '../../policy/settings.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
-import type { Traps } from '../process/events.ts'
+import type { ChangedKeys, KeyState, Traps } from '../process/events.ts'
+
+/** Returns a setting as data for readers and answers. */
+export const keyState = ({ text, origin, ...from }: Setting): KeyState => ({
+  value: text,
+  origin: formatOrigin(origin),
+  ...from,
+})
+
+const formatState = ({ value, origin, asked, ceiling, untrapped }: KeyState): string =>
+  `${value} (${origin}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})${untrapped ? `, ${untrapped}` : ''}`
 
 /** Formats a setting for the log. */
-export const formatSetting = ({ text, origin, asked, ceiling }: Setting): string =>
-  `${text} (${formatOrigin(origin)}${asked === undefined ? '' : ` asks for ${asked}, the ceiling is ${ceiling}`})`
+export const formatSetting = (setting: Setting): string => formatState(keyState(setting))
 
-/**
- * Returns one clause with a key's new and old value. @param is the new value, and `was` the old one, as `formatSetting`
- * formats them
- */
-export const formatChange = (key: string, { is, was }: { readonly is: string; readonly was: string }): string => {
-  const [now, before] = [is, was].map((text) => text.replace(/^ \(/, 'nothing ('))
+/** Returns one clause with a key's new and old value. */
+export function formatChange(key: string, { is, was }: ChangedKeys[string]): string {
+  const [now, before] = [is, was].map((state) => formatState({ ...state, value: state.value || 'nothing' }))
   return `${key}: ${now}, instead of ${before}`
 }
 
@@ -31,36 +37,40 @@ function untrappedPart(policy: Policy, name: KeyName, setting: Setting, traps: T
   if (traps === 'unknown') {
     // A profile is made for the keys of its metadata, but nothing prevents a filter and metadata from differing.
     const isUnsure = isOfAll(setting) || isOfAnnotation(setting)
-    return isUnsure && untrapped(policy, name, new Set()).length > 0 ? ', perhaps not trapped' : ''
+    return isUnsure && untrapped(policy, name, new Set()).length > 0 ? 'perhaps not trapped' : ''
   }
   const missing = untrapped(policy, name, traps)
   if (missing.length === 0) return ''
-  return missing.length === callsOf(name).length ? ', not trapped' : `, but ${missing.join(', ')} not trapped`
+  return missing.length === callsOf(name).length ? 'not trapped' : `but ${missing.join(', ')} not trapped`
+}
+
+function stateNow(policy: Policy, name: KeyName, setting: Setting, traps: Traps | undefined): KeyState {
+  const untrapped = traps ? untrappedPart(policy, name, setting, traps) : ''
+  return { ...keyState(setting), ...(untrapped ? { untrapped } : {}) }
 }
 
 /** Lists every key with its value, its origin, and whether the filter traps its calls. */
 export const effectiveKeys = (settings: Settings, policy: Policy, traps?: Traps): Readonly<Record<string, string>> =>
   Object.fromEntries(
-    [...settings].map(([name, setting]) => [
-      fullName(name),
-      `${formatSetting(setting)}${traps ? untrappedPart(policy, name, setting, traps) : ''}`,
-    ]),
+    [...settings].map(([name, setting]) => [fullName(name), formatState(stateNow(policy, name, setting, traps))]),
   )
 
-/**
- * Lists the changed keys with the old and the new value; undefined if there are none.
- *
- * @param keys the new values, as `effectiveKeys` formats them
- */
+/** Lists the changed keys with the old and the new value; undefined if there are none. */
 export function changedKeys(
   before: Settings,
   settings: Settings,
-  keys: Readonly<Record<string, string>>,
-): Readonly<Record<string, { readonly was: string; readonly is: string }>> | undefined {
-  const textOf = (of: Settings, name: KeyName): string => formatSetting(of.get(name) ?? defaults.get(name)!)
-  const changed = keyNames.filter((name) => textOf(before, name) !== textOf(settings, name))
+  policy: Policy,
+  traps: Traps | undefined,
+): ChangedKeys | undefined {
+  const settingOf = (of: Settings, name: KeyName): Setting => of.get(name) ?? defaults.get(name)!
+  const changed = keyNames.filter(
+    (name) => formatSetting(settingOf(before, name)) !== formatSetting(settingOf(settings, name)),
+  )
   if (changed.length === 0) return undefined
   return Object.fromEntries(
-    changed.map((name) => [fullName(name), { was: textOf(before, name), is: keys[fullName(name)]! }]),
+    changed.map((name) => [
+      fullName(name),
+      { was: keyState(settingOf(before, name)), is: stateNow(policy, name, settingOf(settings, name), traps) },
+    ]),
   )
 }

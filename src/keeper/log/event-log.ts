@@ -110,7 +110,7 @@ function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot
 }
 
 function resumed({ id, before, settings, policy, traps }: EventOf<'resumed'>): Line {
-  const changed = changedKeys(before, settings, effectiveKeys(settings, policy, traps))
+  const changed = changedKeys(before, settings, policy, traps)
   return [changed ? 'notice' : 'info', 'container goes on', { container: id, ...(changed ? { changed } : {}) }]
 }
 

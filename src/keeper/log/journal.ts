@@ -1,7 +1,6 @@
 import { fstatSync } from 'node:fs'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
 import { escaped, escapedAll } from '../../calls/escape.ts'
-import { type VerdictName, WORDS } from '../../calls/record.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
@@ -57,11 +56,9 @@ function field(name: string, value: string): Buffer {
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '')
 
-const wordFor = (verdict: unknown): string => WORDS[text(verdict) as VerdictName] ?? text(verdict)
-
 /** One sentence about a call. */
 function aboutCall({ syscall, verdict, errno, says, remedy, since }: LogEntry['details']): string {
-  const word = wordFor(verdict)
+  const word = text(verdict)
   const became = `${text(syscall)} ${word === 'left' ? 'left to the kernel' : word}${errno ? ` ${text(errno)}` : ''}`
   const more = since ? ` (and ${since} more like it)` : ''
   return `${became}: ${text(says)}${remedy ? `; ${text(remedy)}` : ''}${more}`
@@ -109,7 +106,7 @@ export function journalEntry(entry: LogEntry): Buffer {
     if (details[member] !== undefined) fields.push([name, escaped(text(details[member]))])
   if (details.comm !== undefined) fields.push(['CALLER_COMM', text(details.comm)])
   if (isCall(kind) && details.pid !== undefined) fields.push(['CALLER_PID', String(details.pid)])
-  if (details.verdict !== undefined) fields.push(['VERDICT', wordFor(details.verdict)])
+  if (details.verdict !== undefined) fields.push(['VERDICT', text(details.verdict)])
   if (Object.keys(details).length > 0) fields.push(['INTERCEDE_DETAILS', JSON.stringify(escapedAll(details))])
   return Buffer.concat(fields.map(([name, value]) => field(name, value)))
 }

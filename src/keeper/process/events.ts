@@ -5,7 +5,7 @@ import type { RefusalCause, RestartCause } from '../../memories/daemon-totals.ts
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { Limits } from '../../policy/limits.ts'
 import type { Policy } from '../../policy/policy.ts'
-import type { Settings } from '../../policy/settings.ts'
+import type { Setting, Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { ServiceManager } from './service-manager.ts'
@@ -47,8 +47,16 @@ export interface PolicyDetails {
 /** The names of the trapped calls; or that they are unknown. */
 export type Traps = ReadonlySet<string> | 'unknown'
 
+/** The value of a key of a container as data. */
+export interface KeyState extends Pick<Setting, 'ceiling' | 'asked'> {
+  readonly value: string
+  readonly origin: string
+  /** What the filter of the container does not trap of it; missing where it traps all. */
+  readonly untrapped?: string
+}
+
 /** Full keys, each with the old and the new value. */
-export type ChangedKeys = Readonly<Record<string, { readonly was: string; readonly is: string }>>
+export type ChangedKeys = Readonly<Record<string, { readonly was: KeyState; readonly is: KeyState }>>
 
 /** What has changed for a container. */
 export interface ChangedContainer {
@@ -146,6 +154,8 @@ export interface KeeperOptions {
   readonly configPath?: string
   /** The runtime of all containers; without it, the program that connects. */
   readonly runtime?: RuntimeCall
+  /** What readers call all containers, if no engine names them. */
+  readonly names?: { readonly name?: string; readonly command?: string }
   readonly limits?: Partial<Limits>
   /** How many threads of the engine must be ready before it counts as started; more are started when calls wait. */
   readonly threads?: number

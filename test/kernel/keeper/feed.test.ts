@@ -187,7 +187,7 @@ describe('of a container that has a context', () => {
   test('a terminal that says that it has no columns is taken for one of 80', async () => {
     const words = [process.execPath, CLI, 'ps', '--feed', join(daemon.directory, 'feed.sock')]
     const { stdout } = await execute('python3', ['-c', 'import pty, sys; pty.spawn(sys.argv[1:])', ...words])
-    expect(stdout).toMatch(/^CONTAINER +RUNTIME .*\r\nfiltered-\d+ /)
+    expect(stdout).toMatch(/^NAME +STATE .*\r\nfiltered-\d+ /)
   })
 })
 

@@ -10,6 +10,8 @@ import { BASE, directory, execute, USERNS, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const KEY = 'security.syscalls.intercept'
+/** The source of a key. */
+const one = { origin: 'profile one' }
 const START_S = 60
 
 async function daemon(config = '', within: readonly string[] = []): Promise<Daemon> {
@@ -103,15 +105,15 @@ test('a reload says of each container what has changed, and nothing of the other
       {
         level: 'notice',
         changed: {
-          [`${KEY}.mknod`]: { was: 'true (profile one)', is: 'false (profile one)' },
-          [`${KEY}.mknod.devices`]: { was: ' (default)', is: 'c:10:229 (profile one)' },
+          [`${KEY}.mknod`]: { was: { value: 'true', ...one }, is: { value: 'false', ...one } },
+          [`${KEY}.mknod.devices`]: { was: { value: '', origin: 'default' }, is: { value: 'c:10:229', ...one } },
         },
       },
     ])
     // It is compared with what held last.
     await reload("profiles: { one: { mknod: true, mknod.devices: 'c:10:229' } }", 3)
     expect(linesAbout(own, 'changed', 'container goes on')[1]!.changed).toEqual({
-      [`${KEY}.mknod`]: { was: 'false (profile one)', is: 'true (profile one)' },
+      [`${KEY}.mknod`]: { was: { value: 'false', ...one }, is: { value: 'true', ...one } },
     })
     expect(linesAbout(own, 'same', 'container goes on')).toMatchObject([{ level: 'info' }, { level: 'info' }])
     expect(linesAbout(own, 'same', 'container goes on').filter((line) => 'changed' in line)).toEqual([])

@@ -15,7 +15,7 @@ const MOST = 1.1
 /** Gives orders on eight connections, and reads no answer: a program of Perl, which every Debian has. */
 const DEAF = `use Socket; for (1..8) { socket(my $s, AF_UNIX, 5, 0) or die; connect($s, pack_sockaddr_un($ARGV[0])) or die $!;
 send($s, $ARGV[1], 0); push @s, $s } $| = 1; print "sent"; sleep 600`
-const ORDER = JSON.stringify({ version: 1, type: 'reload', dry: true })
+const ORDER = JSON.stringify({ version: 2, type: 'reload', dry: true })
 /** In milliseconds, of a call that takes longer: while it is measured the server is killed. */
 const MIDST_MS = 30
 

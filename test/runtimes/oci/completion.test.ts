@@ -100,7 +100,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
     await execute('chown', ['-R', `${BASE}:${BASE}`, machine.rootfs])
     for (const [id, name] of Object.entries(NAMES)) expect(await sleep(id, name, profile)).toBe(0)
     const count = async (): Promise<number> =>
-      (await intercede('ps', '--feed', feed())).stdout.split('it-complete-').length - 1
+      (await intercede('ps', '--wide', '--feed', feed())).stdout.split('it-complete-').length - 1
     await until('all containers are served', async () => (await count()) === OFFERED.length, 60)
     run = spawn(process.execPath, [INTERCEDE, 'run', '-c', 'mknod', '--', 'sleep', '600'], { stdio: 'ignore' })
     const runs = async (): Promise<string> => (await intercede('completion', '--list', 'runs')).stdout

@@ -56,7 +56,7 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
     expect((await within('mknod /tmp/t c 10 200 && stat -c %t:%T /tmp/t')).stdout).toBe('a:c8\n')
     await within('busybox free')
     await until('sysinfo is served', () =>
-      machine.log.some(({ syscall, verdict }) => syscall === 'sysinfo' && verdict === 'act'),
+      machine.log.some(({ syscall, verdict }) => syscall === 'sysinfo' && verdict === 'done'),
     )
 
     await edit('profiles: { build: {} }\n')

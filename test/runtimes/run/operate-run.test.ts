@@ -36,7 +36,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect({ status, stderr }).toEqual({
       status: 125,
       stderr: expect.stringMatching(
-        /^intercede: Cannot read .*feed.sock": .*; only what "intercede run" has started is shown\n$/,
+        /^intercede: Cannot read .*feed.sock": .*; only (history and )?what "intercede run" has started is shown\n$/,
       ),
     })
     expect((await intercede('inspect', 'nobody')).stderr).toMatch(/^intercede: Cannot read /)
@@ -48,6 +48,36 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect(JSON.parse((await intercede('ps', ...feed)).stdout)).toEqual([])
     expect(JSON.parse((await intercede('top', '--once', '--interval', '0.1', ...feed)).stdout)).toEqual([])
     await daemon.close()
+  })
+
+  test('have their --name and command in every list', { timeout: 30_000 }, async () => {
+    const words = [
+      '--name',
+      'named-run',
+      '-c',
+      'mknod',
+      ...sh('mknod /tmp/t c 10 200; echo up; while :; do mknod /tmp/a c 1 3; rm /tmp/a; done'),
+    ]
+    const named = await start(words)
+    const id = cgroupOf(named.pid)[0]!
+    try {
+      const command = expect.stringMatching(/^sh -c mknod \/tmp\/t c 10 200; echo up; while/)
+      expect(await rowsOf(named, 'ps', 'id')).toMatchObject([{ id, name: 'named-run', command }])
+      expect((await intercede('ps')).stdout).toMatch(/^named-run +served +\d+ +\d+ +mknodat /m)
+      expect((await intercede('ps', '--wide')).stdout).toMatch(/^\S+ +run +named-run +sh -c mknod .* mknodat\(/m)
+      const explained = await intercede('explain', 'named-run')
+      expect(explained.stdout).toContain(`${id} (named-run): mknodat(`)
+      expect((await intercede('top', '--once')).stdout).toMatch(/^named-run +mknodat /m)
+      const events = await intercede('events', 'named-run', '--no-follow', '--format', '{name} {type}')
+      expect(events.stdout).toContain('named-run call\n')
+      // Without a name there is the command.
+      expect((await intercede('ps')).stdout).toMatch(new RegExp(`^${cgroupOf(child.pid)[0]} sh -c cd /tmp; mknod`, 'm'))
+      const status = ended(named)
+      expect(await intercede('stop', 'named-run', '--kill')).toEqual({ status: 0, stdout: `${id}\n`, stderr: '' })
+      await status
+    } finally {
+      named.kill('SIGKILL')
+    }
   })
 
   test('are shown by inspect and explained', async () => {
@@ -129,7 +159,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
   })
 
   test.each([
-    [['nobody'], 1, 'no container of "intercede run" has that id; "intercede ps" lists them'],
+    [['nobody'], 1, 'no container of "intercede run" has that id or name; "intercede ps" lists them'],
     [[''], 2, 'that is no id'],
   ])('stop %j ends with %i', async (words, status, says) => {
     const done = await intercede('stop', ...words)

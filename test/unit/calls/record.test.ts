@@ -1,7 +1,10 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { explain, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
+import { explain, explainInGeneral, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
 import { keyNames } from '../../../src/policy/keys.ts'
 
@@ -71,4 +74,21 @@ test.each(Object.entries(reasons))('%s is one sentence without a full stop, and 
     expect(text).not.toMatch(/[.\n]$/)
     expect(text.replaceAll(/\{(a|b|a:cap|a:key|a:name|a:program)\}/g, '')).not.toMatch(/[{}]/)
   }
+})
+
+test('every reason can be explained without a call, and has a place in the code that gives it', () => {
+  const src = fileURLToPath(new URL('../../../src', import.meta.url))
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
+  const code = files.filter((name) => name !== 'calls/reasons.ts').map((name) => readFileSync(join(src, name), 'utf8'))
+  for (const reason of reasonCodes) {
+    expect(Object.values(explainInGeneral(reason)).join('')).not.toMatch(/[{}]/)
+    expect(code.some((text) => text.includes(`'${reason}'`)) ? undefined : reason).toBe(undefined)
+  }
+})
+
+test('a reason without a call has words for its numbers, in words', () => {
+  const { says, remedy } = explainInGeneral('lacksCapability')
+  expect(says).toBe('the caller lacks CAP_NAME in its user namespace')
+  expect(remedy).toContain('--cap-add NAME')
+  expect(explainInGeneral('deviceNotAllowed').remedy).toContain('c:A:B')
 })

@@ -41,10 +41,11 @@ function world(size = 1024) {
     for await (const each of stream.events()) all.push(each)
     return all
   }
+  const named = (id: string, more: object): void => events.container(0, { id, index: 0, serial: 1, ...more })
   const end = (): void => {
     for (const fd of fds) fd[Symbol.dispose]()
   }
-  return { call, event, read, end }
+  return { call, event, named, read, end }
 }
 
 const happenings = fc.array(fc.record({ isCall: fc.boolean(), after: fc.nat(1) }), { minLength: 1, maxLength: 40 })
@@ -90,5 +91,23 @@ test('events that were overwritten since a cursor are said', async () => {
   const after = await read({ after: cursor! })
   expect(after[0]).toMatchObject({ type: 'lost', message: '44 events of the daemon are not there any more' })
   expect(after).toHaveLength(1 + 256)
+  end()
+})
+
+test('a call and an event have what their container is called, also if that is known only later', async () => {
+  const { call, event, named, read, end } = world()
+  named('c', {})
+  call(1)
+  event(2)
+  for (const each of await read()) expect(Object.keys(each)).not.toContain('name')
+  const names = { name: 'web', image: 'debian', namespace: 'team', pod: 'pod-1', labels: { tier: 'front' } }
+  named('c', { ...names, bundle: '/b' })
+  const shown = await read()
+  expect(shown.map(({ type }) => type)).toEqual(['call', 'set'])
+  for (const each of shown) expect(each).toMatchObject({ container: 'c', ...names })
+  expect(shown.every((each) => !('bundle' in each))).toBe(true)
+  // A pod without a name of its container.
+  named('c', { namespace: 'team', pod: 'pod-1' })
+  expect(await read()).toMatchObject([{ name: 'team/pod-1' }, { name: 'team/pod-1' }])
   end()
 })

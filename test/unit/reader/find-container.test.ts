@@ -33,6 +33,21 @@ test.each([
     finds: [],
   },
   { is: 'a name like the whole id of a container that is forgotten', all: [container(B, A)], word: A, finds: [] },
+  {
+    is: 'a name, where ids of containers that have ended begin with it',
+    all: [container('web-1', '', 'ended'), container('web-2', '', 'ended'), container(A, 'web')],
+    ...{ word: 'web', finds: [A] },
+  },
+  {
+    is: 'a name of one that has ended, like the beginning of the id of another',
+    all: [container('web-1', '', 'ended'), container(A, 'web', 'ended')],
+    ...{ word: 'web', finds: [A] },
+  },
+  {
+    is: 'a name like the beginning of the id of a present container',
+    all: [container('web-1'), container(A, 'web')],
+    ...{ word: 'web', finds: [A, 'web-1'] },
+  },
   { is: 'two of one name', all: [container(A, 'x'), container(B, 'x')], word: 'x', finds: [A, B] },
   { is: 'the name of its own short id', all: [container(A, '5288d75d3d2f')], word: '5288d75d3d2f', finds: [A] },
   {

@@ -31,10 +31,18 @@ function world() {
   const places = new CountPlaces(fds[1]!, counts)
   const writer = new DirectoryWriter(directory)
   const counter = new CountWriter(counts)
-  const admit = (index: number, id: string): void => {
+  const admit = (index: number, id: string, name?: string): void => {
     const serial = index + 1
     places.take({ index, serial })
-    writer.container(index, { id, index, serial, runtime: 'crun', listeners: 1, keys: { words: 'x'.repeat(1500) } })
+    writer.container(index, {
+      id,
+      index,
+      serial,
+      runtime: 'crun',
+      listeners: 1,
+      keys: { words: 'x'.repeat(1500) },
+      ...(name === undefined ? {} : { name }),
+    })
     for (const [position, nr] of CALLS.entries())
       for (const verdict of ['act', 'continue'] as const)
         counter.count(record({ container: index, serial, nr, verdict, microseconds: 3 ** position }), NOTHING)
@@ -74,6 +82,17 @@ test('containers are named only if that is asked for, up to a number of series; 
   const others = calls.filter((line) => line.includes('container="other"'))
   expect(others).toHaveLength(2 * CALLS.length)
   for (const line of others) expect(line).toMatch(/ 50$/)
+  end()
+})
+
+test('containers with long and hostile names have a bounded label each', () => {
+  const { admit, feed, writer, end } = world()
+  writer.daemon({ containerLabel: true })
+  for (let index = 0; index < 1000; index++) admit(index, `container-${index}`, `\n"\\${'n'.repeat(500)}`)
+  const text = metricsText(feed, 100 * 2 * CALLS.length)
+  const named = seriesOf(text, 'intercede_calls_total').filter((line) => line.includes(',name="'))
+  expect(named).toHaveLength(100 * 2 * CALLS.length)
+  for (const line of named) expect(line).toMatch(/,container="container-\d+",name="\\\\012\\"\\\\\\\\n{125}"} 1$/)
   end()
 })
 

@@ -36,7 +36,7 @@ test('says once a minute per container, call and reason, and then how many were 
       'c',
       {
         syscall: 'mknod',
-        verdict: 'continue',
+        verdict: 'left',
         reason: 'deviceNotAllowed',
         says: 'the device 1:1 is not allowed',
         remedy: expect.any(String),
@@ -90,7 +90,7 @@ test('a flood of refused calls takes no line from a call that was done, and hide
   const done = { verdict: 'act', reason: 'done', a: 0, b: 0 } as const
   for (let b = 0; b < 1000; b++) calls.add(record({ b }), 'c')
   calls.add(record(done), 'c')
-  expect(lines.at(-1)).toMatchObject(['c', { syscall: 'mknod', verdict: 'act', reason: 'done' }, { level: 'info' }])
+  expect(lines.at(-1)).toMatchObject(['c', { syscall: 'mknod', verdict: 'done', reason: 'done' }, { level: 'info' }])
   calls.add(record(done), 'c')
   calls.forget('c')
   expect(lines.at(-1)).toMatchObject(['c', { leftOut: { mknod: 744 }, leftOutDone: { mknod: 1 } }, { message: COUNT }])

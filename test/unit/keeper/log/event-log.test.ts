@@ -68,11 +68,11 @@ test('logEvent() says what has changed for a container that goes on, and only th
     '"level":"info","message":"container goes on","container":"one"}',
   ])
   expect(logged({ ...resumed, before: defaults })).toEqual([
-    `"level":"notice","message":"container goes on","container":"one","changed":{"${MKNOD}":{"was":"false (default)","is":"true (configuration)"}}}`,
+    `"level":"notice","message":"container goes on","container":"one","changed":{"${MKNOD}":{"was":{"value":"false","origin":"default"},"is":{"value":"true","origin":"configuration"}}}}`,
   ])
   // The filter of a container that runs stays as it is.
   expect(logged({ ...resumed, before: defaults, traps: new Set(['sysinfo']) })[0]).toContain(
-    '"is":"true (configuration), not trapped"',
+    '"is":{"value":"true","origin":"configuration","untrapped":"not trapped"}',
   )
 })
 

@@ -19,7 +19,7 @@ const ID = 'a1'.repeat(32)
 const refused: LogEntry = {
   ...{ level: 'notice', message: 'call', kind: 'refusedCall' },
   details: {
-    ...{ container: ID, syscall: 'mknodat', verdict: 'continue', reason: 'deviceNotAllowed' },
+    ...{ container: ID, syscall: 'mknodat', verdict: 'left', reason: 'deviceNotAllowed' },
     ...{ says: 'the device 1:1 is not allowed', remedy: 'if it is harmless, add c:1:1', since: 3 },
   },
 }

@@ -1,0 +1,256 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { FeedSocket } from '../../../src/keeper/feed/readers.ts'
+import { openMemory, openRecords } from '../../../src/keeper/persist/memories.ts'
+import { PersistedState } from '../../../src/keeper/persist/persisted-state.ts'
+import { Reactor } from '../../../src/keeper/process/reactor.ts'
+import { DirectoryWriter } from '../../../src/memories/directory.ts'
+import { Api } from '../../support/api.ts'
+import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { type Done, execute, until } from '../../support/host.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'intercede-names-'))
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+/** Annotations by which containerd names a container. */
+const named = (name: string): readonly string[] =>
+  Object.entries({
+    ...{ 'container-name': name, 'image-name': 'debian:13', 'sandbox-name': 'pod-1', 'sandbox-namespace': 'team' },
+  }).flatMap(([key, value]) => ['--annotation', `io.kubernetes.cri.${key}=${value}`])
+
+const feedOf = ({ directory }: Daemon): string => join(directory, 'feed.sock')
+const ask = (daemon: Daemon, ...words: readonly string[]): Promise<Done> =>
+  execute(process.execPath, [CLI, ...words, '--feed', feedOf(daemon)])
+const rowsOf = async (daemon: Daemon, ...words: readonly string[]): Promise<readonly Record<string, unknown>[]> => {
+  const { stdout } = await ask(daemon, ...words, '--format', 'json')
+  return stdout.startsWith('[')
+    ? JSON.parse(stdout)
+    : stdout
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line))
+}
+
+/** Asks as on a terminal of so many columns. @returns the lines without their ends */
+async function onTerminal(columns: number, daemon: Daemon, ...words: readonly string[]): Promise<readonly string[]> {
+  const command = ['stty', 'cols', `${columns};`, process.execPath, CLI, ...words, '--feed', feedOf(daemon)].join(' ')
+  const { stdout } = await execute('script', ['-qec', command, '/dev/null'])
+  return stdout.replace(/\r/g, '').trimEnd().split('\n')
+}
+
+const HOSTILE = 'web\u001b[31m\u009b"}\n'
+const SHOWN = 'web\\033[31m\\302\\233"}\\012'
+const LONG = `long-${'x'.repeat(60)}-end`
+const WHICH = { image: 'debian:13', namespace: 'team', pod: 'pod-1' }
+
+describe('a container with a name', () => {
+  let daemon: Daemon
+  let api: Api
+  const makers: Maker[] = []
+  beforeAll(async () => {
+    daemon = await Daemon.start('metrics: { container: true }')
+    api = await Api.start(feedOf(daemon))
+    // Two share a name, and one is called like the id of another.
+    const all = {
+      first: HOSTILE,
+      second: LONG,
+      third: 'twin',
+      fourth: 'twin',
+      fifth: 'first',
+      sixth: '0123456789abcdef',
+    }
+    for (const [id, name] of Object.entries(all)) {
+      const maker = new Maker(daemon, ['--id', id, ...named(name)])
+      expect(await maker.make()).toBe('ok')
+      makers.push(maker)
+    }
+    const off = new Maker(daemon, [
+      '--id',
+      'off',
+      ...named('off'),
+      '--metadata',
+      'security.syscalls.intercept.mknod=false',
+    ])
+    await off.make()
+    makers.push(off)
+    await until('all is counted', async () => (await rowsOf(daemon, 'ps')).every(({ calls }) => calls === 1))
+  })
+  afterAll(async () => {
+    for (const maker of makers) maker.end()
+    await api?.close()
+    await daemon?.close()
+  })
+
+  test('has it in every list, with image and pod, and escaped', async () => {
+    const shown = { name: SHOWN, ...WHICH }
+    expect(await rowsOf(daemon, 'ps')).toContainEqual(expect.objectContaining({ id: 'first', ...shown }))
+    const events = await rowsOf(daemon, 'events', '--no-follow')
+    expect(events.filter(({ container }) => container === 'first').map(({ type }) => type)).toEqual([
+      'registered',
+      'call',
+    ])
+    for (const event of events.filter(({ container }) => container === 'first')) expect(event).toMatchObject(shown)
+    expect(await rowsOf(daemon, 'explain')).toMatchObject([
+      { container: 'off', name: 'off', ...WHICH, reason: 'keyOff' },
+    ])
+    const texts = [
+      (await ask(daemon, 'events', '--no-follow')).stdout,
+      (await ask(daemon, 'events', '--no-follow', '--format', 'strace')).stdout,
+      (await ask(daemon, 'ps')).stdout,
+    ]
+    for (const text of texts) {
+      expect(text).toContain(SHOWN)
+      expect(text).toMatch(/^[ -~\n]*$/)
+    }
+    expect(texts[0]).toContain(`  first (${SHOWN})  done  mknod`)
+    expect(texts[1]).toContain(`[first (${SHOWN})] `)
+    const one = await rowsOf(daemon, 'events', '--no-follow', '--filter', 'name=off,type=call')
+    expect(one).toMatchObject([{ container: 'off' }])
+  })
+
+  test('has it in the API and in metrics', async () => {
+    const refusals = JSON.parse((await api.ask('/v1/refusals')).text)
+    expect(refusals).toMatchObject([{ container: 'off', name: 'off', ...WHICH }])
+    const events = (await api.ask('/v1/events?follow=false')).text.trim().split('\n')
+    const call = events
+      .map((line) => JSON.parse(line))
+      .find(({ type, container }) => type === 'call' && container === 'off')
+    expect(call).toMatchObject({ name: 'off', ...WHICH, time: expect.stringMatching(/Z$/) })
+    const metrics = (await ask(daemon, 'metrics')).stdout
+    expect(metrics).toMatch(/^intercede_calls_total\{.*,container="off",name="off"\} 1$/m)
+    expect(metrics).toContain(`,container="first",name="${SHOWN.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"} 1\n`)
+  })
+
+  test('has it in top, where that tells it from all others', { timeout: 30_000 }, async () => {
+    const [, second, third] = makers
+    const measured = ask(daemon, 'top', '--once', '--interval', '2')
+    const rows = rowsOf(daemon, 'top', '--once', '--interval', '2')
+    for (const end = Date.now() + 1900; Date.now() < end; ) for (const maker of [second!, third!]) await maker.make()
+    expect((await measured).stdout).toMatch(new RegExp(`^(third|${LONG}) +mknod.*\\n(third|${LONG}) +mknod`, 'm'))
+    expect(await rows).toContainEqual(expect.objectContaining({ container: 'third', name: 'twin', ...WHICH }))
+  })
+
+  test.each([40, 80, 120])('is in ps with its state, outcomes and last refusal in %i columns', async (columns) => {
+    const lines = await onTerminal(columns, daemon, 'ps')
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns)
+    const head = columns < 60 ? /^NAME +STATE +DONE +LEFT$/ : /^NAME +STATE +DONE +LEFT +LAST REFUSAL$/
+    expect(lines[0]).toMatch(head)
+    const off = lines.findIndex((line) => /^off +served +0 +1/.test(line))
+    expect(columns < 60 ? lines[off + 1] : lines[off]).toMatch(/ {2}mknodat keyOff, \d+s ago$/)
+    const long = lines.find((line) => line.startsWith('long-'))
+    expect(long).toMatch(/^long-x+\.\.\. +served +\d+ +0$/)
+    // A name that means two containers, or looks like an id, names none.
+    const doubtful = ['third twin', 'fourth twin', 'fifth first', 'sixth 0123456789abcdef']
+    const shown = doubtful.map((cell) => (columns < 60 ? cell.slice(0, 9) : cell))
+    for (const cell of shown) expect(lines.some((line) => line.startsWith(cell))).toBe(true)
+  })
+
+  test('has its keys, image and whole last call in ps --wide', async () => {
+    const { stdout } = await ask(daemon, 'ps', '--wide')
+    expect(stdout).toMatch(/^CONTAINER +RUNTIME +NAME +IMAGE +COMMAND +PID +KEYS +STATE .* LAST REFUSAL\n/)
+    expect(stdout).toMatch(/^off .* debian:13 .* mknodat\(.*, 1:3\) keyOff, \d+s ago$/m)
+  })
+
+  test('shows times in ISO 8601 wherever it shows JSON', async () => {
+    const commands = [['ps', '--all'], ['inspect', 'off'], ['explain'], ['events', '--no-follow'], ['status']]
+    const outputs = await Promise.all(commands.map((words) => ask(daemon, ...words, '--format', 'json')))
+    const answers = ['/v1/containers?all=true', '/v1/containers/off', '/v1/refusals', '/v1/events?follow=false']
+    const bodies = await Promise.all(answers.map((path) => api.ask(path)))
+    const all = [...outputs.map(({ stdout }) => stdout), ...bodies.map(({ text }) => text)]
+    for (const text of all) {
+      expect(text).toMatch(/"(time|since|lastRefusalTime)":"20\d\d-/)
+      // Milliseconds since 1970 have 13 digits.
+      expect(text).not.toMatch(/:1\d{12}\b/)
+    }
+    const { stdout } = await ask(daemon, 'inspect', 'off', '--format', '{since}')
+    expect(stdout).toMatch(/^20\d\d-.*Z\n$/)
+  })
+
+  test('is told from where a key has its value that refused a call', async () => {
+    const [row] = await rowsOf(daemon, 'explain', 'off')
+    expect(row).toMatchObject({ remedy: 'turn it on: it is off by its metadata' })
+  })
+})
+
+describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was ended by %s', (signal) => {
+  test('and that had no refusals is shown as not served, with name and pid', { timeout: 90_000 }, async () => {
+    const config = `history: { path: ${join(scratch, signal)}, size: 1m }`
+    const before = await Daemon.start(config)
+    const maker = new Maker(before, ['--id', 'orphan', ...named('build')])
+    let after: Daemon | undefined
+    try {
+      expect(await maker.make()).toBe('ok')
+      const [{ pid } = {}] = await rowsOf(before, 'ps')
+      process.kill(before.pid!, signal)
+      await until('the daemon has ended', () => before.pid === undefined, 10)
+      expect(await maker.make()).not.toBe('ok')
+      after = await Daemon.start(config)
+      const orphan = { id: 'orphan', name: 'build', pid, state: 'unserved', ...WHICH }
+      expect(await rowsOf(after, 'ps')).toMatchObject([orphan])
+      expect(await rowsOf(after, 'ps', '--all')).toMatchObject([orphan])
+      const done = signal === 'SIGTERM' ? '1' : '-'
+      expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^build +not served +${done} +-`, 'm'))
+      const says =
+        'orphan (build) is not served: the daemon that served it has ended, so trapped calls fail with ENOSYS; restart it'
+      for (const words of [['explain', 'build'], ['explain']])
+        expect(await ask(after, ...words)).toMatchObject({ status: 0, stdout: `${says}\n` })
+      const json = await ask(after, 'explain', 'build', '--format', 'json')
+      expect(json).toEqual({ status: 0, stdout: '[]\n', stderr: `intercede: ${says}\n` })
+      expect((await ask(after, 'inspect', 'build')).stdout).toMatch(/^state +not served\n(.*\n)*pid of init +\d+$/m)
+      expect(await ask(after, 'set', 'build', 'mknod')).toMatchObject({
+        ...{ status: 1, stdout: '' },
+        stderr: 'intercede: Cannot set keys of container "build": no daemon serves it any more; restart it\n',
+      })
+      maker.end()
+      await until('it is known to have ended', async () => (await rowsOf(after!, 'ps')).length === 0)
+      expect(await rowsOf(after, 'ps', '--all')).toMatchObject([{ id: 'orphan', name: 'build', state: 'ended' }])
+    } finally {
+      maker.end()
+      await after?.close()
+      await before.close()
+    }
+  })
+})
+
+test('status says that an engine is starting, while nobody knows since when it serves', async () => {
+  const state = new PersistedState(undefined)
+  const { fd: records } = openRecords(state, 1024)
+  const { fd: counts } = openMemory(state, 'counts')
+  const { fd, memory } = openMemory(state, 'directory')
+  const directory = new DirectoryWriter(memory)
+  directory.daemon({ pid: process.pid, version: '0.1.0', since: Date.now(), reloaded: Date.now(), engines: 0 })
+  directory.beat(4711)
+  const reactor = new Reactor()
+  const path = join(scratch, 'feed.sock')
+  const socket = new FeedSocket(reactor, path, { records, counts, directory: fd }, state)
+  try {
+    const { status, stdout, stderr } = await execute(process.execPath, [CLI, 'status', '--feed', path])
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(stdout).toMatch(/^engine +pid 4711, starting$/m)
+  } finally {
+    socket.close()
+    reactor.close()
+  }
+})
+
+test('status says the same times again, also after a reload and after the end of an engine', async () => {
+  const daemon = await Daemon.start()
+  const timesOf = async (): Promise<readonly unknown[]> => {
+    const [status] = (await ask(daemon, 'status', '--format', 'json')).stdout.split('\n')
+    const { since, reloaded, engines } = JSON.parse(status!)
+    return [since, reloaded, engines]
+  }
+  try {
+    const [since] = await timesOf()
+    process.kill(daemon.pid!, 'SIGHUP')
+    await until('it has reloaded', async () => (await timesOf())[1] !== since && daemon.logged('serving') === 2)
+    const [, reloaded] = await timesOf()
+    process.kill(daemon.engine, 'SIGKILL')
+    await until('another engine serves', async () => (await timesOf())[2] === 2)
+    expect(await timesOf()).toEqual([since, reloaded, 2])
+  } finally {
+    await daemon.close()
+  }
+})

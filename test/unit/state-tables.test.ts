@@ -61,7 +61,7 @@ test('there is a table for every machine of states in shared memory', () => {
     'engine/thread/lane.ts',
     'link/journal.ts',
     'shared/lock.ts',
-    'shared/one-shot.ts',
+    'shared/words.ts',
   ])
 })
 

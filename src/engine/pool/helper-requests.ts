@@ -2,7 +2,7 @@ import type { Container, ContainerNumbers } from '../../caller/identity/containe
 import { holderExists } from '../../caller/programs/held-fds.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { ProgramEnd } from '../../link/messages.ts'
-import { OneShot } from '../../shared/one-shot.ts'
+import { OneShot } from '../../shared/words.ts'
 import { ContainerExecs } from '../execs/container-execs.ts'
 import { DeviceProbes } from '../facts/device-probes.ts'
 import { encodeRules } from '../facts/device-rules-cache.ts'

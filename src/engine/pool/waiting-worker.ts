@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { moduleUrl } from '../../processes/node-programs.ts'
-import { OneShot } from '../../shared/one-shot.ts'
+import { OneShot } from '../../shared/words.ts'
 import type { ThreadData } from '../thread/thread-messages.ts'
 
 /** The memory for a thread's new objects, in MiB: three spaces of 2 MiB. Larger ones cause longer pauses. */

@@ -1,8 +1,7 @@
 import { expect, test } from 'vitest'
 import { Locks } from '../../../src/shared/lock.ts'
-import { OneShot } from '../../../src/shared/one-shot.ts'
 import { oneLine } from '../../../src/shared/texts.ts'
-import { load64, low32, setAndWake, store64, struct, waitWhile } from '../../../src/shared/words.ts'
+import { load64, low32, OneShot, setAndWake, store64, struct, waitWhile } from '../../../src/shared/words.ts'
 
 const words = (count: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * count))
 

@@ -6,6 +6,7 @@ set -euo pipefail
 run=(crun tini util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
 tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap cpio)
+tests+=(buildah podman-compose) # image builds
 tests+=(mandoc man-db) # manual pages
 tests+=(zsh fish bash-completion) # shells that complete
 tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian

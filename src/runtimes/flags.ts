@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import type { Dev } from '../abi/brand.ts'
 import type { Cap } from '../abi/credentials.ts'
 import type { Target } from '../filter/target.ts'
 import { PREFIX } from '../policy/key.ts'
@@ -25,8 +26,20 @@ export interface Wanted {
   readonly user: boolean
   /** True if the container needs /dev/fuse. */
   readonly fuse: boolean
+  /** Listed devices that the container may make. */
+  readonly devices: readonly Dev[]
+  /** Set if the container makes nodes, and podman mounts its root nodev. */
+  readonly nodev?: NodevStorage | undefined
   /** The daemon's socket if it is not the default; OCI runtimes read it from the profile. */
   readonly listener?: string | undefined
+}
+
+/** Storage options of podman that mount the root of containers nodev. */
+export interface NodevStorage {
+  /** The other mount options. */
+  readonly without: string
+  /** Whether there is no other storage option. */
+  readonly isAlone: boolean
 }
 
 interface Flags {
@@ -70,6 +83,12 @@ export interface Instructions {
   flags(wanted: Wanted): Flags
 }
 
+/** What `intercede flags NAME` tells. */
+export interface Instructed {
+  readonly name: string
+  readonly instructions: Instructions
+}
+
 /** Number of ids of a container: all 16-bit ids, with nobody (65534). */
 export const ID_COUNT = 65_536
 
@@ -82,6 +101,9 @@ export const options = (name: string, values: readonly string[]): readonly strin
 
 export const annotationsOf = ({ annotations }: Wanted): readonly string[] =>
   annotations.map(([key, value]) => `${key}=${value}`)
+
+/** Formats a text as JSON, which is YAML too; the quotes keep "true" a text. */
+export const yamlText = (text: string): string => JSON.stringify(text)
 
 export const fuseDevice = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])
 

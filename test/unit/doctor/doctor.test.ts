@@ -23,6 +23,7 @@ const FILES: Record<string, string> = {
   '/proc/self/status': 'CapEff:\t000001ffffffffff\n',
   '/proc/sys/user/max_user_namespaces': '15000\n',
   '/proc/self/mounts': 'cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n',
+  '/usr/share/containers/storage.conf': '[storage.options.overlay]\nmountopt = "nodev"\n',
 }
 const LINKS: Record<string, string> = {
   '/proc/self/ns/user': 'user:[4026531837]',
@@ -71,6 +72,13 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     missing: 'the null device',
     able: true,
     remedy: /chown root:root .* -i$/,
+  },
+  {
+    what: 'podman without the storage options of Debian',
+    on: machine([], reading({ '/usr/share/containers/storage.conf': '' })),
+    missing: 'nodes of images stay closed in podman',
+    able: true,
+    remedy: /containers-storage/,
   },
   {
     what: 'a kernel without notification',

@@ -8,7 +8,7 @@ import { capabilitiesFor } from '../policy/ineffective.ts'
 import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
 import { settle } from '../policy/settings.ts'
-import type { Instructions } from '../runtimes/flags.ts'
+import { type FileBind, type Instructions, lxcfsFiles } from '../runtimes/flags.ts'
 import { instructed, namesWith } from '../runtimes/known/index.ts'
 import { nodevStorage } from '../runtimes/known/podman.ts'
 import { type Asked, printOffers } from './completion.ts'
@@ -78,6 +78,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     !fuse || instructions.mountsFuse !== false,
     `Cannot say anything about ${name}: mount.fuse is not served there; use mount.allowed, or podman`,
   )
+  const lxcfs = lxcfsFiles(thisHost.read('/proc/self/mounts'))
   const { lines, besides } = instructions.flags({
     caps: capabilitiesFor(wanted.reach),
     profile: place.file,
@@ -87,17 +88,32 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     firstId: options.firstId,
     listener: options.listener,
     user: options.user === true,
+    files: (wanted.reach.sysinfo && lxcfs) || [],
     devices: [...(wanted.reach.mknod?.devices ?? [])].filter((dev) => !harmless.includes(dev)),
     nodev: wanted.reach.mknod && !options.user ? nodevStorage(thisHost.read) : undefined,
     prepared: isPrepared(instructions),
     onlyKeys: hasOnlyKeys(options),
   })
   checkWords(lines, instructions)
-  const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
+  const remarks = [
+    ...besides,
+    ...whyNoFiles(instructions, wanted, lxcfs),
+    ...ineffectiveHere(wanted.settings),
+    ...remarksOn(annotations, wanted, options),
+  ]
   prepareProfile({ name, instructions }, wanted, options, place)
   for (const text of remarks) say(text)
   printAtOnce(`${lines.join('\n')}\n`)
 }
+
+const whyNoFiles = (
+  { elsewhere = false }: Instructions,
+  { reach }: WantedPolicy,
+  lxcfs: readonly FileBind[] | undefined,
+): readonly string[] =>
+  reach.sysinfo && lxcfs === undefined && !elsewhere
+    ? ['free and top will show the machine, since lxcfs does not run: apt-get install lxcfs && systemctl start lxcfs']
+    : []
 
 type Annotation = readonly [key: string, value: string]
 

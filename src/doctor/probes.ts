@@ -3,7 +3,7 @@ import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/process.ts'
 import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
-import { ID_COUNT } from '../runtimes/flags.ts'
+import { ID_COUNT, lxcfsFiles } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 
 import { nodevStorage } from '../runtimes/known/podman.ts'
@@ -292,6 +292,17 @@ const installations: readonly Probe[] = [
   },
   ...ociRuntimes.flatMap(ociRuntime),
   ...otherRuntimes.flatMap(({ installed }) => (installed ? [installation(installed)] : [])),
+  {
+    name: 'lxcfs, whose /proc agrees with the key sysinfo',
+    probe({ read }) {
+      const [first] = lxcfsFiles(read('/proc/self/mounts')) ?? []
+      return { ok: first !== undefined, found: first === undefined ? 'not mounted' : `as in ${first.source}` }
+    },
+    follows:
+      'free, top and uptime show the machine to a container with sysinfo, and busybox, which reads both, nonsense',
+    remedy:
+      'apt-get install lxcfs && systemctl start lxcfs, and start the container with what "intercede flags" prints',
+  },
   {
     name: 'nodes of images stay closed in podman',
     probe({ read, which }) {

@@ -26,6 +26,8 @@ export interface Wanted {
   readonly user: boolean
   /** True if the container needs /dev/fuse. */
   readonly fuse: boolean
+  /** Files of lxcfs, if sysinfo(2) is served. */
+  readonly files: readonly FileBind[]
   /** Listed devices that the container may make. */
   readonly devices: readonly Dev[]
   /** Set if the container makes nodes, and podman mounts its root nodev. */
@@ -40,6 +42,28 @@ export interface NodevStorage {
   readonly without: string
   /** Whether there is no other storage option. */
   readonly isAlone: boolean
+}
+
+/** A file of the host that a container sees in place of another. */
+export interface FileBind {
+  readonly source: string
+  readonly target: string
+}
+
+/** The files of lxcfs that programs read beside sysinfo(2): `free`, `top`, `uptime`, `nproc`. runc allows no others. */
+const LXCFS_FILES = [
+  ...['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'stat', 'swaps', 'uptime'].map((name) => `/proc/${name}`),
+  '/sys/devices/system/cpu/online',
+]
+
+/**
+ * Returns the files with which lxcfs shows a container itself instead of the machine; undefined if it is not mounted.
+ *
+ * @param mounts the text of /proc/self/mounts
+ */
+export function lxcfsFiles(mounts: string): readonly FileBind[] | undefined {
+  const [, point] = /^\S+ (\/[^\s\\]*) fuse\.lxcfs /m.exec(mounts) ?? []
+  return point === undefined ? undefined : LXCFS_FILES.map((target) => ({ source: `${point}${target}`, target }))
 }
 
 interface Flags {
@@ -98,6 +122,10 @@ export const inShort = (keys: readonly string[]): string =>
 
 export const options = (name: string, values: readonly string[]): readonly string[] =>
   values.map((value) => `--${name}=${value}`)
+
+/** The files as podman, Docker and compose name them. */
+export const volumes = ({ files }: Wanted): readonly string[] =>
+  files.map(({ source, target }) => `${source}:${target}:ro`)
 
 export const annotationsOf = ({ annotations }: Wanted): readonly string[] =>
   annotations.map(([key, value]) => `${key}=${value}`)

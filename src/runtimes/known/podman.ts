@@ -8,6 +8,7 @@ import {
   type NodevStorage,
   options,
   userDirectory,
+  volumes,
   type Wanted,
   yamlText,
 } from '../flags.ts'
@@ -90,6 +91,7 @@ export const podman = {
         ...(wanted.user ? [] : ['--interactive', '--userns=auto']),
         ...options('cap-add', wanted.caps),
         ...fuseDevice(wanted),
+        ...options('volume', volumes(wanted)),
         `--security-opt=seccomp=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),
       ]
@@ -117,6 +119,7 @@ const builder = (name: string, squash: string): Instructed => ({
         squash,
         ...options('cap-add', wanted.caps),
         ...fuseDevice(wanted),
+        ...options('volume', volumes(wanted)),
         `--security-opt=seccomp=${wanted.profile}`,
         // Device rules, which every build has, keep the nodes of images closed then.
         ...(nodev?.isAlone ? [`--storage-opt=overlay.mountopt=${nodev.without}`] : []),
@@ -146,6 +149,7 @@ const compose: Instructed = {
         '    stdin_open: true',
         ...(wanted.caps.length ? [`    cap_add: [${wanted.caps.join(', ')}]`] : []),
         ...(wanted.fuse ? ['    devices: [/dev/fuse]'] : []),
+        ...(wanted.files.length ? ['    volumes:', ...volumes(wanted).map((text) => `      - ${yamlText(text)}`)] : []),
         `    security_opt: ${list([`seccomp=${wanted.profile}`])}`,
         ...(nodev ? [`    device_cgroup_rules: ${list(rules(wanted))}`] : []),
         ...(annotations.length ? ['    annotations:', ...annotations] : []),

@@ -6,6 +6,7 @@ import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
+import { lacksLxcfs, withLxcfs } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
@@ -151,6 +152,18 @@ RUN busybox touch /kept\n`,
       )
       expect(stdout, stderr).toMatch(says)
     })
+  })
+
+  const noLxcfs = lacksLxcfs()
+  test.skipIf(noLxcfs)(withReason('run with the files of lxcfs that "intercede flags" prints', noLxcfs), async () => {
+    const { directory, socket } = machine
+    const flags = `"${process.execPath}" "${CLI}" flags podman -c sysinfo --listener ${socket} --write ${directory}`
+    const volumes = `$(${flags} | grep -e --volume)`
+    const script = "busybox awk '{ print $1 < 5 }' /proc/uptime; busybox grep -c fuse.lxcfs /proc/mounts"
+    const run = podman.command('run', ...USUAL, '--interactive', '--userns=auto').join(' ')
+    const line = `${run} ${volumes} test sh -c "$1"`
+    const [program = '', ...words] = withLxcfs(directory, ['sh', '-c', line, 'sh', script])
+    expect(await machine.run(program, ...words)).toEqual({ status: 0, stdout: '1\n8\n', stderr: '' })
   })
 
   test('run without an option, where containers.conf says it all', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { type Document, parse } from 'yaml'
 import { makedev } from '../../../src/abi/stat.ts'
 import { profileName } from '../../../src/cli/flags-profile.ts'
-import type { Wanted } from '../../../src/runtimes/flags.ts'
+import { lxcfsFiles, type Wanted } from '../../../src/runtimes/flags.ts'
 import { containerd } from '../../../src/runtimes/known/containerd.ts'
 import { docker } from '../../../src/runtimes/known/docker.ts'
 import { kubernetes } from '../../../src/runtimes/known/kubernetes.ts'
@@ -19,7 +19,7 @@ const bare: Wanted = {
   metadata: [`${P}sysinfo=true`],
   annotations: [],
   firstId: 1,
-  ...{ prepared: false, user: false, fuse: false, onlyKeys: true, devices: [] },
+  ...{ prepared: false, user: false, fuse: false, onlyKeys: true, devices: [], files: [] },
 }
 const full: Wanted = {
   ...bare,
@@ -144,6 +144,30 @@ additionalimagestores = [
 #mountopt = "x"
 mountopt = "nodev"
 `
+
+describe('lxcfsFiles() and what flags() makes of it', () => {
+  const at = (point: string): string => `proc /proc proc rw 0 0\nlxcfs ${point} fuse.lxcfs rw,user_id=0 0 0\n`
+  const files = lxcfsFiles(at('/var/lib/lxcfs'))!
+
+  test('finds the mount point, if a command line can name it', () => {
+    expect(files).toHaveLength(8)
+    expect(files).toContainEqual({ source: '/var/lib/lxcfs/proc/meminfo', target: '/proc/meminfo' })
+    expect(lxcfsFiles(at('/a\\040b'))).toBeUndefined()
+    expect(lxcfsFiles('x /y fuse.other rw 0 0\n/z fuse.lxcfs /x tmpfs 0 0\n')).toBeUndefined()
+  })
+
+  test.each([
+    ['podman', '--volume=/var/lib/lxcfs/proc/stat:/proc/stat:ro'],
+    ['docker', '--volume=/var/lib/lxcfs/proc/stat:/proc/stat:ro'],
+    ['containerd', '--mount=type=bind,src=/var/lib/lxcfs/proc/stat,dst=/proc/stat,options=rbind:ro'],
+  ] as const)('%s', (runtime, line) => {
+    expect(told[runtime].instructions.flags({ ...bare, files }).lines).toContain(line)
+  })
+
+  test.each(podmanTools)('$name', ({ instructions }) => {
+    expect(instructions.flags({ ...bare, files }).lines.join('\n')).toContain('/var/lib/lxcfs/proc/stat:/proc/stat:ro')
+  })
+})
 
 describe('nodevStorage() and what flags() makes of it', () => {
   const of = (text: string): ReturnType<typeof nodevStorage> =>

@@ -8,7 +8,7 @@ import { capabilitiesFor } from '../policy/ineffective.ts'
 import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
 import { settle } from '../policy/settings.ts'
-import { type FileBind, type Instructions, lxcfsFiles } from '../runtimes/flags.ts'
+import { type Instructions, lxcfsFiles } from '../runtimes/flags.ts'
 import { instructed, namesWith } from '../runtimes/known/index.ts'
 import { nodevStorage } from '../runtimes/known/podman.ts'
 import { type Asked, printOffers } from './completion.ts'
@@ -97,7 +97,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
   checkWords(lines, instructions)
   const remarks = [
     ...besides,
-    ...whyNoFiles(instructions, wanted, lxcfs),
+    ...whyNoFiles(instructions, wanted, lxcfs !== undefined),
     ...ineffectiveHere(wanted.settings),
     ...remarksOn(annotations, wanted, options),
   ]
@@ -106,14 +106,19 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
   printAtOnce(`${lines.join('\n')}\n`)
 }
 
-const whyNoFiles = (
+/** Says what programs show that read /proc, if nothing is there that agrees with sysinfo(2). */
+function whyNoFiles(
   { elsewhere = false }: Instructions,
   { reach }: WantedPolicy,
-  lxcfs: readonly FileBind[] | undefined,
-): readonly string[] =>
-  reach.sysinfo && lxcfs === undefined && !elsewhere
-    ? ['free and top will show the machine, since lxcfs does not run: apt-get install lxcfs && systemctl start lxcfs']
-    : []
+  isMounted: boolean,
+): readonly string[] {
+  if (!reach.sysinfo || (isMounted && !elsewhere)) return []
+  return [
+    elsewhere
+      ? 'free and top will show the node, except in the runtime class of deploy/kubernetes/lxcfs'
+      : 'free and top will show the machine, since lxcfs does not run: apt-get install lxcfs && systemctl start lxcfs',
+  ]
+}
 
 type Annotation = readonly [key: string, value: string]
 

@@ -6,7 +6,7 @@ import { statusMask } from '../kernel/procfs/status.ts'
 import { ID_COUNT, lxcfsFiles } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 
-import { nodevStorage } from '../runtimes/known/podman.ts'
+import { nodevStorage, podman } from '../runtimes/known/podman.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
@@ -306,7 +306,7 @@ const installations: readonly Probe[] = [
   {
     name: 'nodes of images stay closed in podman',
     probe({ read, which }) {
-      if (which('podman') === undefined) return { ok: true, found: 'podman is not installed' }
+      if (which(podman.installed.program) === undefined) return { ok: true, found: 'not installed' }
       const ok = nodevStorage(read) !== undefined
       const found = 'its storage is nodev; "intercede flags podman" tells with which options rm can remove nodes'
       return { ok, ...(ok ? { found } : {}) }

@@ -46,7 +46,7 @@ export function nodevStorage(read: (path: string) => string): NodevStorage | und
   return without && { without: without.join(','), isAlone: !OTHERS.test(text) }
 }
 
-/** The variable of the environment that leaves nodev out and keeps all other options. It separates options by commas. */
+/** The variable that leaves nodev out and keeps all other options. It separates options by commas. */
 const variable = ({ without }: NodevStorage): string =>
   `STORAGE_OPTS=overlay.mountopt=${without.includes(',') ? '' : without}`
 

@@ -79,7 +79,11 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     `Cannot say anything about ${name}: mount.fuse is not served there; use mount.allowed, or podman`,
   )
   const lxcfs = lxcfsFiles(thisHost.read('/proc/self/mounts'))
-  const { lines, besides } = instructions.flags({
+  const {
+    lines,
+    besides,
+    advice = [],
+  } = instructions.flags({
     caps: capabilitiesFor(wanted.reach),
     profile: place.file,
     metadata: wanted.metadata,
@@ -95,29 +99,10 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     onlyKeys: hasOnlyKeys(options),
   })
   checkWords(lines, instructions)
-  const remarks = [
-    ...besides,
-    ...whyNoFiles(instructions, wanted, lxcfs !== undefined),
-    ...ineffectiveHere(wanted.settings),
-    ...remarksOn(annotations, wanted, options),
-  ]
+  const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
   prepareProfile({ name, instructions }, wanted, options, place)
-  for (const text of remarks) say(text)
+  for (const text of process.stdout.isTTY ? [...remarks, ...advice] : remarks) say(text)
   printAtOnce(`${lines.join('\n')}\n`)
-}
-
-/** Says what programs show that read /proc, if nothing is there that agrees with sysinfo(2). */
-function whyNoFiles(
-  { elsewhere = false }: Instructions,
-  { reach }: WantedPolicy,
-  isMounted: boolean,
-): readonly string[] {
-  if (!reach.sysinfo || (isMounted && !elsewhere)) return []
-  return [
-    elsewhere
-      ? 'free and top will show the node, except in the runtime class of deploy/kubernetes/lxcfs'
-      : 'free and top will show the machine, since lxcfs does not run: apt-get install lxcfs && systemctl start lxcfs',
-  ]
 }
 
 type Annotation = readonly [key: string, value: string]

@@ -71,6 +71,8 @@ interface Flags {
   readonly lines: readonly string[]
   /** Requirements that these lines cannot express. */
   readonly besides: readonly string[]
+  /** What else could be of use to somebody who reads the lines: not said in `$(...)`, at each start of a container. */
+  readonly advice?: readonly string[]
 }
 
 /** What `intercede flags` prints for one runtime. */

@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import { PREFIX } from '../../policy/key.ts'
 import { inShort, type Wanted, yamlText } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
@@ -53,6 +54,9 @@ export const kubernetes = {
       const besides = [
         whence(wanted),
         ...(wanted.fuse ? ['mount.fuse needs a device plugin that gives the container /dev/fuse'] : []),
+        ...(wanted.metadata.includes(`${PREFIX}sysinfo=true`)
+          ? ['free and top will show the node, except in the runtime class of deploy/kubernetes/lxcfs']
+          : []),
         ...(annotations.length
           ? [
               'annotations of a Pod only reach a container of containerd where its pod_annotations list them; CRI-O passes them on by itself',

@@ -95,7 +95,7 @@ export const podman = {
         `--security-opt=seccomp=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),
       ]
-      return { lines, besides: [...ids(wanted), ...adviceForRun(wanted)] }
+      return { lines, besides: ids(wanted), advice: adviceForRun(wanted) }
     },
   },
   installed: { label: 'podman', program: 'podman', packages: ['podman', 'crun'] },

@@ -206,9 +206,9 @@ describe('nodevStorage() and what flags() makes of it', () => {
 
   test('advice with device rules for podman run and compose, for which the option alone would open nodes of images', () => {
     const wanted = { ...full, prepared: true, devices: [makedev(10, 200)], nodev: of(DEBIAN) }
-    const { lines, besides } = podman.instructions.flags(wanted)
-    expect(lines.join()).not.toContain('--storage-opt')
-    expect(besides.join()).toContain("--storage-opt=overlay.mountopt= --device-cgroup-rule='c 10:200 rwm'")
+    const { lines, besides, advice } = podman.instructions.flags(wanted)
+    expect([...lines, ...besides].join()).not.toContain('--storage-opt')
+    expect(advice.join()).toContain("--storage-opt=overlay.mountopt= --device-cgroup-rule='c 10:200 rwm'")
     const service = parse(compose!.instructions.flags(wanted).lines.join('\n')).services.NAME
     expect(service).toMatchObject({ device_cgroup_rules: ['c 10:200 rwm'], annotations: { [`${P}mknod.devices`]: '' } })
   })

@@ -126,4 +126,10 @@ describe.skipIf(noLxcfs).each(['crun', 'runc'] as const)(withReason('beside lxcf
     expect(minutes).toEqual([0, 0])
     expect([glibc!.memory, musl!.memory]).toEqual([LIMIT, LIMIT])
   })
+
+  test('a container starts without them if lxcfs has ended and its mount is still there', () => {
+    const words = `"${process.execPath}" "${INTERCEDE}" run --runtime ${runtime} -c sysinfo -- grep -c lxcfs /proc/mounts`
+    const script = `kill -9 $(cat pid); until [ "$(stat lxcfs/proc/meminfo 2>&1 | grep -c endpoint)" = 1 ]; do sleep 0.1; done; ${words}`
+    expect(besideLxcfs(scratch, ['sh', '-c', script])).toMatchObject({ status: 1, stdout: '0\n' })
+  })
 })

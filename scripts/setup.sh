@@ -58,7 +58,9 @@ fi
 fetch() { "$@" >/dev/null 2>&1 || { apt-get update --quiet && "$@"; }; }
 ((!${#missing[@]})) || fetch "${install[@]}"
 # Nor at the next boot.
-if [[ " ${missing[*]-} " == *" prometheus "* ]]; then systemctl disable --quiet prometheus.service 2>/dev/null || :; fi
+for service in prometheus lxcfs; do
+  [[ " ${missing[*]-} " != *" $service "* ]] || systemctl disable --quiet "$service.service" 2>/dev/null || :
+done
 
 if lacks_profile "$1"; then
   mkdir -p "$(dirname "$docker_profile")"

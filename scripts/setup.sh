@@ -6,12 +6,14 @@ set -euo pipefail
 run=(crun tini util-linux)
 tests=("${run[@]}" runc podman lxc catatonit containerd docker.io docker-cli uidmap)
 tests+=(strace nftables busybox-static python3-minimal procps gcc libc6-dev attr debootstrap systemd mmdebstrap cpio)
+tests+=(buildah podman-compose) # image builds
 tests+=(mandoc man-db) # manual pages
 tests+=(zsh fish bash-completion) # shells that complete
 tests+=(dpkg-dev debhelper lintian xz-utils) # the package of Debian
 tests+=(prometheus curl) # metrics, and who asks for them
 tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g) # images of every file system
 tests+=(fuse2fs squashfuse fuse-overlayfs) # FUSE programs, with ntfs-3g
+tests+=(lxcfs musl-tools) # what sysinfo(2) must agree with
 guests=(qemu-system-x86 mmdebstrap e2fsprogs libarchive13t64 kmod cpio xz-utils zstd util-linux) # npm run guests
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
 
@@ -56,7 +58,9 @@ fi
 fetch() { "$@" >/dev/null 2>&1 || { apt-get update --quiet && "$@"; }; }
 ((!${#missing[@]})) || fetch "${install[@]}"
 # Nor at the next boot.
-if [[ " ${missing[*]-} " == *" prometheus "* ]]; then systemctl disable --quiet prometheus.service 2>/dev/null || :; fi
+for service in prometheus lxcfs; do
+  [[ " ${missing[*]-} " != *" $service "* ]] || systemctl disable --quiet "$service.service" 2>/dev/null || :
+done
 
 if lacks_profile "$1"; then
   mkdir -p "$(dirname "$docker_profile")"

@@ -262,7 +262,7 @@ refuse, so that no container starts without the keys that you asked for.
 
 Examples:
   podman run $(intercede flags podman --profile build --write) IMAGE mknod /tmp/null c 1 3
-  podman run $(intercede flags podman -c mknod --write) IMAGE mknod /tmp/null c 1 3
+  podman build $(intercede flags podman-build -c mknod --write) .
   podman run $(intercede flags podman --user -c sysinfo --write) IMAGE free    # rootless
   intercede flags kubernetes -c mknod -c sysinfo
   intercede flags lxc -c mknod --write >>/var/lib/lxc/NAME/config`

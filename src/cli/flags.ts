@@ -1,13 +1,16 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { thisHost } from '../doctor/host-facts.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
+import { harmless } from '../policy/devices.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
 import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
 import { settle } from '../policy/settings.ts'
-import type { Instructions } from '../runtimes/flags.ts'
+import { type Instructions, lxcfsFiles } from '../runtimes/flags.ts'
 import { instructed, namesWith } from '../runtimes/known/index.ts'
+import { nodevStorage } from '../runtimes/known/podman.ts'
 import { type Asked, printOffers } from './completion.ts'
 import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
 import { configFileIfThere } from './paths.ts'
@@ -16,7 +19,7 @@ import { asUsage, checkUsage, UsageError } from './usage.ts'
 import { type PolicyOptions, readConfiguration, type WantedPolicy, wantedPolicy } from './wanted-policy.ts'
 
 function instructionsFor(name: string, user = false): Instructions {
-  const instructions = instructed.find((runtime) => runtime.name === name)!.instructions!
+  const instructions = instructed.find((runtime) => runtime.name === name)!.instructions
   if (!user) return instructions
   if (!instructions.userDirectory)
     throw new UsageError(
@@ -75,7 +78,12 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     !fuse || instructions.mountsFuse !== false,
     `Cannot say anything about ${name}: mount.fuse is not served there; use mount.allowed, or podman`,
   )
-  const { lines, besides } = instructions.flags({
+  const lxcfs = lxcfsFiles(thisHost.read('/proc/self/mounts'))
+  const {
+    lines,
+    besides,
+    advice = [],
+  } = instructions.flags({
     caps: capabilitiesFor(wanted.reach),
     profile: place.file,
     metadata: wanted.metadata,
@@ -84,13 +92,16 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     firstId: options.firstId,
     listener: options.listener,
     user: options.user === true,
+    files: (wanted.reach.sysinfo && lxcfs) || [],
+    devices: [...(wanted.reach.mknod?.devices ?? [])].filter((dev) => !harmless.includes(dev)),
+    nodev: wanted.reach.mknod && !options.user ? nodevStorage(thisHost.read) : undefined,
     prepared: isPrepared(instructions),
     onlyKeys: hasOnlyKeys(options),
   })
   checkWords(lines, instructions)
   const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
   prepareProfile({ name, instructions }, wanted, options, place)
-  for (const text of remarks) say(text)
+  for (const text of process.stdout.isTTY ? [...remarks, ...advice] : remarks) say(text)
   printAtOnce(`${lines.join('\n')}\n`)
 }
 

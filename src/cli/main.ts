@@ -1,7 +1,7 @@
 import { fstatSync } from 'node:fs'
 import { Command, CommanderError, type OutputConfiguration } from 'commander'
 import { version } from '../processes/version.ts'
-import { runtimes } from '../runtimes/known/index.ts'
+import { instructed } from '../runtimes/known/index.ts'
 import { briefly } from '../shared/texts.ts'
 import { commands, EXIT_STATUS } from './commands.ts'
 import { print, printAtOnce, say } from './print.ts'
@@ -36,8 +36,8 @@ const REFUSED = '--intercede-flags-failed\n'
  * broken by them.
  */
 function failedFlags(args: readonly string[]): string {
-  const asked = runtimes.find(({ name, instructions }) => instructions && args.includes(name))
-  return asked?.instructions?.prints === 'lines' ? '' : REFUSED
+  const asked = instructed.find(({ name }) => args.includes(name))
+  return asked?.instructions.prints === 'lines' ? '' : REFUSED
 }
 
 const isCommand = (word: string | undefined): word is string => commands.some((command) => command.name() === word)

@@ -1,3 +1,4 @@
+import { readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { syscallName } from '../abi/syscalls.ts'
 import type { CallRecord } from '../calls/record.ts'
@@ -9,11 +10,13 @@ import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { Keeper } from '../keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
+import { orElse } from '../kernel/error.ts'
 import { kernelFeatures } from '../kernel/probe.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
 import { requireKernel } from '../processes/requirements.ts'
+import { type FileBind, lxcfsFiles } from '../runtimes/flags.ts'
 import { AGENT_SOCKET } from '../runtimes/launch/launch.ts'
 import type { Agent, LaunchOptions } from '../runtimes/launch/plan.ts'
 import { counted } from '../shared/texts.ts'
@@ -54,7 +57,7 @@ const THREADS = 1
 /** Limit of the wait for the engine to finish with a container that has ended. */
 const PATIENCE_MS = 2000
 
-type Interception = Pick<LaunchOptions, 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'> & {
+type Interception = Pick<LaunchOptions, 'files' | 'devices' | 'policyDevices' | 'seccomp' | 'startAgent'> & {
   /** What to say if the command fails. */
   readonly hints?: () => readonly string[]
 }
@@ -88,6 +91,7 @@ export function interception(
   return {
     // FUSE programs open /dev/fuse in the container.
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
+    files: policy.sysinfo ? answering(lxcfsFiles(readFileSync('/proc/self/mounts', 'latin1'))) : [],
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
     startAgent: (socketPath, runtime) =>
@@ -95,6 +99,10 @@ export function interception(
     hints: () => hint.lines(),
   }
 }
+
+/** Leaves out lxcfs if it has ended and its mount is still there: the runtime could not start the container. */
+const answering = (files: readonly FileBind[] = []): readonly FileBind[] =>
+  files.every(({ source }) => orElse(false, () => statSync(source).isFile())) ? files : []
 
 function filter(rules: readonly Rule[], target: Target): object {
   const architectures = machines[process.arch]?.architectures

@@ -3,8 +3,10 @@ import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/process.ts'
 import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
-import { ID_COUNT } from '../runtimes/flags.ts'
+import { ID_COUNT, lxcfsFiles } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
+
+import { nodevStorage, podman } from '../runtimes/known/podman.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
@@ -290,6 +292,31 @@ const installations: readonly Probe[] = [
   },
   ...ociRuntimes.flatMap(ociRuntime),
   ...otherRuntimes.flatMap(({ installed }) => (installed ? [installation(installed)] : [])),
+  {
+    name: 'lxcfs, whose /proc agrees with the key sysinfo',
+    probe({ read }) {
+      const [first] = lxcfsFiles(read('/proc/self/mounts')) ?? []
+      return { ok: first !== undefined, found: first === undefined ? 'not mounted' : `as in ${first.source}` }
+    },
+    follows:
+      'free, top and uptime show the machine to a container with sysinfo, and busybox, which reads both, nonsense',
+    remedy:
+      'apt-get install lxcfs && systemctl start lxcfs, and start the container with what "intercede flags" prints',
+  },
+  {
+    name: 'nodes of images stay closed in podman',
+    probe({ read, which }) {
+      if (which(podman.installed.program) === undefined) return { ok: true, found: 'not installed' }
+      const ok = nodevStorage(read) !== undefined
+      const found = 'its storage is nodev; "intercede flags podman" tells with which options rm can remove nodes'
+      return { ok, ...(ok ? { found } : {}) }
+    },
+    follows:
+      'its storage is not nodev, and with crun a container in a user namespace has no device rules: it opens every ' +
+      'node that an image brings along, also one of a disk',
+    remedy:
+      'apt-get install containers-storage, or set mountopt = "nodev" in [storage.options.overlay] of /etc/containers/storage.conf',
+  },
 ]
 
 /** All probes of `intercede doctor`, in the order of its report. */

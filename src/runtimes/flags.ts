@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import type { Dev } from '../abi/brand.ts'
 import type { Cap } from '../abi/credentials.ts'
 import type { Target } from '../filter/target.ts'
 import { PREFIX } from '../policy/key.ts'
@@ -25,8 +26,44 @@ export interface Wanted {
   readonly user: boolean
   /** True if the container needs /dev/fuse. */
   readonly fuse: boolean
+  /** Files of lxcfs, if sysinfo(2) is served. */
+  readonly files: readonly FileBind[]
+  /** Listed devices that the container may make. */
+  readonly devices: readonly Dev[]
+  /** Set if the container makes nodes, and podman mounts its root nodev. */
+  readonly nodev?: NodevStorage | undefined
   /** The daemon's socket if it is not the default; OCI runtimes read it from the profile. */
   readonly listener?: string | undefined
+}
+
+/** Storage options of podman that mount the root of containers nodev. */
+export interface NodevStorage {
+  /** The other mount options. */
+  readonly without: string
+  /** Whether there is no other storage option. */
+  readonly isAlone: boolean
+}
+
+/** A file of the host that a container sees in place of another. */
+export interface FileBind {
+  readonly source: string
+  readonly target: string
+}
+
+/** The files of lxcfs that programs read beside sysinfo(2): `free`, `top`, `uptime`, `nproc`. runc allows no others. */
+const LXCFS_FILES = [
+  ...['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'stat', 'swaps', 'uptime'].map((name) => `/proc/${name}`),
+  '/sys/devices/system/cpu/online',
+]
+
+/**
+ * Returns the files with which lxcfs shows a container itself instead of the machine; undefined if it is not mounted.
+ *
+ * @param mounts the text of /proc/self/mounts
+ */
+export function lxcfsFiles(mounts: string): readonly FileBind[] | undefined {
+  const [, point] = /^\S+ (\/[^\s\\]*) fuse\.lxcfs /m.exec(mounts) ?? []
+  return point === undefined ? undefined : LXCFS_FILES.map((target) => ({ source: `${point}${target}`, target }))
 }
 
 interface Flags {
@@ -34,6 +71,8 @@ interface Flags {
   readonly lines: readonly string[]
   /** Requirements that these lines cannot express. */
   readonly besides: readonly string[]
+  /** What else could be of use to somebody who reads the lines: not said in `$(...)`, at each start of a container. */
+  readonly advice?: readonly string[]
 }
 
 /** What `intercede flags` prints for one runtime. */
@@ -70,6 +109,12 @@ export interface Instructions {
   flags(wanted: Wanted): Flags
 }
 
+/** What `intercede flags NAME` tells. */
+export interface Instructed {
+  readonly name: string
+  readonly instructions: Instructions
+}
+
 /** Number of ids of a container: all 16-bit ids, with nobody (65534). */
 export const ID_COUNT = 65_536
 
@@ -80,8 +125,15 @@ export const inShort = (keys: readonly string[]): string =>
 export const options = (name: string, values: readonly string[]): readonly string[] =>
   values.map((value) => `--${name}=${value}`)
 
+/** The files as podman, Docker and compose name them. */
+export const volumes = ({ files }: Wanted): readonly string[] =>
+  files.map(({ source, target }) => `${source}:${target}:ro`)
+
 export const annotationsOf = ({ annotations }: Wanted): readonly string[] =>
   annotations.map(([key, value]) => `${key}=${value}`)
+
+/** Formats a text as JSON, which is YAML too; the quotes keep "true" a text. */
+export const yamlText = (text: string): string => JSON.stringify(text)
 
 export const fuseDevice = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])
 

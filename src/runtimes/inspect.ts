@@ -105,6 +105,8 @@ export interface Init extends Disposable {
   readonly startedMs: number
   /** The file systems, as MAJOR:MINOR, that its runtime has mounted nodev. */
   readonly nodev: ReadonlySet<string>
+  /** True if lxcfs shows the container's own memory in its /proc/meminfo. */
+  readonly lxcfs: boolean
   /** The time namespace of the init; missing if it cannot be told. */
   readonly time?: TimeNamespace | undefined
   /**
@@ -195,7 +197,7 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser, ...at 
     startedMs: (1000 * started) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
-    nodev: nodevFileSystems(pid),
+    ...mountsOf(pid),
     time: timeNamespaceOf(
       AT_FDCWD,
       (entry) => cstring(path(entry)),
@@ -218,10 +220,14 @@ const mapOf = (pid: number, name: string): readonly IdExtent[] =>
 /** A container that has more of them, which a late hand-over can find, gets no more help with them. */
 const NODEV_LIMIT = 1024
 
-function nodevFileSystems(pid: number): ReadonlySet<string> {
+function mountsOf(pid: number): Pick<Init, 'nodev' | 'lxcfs'> {
   using task = openat(AT_FDCWD, cstring(`/proc/${pid}`), O_PATH | O_DIRECTORY)
-  const mounts = parseMountinfo(readProcText(task, 'mountinfo')).filter(({ options }) => options.includes('nodev'))
-  return new Set(mounts.slice(0, NODEV_LIMIT).map(({ device }) => device))
+  const mounts = parseMountinfo(readProcText(task, 'mountinfo'))
+  const nodev = mounts.filter(({ options }) => options.includes('nodev'))
+  return {
+    nodev: new Set(nodev.slice(0, NODEV_LIMIT).map(({ device }) => device)),
+    lxcfs: mounts.some(({ point, type }) => point === '/proc/meminfo' && type === 'fuse.lxcfs'),
+  }
 }
 
 /** Returns whether we are in a namespace. @param name as in /proc/self/ns */

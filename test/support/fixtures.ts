@@ -62,21 +62,22 @@ function textOf(name: string): string {
  * The path of a C program of test/fixtures/, compiled once per content and flags; what each does is told at its top.
  *
  * @param flags for the compiler, such as `-m32` (needs gcc-multilib)
+ * @param compiler gcc, or one with the same options
  * @throws {Error} with the compiler's messages
  */
-export function fixture(name: string, flags: readonly string[] = []): string {
+export function fixture(name: string, flags: readonly string[] = [], compiler = 'gcc'): string {
   const source = join(sources, `${name}.c`)
   const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-pthread', `-DFIXTURES="${sources}"`, ...flags]
   const digest = createHash('sha256')
     .update(textOf(`${name}.c`))
-    .update(options.join(' '))
+    .update([...options, ...(compiler === 'gcc' ? [] : [compiler])].join(' '))
     .digest('hex')
   const path = join(cache, `${name}-${digest.slice(0, 16)}`)
   if (existsSync(path)) return path
   mkdirSync(cache, { recursive: true })
   // Test files run at once: each compiles for itself, and the last rename wins with the same bytes.
   const mine = `${path}.${process.pid}`
-  const { error, status, stderr } = spawnSync('gcc', [...options, '-o', mine, source], { encoding: 'utf8' })
+  const { error, status, stderr } = spawnSync(compiler, [...options, '-o', mine, source], { encoding: 'utf8' })
   if (status !== 0) throw new Error(`Cannot compile ${name}.c: ${error?.message ?? stderr}`)
   renameSync(mine, path)
   return path

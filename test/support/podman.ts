@@ -9,18 +9,21 @@ export class Podman {
   readonly #machine: Machine
   readonly #global: readonly string[]
 
-  private constructor(machine: Machine, storage: readonly string[]) {
+  private constructor(machine: Machine, storage: readonly string[], folder: string) {
     this.#machine = machine
-    const at = (name: string) => join(machine.directory, name)
+    const at = (name: string) => join(machine.directory, folder, name)
     this.#global = [
       ...['--root', at('store'), '--runroot', at('run'), '--tmpdir', at('libpod'), ...storage],
       ...['--runtime', 'crun', '--cgroup-manager', 'cgroupfs'],
     ]
   }
 
-  /** @param storage options that say which driver */
-  static async start(machine: Machine, storage: readonly string[] = ['--storage-driver', 'vfs']): Promise<Podman> {
-    const podman = new Podman(machine, storage)
+  /**
+   * @param storage options that say which driver
+   * @param folder for its state, if the machine has another podman
+   */
+  static async start(machine: Machine, storage = ['--storage-driver', 'vfs'], folder = ''): Promise<Podman> {
+    const podman = new Podman(machine, storage, folder)
     const words = podman.#global.join(' ')
     const done = await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${words} import -q - test`)
     if (done.status !== 0) throw new Error(`Cannot import the image: ${done.stderr}`)

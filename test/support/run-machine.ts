@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { crun } from '../../src/runtimes/known/crun.ts'
 import { runc } from '../../src/runtimes/known/runc.ts'
 import { findRuntime } from '../../src/runtimes/launch/runtime.ts'
+import { missing } from './fixtures.ts'
 
 export const INTERCEDE = fileURLToPath(new URL('../../bin/intercede.js', import.meta.url))
 
@@ -76,4 +77,33 @@ function cgroups(): string[] {
   return families
     .filter((path) => existsSync(path))
     .flatMap((path) => readdirSync(path).filter((name) => /^\d+-\d+$/.test(name)))
+}
+
+/** Why no lxcfs can be mounted here; undefined if one can. */
+export const lacksLxcfs = (): string | undefined =>
+  missing('lxcfs') ?? (existsSync('/dev/fuse') ? undefined : 'there is no /dev/fuse')
+
+/**
+ * Mounts lxcfs at $1/lxcfs while a command runs. It answers nobody if it may not look at process 1, as on a machine whose
+ * root lacks a capability: in a mount namespace of its own it sees a file of its own there. No other pid namespace would
+ * do, from which `run` would take the containers of all other runs for leftovers.
+ */
+const BESIDE_LXCFS = `mount --make-rprivate / && mkdir -p "$1/lxcfs" && cd "$1" && shift
+mount --bind lxcfs lxcfs && mount --make-shared lxcfs
+setpriv --pdeathsig KILL unshare --mount --propagation unchanged sh -c 'mount --bind /proc/$$/personality /proc/1/personality
+exec lxcfs -f -p "$PWD/pid" --runtime-dir "$PWD/run" "$PWD/lxcfs"' >log 2>&1 & served=$!
+for n in $(seq 100); do [ -s lxcfs/proc/meminfo ] && break; sleep 0.1; done
+"$@"; status=$?
+kill $served; wait $served; exit $status`
+
+/** The words of a command that runs beside lxcfs. @param scratch a directory */
+export const withLxcfs = (scratch: string, command: readonly string[]): readonly string[] => [
+  ...['unshare', '--mount', 'bash', '-c', BESIDE_LXCFS, 'sh', scratch],
+  ...command,
+]
+
+/** Runs a command beside lxcfs to its end. */
+export function besideLxcfs(scratch: string, command: readonly string[]): Ended {
+  const [program = '', ...words] = withLxcfs(scratch, command)
+  return spawnSync(program, words, { input: '', encoding: 'utf8', timeout: 60_000 })
 }

@@ -11,6 +11,7 @@ import { parseConfig } from '../../src/policy/config.ts'
 import { capabilitiesFor } from '../../src/policy/ineffective.ts'
 import { parseAssignment } from '../../src/policy/key-value-lines.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
+import { lxcfsFiles } from '../../src/runtimes/flags.ts'
 import { WRITTEN } from '../../src/runtimes/known/kubernetes.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -25,6 +26,8 @@ interface Resource {
 const read = <T = Resource>(name: string): T => parse(readFileSync(join(folder, name), 'utf8')) as T
 const examples = readdirSync(join(folder, 'examples')).map((name) => `examples/${name}`)
 const kustomization = read<{ readonly resources: readonly string[] } & Resource>('kustomization.yaml')
+
+const RUNTIME_CLASS = 'lxcfs/runtime-class.yaml'
 
 const pod = read<{ readonly spec: object } & Resource>('examples/mknod.yaml')
 const podWith = (change: object) => ({ ...pod, spec: { ...pod.spec, ...change } })
@@ -45,7 +48,8 @@ function complaints(resources: Readonly<Record<string, Resource>>): ReadonlyMap<
   const files = new Map(Object.keys(resources).map((name) => [`${name.replaceAll(/\W/g, '-')}.ts`, name]))
   for (const [file, name] of files) {
     const { apiVersion, kind } = resources[name]!
-    const from = `kubernetes-types/${apiVersion.includes('/') ? apiVersion : `core/${apiVersion}`}`
+    const [group, version] = apiVersion.includes('/') ? apiVersion.split('/') : ['core', apiVersion]
+    const from = `kubernetes-types/${group!.replace('.k8s.io', '')}/${version}`
     const text = `export const it: ${kind} = ${JSON.stringify(resources[name], null, 1)}`
     writeFileSync(join(scratch, file), `import type { ${kind} } from '${from}'\n${text}\n`)
   }
@@ -60,7 +64,7 @@ function complaints(resources: Readonly<Record<string, Resource>>): ReadonlyMap<
 }
 
 test("deploy/kubernetes/ is what the API's schema says, and the check finds what is not", { timeout: 60_000 }, () => {
-  const right = [...kustomization.resources, ...examples]
+  const right = [...kustomization.resources, RUNTIME_CLASS, ...examples]
   const wrong = Object.entries(WRONG).map(([name, { resource }]) => [name, resource] as const)
   const said = complaints(Object.fromEntries([...right.map((name) => [name, read(name)] as const), ...wrong]))
   for (const name of right) expect(said.get(name), name).toBe('')
@@ -117,6 +121,16 @@ describe('docs/runtimes/kubernetes.md', () => {
 
   test('shows no setting of CRI-O, which refuses names in allowed_annotations that are not its own', () => {
     expect(page).not.toMatch(/allowed_annotations = /)
+  })
+
+  test('names the runtime of containerd that the class of the overlay asks for, with all files of lxcfs', () => {
+    const { handler } = read<{ readonly handler: string } & Resource>(RUNTIME_CLASS)
+    expect(page).toContain(`containerd.runtimes.${handler}]`)
+    const overlay = read<typeof kustomization>('lxcfs/kustomization.yaml')
+    expect(overlay.resources).toEqual(['..', 'runtime-class.yaml'])
+    const names = /\("\/proc\/" \+ \((.*?)\), "(\/sys\S+)"\)/.exec(page)!
+    const files = [...names[1]!.split(', ').map((name) => `/proc/${JSON.parse(name)}`), names[2]]
+    expect(files).toEqual(lxcfsFiles('lxcfs /l fuse.lxcfs rw\n')!.map(({ target }) => target))
   })
 })
 

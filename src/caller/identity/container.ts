@@ -51,6 +51,8 @@ export interface Container {
   readonly startedMs: number
   /** The file systems, as MAJOR:MINOR, that had a mount with nodev at the hand-over; undefined if no init was seen. */
   readonly nodev?: ReadonlySet<string>
+  /** Set if lxcfs showed the container's own memory in its /proc/meminfo at the hand-over. */
+  readonly lxcfs?: true
   /** The time namespace of the init, unless that is not known. */
   readonly time?: TimeNamespace
   /** undefined for a container whose init was not seen; such a container is `barred`. */

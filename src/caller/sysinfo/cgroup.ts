@@ -50,6 +50,8 @@ function whole(file: Handle): string {
 /** The memory limits and usage of one cgroup, in bytes; a limit is Infinity where the cgroup sets none. */
 export interface Level {
   readonly limit: number
+  /** All memory, with the page cache of files. */
+  readonly usage: number
   /** Memory that could not be reclaimed at once: the usage without the page cache of files. */
   readonly used: number
   readonly swapLimit: number
@@ -131,6 +133,7 @@ function level(format: Format, limit: number, stat: string, text: (name: string)
   const line = (name: string): number => parseStatLine(stat, `${total}${name}`)
   return {
     limit,
+    usage,
     // The kernel may count fresh pages of a file as cache before it counts them as usage, so the difference may be
     // negative.
     used: Math.max(0, usage - line('inactive_file') - line('active_file')),

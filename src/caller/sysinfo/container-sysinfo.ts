@@ -16,14 +16,16 @@ export interface HostSysinfo extends Memory {
  * @param proc the host's /proc
  * @returns all figures but the uptime, which changes with every call and is 0 here
  */
-export function containerSysinfo({ handles }: Container, proc: Handle): SystemInfo {
+export function containerSysinfo({ handles, lxcfs }: Container, proc: Handle): SystemInfo {
   const host = hostInfo()
   const machine = { ...host, available: availableMemory(proc) }
-  const { memory, cgroup, tasks } = handles ?? {}
-  const legacy = memory === undefined ? [] : legacyLevels(cgroupFiles(memory))
+  const { memory: v1, cgroup, tasks } = handles ?? {}
+  const legacy = v1 === undefined ? [] : legacyLevels(cgroupFiles(v1))
   const unified = cgroup === undefined ? [] : unifiedLevels(cgroupFiles(cgroup))
   const procs = (tasks === undefined ? undefined : countTasks(tasks)) ?? host.procs
-  return { uptime: 0, loads: host.loads, procs, ...withinLimits(machine, [...legacy, ...unified]) }
+  const levels = [...legacy, ...unified]
+  const memory = lxcfs ? asLxcfs(machine, levels) : withinLimits(machine, levels)
+  return { uptime: 0, loads: host.loads, procs, ...memory }
 }
 
 /** Returns the seconds since the container's init started, rounded up as the kernel does. */
@@ -43,6 +45,18 @@ const least = (values: readonly number[]): number => Math.min(Number.POSITIVE_IN
  */
 export function withinLimits(machine: HostSysinfo, levels: readonly Level[]): Memory {
   return { ...ram(machine, levels), ...swap(machine, levels) }
+}
+
+/**
+ * Returns the memory of a container as lxcfs shows it in its /proc/meminfo. Page cache is used memory there, as in
+ * sysinfo(2) of the kernel: programs such as busybox's free subtract the cache of /proc/meminfo from the used memory.
+ */
+export function asLxcfs(machine: HostSysinfo, levels: readonly Level[]): Memory {
+  const [own] = levels
+  if (own === undefined) return withinLimits(machine, levels)
+  const totalram = least([machine.totalram, ...levels.map(({ limit }) => limit)])
+  const freeram = within(totalram - own.usage, totalram)
+  return { ...swap(machine, levels), totalram, freeram, sharedram: within(own.shared, totalram), bufferram: 0 }
 }
 
 function ram(

@@ -107,7 +107,7 @@ export class Registry {
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
-    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, nodev, time, exec } = init ?? {}
+    const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, nodev, lxcfs, time, exec } = init ?? {}
     const container: Container = {
       index,
       // Random, since the next keeper does not know up to which number we have counted.
@@ -122,6 +122,7 @@ export class Registry {
       ...said,
       ...(exec ? { exec } : {}),
       ...(nodev ? { nodev } : {}),
+      ...(lxcfs ? { lxcfs } : {}),
       ...(time ? { time } : {}),
     }
     const entry: ContainerEntry = { container, settings, set: [], handover, init, listeners: 0 }

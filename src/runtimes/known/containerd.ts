@@ -19,6 +19,7 @@ export const containerd = {
         `--gidmap=${ids}`,
         ...options('cap-add', caps),
         ...fuseDevice(wanted),
+        ...wanted.files.map(({ source, target }) => `--mount=type=bind,src=${source},dst=${target},options=rbind:ro`),
         '--seccomp',
         `--seccomp-profile=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),

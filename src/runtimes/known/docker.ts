@@ -1,5 +1,5 @@
 import type { Target } from '../../filter/target.ts'
-import { annotationsOf, fuseDevice, options } from '../flags.ts'
+import { annotationsOf, fuseDevice, options, volumes } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
@@ -19,6 +19,7 @@ export const docker = {
       const lines = [
         ...options('cap-add', wanted.caps),
         ...fuseDevice(wanted),
+        ...options('volume', volumes(wanted)),
         `--security-opt=seccomp=${wanted.profile}`,
         ...options('annotation', annotationsOf(wanted)),
       ]

@@ -1,10 +1,11 @@
+import type { Instructed } from '../flags.ts'
 import type { OciRuntime, Runtime } from '../runtime.ts'
 import { containerd } from './containerd.ts'
 import { crun } from './crun.ts'
 import { docker } from './docker.ts'
 import { kubernetes } from './kubernetes.ts'
 import { lxc } from './lxc.ts'
-import { podman } from './podman.ts'
+import { podman, podmanTools } from './podman.ts'
 import { runc } from './runc.ts'
 
 /**
@@ -24,8 +25,11 @@ export const targets = runtimes.flatMap(({ target }) => target ?? [])
 /** The names of the runtimes whose base profiles have rules about capabilities that we must decide. */
 export const unresolved = targets.filter(({ resolvesGuards }) => !resolvesGuards).map(({ name }) => name)
 
-/** The runtimes for which `flags` has instructions. */
-export const instructed = runtimes.filter(({ instructions }) => instructions)
+/** The runtimes for which `flags` has instructions, and tools that start containers by way of them. */
+export const instructed: readonly Instructed[] = [
+  ...runtimes.flatMap(({ name, instructions }) => (instructions ? [{ name, instructions }] : [])),
+  ...podmanTools,
+]
 /** Returns the names of the runtimes whose instructions have a trait. */
 export const namesWith = (trait: 'userDirectory' | 'takesFirstId'): readonly string[] =>
-  instructed.filter(({ instructions }) => instructions?.[trait]).map(({ name }) => name)
+  instructed.filter(({ instructions }) => instructions[trait]).map(({ name }) => name)

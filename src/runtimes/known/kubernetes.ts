@@ -1,5 +1,6 @@
 import { basename } from 'node:path'
-import { inShort, type Wanted } from '../flags.ts'
+import { PREFIX } from '../../policy/key.ts'
+import { inShort, type Wanted, yamlText } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
@@ -27,9 +28,6 @@ function whence({ profile, metadata, onlyKeys }: Wanted): string {
   return `${every}: add the line "${name} ${short}" to the profiles in deploy/kubernetes/configuration.yaml, from which the DaemonSet writes it`
 }
 
-/** Formats a text as JSON, which is YAML too; the quotes keep "true" a text. */
-const yaml = (text: string): string => JSON.stringify(text)
-
 export const kubernetes = {
   name: 'kubernetes',
   instructions: {
@@ -42,7 +40,7 @@ export const kubernetes = {
     written: WRITTEN,
     flags(wanted) {
       const local = `${KUBELET_FOLDER}/${basename(wanted.profile)}`
-      const annotations = wanted.annotations.map(([key, value]) => `    ${key}: ${yaml(value)}`)
+      const annotations = wanted.annotations.map(([key, value]) => `    ${key}: ${yamlText(value)}`)
       const lines = [
         ...(annotations.length ? ['metadata:', '  annotations:', ...annotations] : []),
         'spec:',
@@ -51,11 +49,14 @@ export const kubernetes = {
         '    - name: NAME',
         '      securityContext:',
         ...(wanted.caps.length ? [`        capabilities: { add: [${wanted.caps.join(', ')}] }`] : []),
-        `        seccompProfile: { type: Localhost, localhostProfile: ${yaml(local)} }`,
+        `        seccompProfile: { type: Localhost, localhostProfile: ${yamlText(local)} }`,
       ]
       const besides = [
         whence(wanted),
         ...(wanted.fuse ? ['mount.fuse needs a device plugin that gives the container /dev/fuse'] : []),
+        ...(wanted.metadata.includes(`${PREFIX}sysinfo=true`)
+          ? ['free and top will show the node, except in the runtime class of deploy/kubernetes/lxcfs']
+          : []),
         ...(annotations.length
           ? [
               'annotations of a Pod only reach a container of containerd where its pod_annotations list them; CRI-O passes them on by itself',

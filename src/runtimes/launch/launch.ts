@@ -127,13 +127,20 @@ const KERNELS = ['/proc', '/sys', '/dev']
  *
  * Threads that run already stay outside: from here on no asynchronous call of `fs` may name a path.
  */
-function enterPrivateMounts({ rootfs, binds, runtime, init }: Plan): void {
+function enterPrivateMounts({ rootfs, binds, runtime, init, options: { files = [] } }: Plan): void {
   makeDirectory(BASE)
   // The copies are made first: a handle of a mount of another mount namespace is good for nothing.
   for (const { tree } of [...(rootfs === undefined ? [] : [rootfs]), ...binds]) tree.detach()
   const shown = rootfs === undefined ? hostPoints() : []
   enterOwnMounts(
-    [...shown, BASE, runtime.path, ...(init === undefined ? [] : [init]), ...programFiles(PROGRAMS)],
+    [
+      ...shown,
+      BASE,
+      runtime.path,
+      ...(init === undefined ? [] : [init]),
+      ...programFiles(PROGRAMS),
+      ...files.map(({ source }) => source),
+    ],
     KERNELS,
   )
   mount('tmpfs', BASE, 0n, `mode=0711,${LIMITS}`)
@@ -173,7 +180,7 @@ const exactJson = (config: object): string => formatProfile(config as OciSeccomp
 /** Writes the bundle that the runtime reads. */
 function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgroup: Cgroup, terminal: boolean): void {
   const { command, name = 'intercede', env = [], workdir, user = ROOT, net = 'none', policyDevices = [] } = options
-  const { systemd = false } = options
+  const { systemd = false, files = [] } = options
   const config = ociConfig({
     name,
     args: init === undefined ? command : underInit(command),
@@ -188,6 +195,7 @@ function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgr
     net,
     systemd,
     cgroupsPath: cgroupsPath(cgroup.name),
+    files,
     devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,
     seccomp: options.seccomp?.(runtime.known.target),

@@ -1,5 +1,5 @@
 import type { Cap } from '../../abi/credentials.ts'
-import { ID_COUNT } from '../flags.ts'
+import { type FileBind, ID_COUNT } from '../flags.ts'
 import type { IdRange } from './ids.ts'
 
 export interface DeviceRule {
@@ -31,6 +31,7 @@ export interface ContainerSpec {
   /** Whether the command is systemd, see `SYSTEMD`. */
   readonly systemd: boolean
   readonly cgroupsPath: string
+  readonly files: readonly FileBind[]
   readonly devices: readonly DeviceRule[]
   /** The memory limit in bytes; undefined if it is set elsewhere, or not at all. */
   readonly memory: number | undefined
@@ -105,6 +106,13 @@ const mounts = (net: 'none' | 'host', systemd: boolean): readonly OciMount[] => 
   ...(systemd ? SYSTEMD : []),
 ]
 
+const bound = ({ source, target }: FileBind): OciMount => ({
+  destination: target,
+  type: 'bind',
+  source,
+  options: ['bind', 'ro', ...NOTHING_EXTRA],
+})
+
 /** Returns where the runtime mounts, over whatever is there in the root. */
 export const hiddenPoints = (systemd: boolean): readonly string[] =>
   mounts('none', systemd).map(({ destination }) => destination)
@@ -143,14 +151,14 @@ const mapping = (hostID: number): object[] => [{ containerID: 0, hostID, size: I
 
 /** Returns the `config.json` of the container. The function is pure, so that its result can be printed and tested. */
 export function ociConfig(spec: ContainerSpec): object {
-  const { name, root, ids, net, systemd, cgroupsPath, devices, memory, seccomp } = spec
+  const { name, root, ids, net, systemd, cgroupsPath, files, devices, memory, seccomp } = spec
   const namespaces = [...NAMESPACES, ...(net === 'none' ? ['network'] : [])]
   return {
     ociVersion: '1.0.2',
     process: processOf(spec),
     root: { path: root },
     hostname: name,
-    mounts: mounts(net, systemd),
+    mounts: [...mounts(net, systemd), ...files.map(bound)],
     linux: {
       uidMappings: mapping(ids.uid),
       gidMappings: mapping(ids.gid),

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import type { Dev } from '../../abi/brand.ts'
 import type { Target } from '../../filter/target.ts'
 import type { RuntimeCall } from '../exec.ts'
+import type { FileBind } from '../flags.ts'
 import type { OciRuntime } from '../runtime.ts'
 import { type Bind, type BindRequest, openBind } from './binds.ts'
 import { claimRange, type IdRange } from './ids.ts'
@@ -16,6 +17,8 @@ export interface LaunchOptions {
   readonly rootfs?: string | undefined
   readonly exposeHost?: boolean | undefined
   readonly binds?: readonly BindRequest[] | undefined
+  /** Files of lxcfs, which the runtime mounts over those of the container's /proc and /sys. */
+  readonly files?: readonly FileBind[] | undefined
   readonly devices?: readonly string[] | undefined
   /** Character devices that the policy lets the container make; it may therefore open them. */
   readonly policyDevices?: ReadonlySet<Dev> | undefined

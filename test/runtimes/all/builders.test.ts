@@ -14,6 +14,7 @@ import {
   SYSTEM_BUILDERS,
 } from '../../support/builders.ts'
 import { missing } from '../../support/fixtures.ts'
+import type { Done } from '../../support/host.ts'
 import { must } from '../../support/images.ts'
 import { Machine } from '../../support/machine.ts'
 import { Podman, writeProfile } from '../../support/podman.ts'
@@ -137,6 +138,8 @@ const PACKAGES = ['apt', 'base', 'more']
 const DISK = './disk|block special file|8:0|660|0:0|1|0|1580601600.000000000'
 /** The digest of an empty file. */
 const EMPTY = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+/** The attribute of an overlay's own is kept under a name that means nothing to that overlay. */
+const IN_PODMAN_OPAQUE = ['opaque trusted.overlay.opaque=0x79', 'opaque trusted.overlay.overlay.opaque=0x79'] as const
 /**
  * Where one of ours is mounted on a node, what becomes of the node changes ours. The node below keeps what it was made
  * with: by tar as 0600 of root, by cpio with its mode. What \`rm\` should remove stays.
@@ -150,9 +153,8 @@ const IN_PODMAN: Record<string, Difference> = {
       DISK,
       device('null', '1:3', '666|0:0|1|0|946684799.123456789'),
       device('zero', '1:5', '600|1000:7|1|0|946684799.123456789'),
-      'opaque trusted.overlay.opaque=0x79',
+      IN_PODMAN_OPAQUE[0],
     ],
-    // The attribute of an overlay's own is kept under a name that means nothing to that overlay.
     ours: [
       './console|regular empty file|0:0|600|0:0|1|0|new',
       ...[
@@ -162,7 +164,7 @@ const IN_PODMAN: Record<string, Difference> = {
         ['zero', '1:5'],
       ].map(([name, numbers]) => device(name!, numbers!, '600|0:0|1|0|new')),
       `${EMPTY}  ./console`,
-      'opaque trusted.overlay.overlay.opaque=0x79',
+      IN_PODMAN_OPAQUE[1],
     ],
   },
   cpio: {
@@ -276,13 +278,21 @@ describe.skipIf(cannot)(withReason('builders', cannot), { timeout: TIMEOUT }, ()
     }
   })
 
-  test("podman's root, which it mounts nodev, and a tmpfs there", async () => {
+  /** Builds in podman's root. @returns what that has then, and what the command printed */
+  async function inPodman(
+    mountopt: string,
+    more: readonly string[],
+    then = '',
+  ): Promise<Done & { readonly ours: string }> {
     const machine = new Machine()
     rmSync(join(machine.rootfs, 'bin'), { recursive: true })
     for (const name of ['usr', 'out', 'var']) mkdirSync(join(machine.rootfs, name))
     for (const name of ['bin', 'lib', 'lib64', 'sbin']) symlinkSync(`usr/${name}`, join(machine.rootfs, name))
     await machine.serve()
-    const podman = await Podman.start(machine, ['--storage-driver=overlay', '--storage-opt=overlay.mountopt=nodev'])
+    const podman = await Podman.start(machine, [
+      '--storage-driver=overlay',
+      `--storage-opt=overlay.mountopt=${mountopt}`,
+    ])
     try {
       const profile = await writeProfile(machine, 'build.json', [
         ...[...MKNOD, 'mount', 'mount.allowed=tmpfs'].flatMap((key) => ['-c', key]),
@@ -298,35 +308,37 @@ describe.skipIf(cannot)(withReason('builders', cannot), { timeout: TIMEOUT }, ()
         '--userns=auto:size=65536',
         `--security-opt=seccomp=${profile}`,
         '--cap-add=MKNOD,SYS_ADMIN',
+        ...more,
       ]
-      const done = await podman.run(
-        'run',
-        ...options,
-        ...binds,
-        'test',
-        'bash',
-        '-c',
-        `export PATH=/usr/sbin:/usr/bin; cd /out; ${builds(BUILDERS)}
- mount -t tmpfs none /root && mkdir /root/b && cd /root/b && ${buildsAndLists(BUILDERS)}`,
-      )
-      expect(done.stderr).toMatch(/cannot unlink [^\n]*test-dev-null: Device or resource busy/)
+      const script = `export PATH=/usr/sbin:/usr/bin; cd /out; ${builds(BUILDERS)}\n${then}`
+      const done = await podman.run('run', ...options, ...binds, 'test', 'bash', '-c', script)
       const { stdout: upper } = await podman.run('inspect', '--format={{.GraphDriver.Data.UpperDir}}', 'builder')
-      const ours = must('unshare', [
-        '--mount',
-        'sh',
-        '-c',
-        `${asMapped(upper.trim())}; cd /mnt/out; ${lists(BUILDERS)}`,
-      ])
-      const { mmdebstrap, ...others } = compare(onTmpfs(onOverlay(BUILDERS)), ours)
-      expect(mmdebstrap!.ours).toEqual([
-        '.|directory|0:0|755|0:0|-|-|new',
-        './test-dev-null|character special file|1:3|644|0:0|1|0|new',
-      ])
-      expect(others).toEqual(IN_PODMAN)
-      expect(compare(onTmpfs(buildsAndLists(BUILDERS)), done.stdout)).toEqual(differing('inside'))
+      const look = `${asMapped(upper.trim())}; cd /mnt/out; ${lists(BUILDERS)}`
+      return { ...done, ours: must('unshare', ['--mount', 'sh', '-c', look]) }
     } finally {
       await podman.close()
       await machine.close()
     }
+  }
+
+  test("podman's root, which it mounts nodev, and a tmpfs there", async () => {
+    const onItsTmpfs = `mount -t tmpfs none /root && mkdir /root/b && cd /root/b && ${buildsAndLists(BUILDERS)}`
+    const { ours, stdout, stderr } = await inPodman('nodev', [], onItsTmpfs)
+    expect(stderr).toMatch(/cannot unlink [^\n]*test-dev-null: Device or resource busy/)
+    const { mmdebstrap, ...others } = compare(onTmpfs(onOverlay(BUILDERS)), ours)
+    expect(mmdebstrap!.ours).toEqual([
+      '.|directory|0:0|755|0:0|-|-|new',
+      './test-dev-null|character special file|1:3|644|0:0|1|0|new',
+    ])
+    expect(others).toEqual(IN_PODMAN)
+    expect(compare(onTmpfs(buildsAndLists(BUILDERS)), stdout)).toEqual(differing('inside'))
+  })
+
+  test("podman's root without nodev, as in a build: equal", async () => {
+    const { ours } = await inPodman('', ['--device-cgroup-rule=c 5:2 rwm'])
+    const expected = differing('outside')
+    const [theirs, own] = IN_PODMAN_OPAQUE
+    const tar = { native: [...expected.tar!.native, theirs], ours: [...expected.tar!.ours, own] }
+    expect(compare(onTmpfs(onOverlay(BUILDERS)), ours)).toEqual({ ...expected, tar })
   })
 })

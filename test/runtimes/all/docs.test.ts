@@ -27,6 +27,7 @@ const programs: Readonly<Record<string, readonly string[]>> = {
   'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
   'podman.md': ['podman', 'crun', 'busybox'],
   '../guide/operating.md': ['podman', 'crun', 'busybox'],
+  '../guide/builders.md': ['podman', 'crun', 'busybox', 'buildah', 'podman-compose'],
   '../guide/mount-fuse.md': ['crun', 'fuse2fs', 'mkfs.ext4', 'mount'],
   'rootless.md': ['podman', 'crun', 'busybox', 'newuidmap', 'setfattr', 'chrt'],
   'containerd.md': ['containerd', 'ctr', 'runc', 'podman', 'busybox'],
@@ -102,6 +103,19 @@ until [ -S /run/intercede/oci.sock ]; do sleep 0.1; done
 grep -q ^containers: /etc/subuid || echo containers:1000000000:1000000 | tee -a /etc/subuid /etc/subgid >/dev/null
 trap 'podman rm --all --force --time 0 >/dev/null; jobs -rp | xargs -r kill; wait' EXIT
 podman run --detach --name build $(intercede flags podman --profile build --write) --workdir /tmp debian:13 sleep 1000 >/dev/null
+`,
+  '../guide/builders.md': `mkdir -p /etc/intercede image/bin image/run
+printf 'profiles:\\n  build: { mknod: true }\\n' >/etc/intercede/config.yaml
+printf '[storage]\\ndriver = "overlay"\\nrunroot = "/run/containers/storage"\\ngraphroot = "/var/lib/containers/storage"\\n[storage.options.overlay]\\nmountopt = "nodev"\\n' >/etc/containers/storage.conf
+sed -i 's/^\\[containers\\]$/&\\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]/' /etc/containers/containers.conf
+cp /bin/busybox image/bin/
+for name in sh mkdir mknod rm stat; do ln -sf busybox image/bin/$name; done
+tar -C image -c . | podman import --quiet - demo >/dev/null
+intercede serve 2>"$SCRATCH/serve.log" &
+until [ -S /run/intercede/oci.sock ]; do sleep 0.1; done
+touch "$SCRATCH/begin"
+trap 'podman rm --all --force --time 0 >/dev/null; jobs -rp | xargs -r kill; wait
+  find /sys/fs/cgroup -maxdepth 1 -name "buildah-*" -newer "$SCRATCH/begin" -exec rmdir {} + 2>/dev/null || :' EXIT
 `,
   'lxc.md': `trap 'lxc-ls --running -1 | xargs -r -n 1 lxc-stop --kill --name; jobs -rp | xargs -r kill; wait' EXIT`,
 }

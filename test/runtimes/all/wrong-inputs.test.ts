@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, w
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { runtimes } from '../../../src/runtimes/known/index.ts'
+import { instructed } from '../../../src/runtimes/known/index.ts'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
@@ -343,7 +343,7 @@ const alone = (words: readonly string[]): Promise<Done> =>
   execute('unshare', ['--mount', 'sh', '-c', OWN_RUN, 'sh', process.execPath, CLI, ...words], { cwd: scratch })
 const wordsOf = (args: Row[0]): readonly string[] => (typeof args === 'string' ? args.split(' ') : args)
 /** Runtimes for which `flags` prints lines of a file, to which nothing must be added. */
-const OF_LINES = runtimes.filter(({ instructions }) => instructions?.prints === 'lines').map(({ name }) => name)
+const OF_LINES = instructed.filter(({ instructions }) => instructions.prints === 'lines').map(({ name }) => name)
 const printed = ([command, ...words]: readonly string[]): string =>
   command === 'flags' && !words.some((word) => OF_LINES.includes(word)) ? '--intercede-flags-failed\n' : ''
 

@@ -138,7 +138,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
           ['set web --unset sched', ['sched_setscheduler', 'sched_setscheduler.max_priority']],
           ['run --net ', ['host', 'none']],
           ['run --net=', ['--net=host', '--net=none']],
-          ['flags ', ['containerd', 'docker', 'kubernetes', 'lxc', 'podman']],
+          ['flags ', ['buildah', 'compose', 'containerd', 'docker', 'kubernetes', 'lxc', 'podman', 'podman-build']],
           ['flags podman --wr', ['--write', ...own]],
           ['profile --cap-add=SYS_A', ['--cap-add=SYS_ADMIN']],
           ['ps --format ', ['json', 'table']],

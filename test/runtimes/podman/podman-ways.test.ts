@@ -6,6 +6,7 @@ import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support
 import { type Done, execute } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
+import { lacksLxcfs, withLxcfs } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const absent = missing('podman', 'crun', 'busybox', 'newuidmap') ?? lacksFuse()
@@ -71,37 +72,98 @@ describe.skipIf(absent)(withReason('podman', absent), () => {
     expect(done).toEqual({ status: 0, stdout: MOUNTED.map((line) => `${line}\n`).join(''), stderr: '' })
   })
 
-  test("run over an overlay with nodev, podman's default: the node works, by a mount of ours", async () => {
-    const at = (name: string): string => join(machine.directory, name)
-    const overlay = [
-      '--root',
-      at('overlay'),
-      '--runroot',
-      at('overlay-run'),
-      '--runtime',
-      'crun',
-      '--cgroup-manager=cgroupfs',
-    ]
-    overlay.push('--storage-driver=overlay', '--storage-opt=overlay.mountopt=nodev')
-    await machine.run('sh', '-c', `tar -C ${machine.rootfs} -c . | podman ${overlay.join(' ')} import -q - test`)
-    const options = [...USUAL, '--userns=auto', '--cap-add=MKNOD', `--security-opt=seccomp=${profile}`]
-    const script =
-      'busybox grep " / / " /proc/self/mountinfo | busybox cut -d" " -f6; mknod /null c 1 3 && echo x >/null && stat -c "%F %t:%T %a %u" /null; busybox rm /null 2>&1'
-    try {
-      const done = await machine.run(
-        'podman',
-        ...overlay,
-        'run',
-        ...options,
-        'test',
-        'sh',
-        '-c',
-        `PATH=/bin; ${script}`,
+  describe('over an overlay of storage.conf with nodev, as Debian has it', () => {
+    const RULE = '--device-cgroup-rule=c 1:3 rwm'
+    const PLAIN = '--storage-opt=overlay.mountopt='
+    let overlay: Podman
+    beforeAll(async () => {
+      await execute('mknod', ['-m', '666', join(machine.rootfs, 'loop-control'), 'c', '10', '237'])
+      overlay = await Podman.start(
+        machine,
+        ['--storage-driver=overlay', '--storage-opt=overlay.mountopt=nodev'],
+        'over',
       )
-      expect(done.stdout).toMatch(/^rw,nodev.*\ncharacter special file 1:3 644 0\nrm: [^\n]*busy\n$/)
-    } finally {
-      await machine.run('podman', ...overlay, 'system', 'reset', '--force')
+    })
+    afterAll(() => overlay.close())
+
+    const shell = (more: readonly string[], script: string): Promise<Done> => {
+      const options = [
+        '--rm',
+        '--network=none',
+        '--userns=auto',
+        '--cap-add=MKNOD',
+        `--security-opt=seccomp=${profile}`,
+      ]
+      return overlay.run('run', ...options, ...more, 'test', 'sh', '-c', `PATH=/bin; ${script}`)
     }
+    const makesAndRemoves =
+      'mknod /null c 1 3 && echo x >/null && stat -c "%F %t:%T %a %u" /null; busybox rm /null 2>&1'
+
+    test('the node works by a mount of ours, and rm says EBUSY', async () => {
+      expect((await shell(['--cgroups=disabled'], makesAndRemoves)).stdout).toMatch(
+        /^character special file 1:3 644 0\nrm: [^\n]*busy\n$/,
+      )
+    })
+
+    test('with the options that "intercede flags podman" advises the node is plain, and rm removes it', async () => {
+      const { stdout, stderr } = await shell([PLAIN, RULE, '--pids-limit=0'], makesAndRemoves)
+      expect(stdout, stderr).toBe('character special file 1:3 644 0\n')
+    })
+
+    test('a build, which has device rules: the option removes nodes, opens none of the image, and keeps owners', async () => {
+      const file = join(machine.directory, 'Containerfile')
+      writeFileSync(
+        file,
+        `FROM test
+RUN mknod /n c 1 3 && echo gone >/n && busybox rm -rf /n && echo removed
+RUN busybox dd if=/loop-control count=0 2>&1; true
+RUN busybox touch /kept\n`,
+      )
+      const args = ['podman-build', '-c', 'mknod', '--listener', machine.socket, '--write', machine.directory]
+      const flags = (await execute(process.execPath, [CLI, ...['flags', ...args]])).stdout.trim().split('\n')
+      // No limits that this machine may not raise.
+      const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024']
+      const options = ['--network=none', '--storage-opt=overlay.mountopt=', ...limits, ...flags]
+      const built = await overlay.run('build', '--tag', 'built', ...options, '--file', file, machine.shared)
+      expect(built.stdout, built.stderr).toMatch(/\nremoved\n[\s\S]*loop-control': Operation not permitted\n/)
+      const { stdout } = await overlay.run(
+        'run',
+        '--rm',
+        ...USUAL,
+        'built',
+        'stat',
+        '-c',
+        '%u',
+        '/kept',
+        '/bin/busybox',
+      )
+      expect(stdout).toBe('0\n0\n')
+    })
+
+    /** Why the rule must be there: docs/guide/builders.md. */
+    test.each([
+      { how: 'nodev alone', options: [], says: /Permission denied/ },
+      { how: 'the rule alone', options: [PLAIN, RULE], says: /Operation not permitted/ },
+      { how: 'neither', options: [PLAIN], says: /^0\+0 records in/ },
+    ])("an image's own node of a device, with $how", async ({ options, says }) => {
+      const { stdout, stderr } = await shell(
+        ['--pids-limit=0', ...options],
+        'busybox dd if=/loop-control count=0 2>&1; true',
+      )
+      expect(stdout, stderr).toMatch(says)
+    })
+  })
+
+  const noLxcfs = lacksLxcfs()
+  test.skipIf(noLxcfs)(withReason('run with the files of lxcfs that "intercede flags" prints', noLxcfs), async () => {
+    const { directory, socket } = machine
+    const flags = `"${process.execPath}" "${CLI}" flags podman -c sysinfo --listener ${socket} --write ${directory}`
+    const volumes = `$(${flags} | grep -e --volume)`
+    const script = "busybox awk '{ print $1 < 5 }' /proc/uptime; busybox grep -c fuse.lxcfs /proc/mounts"
+    const run = podman.command('run', ...USUAL, '--interactive', '--userns=auto').join(' ')
+    const line = `${run} ${volumes} test sh -c "$1"`
+    const [program = '', ...words] = withLxcfs(directory, ['sh', '-c', line, 'sh', script])
+    expect(await machine.run(program, ...words)).toEqual({ status: 0, stdout: '1\n8\n', stderr: '' })
   })
 
   test('run without an option, where containers.conf says it all', async () => {

@@ -22,7 +22,8 @@ const FEATURES: readonly KernelFeature[] = [
 const FILES: Record<string, string> = {
   '/proc/self/status': 'CapEff:\t000001ffffffffff\n',
   '/proc/sys/user/max_user_namespaces': '15000\n',
-  '/proc/self/mounts': 'cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n',
+  '/proc/self/mounts': 'cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\nlxcfs /var/lib/lxcfs fuse.lxcfs rw 0 0\n',
+  '/usr/share/containers/storage.conf': '[storage.options.overlay]\nmountopt = "nodev"\n',
 }
 const LINKS: Record<string, string> = {
   '/proc/self/ns/user': 'user:[4026531837]',
@@ -73,6 +74,20 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     remedy: /chown root:root .* -i$/,
   },
   {
+    what: 'a machine without lxcfs',
+    on: machine([], reading({ '/proc/self/mounts': 'cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n' })),
+    missing: 'lxcfs, whose /proc agrees with the key sysinfo',
+    able: true,
+    remedy: /apt-get install lxcfs/,
+  },
+  {
+    what: 'podman without the storage options of Debian',
+    on: machine([], reading({ '/usr/share/containers/storage.conf': '' })),
+    missing: 'nodes of images stay closed in podman',
+    able: true,
+    remedy: /containers-storage/,
+  },
+  {
     what: 'a kernel without notification',
     on: machine(['userNotification']),
     missing: 'seccomp user notification',
@@ -109,7 +124,10 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
   },
   {
     what: 'cgroup v1 alone',
-    on: machine([], reading({ '/proc/self/mounts': 'cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n' })),
+    on: machine(
+      [],
+      reading({ '/proc/self/mounts': 'cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\nlxcfs /l fuse.lxcfs rw 0 0\n' }),
+    ),
     missing: 'cgroup v2',
     able: true,
     remedy: /unified/,

@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { type Document, parse } from 'yaml'
+import { makedev } from '../../../src/abi/stat.ts'
 import { profileName } from '../../../src/cli/flags-profile.ts'
-import type { Wanted } from '../../../src/runtimes/flags.ts'
+import { lxcfsFiles, type Wanted } from '../../../src/runtimes/flags.ts'
 import { containerd } from '../../../src/runtimes/known/containerd.ts'
 import { docker } from '../../../src/runtimes/known/docker.ts'
 import { kubernetes } from '../../../src/runtimes/known/kubernetes.ts'
 import { lxc } from '../../../src/runtimes/known/lxc.ts'
-import { podman } from '../../../src/runtimes/known/podman.ts'
+import { nodevStorage, podman, podmanTools } from '../../../src/runtimes/known/podman.ts'
 
 const told = { podman, docker, lxc, containerd, kubernetes }
 type Told = keyof typeof told
@@ -18,7 +19,7 @@ const bare: Wanted = {
   metadata: [`${P}sysinfo=true`],
   annotations: [],
   firstId: 1,
-  ...{ prepared: false, user: false, fuse: false, onlyKeys: true },
+  ...{ prepared: false, user: false, fuse: false, onlyKeys: true, devices: [], files: [] },
 }
 const full: Wanted = {
   ...bare,
@@ -130,6 +131,87 @@ test.each<[Told, Wanted, RegExp]>([
   ['kubernetes', { ...bare, fuse: true }, /device plugin/],
 ])('flags() of %s says what its lines cannot', (runtime, wanted, says) => {
   expect(told[runtime].instructions.flags(wanted).besides.join('\n')).toMatch(says)
+})
+
+/** The file of Debian's package containers-storage, without its comments. */
+const DEBIAN = `[storage]
+driver = "overlay"
+[storage.options]
+additionalimagestores = [
+]
+[storage.options.overlay]
+# size = ""
+#mountopt = "x"
+mountopt = "nodev"
+`
+
+describe('lxcfsFiles() and what flags() makes of it', () => {
+  const at = (point: string): string => `proc /proc proc rw 0 0\nlxcfs ${point} fuse.lxcfs rw,user_id=0 0 0\n`
+  const files = lxcfsFiles(at('/var/lib/lxcfs'))!
+
+  test('finds the mount point, if a command line can name it', () => {
+    expect(files).toHaveLength(8)
+    expect(files).toContainEqual({ source: '/var/lib/lxcfs/proc/meminfo', target: '/proc/meminfo' })
+    expect(lxcfsFiles(at('/a\\040b'))).toBeUndefined()
+    expect(lxcfsFiles('x /y fuse.other rw 0 0\n/z fuse.lxcfs /x tmpfs 0 0\n')).toBeUndefined()
+  })
+
+  test.each([
+    ['podman', '--volume=/var/lib/lxcfs/proc/stat:/proc/stat:ro'],
+    ['docker', '--volume=/var/lib/lxcfs/proc/stat:/proc/stat:ro'],
+    ['containerd', '--mount=type=bind,src=/var/lib/lxcfs/proc/stat,dst=/proc/stat,options=rbind:ro'],
+  ] as const)('%s', (runtime, line) => {
+    expect(told[runtime].instructions.flags({ ...bare, files }).lines).toContain(line)
+  })
+
+  test.each(podmanTools)('$name', ({ instructions }) => {
+    expect(instructions.flags({ ...bare, files }).lines.join('\n')).toContain('/var/lib/lxcfs/proc/stat:/proc/stat:ro')
+  })
+})
+
+describe('nodevStorage() and what flags() makes of it', () => {
+  const of = (text: string): ReturnType<typeof nodevStorage> =>
+    nodevStorage((path) => (path.startsWith('/usr/share/') ? text : ''))
+  const [build, , compose] = podmanTools
+
+  test.each([
+    { text: DEBIAN, is: { without: '', isAlone: true } },
+    { text: DEBIAN.replace('nodev', 'nodev,metacopy=on'), is: { without: 'metacopy=on', isAlone: true } },
+    { text: DEBIAN.replace('# size = ""', 'size = "1g"'), is: { without: '', isAlone: false } },
+    { text: DEBIAN.replace('[\n]', '["/images"]'), is: { without: '', isAlone: false } },
+    { text: DEBIAN.replace('nodev', 'metacopy=on'), is: undefined },
+    { text: '', is: undefined },
+  ])('$is', ({ text, is }) => {
+    expect(of(text)).toEqual(is)
+  })
+
+  test('the file of the administrator counts', () => {
+    expect(nodevStorage((path) => (path.startsWith('/etc/') ? '[storage]\n' : DEBIAN))).toBeUndefined()
+  })
+
+  test('an option for builds, or advice if it would replace others', () => {
+    const flags = (text: string) => build!.instructions.flags({ ...full, prepared: true, nodev: of(text) })
+    expect(flags(DEBIAN)).toEqual({
+      lines: [
+        ...['--isolation=oci', '--userns=auto:size=65536', '--squash-all', '--cap-add=MKNOD', '--cap-add=SYS_ADMIN'],
+        ...['--security-opt=seccomp=/etc/intercede/a.json', '--storage-opt=overlay.mountopt='],
+      ],
+      besides: [],
+    })
+    const { lines, besides } = flags(`${DEBIAN}size = "1g"\n`)
+    expect(lines.join()).not.toContain('--storage-opt')
+    expect(besides).toEqual([expect.stringContaining('STORAGE_OPTS=overlay.mountopt= in')])
+    expect(flags(`${DEBIAN}size = "1g"\n`.replace('nodev', 'a,nodev,b')).besides.join()).toContain('mountopt= in')
+  })
+
+  test('advice with device rules for podman run and compose, for which the option alone would open nodes of images', () => {
+    const wanted = { ...full, prepared: true, devices: [makedev(10, 200)], nodev: of(DEBIAN) }
+    const { lines, besides, advice } = podman.instructions.flags(wanted)
+    expect([...lines, ...besides].join()).not.toContain('--storage-opt')
+    expect(advice.join()).toContain("--storage-opt=overlay.mountopt= --device-cgroup-rule='c 10:200 rwm'")
+    const service = parse(compose!.instructions.flags(wanted).lines.join('\n')).services.NAME
+    expect(service).toMatchObject({ device_cgroup_rules: ['c 10:200 rwm'], annotations: { [`${P}mknod.devices`]: '' } })
+  })
 })
 
 describe('profileName()', () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Level } from '../../../../src/caller/sysinfo/cgroup.ts'
-import { type HostSysinfo, uptime, withinLimits } from '../../../../src/caller/sysinfo/container-sysinfo.ts'
+import { asLxcfs, type HostSysinfo, uptime, withinLimits } from '../../../../src/caller/sysinfo/container-sysinfo.ts'
 
 const MiB = 2 ** 20
 const NONE = Number.POSITIVE_INFINITY
@@ -17,6 +17,7 @@ const machine: HostSysinfo = {
 }
 const level = (changes: Partial<Level> = {}): Level => ({
   limit: NONE,
+  usage: 0,
   used: 0,
   swapLimit: NONE,
   swapUsed: 0,
@@ -87,7 +88,15 @@ describe('withinLimits()', () => {
     const bytes = fc.oneof(fc.nat(), fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), fc.constant(0))
     const limit = fc.oneof(bytes, fc.constant(NONE))
     const levels = fc.array(
-      fc.record({ limit, used: bytes, swapLimit: limit, swapUsed: bytes, shared: bytes, kernelCache: bytes }),
+      fc.record({
+        limit,
+        usage: bytes,
+        used: bytes,
+        swapLimit: limit,
+        swapUsed: bytes,
+        shared: bytes,
+        kernelCache: bytes,
+      }),
       { maxLength: 6 },
     )
     const machines = fc.tuple(bytes, bytes, bytes, bytes).map(([totalram, available, totalswap, freeswap]) => ({
@@ -109,6 +118,36 @@ describe('withinLimits()', () => {
         for (const figure of Object.values(memory)) expect(Number.isSafeInteger(figure) && figure >= 0).toBe(true)
       }),
     )
+  })
+})
+
+describe('asLxcfs()', () => {
+  const swapless = { totalswap: machine.totalswap, freeswap: machine.freeswap }
+
+  test.each([
+    {
+      what: 'used page cache, as in /proc/meminfo',
+      levels: [level({ limit: 100 * MiB, usage: 70 * MiB, used: 10 * MiB, shared: 5 * MiB, kernelCache: 9 * MiB })],
+      shows: { totalram: 100 * MiB, freeram: 30 * MiB, sharedram: 5 * MiB, bufferram: 0, ...swapless },
+    },
+    {
+      what: 'the limit of an outer group, and the usage of the inner one',
+      levels: [level({ usage: 10 * MiB }), level({ limit: 50 * MiB, usage: 40 * MiB })],
+      shows: { totalram: 50 * MiB, freeram: 40 * MiB, sharedram: 0, bufferram: 0, ...swapless },
+    },
+    {
+      what: 'no limit',
+      levels: [level({ usage: 10 * MiB })],
+      shows: { totalram: 8000 * MiB, freeram: 7990 * MiB, sharedram: 0, bufferram: 0, ...swapless },
+    },
+    {
+      what: 'more usage than the limit',
+      levels: [level({ limit: 10 * MiB, usage: 11 * MiB })],
+      shows: { totalram: 10 * MiB, freeram: 0, sharedram: 0, bufferram: 0, ...swapless },
+    },
+    { what: 'no controller, where lxcfs shows the machine', levels: [], shows: whole },
+  ])('$what', ({ levels, shows }) => {
+    expect(asLxcfs(machine, levels)).toEqual(shows)
   })
 })
 

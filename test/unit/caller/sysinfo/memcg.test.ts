@@ -44,13 +44,14 @@ describe('unifiedLevels()', () => {
     expect(unifiedLevels(cgroupFiles(leaf.raw))).toEqual([
       {
         limit: 123 * MiB,
+        usage: 104_857_600,
         used: 104_857_600 - 90_000_000,
         swapLimit: MiB,
         swapUsed: 4096,
         shared: 8192,
         kernelCache: 77,
       },
-      { limit: NONE, used: 0, swapLimit: 0, swapUsed: 0, shared: 0, kernelCache: 0 },
+      { limit: NONE, usage: 0, used: 0, swapLimit: 0, swapUsed: 0, shared: 0, kernelCache: 0 },
     ])
   })
 
@@ -74,7 +75,15 @@ describe('legacyLevels()', () => {
       'memory.stat': 'inactive_file 1\ntotal_inactive_file 10000000\ntotal_active_file 20000000\ntotal_shmem 3\n',
     })
     expect(legacyLevels(cgroupFiles(only.raw))).toEqual([
-      { limit: 123 * MiB, used: 20_000_000, swapLimit: 10_000_000, swapUsed: 1_000_000, shared: 3, kernelCache: 0 },
+      {
+        limit: 123 * MiB,
+        usage: 50_000_000,
+        used: 20_000_000,
+        swapLimit: 10_000_000,
+        swapUsed: 1_000_000,
+        shared: 3,
+        kernelCache: 0,
+      },
     ])
   })
 

@@ -14,6 +14,7 @@ const spec: ContainerSpec = {
   net: 'none',
   systemd: false,
   cgroupsPath: '/intercede/1-2',
+  files: [],
   devices: [],
   memory: undefined,
   seccomp: undefined,

@@ -7,10 +7,14 @@ import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const sources = fileURLToPath(new URL('../fixtures/', import.meta.url))
-/** Containers execute what is here: their root is another user, who may not search a private home. */
-const cache = isOpen(sources)
-  ? fileURLToPath(new URL('../node_modules/.cache/intercede-fixtures/', import.meta.url))
-  : ownCache()
+/**
+ * Containers execute what is here: their root is another user, who may not search a private home. And scripts of tests name it
+ * without quotes.
+ */
+const cache =
+  isOpen(sources) && /^[\w./-]+$/.test(sources)
+    ? fileURLToPath(new URL('../node_modules/.cache/intercede-fixtures/', import.meta.url))
+    : ownCache()
 
 function isOpen(directory: string): boolean {
   const parent = dirname(directory)

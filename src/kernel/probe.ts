@@ -138,20 +138,32 @@ function userNotification(): boolean {
   return seccomp(SECCOMP_GET_ACTION_AVAIL, 0, action) === 0
 }
 
-/** Probes for features of the kernel, none of which changes the machine. A probe throws if it cannot find out. */
+/** Asks the kernel at the first call only. */
+function once(ask: () => boolean): () => boolean {
+  let known: boolean | undefined
+  return () => {
+    known ??= ask()
+    return known
+  }
+}
+
+/**
+ * Probes for features of the kernel, none of which changes the machine. Each asks once. A probe throws if it cannot
+ * find out.
+ */
 export const kernelFeatures = {
-  userNotification,
-  waitKillableRecv: () => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
-  syncWakeUp: () => notifSetFlags(theListener().raw, 0),
-  addfdSend: () => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND),
-  pidfdThread: () => succeeds(() => pidfdOpen(currentTid(), PIDFD_THREAD)),
-  pidTranslation,
-  pidfdInfo,
-  resolveCached: () => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED)),
-  uniqueMountIds,
-  mountSetattr,
-  copyDetached,
-  overlay: () => fileSystem('overlay'),
+  userNotification: once(userNotification),
+  waitKillableRecv: once(() => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)),
+  syncWakeUp: once(() => notifSetFlags(theListener().raw, 0)),
+  addfdSend: once(() => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND)),
+  pidfdThread: once(() => succeeds(() => pidfdOpen(currentTid(), PIDFD_THREAD))),
+  pidTranslation: once(pidTranslation),
+  pidfdInfo: once(pidfdInfo),
+  resolveCached: once(() => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED))),
+  uniqueMountIds: once(uniqueMountIds),
+  mountSetattr: once(mountSetattr),
+  copyDetached: once(copyDetached),
+  overlay: once(() => fileSystem('overlay')),
 } as const satisfies Record<string, () => boolean>
 
 export type KernelFeature = keyof typeof kernelFeatures

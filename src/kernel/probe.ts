@@ -21,7 +21,7 @@ import { isErrno, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { copyTree, detachedTmpfs } from './mount.ts'
+import { cloneFile, detachedTmpfs } from './mount.ts'
 import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
 import { currentTid } from './process.ts'
 import { notifSetFlags } from './seccomp.ts'
@@ -121,7 +121,7 @@ const mountSetattr = (): boolean =>
 function copyDetached(): boolean {
   using tmpfs = detachedTmpfs([])
   try {
-    copyTree(tmpfs, false)[Symbol.dispose]()
+    cloneFile(tmpfs, cstring('.'))[Symbol.dispose]()
     return true
   } catch (error) {
     if (isErrno(error, 'EINVAL')) return false

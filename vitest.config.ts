@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config'
 import { numberedTexts } from './test/support/numbered-texts.ts'
+import { olderCheckout } from './test/support/older-kernel.ts'
 
 /** What runs threads is tested in the build. */
 const BUILT = 'test/support/fresh-build.ts'
@@ -89,6 +90,10 @@ const TEXTS = {
 /** They run elsewhere. */
 const LATER = [...BESIDE, ...TIMED]
 
+/** With INTERCEDE_LACKS=5.15 all runs from a copy, on this kernel, but without what that one lacks. */
+const { INTERCEDE_LACKS: lacking } = process.env
+const root = lacking ? olderCheckout(lacking) : import.meta.dirname
+
 /** One file at a time, after all that may run in parallel. */
 const ALONE = { fileParallelism: false }
 const KERNEL = { globalSetup: BUILT, testTimeout: 60_000, hookTimeout: 60_000 }
@@ -100,6 +105,7 @@ const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_
  * as there are processors.
  */
 export default defineConfig({
+  root,
   test: {
     maxWorkers: '100%',
     reporters: ['default', './scripts/test-times.js'],

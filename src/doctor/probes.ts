@@ -81,22 +81,10 @@ export const kernelProbes: readonly Probe[] = [
     remedy: 'load the module: modprobe overlay',
   },
   {
-    name: 'descriptors of threads (PIDFD_THREAD)',
-    probe: feature('pidfdThread'),
-    follows: 'calls that name another task are served for main threads only',
-    remedy: 'boot Linux 6.9 or later',
-  },
-  {
     name: 'translation of process numbers (NS_GET_PID_FROM_PIDNS)',
     probe: feature('pidTranslation'),
     follows: 'calls that name another process are left to the kernel',
     remedy: 'boot Linux 6.11 or later',
-  },
-  {
-    name: 'credentials by descriptor (PIDFD_GET_INFO)',
-    probe: feature('pidfdInfo'),
-    follows: 'they are read from /proc, which costs some 10 us a call',
-    remedy: 'boot Linux 6.13 or later',
   },
   {
     name: 'unique mount ids',

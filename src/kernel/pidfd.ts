@@ -13,12 +13,12 @@ const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 const { pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.arch)
 
 /**
- * Opens a handle of a process, or with PIDFD_THREAD of a thread; it never refers to a later task of the same number.
+ * Opens a handle of a process; it never refers to a later process of the same number.
  *
- * @throws {SyscallError} ESRCH; EINVAL for a thread without PIDFD_THREAD
+ * @throws {SyscallError} ESRCH; EINVAL for a thread
  */
-export function pidfdOpen(pid: number, flags = 0): Fd {
-  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, flags, 0))))
+export function pidfdOpen(pid: number): Fd {
+  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, 0, 0))))
 }
 
 /** Returns the number, in our pid namespace, of the process of a pidfd; -1 once it is reaped. */

@@ -1,7 +1,6 @@
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import { FSOPEN_CLOEXEC } from '../abi/mount.ts'
-import { PIDFD_GET_INFO, PIDFD_INFO_CREDS, PIDFD_INFO_SIZE, PIDFD_THREAD } from '../abi/process.ts'
 import {
   BPF_RET,
   encodeAddfd,
@@ -22,8 +21,7 @@ import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 import { cloneFile, detachedTmpfs } from './mount.ts'
-import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
-import { currentTid } from './process.ts'
+import { tidFromNamespace } from './pidfd.ts'
 import { notifSetFlags } from './seccomp.ts'
 
 const numbers = ownSyscalls(process.arch)
@@ -100,13 +98,6 @@ function pidTranslation(): boolean {
   }
 }
 
-function pidfdInfo(): boolean {
-  using pidfd = pidfdOpen(process.pid)
-  const info = new Uint8Array(PIDFD_INFO_SIZE)
-  info[0] = PIDFD_INFO_CREDS
-  return libcIoctl(pidfd.raw, PIDFD_GET_INFO, info) === 0
-}
-
 function uniqueMountIds(): boolean {
   const statx = new Uint8Array(256)
   check('statx', libcStatx(AT_FDCWD, cstring('/'), 0, STATX_MNT_ID_UNIQUE, statx))
@@ -156,9 +147,7 @@ export const kernelFeatures = {
   waitKillableRecv: once(() => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)),
   syncWakeUp: once(() => notifSetFlags(theListener().raw, 0)),
   addfdSend: once(() => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND)),
-  pidfdThread: once(() => succeeds(() => pidfdOpen(currentTid(), PIDFD_THREAD))),
   pidTranslation: once(pidTranslation),
-  pidfdInfo: once(pidfdInfo),
   resolveCached: once(() => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED))),
   uniqueMountIds: once(uniqueMountIds),
   mountSetattr: once(mountSetattr),

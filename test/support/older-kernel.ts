@@ -30,14 +30,12 @@ const FEATURES: Readonly<
   peerPidfd: ['6.5', ['abi/socket', 'SO_PEERPIDFD = 77', 'SO_PEERPIDFD = 30077']],
   syncWakeUp: ['6.6', ['abi/seccomp', 'NOTIF_SET_FLAGS = _IOW(MAGIC, 4', 'NOTIF_SET_FLAGS = _IOW(MAGIC, 99']],
   uniqueMountIds: ['6.8', ['abi/stat', 'MNT_ID_UNIQUE = 0x4000', 'MNT_ID_UNIQUE = 0x40000000']],
-  pidfdThread: ['6.9', ['abi/process', 'PIDFD_THREAD = 0o200', 'PIDFD_THREAD = 0o200000000']],
   pidTranslation: [
     '6.11',
     ['abi/process', 'GET_PID_FROM_PIDNS = _IOR(NSIO, 0x6', 'GET_PID_FROM_PIDNS = _IOR(NSIO, 0x66'],
     ['abi/process', 'GET_PID_IN_PIDNS = _IOR(NSIO, 0x8', 'GET_PID_IN_PIDNS = _IOR(NSIO, 0x68'],
   ],
   procmapQuery: ['6.11', ['abi/memory', '_IOWR(0x66, 17,', '_IOWR(0x66, 99,']],
-  pidfdInfo: ['6.13', ['abi/process', 'GET_INFO = _IOWR(0xff, 11', 'GET_INFO = _IOWR(0xff, 99']],
   copyDetached: [
     '6.15',
     ['kernel/mount', 'OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW', 'OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | 0x40000000'],

@@ -11,7 +11,6 @@ import * as mount from '../../../src/abi/mount.ts'
 import { MOUNT_ATTR_SIZE } from '../../../src/abi/mount.ts'
 import * as kcmp from '../../../src/abi/process.ts'
 import * as namespace from '../../../src/abi/process.ts'
-import * as pidfd from '../../../src/abi/process.ts'
 import * as prctl from '../../../src/abi/process.ts'
 import * as signal from '../../../src/abi/process.ts'
 import * as seccomp from '../../../src/abi/seccomp.ts'
@@ -73,7 +72,7 @@ describe.skipIf(absent)(withReason('abi/ and the C compiler agree', absent), () 
   /** Headers may be older than what these name, which the tests on the kernel hold. */
   test.each(
     Object.entries({
-      ...{ kcmp, limits, magic, mman, namespace, pidfd, poll, procmap, signal, socket, stat, time, tty },
+      ...{ kcmp, limits, magic, mman, namespace, poll, procmap, signal, socket, stat, time, tty },
       others: { _LINUX_CAPABILITY_VERSION_3, MISC_MAJOR },
     }),
   )('on the constants of %s', (_, ours: Record<string, unknown>) => {

@@ -64,8 +64,8 @@ export function ownerOf(namespace: Handle): Fd {
   return new Fd(check('NS_GET_USERNS', libcIoctl(namespace.raw, NS_GET_USERNS, 0)))
 }
 
-/** Opens the parent of a user namespace; undefined if the parent is above ours. */
-export function parentUserNamespace(namespace: Handle): Fd | undefined {
+/** Opens the parent of a user or pid namespace; undefined if the parent is above ours. */
+export function parentNamespace(namespace: Handle): Fd | undefined {
   const raw = libcIoctl(namespace.raw, NS_GET_PARENT, 0)
   if (raw >= 0) return new Fd(raw)
   const errno = lastErrno()

@@ -6,7 +6,7 @@ import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, statx } from '../../kernel/files.ts'
-import { numberInNamespace, parentUserNamespace, pidfdIsAlive, tidFromNamespace } from '../../kernel/pidfd.ts'
+import { parentNamespace, pidfdIsAlive, tidFromNamespace } from '../../kernel/pidfd.ts'
 import { numbersIn } from '../../kernel/process.ts'
 
 /** The namespaces in which the tasks of a container are. */
@@ -39,7 +39,7 @@ interface Pinned {
 
 const NS_PID = Buffer.from('ns/pid\0')
 const STATUS = Buffer.from('status\0')
-/** Maximum depth of nested user namespaces (linux/kernel/user_namespace.c create_user_ns()). */
+/** Maximum depth of nested user namespaces (linux/kernel/user_namespace.c create_user_ns()); of pid namespaces, 32. */
 const NESTED = 33
 const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
   [errnos.ESRCH]: 'noSuchTask',
@@ -139,13 +139,16 @@ function continueFor(error: unknown, reasons: Readonly<Record<number, ReasonCode
   return code ? new ContinueError(code) : error
 }
 
-function isWithin({ pidns, userns, proc }: Bounds, tid: Tid): boolean {
-  if (numberInNamespace(pidns, tid) === undefined) return false
-  let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${tid}/ns/user\0`), O_RDONLY)
+const isWithin = ({ pidns, userns, proc }: Bounds, tid: Tid): boolean =>
+  isBelow(proc, `${tid}/ns/pid`, statx(pidns.raw).ino) && isBelow(proc, `${tid}/ns/user`, userns)
+
+/** Tells whether a namespace of a task is the one with this inode number, or below it. */
+function isBelow(proc: Handle, name: string, inode: bigint): boolean {
+  let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${name}\0`), O_RDONLY)
   for (let depth = 0; namespace && depth <= NESTED; depth++) {
     using owned: Fd = namespace
-    if (statx(owned.raw).ino === userns) return true
-    namespace = parentUserNamespace(owned)
+    if (statx(owned.raw).ino === inode) return true
+    namespace = parentNamespace(owned)
   }
   return false
 }

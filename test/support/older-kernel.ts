@@ -1,7 +1,7 @@
 // Takes from the sources what an older kernel lacks: for the tests with INTERCEDE_LACKS=5.15, and for old-kernels.test.ts.
 
 import { spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { KernelFeature } from '../../src/kernel/probe.ts'
@@ -85,7 +85,10 @@ export function olderCheckout(version: string): string {
   chmodSync(copy, 0o755)
   for (const part of [...PARTS, 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
     cpSync(join(ROOT, part), join(copy, part), { recursive: true, preserveTimestamps: true })
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
+  // Its cache is its own.
+  mkdirSync(join(copy, 'node_modules'))
+  for (const name of readdirSync(join(ROOT, 'node_modules')))
+    if (name !== '.cache') symlinkSync(join(ROOT, 'node_modules', name), join(copy, 'node_modules', name))
   for (const [file, from, to] of changesOf(lackedBy(version), 'ts')) rewrite(join(copy, 'src', file), from, to)
   const { status } = spawnSync('npm', ['run', '--silent', 'build'], { cwd: copy, stdio: ['ignore', 2, 2] })
   if (status !== 0) throw new Error(`Cannot build ${copy}: npm run build ended with ${status}`)

@@ -83,7 +83,7 @@ export const kernelProbes: readonly Probe[] = [
   {
     name: 'translation of process numbers (NS_GET_PID_FROM_PIDNS)',
     probe: feature('pidTranslation'),
-    follows: 'calls that name another process are left to the kernel',
+    follows: 'calls that name another process are left to the kernel, and records have no number of the caller',
     remedy: 'boot Linux 6.11 or later',
   },
   {

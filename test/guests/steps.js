@@ -34,8 +34,37 @@ grep -q '^character special file' said`
 
 const podman = `${served}
 tar -C bundle/rootfs --owner=0 --group=0 --numeric-owner -c . | podman import --quiet - demo
-podman --cgroup-manager cgroupfs run --rm --network none $(intercede flags podman --profile build --write) demo sh -c 'mknod null c 1 3 && stat -c %F null' | tee said
-grep -q '^character special file' said`
+podman --cgroup-manager cgroupfs run --rm --network none $(intercede flags podman --profile build --write) demo sh -c 'mknod null c 1 3 && stat -c %F null; cat /proc/self/attr/current' | tee said
+grep -q '^character special file' said
+[ ! -e /sys/kernel/security/apparmor ] || grep -q '(enforce)' said`
+
+/** Installs the package, which boots with its sockets; a container calls all the time while the daemon is restarted. */
+const installed = `PATH=/usr/sbin:/usr/bin:/sbin:/bin
+[ -e /checkout/intercede.deb ] || { echo 'there is no dpkg-buildpackage'; exit 77; }
+mkdir -p /etc/intercede
+dpkg --force-confold -i /checkout/intercede.deb
+systemctl daemon-reload
+systemctl start sockets.target
+systemctl is-active intercede.socket
+! systemctl is-active intercede.service
+mkdir -p image/bin
+cp /bin/busybox image/bin
+for name in sh mknod rm wc true; do ln -sf busybox image/bin/$name; done
+tar -C image --owner=0 --group=0 --numeric-owner -c . | podman import --quiet - loop
+echo 'profiles: { build: { mknod: true } }' >/etc/intercede/config.yaml
+podman --cgroup-manager cgroupfs run --detach --name loop --network none $(intercede flags podman --profile build --write) loop sh -c '
+until [ -e /end ]; do mknod n c 1 3 || exit 1; rm n; echo >>/turns; done'
+turns() { podman exec loop sh -c 'wc -l </turns'; }
+until [ "$(turns)" -gt 5 ]; do sleep 1; done
+for turn in 1 2 3; do
+  systemctl restart intercede.service
+  before=$(turns)
+  until [ "$(turns)" -gt $((before + 5)) ]; do podman exec loop true; sleep 1; done
+  echo "restarted $turn"
+done
+podman exec loop sh -c ': >/end'
+[ "$(podman wait loop)" = 0 ]
+podman rm loop`
 
 /** The bundle of a container inside the container, which may open nothing but what every runtime adds. */
 const nested = `
@@ -159,6 +188,24 @@ intercede run --device $device -c mount -c mount.allowed=ext4 -- sh -ec "for i i
     script: `intercede run -c mknod -c mount -c mount.allowed=tmpfs -- sh -ec 'mount -t tmpfs t /mnt; mknod /mnt/null c 1 3; : >/mnt/null; umount /mnt'`,
   },
   {
+    name: 'run: mount vfat, exfat, f2fs and ntfs3, with and without shift',
+    seconds: 900,
+    script: `modprobe loop || :
+trap 'losetup -D' EXIT
+failed=0
+for type in vfat exfat f2fs ntfs3; do
+  truncate -s 128M disk-$type
+  case $type in ntfs3) mkfs.ntfs -qF disk-$type ;; *) mkfs.$type disk-$type ;; esac >/dev/null
+  device=$(losetup --show -f disk-$type)
+  for shift in false true; do
+    echo "$type, shift=$shift:"
+    intercede run --device $device -c mount -c mount.allowed=$type -c mount.shift=$shift -- sh -c "
+      mount -t $type $device /mnt || exit 1; stat -c %u:%g:%a /mnt; echo x >/mnt/f && stat -c %u:%g:%a /mnt/f; umount /mnt" || failed=1
+  done
+done
+exit $failed`,
+  },
+  {
     name: 'run: mount.fuse',
     seconds: 300,
     script: `modprobe fuse || :
@@ -181,6 +228,7 @@ grep -q '^null opens' said
   { name: 'serve: crun', seconds: 300, script: bundle('crun') },
   { name: 'serve: runc', seconds: 300, script: bundle('runc') },
   { name: 'serve: podman', seconds: 600, script: podman },
+  { name: 'the package: sockets, and three restarts under load', seconds: 900, script: installed },
 ]
 
 /** The step of a test file. */

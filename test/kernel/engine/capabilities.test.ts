@@ -370,7 +370,7 @@ async function scheduling(
   const engine = host.enginePid
   try {
     const sampler = await Sampler.attach(engine)
-    const { stdout, stderr } = await host.run(['--sched'], ['sh', '-c', 'chrt -f -p 10 $$; chrt -p $$'])
+    const { stdout, stderr } = await host.run(['--sched'], ['sh', '-c', 'chrt -f 10 true; chrt -p $$'])
     const samples = await sampler.take()
     await sampler.end()
     await look({ samples, said: stdout + stderr, host })

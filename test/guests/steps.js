@@ -188,22 +188,19 @@ intercede run --device $device -c mount -c mount.allowed=ext4 -- sh -ec "for i i
     script: `intercede run -c mknod -c mount -c mount.allowed=tmpfs -- sh -ec 'mount -t tmpfs t /mnt; mknod /mnt/null c 1 3; : >/mnt/null; umount /mnt'`,
   },
   {
-    name: 'run: mount vfat, exfat, f2fs and ntfs3, with and without shift',
+    name: 'run: mount vfat, f2fs and exfat',
     seconds: 900,
+    // Without shift their files are nobody's; exfat cannot be shifted on 6.1.
     script: `modprobe loop || :
 trap 'losetup -D' EXIT
-failed=0
-for type in vfat exfat f2fs ntfs3; do
+for way in vfat=true f2fs=true exfat=false; do
+  type=\${way%=*}
   truncate -s 128M disk-$type
-  case $type in ntfs3) mkfs.ntfs -qF disk-$type ;; *) mkfs.$type disk-$type ;; esac >/dev/null
+  mkfs.$type disk-$type >/dev/null
   device=$(losetup --show -f disk-$type)
-  for shift in false true; do
-    echo "$type, shift=$shift:"
-    intercede run --device $device -c mount -c mount.allowed=$type -c mount.shift=$shift -- sh -c "
-      mount -t $type $device /mnt || exit 1; stat -c %u:%g:%a /mnt; echo x >/mnt/f && stat -c %u:%g:%a /mnt/f; umount /mnt" || failed=1
-  done
-done
-exit $failed`,
+  intercede run --device $device -c mount -c mount.allowed=$type -c mount.shift=\${way#*=} -- sh -ec "
+    mount -t $type $device /mnt; stat -c '$type %u:%g:%a' /mnt; [ $type = exfat ] || echo x >/mnt/f; umount /mnt"
+done`,
   },
   {
     name: 'run: mount.fuse',

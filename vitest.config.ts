@@ -1,5 +1,7 @@
 import { defineConfig } from 'vitest/config'
 import { numberedTexts } from './test/support/numbered-texts.ts'
+import { olderCheckout } from './test/support/older-kernel.ts'
+import { SLOWNESS, slowTimeouts } from './test/support/slowness.ts'
 
 /** What runs threads is tested in the build. */
 const BUILT = 'test/support/fresh-build.ts'
@@ -73,7 +75,7 @@ const BESIDE = [
 ]
 
 /** A busy machine runs the comparisons of filters for more than the usual five seconds. */
-const UNIT = { include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 }
+const UNIT = { include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 * SLOWNESS }
 
 /**
  * The unit tests once more with numbers for all messages and all texts of reasons: nothing else may change. Tests that
@@ -89,32 +91,43 @@ const TEXTS = {
 /** They run elsewhere. */
 const LATER = [...BESIDE, ...TIMED]
 
+/** With INTERCEDE_LACKS=5.15 all runs from a copy, on this kernel, but without what that one lacks. */
+const { INTERCEDE_LACKS: lacking } = process.env
+const root = lacking ? olderCheckout(lacking) : import.meta.dirname
+
 /** One file at a time, after all that may run in parallel. */
 const ALONE = { fileParallelism: false }
-const KERNEL = { globalSetup: BUILT, testTimeout: 60_000, hookTimeout: 60_000 }
-const CONTAINERS = { globalSetup: BUILT, testTimeout: 120_000, hookTimeout: 120_000 }
+const limits = (ms: number) => ({ testTimeout: ms * SLOWNESS, hookTimeout: ms * SLOWNESS })
+const KERNEL = { globalSetup: BUILT, ...limits(60_000) }
+const CONTAINERS = { globalSetup: BUILT, ...limits(120_000) }
 
 /**
  * unit: pure, seconds; texts: most of these without words. kernel, long and timed: the real kernel, as root. attacks: what
  * a hostile container does. runtimes: crun, runc, podman, LXC. What may run in parallel runs first, in as many files at once
  * as there are processors.
  */
+const PROJECTS = [
+  { name: 'unit', ...UNIT },
+  { name: 'texts', ...TEXTS },
+  { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL },
+  { name: 'long', include: LONG, ...KERNEL },
+  { name: 'timed', include: TIMED, ...CONTAINERS, ...ALONE },
+  { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT },
+  { name: 'fidelity', include: ['test/fidelity/**/*.test.ts'], globalSetup: BUILT },
+  { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, ...ALONE },
+  { name: 'beside', include: BESIDE, ...CONTAINERS },
+  { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE },
+  { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE },
+]
+
 export default defineConfig({
+  root,
   test: {
     maxWorkers: '100%',
     reporters: ['default', './scripts/test-times.js'],
-    projects: [
-      { test: { name: 'unit', ...UNIT } },
-      { plugins: [numberedTexts()], test: { name: 'texts', ...TEXTS } },
-      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL } },
-      { test: { name: 'long', include: LONG, ...KERNEL } },
-      { test: { name: 'timed', include: TIMED, ...CONTAINERS, ...ALONE } },
-      { test: { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT } },
-      { test: { name: 'fidelity', include: ['test/fidelity/**/*.test.ts'], globalSetup: BUILT } },
-      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, ...ALONE } },
-      { test: { name: 'beside', include: BESIDE, ...CONTAINERS } },
-      { test: { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE } },
-      { test: { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE } },
-    ],
+    projects: PROJECTS.map((test) => ({
+      plugins: [slowTimeouts(), ...(test.name === 'texts' ? [numberedTexts()] : [])],
+      test,
+    })),
   },
 })

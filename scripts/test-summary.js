@@ -14,7 +14,13 @@ const SHOWN_LINES = 12
 /** How vitest calls the files in which a test failed, or that could not be loaded. */
 const FAILED = 'failed'
 
-const filesOf = (report) => JSON.parse(readFileSync(report, 'utf8')).testResults
+/** With INTERCEDE_LACKS the files are in a copy, another one at each run. */
+const COPY = /^\/var\/tmp\/intercede-older-[^/]+/
+const filesOf = (report) =>
+  JSON.parse(readFileSync(report, 'utf8')).testResults.map((file) => ({
+    ...file,
+    name: file.name.replace(COPY, process.cwd()),
+  }))
 
 function shown(messages) {
   const lines = stripVTControlCharacters(messages.join('\n')).split('\n')

@@ -1,4 +1,4 @@
-import { _IO, _IOR, _IOWR } from './ioctl.ts'
+import { _IO, _IOR } from './ioctl.ts'
 
 /** asm-generic/signal.h and linux/wait.h: the same on x86 and ARM. */
 export const SIGHUP = 1
@@ -50,14 +50,6 @@ export const NS_GET_PID_IN_PIDNS = _IOR(NSIO, 0x8, 4)
 /** Inode numbers of the first namespaces, linux/proc_ns.h. */
 export const PROC_USER_INIT_INO = 0xeffffffd
 export const PROC_PID_INIT_INO = 0xeffffffc
-
-/** linux/pidfd.h. Since 6.9: the descriptor is of one thread. */
-export const PIDFD_THREAD = 0o200
-
-/** `struct pidfd_info` of 6.13: 0 u64 mask, which asks and answers. */
-export const PIDFD_INFO_SIZE = 64
-export const PIDFD_GET_INFO = _IOWR(0xff, 11, PIDFD_INFO_SIZE)
-export const PIDFD_INFO_CREDS = 2
 
 /** linux/kcmp.h: compare two descriptors. */
 export const KCMP_FILE = 0

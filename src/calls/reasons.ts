@@ -313,11 +313,7 @@ export const reasons = {
   outsideContainer: ['the process or thread of this number does not belong to the container', ''],
   pidNotTranslated: [
     'this kernel does not translate process numbers of a container',
-    'use Linux 6.11 or later, or make calls about the calling process itself (number 0)',
-  ],
-  threadNotPinned: [
-    'this kernel cannot hold a single thread',
-    'use Linux 6.9 or later, or name the first thread of a process',
+    'use Linux 6.11 or later, or name the calling thread, or the first thread of its process',
   ],
 
   // Reasons of bpf(2).

@@ -3,14 +3,14 @@ import { release } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Cap } from '../abi/credentials.ts'
 import type { Rule } from '../calls/syscall.ts'
+import { targetHere } from '../doctor/probes.ts'
 import { type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
 import { formatProfile, NOTIFY, type OciSeccomp } from '../filter/oci.ts'
 import { readProfile } from '../filter/read.ts'
-import { filterFlags, machines, type Target } from '../filter/target.ts'
-import { kernelFeatures } from '../kernel/probe.ts'
+import { machines, type Target } from '../filter/target.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { LXC_SOCKET, SOCKET, userSocket } from './paths.ts'
 import { checkUsage } from './usage.ts'
@@ -80,7 +80,7 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
     rules,
     architectures: machine().architectures,
     ...(base === undefined ? {} : { base: readBase(base, target, listenerPath, capAdd) }),
-    flags: filterFlags(target, kernelFeatures.waitKillableRecv),
+    flags: target.flags,
     listenerPath,
     metadata: metadata.map((line) => `${line}\n`).join(''),
   })
@@ -94,7 +94,7 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
  */
 export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Profile {
   const { target, base, listener, output } = options
-  if (target) return { text: ociProfile(wanted, options, target) }
+  if (target) return { text: ociProfile(wanted, options, targetHere(target)) }
   checkUsage(
     !wanted.reach.mount?.fuse.size,
     'Cannot make a profile for LXC: mount.fuse is not served there; use mount.allowed, or podman',

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import type { Cap } from '../abi/credentials.ts'
+import { targetHere } from '../doctor/probes.ts'
 import { type LintFinding, lintProfile, lintUnresolved } from '../filter/lint.ts'
 import { NOTIFY, type OciSeccomp } from '../filter/oci.ts'
 import type { Target } from '../filter/target.ts'
@@ -34,7 +35,7 @@ function check(file: string, target: Target, options: ConfigOptions): void {
   const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
   const profile = profileIn(file, refuse)
   const findings = [
-    ...lintProfile(profile, target),
+    ...lintProfile(profile, targetHere(target)),
     ...lintUnresolved(profile, target),
     ...lintMetadata(profile, options),
   ]

@@ -4,14 +4,14 @@ import { syscallName } from '../abi/syscalls.ts'
 import type { CallRecord } from '../calls/record.ts'
 import type { Rule } from '../calls/syscall.ts'
 import { requireFeatures } from '../doctor/doctor.ts'
+import { targetHere } from '../doctor/probes.ts'
 import { compileOci } from '../filter/compile.ts'
-import { filterFlags, machines, type Target } from '../filter/target.ts'
+import { machines, type Target } from '../filter/target.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { Keeper } from '../keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { orElse } from '../kernel/error.ts'
-import { kernelFeatures } from '../kernel/probe.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
@@ -107,7 +107,7 @@ const answering = (files: readonly FileBind[] = []): readonly FileBind[] =>
 function filter(rules: readonly Rule[], target: Target): object {
   const architectures = machines[process.arch]?.architectures
   if (!architectures) throw new Error(`Cannot make a filter: the architecture ${process.arch} is not supported`)
-  const flags = filterFlags(target, kernelFeatures.waitKillableRecv)
+  const { flags } = targetHere(target)
   return compileOci({ rules, architectures, flags, listenerPath: AGENT_SOCKET, metadata: '' })
 }
 

@@ -1,6 +1,6 @@
 import { type Cap, capMask } from '../abi/credentials.ts'
 import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/process.ts'
-import { WAIT_KILLABLE_RECV } from '../filter/target.ts'
+import { type Target, WAIT_KILLABLE_RECV } from '../filter/target.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
 import { ID_COUNT, lxcfsFiles } from '../runtimes/flags.ts'
@@ -10,7 +10,7 @@ import { nodevStorage, podman } from '../runtimes/known/podman.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
-import { type HostFacts, NULL_REMEDY } from './host-facts.ts'
+import { type HostFacts, NULL_REMEDY, thisHost } from './host-facts.ts'
 
 /** What a probe found, and whether that is as it should be. */
 export interface Finding {
@@ -83,22 +83,10 @@ export const kernelProbes: readonly Probe[] = [
     remedy: 'load the module: modprobe overlay',
   },
   {
-    name: 'descriptors of threads (PIDFD_THREAD)',
-    probe: feature('pidfdThread'),
-    follows: 'calls that name another task are served for main threads only',
-    remedy: 'boot Linux 6.9 or later',
-  },
-  {
     name: 'translation of process numbers (NS_GET_PID_FROM_PIDNS)',
     probe: feature('pidTranslation'),
-    follows: 'calls that name another process are left to the kernel',
+    follows: 'calls that name another process are left to the kernel, and records have no number of the caller',
     remedy: 'boot Linux 6.11 or later',
-  },
-  {
-    name: 'credentials by descriptor (PIDFD_GET_INFO)',
-    probe: feature('pidfdInfo'),
-    follows: 'they are read from /proc, which costs some 10 us a call',
-    remedy: 'boot Linux 6.13 or later',
   },
   {
     name: 'unique mount ids',
@@ -224,13 +212,35 @@ const surroundings: readonly Probe[] = [
 ]
 
 /**
- * Tells whether a runtime knows the flag, by searching its file for the name: neither crun nor older runc list it
- * among their features.
+ * Tells whether a runtime knows a filter flag, by searching its file for the name: neither crun nor older runc list
+ * flags among their features. A file without any such name is taken for a script that starts the runtime.
+ *
+ * @returns undefined if it is not installed
  */
-const knowsWaitKillable = ({ which, contains }: HostFacts, program: string): boolean => {
+function knowsFlag({ which, contains }: HostFacts, program: string, flag: string): boolean | undefined {
   const path = which(program)
-  return path !== undefined && contains(path, WAIT_KILLABLE_RECV)
+  return path === undefined ? undefined : contains(path, flag) || !contains(path, 'SECCOMP_FILTER_FLAG_')
 }
+
+/** Tells whether the kernel knows a filter flag. A kernel that cannot be asked has a filter of a newer one on us. */
+function kernelTakes({ kernel }: HostFacts, flag: string): boolean {
+  try {
+    return flag !== WAIT_KILLABLE_RECV || kernel.waitKillableRecv()
+  } catch {
+    return true
+  }
+}
+
+/**
+ * Returns the reader of a profile with only those filter flags that both the kernel and the reader know here: with
+ * another one, no container starts. A reader that is not installed may read the profile elsewhere: it knows them all.
+ */
+export const targetHere = (target: Target, machine: HostFacts = thisHost): Target => ({
+  ...target,
+  flags: target.flags.filter(
+    (flag) => knowsFlag(machine, target.program, flag) !== false && kernelTakes(machine, flag),
+  ),
+})
 
 const versionOf = ({ run }: HostFacts, program: string): string | undefined =>
   /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '')?.[0]
@@ -252,7 +262,7 @@ function ociRuntime(runtime: OciRuntime): readonly Probe[] {
     },
     {
       name: `${label} with WAIT_KILLABLE_RECV`,
-      probe: (machine) => ({ ok: knowsWaitKillable(machine, program) }),
+      probe: (machine) => ({ ok: knowsFlag(machine, program, WAIT_KILLABLE_RECV) === true }),
       follows: `a signal to a caller in a container of ${label} restarts its call`,
       remedy: runtime.remedyForSignals,
     },

@@ -41,6 +41,12 @@ function interruptible(profile: OciSeccomp, target: Target): readonly LintFindin
 }
 
 function refusedFlags({ flags = [] }: OciSeccomp, { name, flags: taken }: Target): readonly LintFinding[] {
+  if (flags.includes(WAIT_KILLABLE_RECV) && taken.length > 0 && !taken.includes(WAIT_KILLABLE_RECV))
+    return [
+      wrong(
+        `${name} or the kernel does not know ${WAIT_KILLABLE_RECV}, so no container starts with it here; take it out`,
+      ),
+    ]
   if (flags.length === 0 || taken.length > 0) return []
   return [wrong(`${name} refuses a profile with flags, and its flags are ${flags.join(', ')}; take them out`)]
 }

@@ -2,6 +2,8 @@
 export interface Target {
   /** The name in `--runtime` of `intercede profile` and in messages about a profile. */
   readonly name: string
+  /** The program that makes the filter of the profile. */
+  readonly program: string
   /** The filter flags of a profile for this reader; empty for a reader that refuses profiles with flags. */
   readonly flags: readonly string[]
   /** True if it resolves the capabilities and `archMap` of a base profile itself. */
@@ -13,21 +15,6 @@ export interface Target {
 export const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
 /** With this flag (Linux 5.19) no signal cancels a call that is being served. */
 export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
-
-/**
- * Returns the flags of a profile for this reader on this kernel: one that the kernel does not know would keep every
- * container from starting.
- *
- * @param knows tells whether the kernel knows WAIT_KILLABLE_RECV; throws if it cannot be asked, and any newer kernel
- *   does
- */
-export function filterFlags({ flags }: Target, knows: () => boolean): readonly string[] {
-  try {
-    return knows() ? flags : flags.filter((flag) => flag !== WAIT_KILLABLE_RECV)
-  } catch {
-    return flags
-  }
-}
 
 /**
  * What a filter must cover on a machine (Node's `process.arch`): libseccomp kills calls of an architecture that it

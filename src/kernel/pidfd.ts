@@ -13,12 +13,12 @@ const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 const { pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.arch)
 
 /**
- * Opens a handle of a process, or with PIDFD_THREAD of a thread; it never refers to a later task of the same number.
+ * Opens a handle of a process; it never refers to a later process of the same number.
  *
- * @throws {SyscallError} ESRCH; EINVAL for a thread without PIDFD_THREAD
+ * @throws {SyscallError} ESRCH; EINVAL for a thread
  */
-export function pidfdOpen(pid: number, flags = 0): Fd {
-  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, flags, 0))))
+export function pidfdOpen(pid: number): Fd {
+  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, 0, 0))))
 }
 
 /** Returns the number, in our pid namespace, of the process of a pidfd; -1 once it is reaped. */
@@ -64,8 +64,8 @@ export function ownerOf(namespace: Handle): Fd {
   return new Fd(check('NS_GET_USERNS', libcIoctl(namespace.raw, NS_GET_USERNS, 0)))
 }
 
-/** Opens the parent of a user namespace; undefined if the parent is above ours. */
-export function parentUserNamespace(namespace: Handle): Fd | undefined {
+/** Opens the parent of a user or pid namespace; undefined if the parent is above ours. */
+export function parentNamespace(namespace: Handle): Fd | undefined {
   const raw = libcIoctl(namespace.raw, NS_GET_PARENT, 0)
   if (raw >= 0) return new Fd(raw)
   const errno = lastErrno()

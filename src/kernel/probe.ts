@@ -1,7 +1,6 @@
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import { FSOPEN_CLOEXEC } from '../abi/mount.ts'
-import { PIDFD_GET_INFO, PIDFD_INFO_CREDS, PIDFD_INFO_SIZE, PIDFD_THREAD } from '../abi/process.ts'
 import {
   BPF_RET,
   encodeAddfd,
@@ -21,9 +20,8 @@ import { isErrno, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
 import { openat, openat2 } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { copyTree, detachedTmpfs } from './mount.ts'
-import { pidfdOpen, tidFromNamespace } from './pidfd.ts'
-import { currentTid } from './process.ts'
+import { cloneFile, detachedTmpfs } from './mount.ts'
+import { tidFromNamespace } from './pidfd.ts'
 import { notifSetFlags } from './seccomp.ts'
 
 const numbers = ownSyscalls(process.arch)
@@ -100,13 +98,6 @@ function pidTranslation(): boolean {
   }
 }
 
-function pidfdInfo(): boolean {
-  using pidfd = pidfdOpen(process.pid)
-  const info = new Uint8Array(PIDFD_INFO_SIZE)
-  info[0] = PIDFD_INFO_CREDS
-  return libcIoctl(pidfd.raw, PIDFD_GET_INFO, info) === 0
-}
-
 function uniqueMountIds(): boolean {
   const statx = new Uint8Array(256)
   check('statx', libcStatx(AT_FDCWD, cstring('/'), 0, STATX_MNT_ID_UNIQUE, statx))
@@ -121,7 +112,7 @@ const mountSetattr = (): boolean =>
 function copyDetached(): boolean {
   using tmpfs = detachedTmpfs([])
   try {
-    copyTree(tmpfs, false)[Symbol.dispose]()
+    cloneFile(tmpfs, cstring('.'))[Symbol.dispose]()
     return true
   } catch (error) {
     if (isErrno(error, 'EINVAL')) return false
@@ -138,20 +129,30 @@ function userNotification(): boolean {
   return seccomp(SECCOMP_GET_ACTION_AVAIL, 0, action) === 0
 }
 
-/** Probes for features of the kernel, none of which changes the machine. A probe throws if it cannot find out. */
+/** Asks the kernel at the first call only. */
+function once(ask: () => boolean): () => boolean {
+  let known: boolean | undefined
+  return () => {
+    known ??= ask()
+    return known
+  }
+}
+
+/**
+ * Probes for features of the kernel, none of which changes the machine. Each asks once. A probe throws if it cannot
+ * find out.
+ */
 export const kernelFeatures = {
-  userNotification,
-  waitKillableRecv: () => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
-  syncWakeUp: () => notifSetFlags(theListener().raw, 0),
-  addfdSend: () => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND),
-  pidfdThread: () => succeeds(() => pidfdOpen(currentTid(), PIDFD_THREAD)),
-  pidTranslation,
-  pidfdInfo,
-  resolveCached: () => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED)),
-  uniqueMountIds,
-  mountSetattr,
-  copyDetached,
-  overlay: () => fileSystem('overlay'),
+  userNotification: once(userNotification),
+  waitKillableRecv: once(() => knowsFilterFlag(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)),
+  syncWakeUp: once(() => notifSetFlags(theListener().raw, 0)),
+  addfdSend: once(() => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND)),
+  pidTranslation: once(pidTranslation),
+  resolveCached: once(() => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED))),
+  uniqueMountIds: once(uniqueMountIds),
+  mountSetattr: once(mountSetattr),
+  copyDetached: once(copyDetached),
+  overlay: once(() => fileSystem('overlay')),
 } as const satisfies Record<string, () => boolean>
 
 export type KernelFeature = keyof typeof kernelFeatures

@@ -11,7 +11,7 @@ import { orUndefined } from '../kernel/error.ts'
 import { dup, type Fd, orClose } from '../kernel/fd.ts'
 import { openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { ownerOf, parentUserNamespace, pidfdOpen } from '../kernel/pidfd.ts'
+import { ownerOf, parentNamespace, pidfdOpen } from '../kernel/pidfd.ts'
 import { startIn, type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { STAT, statNumber } from '../kernel/procfs/status.ts'
@@ -238,7 +238,7 @@ function isOwn(namespace: Fd, name: string): boolean {
 
 function barredBy(userns: Fd): ReasonCode | undefined {
   if (isOwn(userns, 'user')) return 'hostUserns'
-  using parent = parentUserNamespace(userns)
+  using parent = parentNamespace(userns)
   return parent && isOwn(parent, 'user') ? undefined : 'foreignUserns'
 }
 

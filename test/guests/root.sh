@@ -5,8 +5,8 @@ set -eu
 here=$(dirname "$(readlink -f "$0")")
 # What the steps and most tests use. No compiler for i386: its tests are skipped.
 packages='systemd-sysv kmod nodejs crun runc podman tini catatonit uidmap lxc mount e2fsprogs xfsprogs btrfs-progs
-squashfs-tools erofs-utils fuse2fs squashfuse fuse-overlayfs gcc libc6-dev strace attr procps busybox-static python3-minimal
-nftables'
+squashfs-tools erofs-utils dosfstools exfatprogs f2fs-tools ntfs-3g fuse2fs squashfuse fuse-overlayfs gcc libc6-dev strace attr
+procps busybox-static python3-minimal nftables apparmor'
 variant=minbase
 if [ "$1" != "$(dpkg --print-architecture)" ]; then
   # Nothing of another architecture runs here, so no package is configured: these are the ones that are always there, and the hook

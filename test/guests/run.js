@@ -107,6 +107,16 @@ function shell(directory, ...words) {
   if (status !== 0) throw new Error(`Cannot go on: sh ${words.join(' ')} ended with ${status}`)
 }
 
+/** The package of Debian, if it can be made here. */
+const PACKAGE = `command -v dpkg-buildpackage dh >/dev/null || exit 0
+mkdir -p package/intercede
+tar -c -C "$1" --exclude=./.git --exclude=./node_modules . | tar -x -C package/intercede
+ln -s "$1/node_modules" package/intercede/node_modules
+(cd package/intercede && dpkg-buildpackage -b -us -uc >../log 2>&1) || { cat package/log; exit 1; }
+mkdir -p added
+mv package/*.deb added/intercede.deb
+rm -rf package`
+
 /** The checkout as it is, built, with native code for the guest; what tests have cached is made again there. */
 const COPY = `native=added/node_modules/@koromix/koffi-linux-$2
 mkdir -p $native
@@ -286,6 +296,10 @@ async function main() {
   const scratch = mkdtempSync(join(CACHE, 'checkout.'))
   process.once('exit', () => rmSync(scratch, { recursive: true, force: true }))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+  if (wanted.some(({ name }) => name.startsWith('the package'))) {
+    say('making the package')
+    shell(scratch, '-ec', PACKAGE, 'sh', CHECKOUT)
+  }
   say('copying the checkout')
   shell(scratch, '-ec', COPY, 'sh', CHECKOUT, MACHINES[arch].native)
   const checkout = join(scratch, 'checkout.ext4')

@@ -11,6 +11,7 @@ import type { KeeperEvent, KeeperOptions } from '../../src/keeper/process/events
 import type { Policy } from '../../src/policy/policy.ts'
 import { BYSTANDER, Bystander, LINES } from './bystander.ts'
 import { fixture } from './fixtures.ts'
+import { SLOWNESS } from './slowness.ts'
 
 /** Containers of these tests: container ids 0 to 65535 are host ids BASE and up. */
 export const BASE = 200_000
@@ -212,7 +213,7 @@ export async function attributesBelow(directory: string): Promise<number> {
 
 /** Waits until `condition` holds, for things that another process does. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
-  for (const end = Date.now() + 1000 * seconds; Date.now() < end; ) {
+  for (const end = Date.now() + 1000 * seconds * SLOWNESS; Date.now() < end; ) {
     if (await condition()) return
     await new Promise((resolve) => setTimeout(resolve, 10))
   }

@@ -1,18 +1,10 @@
 // A copy of the build whose files can be replaced: for tests of upgrades.
 
-import {
-  appendFileSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { execute } from './host.ts'
+import { rewrite } from './patched-build.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -34,10 +26,7 @@ export class Installed {
 
   /** Changes a module of the next build. @param from stands once in it */
   rewrite(file: string, from: string, to: string): void {
-    const path = join(this.#next, 'out', file)
-    const parts = readFileSync(path, 'utf8').split(from)
-    if (parts.length !== 2) throw new Error(`Cannot change ${file}: "${from}" stands there ${parts.length - 1} times`)
-    writeFileSync(path, parts.join(to))
+    rewrite(join(this.#next, 'out', file), from, to)
   }
 
   /** Puts a build of its own in the place of the present one. @param isWhole all of its files are of it */

@@ -57,10 +57,13 @@ export class Machine {
   readonly rootfs = join(this.directory, 'rootfs')
   /** A directory of the host that everybody may write to. */
   readonly shared = join(this.directory, 'shared')
+  /** The program `intercede`, of another build if a test says so. */
+  readonly program: string
   #daemon: ChildProcess | undefined
   #log = ''
 
-  constructor() {
+  constructor(program = CLI) {
+    this.program = program
     chmodSync(this.directory, 0o755)
     mkdirSync(this.shared)
     chmodSync(this.shared, 0o777)
@@ -83,7 +86,7 @@ export class Machine {
     const before = served()
     const file = join(this.directory, 'config.yaml')
     writeFileSync(file, config)
-    const [program = '', ...words] = [...by, process.execPath, CLI]
+    const [program = '', ...words] = [...by, process.execPath, this.program]
     this.#daemon = spawn(program, [...words, 'serve', '--socket', this.socket, '--config', file], {
       stdio: ['ignore', 'ignore', 'pipe'],
     })

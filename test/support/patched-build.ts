@@ -23,6 +23,13 @@ const BUNDLE = fileURLToPath(new URL('../../scripts/bundle.js', import.meta.url)
 /** In the module `file`, `from` stands once; `to` takes its place. */
 export type Patch = readonly [file: string, from: string, to: string]
 
+/** Replaces what stands once in a file. */
+export function rewrite(file: string, from: string, to: string): void {
+  const parts = readFileSync(file, 'utf8').split(from)
+  if (parts.length !== 2) throw new Error(`Cannot change ${file}: "${from}" stands there ${parts.length - 1} times`)
+  writeFileSync(file, parts.join(to))
+}
+
 /** A build of its own of which some modules are others. */
 export class PatchedBuild {
   readonly url: URL
@@ -41,10 +48,7 @@ export class PatchedBuild {
   }
 
   #apply([file, from, to]: Patch): void {
-    const path = join(this.#directory, 'out', file)
-    const parts = readFileSync(path, 'utf8').split(from)
-    if (parts.length !== 2) throw new Error(`Cannot patch ${file}: "${from}" stands there ${parts.length - 1} times`)
-    writeFileSync(path, parts.join(to))
+    rewrite(join(this.#directory, 'out', file), from, to)
   }
 
   /** The program `intercede` of this build, for Node. */

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path'
 import { type Done, execute } from './host.ts'
-import { CLI, type Machine } from './machine.ts'
+import type { Machine } from './machine.ts'
 
 /** podman with a state of its own, that holds one image: the root file system of the machine, called "test". */
 export class Podman {
@@ -56,7 +56,7 @@ export const USUAL = ['--rm', '--cgroups=disabled', '--network=none'] as const
 /** Writes a profile of `intercede profile` and returns its path. */
 export async function writeProfile(machine: Machine, name: string, options: readonly string[]): Promise<string> {
   const file = join(machine.directory, name)
-  const args = [CLI, 'profile', '--listener', machine.socket, '--output', file, ...options]
+  const args = [machine.program, 'profile', '--listener', machine.socket, '--output', file, ...options]
   const { status, stderr } = await execute(process.execPath, args)
   if (status !== 0) throw new Error(stderr)
   return file

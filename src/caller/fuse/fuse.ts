@@ -20,7 +20,10 @@ import { exactJson, ociProcess } from './oci-process.ts'
 
 const DEV_FUSE = makedev(10, 229)
 
-/** How long a program may take until its file system is mounted, in milliseconds. */
+/**
+ * How long a program may take until its file system is mounted, in milliseconds. It counts in looks: on a machine on
+ * which this thread gets no processor, neither does the program.
+ */
 const PATIENCE_MS = 10_000
 /** The same while others wait, who have fewer programs starting. */
 const PRESSED_MS = 2000
@@ -108,9 +111,10 @@ export class CallerFuse implements Fuse {
 
   /** Waits until the file system is mounted. @returns the reason if nothing was mounted */
   #await(job: FuseJob, target: FuseTarget): ReasonCode | undefined {
-    const start = now()
-    for (let mounted: number | undefined; ; ) {
+    let mounted: number | undefined
+    for (let waited = 0; ; ) {
       job.wait(LOOK_MS)
+      waited += LOOK_MS
       const at = now()
       const { status } = job
       if (!this.#caller.waits()) return 'gone'
@@ -118,7 +122,7 @@ export class CallerFuse implements Fuse {
       if (target.look()) mounted ??= at
       if (mounted !== undefined && (status === 0 || at - mounted > STAYS_MS)) return undefined
       if (status === 0) return 'fuseNotMounted'
-      if (at - start > (job.isPressed ? PRESSED_MS : PATIENCE_MS)) return 'fuseTimeout'
+      if (waited > (job.isPressed ? PRESSED_MS : PATIENCE_MS)) return 'fuseTimeout'
     }
   }
 

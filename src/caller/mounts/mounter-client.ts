@@ -12,10 +12,6 @@ const REPLY_LIMIT = 256
  * hanging.
  */
 const PATIENCE_MS = 20_000
-/**
- * How long a mounter may take after its answer, in milliseconds, to close its descriptors: it only needs a processor.
- */
-const CLOSING_MS = 1000
 /** Milliseconds between two checks whether the caller still waits. */
 const LOOK_MS = 200
 
@@ -146,7 +142,11 @@ export function requestMount(
     if (!waits()) throw new MounterLost('the caller is gone', { state: afterCaller(request) })
     if (waited >= patience && !isFrozen?.()) throw new MounterLost('no answer')
   }
-  return answerOf(answers)
+  const message = messageOf(answers)
+  // The mounter closes this socket after its copies of a mount, each of which would keep the caller from unmounting
+  // it. It only needs a processor for that.
+  for (let waited = 0; waited < patience && !waitReadable(answers, LOOK_MS) && waits(); ) waited += LOOK_MS
+  return answerOf(message)
 }
 
 /** Requests that change what the container has, not only by their answers. */
@@ -180,15 +180,16 @@ function orLost<T>(action: () => T): T {
   }
 }
 
-function answerOf(socket: Handle): readonly Fd[] {
+function messageOf(socket: Handle): { readonly reply: MounterReply; readonly fds: readonly Fd[] } {
   const bytes = new Uint8Array(REPLY_LIMIT)
   const message = receive(socket, bytes)
   if (!message || message.length === 0) throw new MounterLost('it ended', { ended: true })
-  const { errno, stage } = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as MounterReply
-  // The mounter closes this socket after its copies of a mount, each of which would keep the caller from unmounting
-  // it.
-  waitReadable(socket, CLOSING_MS)
+  const reply = JSON.parse(Buffer.from(bytes.subarray(0, message.length)).toString()) as MounterReply
+  return { reply, fds: message.fds }
+}
+
+function answerOf({ reply: { errno, stage }, fds }: ReturnType<typeof messageOf>): readonly Fd[] {
   if (stage) throw new MountRefused(stage, errno as Errno)
   if (errno !== 0) throw new SyscallError('mount', errno as Errno)
-  return message.fds
+  return fds
 }

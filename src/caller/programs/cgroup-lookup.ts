@@ -7,7 +7,7 @@ import { openGroup } from '../../kernel/cgroup.ts'
 import { isErrno, orFalse, orUndefined, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { type Identity, openat, read, statx } from '../../kernel/files.ts'
-import { parentUserNamespace } from '../../kernel/pidfd.ts'
+import { parentNamespace } from '../../kernel/pidfd.ts'
 import { parentIn } from '../../kernel/process.ts'
 import { sleepSync } from '../../shared/words.ts'
 
@@ -141,7 +141,7 @@ function isWithin(proc: Handle, pid: string, userns: bigint): boolean {
     for (let depth = 0; namespace && depth < USERNS_LIMIT; depth++) {
       using held: Fd = namespace
       if (statx(held.raw).ino === userns) return true
-      namespace = parentUserNamespace(held)
+      namespace = parentNamespace(held)
     }
     namespace?.[Symbol.dispose]()
     return false

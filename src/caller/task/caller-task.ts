@@ -5,10 +5,10 @@ import { ContinueError } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { linkMode, namespaceInode, openat, read } from '../../kernel/files.ts'
+import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { type TimeNamespace, timeNamespaceOf } from '../../kernel/process.ts'
 import { GROUPS_LIMIT, type ProcStatus, parseStatus, TooManyGroups } from '../../kernel/procfs/status.ts'
 import { HeldMemory } from '../../kernel/remote-memory.ts'
-import { waitReadable } from '../../kernel/socket.ts'
 import { pin } from './find-task.ts'
 import type { ProcAccess } from './proc-access.ts'
 import { readProcText } from './same-as-init.ts'
@@ -186,10 +186,10 @@ export class CallerTask implements Disposable {
    * @throws {ContinueError}
    */
   hold(): () => void {
-    const pidfd = this.own(pin(this.tid))
+    const pidfd = orContinue('gone', () => this.own(pin(this.task, '.')))
     this.mustWait()
     return () => {
-      if (waitReadable(pidfd, 0)) throw new ContinueError('gone')
+      if (!pidfdIsAlive(pidfd)) throw new ContinueError('gone')
     }
   }
 

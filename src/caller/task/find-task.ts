@@ -1,19 +1,13 @@
 import type { Tid } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
-import { O_RDONLY } from '../../abi/fcntl.ts'
-import { PIDFD_THREAD } from '../../abi/process.ts'
+import { O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
 import type { ReasonCode } from '../../calls/reasons.ts'
 import { ContinueError } from '../../calls/verdict.ts'
-import { isErrno, SyscallError } from '../../kernel/error.ts'
+import { SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, statx } from '../../kernel/files.ts'
-import {
-  numberInNamespace,
-  parentUserNamespace,
-  pidfdIsAlive,
-  pidfdOpen,
-  tidFromNamespace,
-} from '../../kernel/pidfd.ts'
+import { parentNamespace, pidfdIsAlive, tidFromNamespace } from '../../kernel/pidfd.ts'
+import { numbersIn } from '../../kernel/process.ts'
 
 /** The namespaces in which the tasks of a container are. */
 interface Bounds {
@@ -44,7 +38,8 @@ interface Pinned {
 }
 
 const NS_PID = Buffer.from('ns/pid\0')
-/** Maximum depth of nested user namespaces (linux/kernel/user_namespace.c create_user_ns()). */
+const STATUS = Buffer.from('status\0')
+/** Maximum depth of nested user namespaces (linux/kernel/user_namespace.c create_user_ns()); of pid namespaces, 32. */
 const NESTED = 33
 const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
   [errnos.ESRCH]: 'noSuchTask',
@@ -59,10 +54,17 @@ const NOT_FOUND: Readonly<Record<number, ReasonCode>> = {
  * @throws {ContinueError} if there is none; the kernel then reports the error by its own lookup
  */
 export function findTask(view: TaskView, pid: number): Pinned {
-  if (pid === 0) return findSelf(view)
-  using namespace = openat(view.task.raw, NS_PID, O_RDONLY)
-  view.mustWait()
-  return pinWithin(view.bounds, () => tidFromNamespace(namespace, pid))
+  const { bounds, task, tid, mustWait } = view
+  if (pid === 0) return holdWhile(mustWait, { tid, pidfd: pin(task, '.') })
+  using namespace = openat(task.raw, NS_PID, O_RDONLY)
+  mustWait()
+  try {
+    return pinWithin(bounds, () => tidFromNamespace(namespace, pid))
+  } catch (error) {
+    const own = error instanceof ContinueError && error.why.code === 'pidNotTranslated' && findOwn(view, pid)
+    if (!own) throw error
+    return own
+  }
 }
 
 /**
@@ -82,8 +84,9 @@ export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned
   let pidfd: Fd | undefined
   try {
     const tid = number()
-    pidfd = pin(tid)
-    const isOfContainer = bounds && isWithin(bounds, tid)
+    if (!bounds) throw new ContinueError('outsideContainer')
+    pidfd = pin(bounds.proc, `${tid}`)
+    const isOfContainer = isWithin(bounds, tid)
     if (number() !== tid || !pidfdIsAlive(pidfd)) throw new ContinueError('noSuchTask')
     if (!isOfContainer) throw new ContinueError('outsideContainer')
     return { tid, pidfd }
@@ -93,36 +96,42 @@ export function pinWithin(bounds: Bounds | undefined, number: () => Tid): Pinned
   }
 }
 
-/** Holds the caller itself, which is in the container and keeps its number as long as the call waits. */
-function findSelf({ tid, mustWait }: TaskView): Pinned {
-  const pidfd = pin(tid)
+/**
+ * Finds the caller itself, or the first thread of its process, by the numbers that procfs shows: before Linux 6.11 no
+ * others can be translated. Both are in the container.
+ */
+function findOwn({ task, tid, mustWait }: TaskView, pid: number): Pinned | undefined {
+  const numbers = numbersIn(task.raw, STATUS)
+  const at = numbers.at(-1)?.indexOf(pid) ?? -1
+  if (at < 0) return undefined
+  const [, tgid] = numbers[0]!
+  return holdWhile(
+    mustWait,
+    at === 0 ? { tid, pidfd: pin(task, '.') } : { tid: tgid as Tid, pidfd: pin(task, `../${tgid}`) },
+  )
+}
+
+/** Holds the caller or its process, which keep their numbers as long as the call waits. */
+function holdWhile(mustWait: () => void, found: Pinned): Pinned {
   try {
     mustWait()
-    return { tid, pidfd }
+    return found
   } catch (error) {
-    pidfd[Symbol.dispose]()
+    found.pidfd[Symbol.dispose]()
     throw error
   }
 }
 
-/** Opens a pidfd of a process or thread. @throws {ContinueError} if there is none, or the kernel cannot hold it */
-export function pin(tid: Tid): Fd {
-  try {
-    return pidfdOpen(tid, PIDFD_THREAD)
-  } catch (error) {
-    // Before Linux 6.9 only whole processes have pidfds, under the number of their first thread.
-    if (!isErrno(error, 'EINVAL')) throw continueFor(error, { [errnos.ESRCH]: 'noSuchTask' })
-  }
-  try {
-    return pidfdOpen(tid)
-  } catch (error) {
-    throw continueFor(error, {
-      [errnos.ESRCH]: 'noSuchTask',
-      [errnos.EINVAL]: 'threadNotPinned',
-      [errnos.ENOENT]: 'threadNotPinned',
-    })
-  }
-}
+/**
+ * Opens the directory of a process or thread in procfs, which pidfd_send_signal(2) takes for a pidfd: unlike
+ * pidfd_open(2) before Linux 6.9, also that of a thread.
+ *
+ * @param name relative to `directory`, of an entry of procfs's root
+ * @throws {SyscallError} ENOENT if there is none
+ * @see linux/kernel/signal.c pidfd_to_pid()
+ */
+export const pin = (directory: Handle, name: string): Fd =>
+  openat(directory.raw, Buffer.from(`${name}\0`), O_RDONLY | O_DIRECTORY)
 
 /** Converts an errno of `reasons` to a ContinueError; any other error is returned as it is. */
 function continueFor(error: unknown, reasons: Readonly<Record<number, ReasonCode>>): unknown {
@@ -130,13 +139,16 @@ function continueFor(error: unknown, reasons: Readonly<Record<number, ReasonCode
   return code ? new ContinueError(code) : error
 }
 
-function isWithin({ pidns, userns, proc }: Bounds, tid: Tid): boolean {
-  if (numberInNamespace(pidns, tid) === undefined) return false
-  let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${tid}/ns/user\0`), O_RDONLY)
+const isWithin = ({ pidns, userns, proc }: Bounds, tid: Tid): boolean =>
+  isBelow(proc, `${tid}/ns/pid`, statx(pidns.raw).ino) && isBelow(proc, `${tid}/ns/user`, userns)
+
+/** Tells whether a namespace of a task is the one with this inode number, or below it. */
+function isBelow(proc: Handle, name: string, inode: bigint): boolean {
+  let namespace: Fd | undefined = openat(proc.raw, Buffer.from(`${name}\0`), O_RDONLY)
   for (let depth = 0; namespace && depth <= NESTED; depth++) {
     using owned: Fd = namespace
-    if (statx(owned.raw).ino === userns) return true
-    namespace = parentUserNamespace(owned)
+    if (statx(owned.raw).ino === inode) return true
+    namespace = parentNamespace(owned)
   }
   return false
 }

@@ -1,9 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { AT_FDCWD, O_PATH } from '../../abi/fcntl.ts'
 import { SIGKILL } from '../../abi/process.ts'
 import { sendToMounter } from '../../caller/mounts/mounter-client.ts'
 import { now, processTime } from '../../kernel/clock.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
+import { openat } from '../../kernel/files.ts'
+import { cstring } from '../../kernel/libc.ts'
 import { numberOf, pidfdOpen, releaseMemory, signalTo } from '../../kernel/pidfd.ts'
+import { SleepTime } from '../../kernel/process.ts'
 import { receive, shutdown, socketpair, waitReadable } from '../../kernel/socket.ts'
 import { requireOwnFiles } from '../../processes/build-id.ts'
 import { nodeProgram } from '../../processes/node-programs.ts'
@@ -15,6 +19,9 @@ const REPLY_LIMIT = 256
 const SOON_MS = 1
 const LATE_MS = 20
 const GROWTH = 0.05
+/** Milliseconds between two looks at what a mounter does, and how long it may take in all, however slow it is. */
+const LOOK_MS = 200
+const LONGEST_MS = 60_000
 
 interface MounterStart {
   readonly start: StartHelper
@@ -73,7 +80,7 @@ export class MounterProcess {
   /**
    * Waits until the mounter has served all its requests.
    *
-   * @param patience in milliseconds
+   * @param patience how long it may sleep, in milliseconds: what it works, or waits for a processor, does not count
    * @param closing descriptors that the mounter must close, because that may take long; our copies are closed here
    * @returns whether the mounter was done in time
    * @throws {SyscallError} if the request cannot be sent: then nothing is closed
@@ -81,7 +88,7 @@ export class MounterProcess {
   async comesFree(patience: number, closing: readonly Fd[] = []): Promise<boolean> {
     using answers = sendToMounter(this.socket, { do: 'greet' }, closing)
     for (const fd of closing) fd[Symbol.dispose]()
-    return await isAnswered(answers, patience)
+    return await isAnswered(answers, patience, this.#pid)
   }
 
   /**
@@ -99,11 +106,16 @@ export class MounterProcess {
   }
 }
 
-async function isAnswered(socket: Handle, patience: number): Promise<boolean> {
+async function isAnswered(socket: Handle, patience: number, pid: number): Promise<boolean> {
   const begin = now()
-  while (!waitReadable(socket, 0)) {
+  using proc = openat(AT_FDCWD, cstring('/proc'), O_PATH)
+  const sleepTime = new SleepTime(proc, pid)
+  for (let looked = 0; !waitReadable(socket, 0); ) {
     const passed = now() - begin
-    if (passed > patience) return false
+    if (passed - looked > LOOK_MS) {
+      looked = passed
+      if (sleepTime.look() > patience || passed > LONGEST_MS) return false
+    }
     await sleep(Math.min(SOON_MS + GROWTH * passed, LATE_MS))
   }
   try {

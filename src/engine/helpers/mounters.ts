@@ -7,8 +7,9 @@ import { MANY_HANG, MOUNTERS, MOUNTERS_PER_CONTAINER, poolShare } from '../../li
 import { MounterProcess } from './mounter-process.ts'
 import type { StartHelper } from './spawn-guard.ts'
 
-/** How long a mount waits for a free mounter. */
+/** How long a mount waits for a free mounter while none comes free, and in all: slow mounters are not busy for ever. */
 const QUEUE_MS = 5000
+const LONGEST_QUEUE_MS = 20_000
 /**
  * How many idle mounters are kept for the next mounts, and how long; each is a process of 40 MB. One container can use
  * two.
@@ -17,9 +18,9 @@ const IDLE_MOUNTERS = 4
 const IDLE_MS = 10_000
 /** How long more than these are kept: to start one again costs as much as 30 mounts. */
 const SURPLUS_MS = 1000
-/** How long a mounter whose caller is gone may take to finish its work, before it is killed. */
+/** How long a mounter whose caller is gone may sleep until it has finished its work, before it is killed. */
 const FINISH_MS = 2000
-/** How long a mounter may take to start, or to finish the previous engine's requests, before it counts as hanging. */
+/** How long a mounter may sleep until it has started, or finished the previous engine's requests; then it hangs. */
 const PATIENCE_MS = 20_000
 /** How long new mounts wait for mounters of the previous engine, before other mounters are started. */
 const HASTE_MS = 500
@@ -45,9 +46,12 @@ const MOST_WORK_MS = 1.25 * WORK_CREDIT_MS
 const LEND_MS = 3
 /**
  * Heavy containers together get mounters for an eighth of the processors: after each work for one of them, all of them
- * wait in proportion. As long as that work lasts, but at most `TURN_MS`, no other heavy container gets a mounter.
+ * wait in proportion, but at most `REST_MS`: on a slow machine, where the start of a mounter takes seconds, the next
+ * mount must not give up before that. As long as that work lasts, but at most `TURN_MS`, no other heavy container gets
+ * a mounter.
  */
 const REST = Math.max(0, 8 / availableParallelism() - 1)
+const REST_MS = 0.6 * QUEUE_MS
 const TURN_MS = 100
 /** How many may hang without memory. Those beyond count as long as they hang, and keep the host's mounters busy. */
 const HANGING = 1024
@@ -115,6 +119,7 @@ interface Wish {
    */
   readonly grant: (socket: number | undefined) => void
   readonly timer: NodeJS.Timeout
+  readonly since: number
 }
 
 interface MountersDependencies {
@@ -169,7 +174,7 @@ export class Mounters {
       this.#queue.delete(wish)
       grant(undefined)
     }, QUEUE_MS)
-    const wish: Wish = { container, grant, timer }
+    const wish: Wish = { container, grant, timer, since: now() }
     this.#queue.add(wish)
     this.#serve()
     const wait = this.#ended.owes(container) - CREDIT_MS
@@ -185,7 +190,7 @@ export class Mounters {
     const { processorTime } = mounter.process
     const spent = LEND_MS + Math.max(0, processorTime - mounter.charged)
     mounter.charged = processorTime
-    if (this.#isHeavy(container)) this.#nextTurn = now() + REST * spent
+    if (this.#isHeavy(container)) this.#nextTurn = now() + Math.min(REST * spent, REST_MS)
     this.#worked.charge(container, WORK_PARTS * spent)
   }
 
@@ -259,6 +264,8 @@ export class Mounters {
       this.#close(mounter)
       const hanging = this.#all.size - this.#counted.length
       mounter.isEmpty = mounter.process.kill() && hanging < HANGING
+    } else {
+      for (const { timer, since } of this.#queue) if (now() - since < LONGEST_QUEUE_MS - QUEUE_MS) timer.refresh()
     }
     this.#serve()
     if (!mounter.open || mounter.container !== undefined) return

@@ -22,7 +22,8 @@ interface ProgramStart {
   readonly owner: { readonly uid: HostId; readonly gid: HostId } | undefined
 }
 
-const PATIENCE_MS = 1000
+/** Only the main thread can make a thread wait this long: it needs a processor, and the disk with the program. */
+const PATIENCE_MS = 10_000
 /**
  * Whether the main thread is starting a process now.
  *

@@ -23,7 +23,8 @@ import { CallerDeviceRules } from './caller-device-rules.ts'
 import type { SharedState } from './shared-state.ts'
 import type { FromThread, ThreadData } from './thread-messages.ts'
 
-const WALKER_START_MS = 5000
+/** How long a walker may take to get a place, and to start: on a slow machine that is nobody's fault. */
+const WALKER_START_MS = 20_000
 
 /** What the services need from their thread. */
 interface ThreadCallbacks {

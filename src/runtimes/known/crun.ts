@@ -6,6 +6,7 @@ export const crun = {
   target: {
     name: 'crun',
     // As of crun 1.21: without any flag crun sets SPEC_ALLOW itself; with flags it sets only those.
+    program: 'crun',
     flags: [SPEC_ALLOW, WAIT_KILLABLE_RECV],
     resolvesGuards: false,
     // crun hands the listener over by a helper process that shares its descriptors, so any call may be trapped: it

@@ -4,6 +4,7 @@ export const runc = {
   name: 'runc',
   target: {
     name: 'runc',
+    program: 'runc',
     // runc 1.1.15 refuses a profile with any flag ("seccomp flags are not yet supported by runc").
     flags: [],
     resolvesGuards: false,

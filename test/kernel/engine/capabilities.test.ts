@@ -7,13 +7,14 @@ import { BPF } from '../../../src/abi/bpf.ts'
 import type { Cap } from '../../../src/abi/credentials.ts'
 import type { Verbs } from '../../../src/calls/act.ts'
 import { type Step, steps } from '../../../src/calls/steps.ts'
+import type { KernelFeature } from '../../../src/kernel/probe.ts'
 import { attr, Caller, DIRECTORY, describing, Group, idOf, loading, withoutCgroups } from '../../support/bpf-world.ts'
 import { MAIN, maskIn, maskOf, named, row, type Sample, Sampler, undeclared } from '../../support/capability-samples.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
-import { withReason } from '../../support/skipped.ts'
+import { lacks, withReason } from '../../support/skipped.ts'
 
 const policy = {
   ...mknodPolicy,
@@ -35,6 +36,7 @@ type Seen = readonly [call: string, step: Step, own?: readonly Cap[]]
 interface Scene {
   readonly does: () => Promise<void>
   readonly sees: readonly Seen[]
+  readonly needs?: KernelFeature
 }
 
 describe.skipIf(absent)(withReason('the capabilities in effect during each act', absent), () => {
@@ -196,6 +198,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
         ['fsopen', steps.makeMount],
         ['open_tree', steps.makeMount],
       ],
+      needs: 'copyDetached',
     },
     report: {
       does: () => host.run(['--all-sysinfo'], [fixture('sysinfo')]).then(({ stdout }) => expect(stdout).toMatch(/^\{/)),
@@ -221,7 +224,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
       sees: [['removexattr', steps.attribute]],
     },
     schedule: {
-      does: () => says(['--sched'], 'chrt -f -p 10 $$', ''),
+      does: () => says(['--sched'], 'chrt -f 10 true', ''),
       sees: [['sched_setscheduler', steps.schedule]],
     },
     mount: {
@@ -333,15 +336,20 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
       console.log(['| verb | declared | seen |', '| --- | --- | --- |', ...rows].join('\n'))
   })
 
-  test.each(Object.entries(scenes) as [keyof typeof scenes, Scene][])('%s', async (verb, { does, sees }) => {
-    await sampler.take()
-    await does()
-    const samples = await sampler.take()
-    rows.push(row(verb, samples))
-    const seen = new Set(samples.map(({ call, effective }) => `${call} with ${named(effective)}`))
-    for (const [call, step, own] of sees) expect([...seen]).toContain(`${call} with ${named(maskOf(step, own))}`)
-    expect(undeclared(verb, samples)).toEqual([])
-  })
+  test.for(Object.entries(scenes) as [keyof typeof scenes, Scene][])(
+    '%s',
+    async ([verb, { does, sees, needs }], { skip }) => {
+      const why = needs && lacks(needs)
+      if (why) skip(why)
+      await sampler.take()
+      await does()
+      const samples = await sampler.take()
+      rows.push(row(verb, samples))
+      const seen = new Set(samples.map(({ call, effective }) => `${call} with ${named(effective)}`))
+      for (const [call, step, own] of sees) expect([...seen]).toContain(`${call} with ${named(maskOf(step, own))}`)
+      expect(undeclared(verb, samples)).toEqual([])
+    },
+  )
 })
 
 /** A build that has one thing wrong. */
@@ -362,7 +370,7 @@ async function scheduling(
   const engine = host.enginePid
   try {
     const sampler = await Sampler.attach(engine)
-    const { stdout, stderr } = await host.run(['--sched'], ['sh', '-c', 'chrt -f -p 10 $$; chrt -p $$'])
+    const { stdout, stderr } = await host.run(['--sched'], ['sh', '-c', 'chrt -f 10 true; chrt -p $$'])
     const samples = await sampler.take()
     await sampler.end()
     await look({ samples, said: stdout + stderr, host })

@@ -7,6 +7,7 @@ import { expect, test } from 'vitest'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, USERNS } from '../../support/host.ts'
 import { walkersOf } from '../../support/hostile.ts'
+import { Images, nodeFor } from '../../support/images.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -96,6 +97,35 @@ test.skipIf(missing('gcc'))(
       const start = performance.now()
       expect((await host.call(['mknod', join(closed, 'in/null'), '020666', '1', '3'], ['--pidns'])).result).toBe('ok')
       expect(performance.now() - start).toBeGreaterThan(SLOW_MS)
+    } finally {
+      host.close()
+      await build.remove(engine)
+    }
+  },
+)
+
+const SERVES = 'let answer = { errno: 0 }'
+const cannotMount = missing('gcc', 'losetup', 'mkfs.ext4')
+test.skipIf(cannotMount)(
+  withReason(
+    'a container that mounts in a loop on a slow machine waits between its mounts, and each is done',
+    cannotMount,
+  ),
+  async () => {
+    const works = `for (const end = Date.now() + ${SLOW_MS / 2}; Date.now() < end; );`
+    const build = new PatchedBuild('mounter/main.js', SERVES, `${works} ${SERVES}`)
+    using images = new Images()
+    const mount = { allowed: new Set(['ext4']), fuse: new Map(), shift: true, nodev: true }
+    const host = await Host.start({ mount }, {}, build.url)
+    const engine = host.enginePid
+    try {
+      const device = nodeFor(images.attach(images.make('ext4')), host.directory, BASE)
+      const once = `LIBMOUNT_FORCE_MOUNT2=always mount -t ext4 ${device} /mnt && umount /mnt`
+      const done = await host.run(
+        ['--mounts'],
+        ['unshare', '--mount', 'sh', '-c', `${once} && ${once} && ${once} && echo thrice`],
+      )
+      expect(done).toMatchObject({ stdout: 'thrice\n', stderr: '' })
     } finally {
       host.close()
       await build.remove(engine)

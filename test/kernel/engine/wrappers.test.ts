@@ -18,7 +18,7 @@ import { Epoll, EpollEvent } from '../../../src/kernel/epoll.ts'
 import { Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { address, cstring, lastErrno, libc } from '../../../src/kernel/libc.ts'
-import { parentUserNamespace } from '../../../src/kernel/pidfd.ts'
+import { parentNamespace } from '../../../src/kernel/pidfd.ts'
 import { currentTid, setns } from '../../../src/kernel/process.ts'
 import { copyFrom, RemoteMemory } from '../../../src/kernel/remote-memory.ts'
 import { notifAddfd, notifIdValid, notifRecv, notifSizes } from '../../../src/kernel/seccomp.ts'
@@ -81,7 +81,7 @@ test('the memory of another task is read over the bound of a page', () => {
 
 test('our own user namespace has no parent that we may see, and joining our own mount namespace is allowed', () => {
   using userns = openat(AT_FDCWD, cstring('/proc/self/ns/user'), O_RDONLY)
-  expect(parentUserNamespace(userns)).toBeUndefined()
+  expect(parentNamespace(userns)).toBeUndefined()
   using ipc = openat(AT_FDCWD, cstring('/proc/self/ns/ipc'), O_RDONLY)
   expect(() => setns(ipc, 0)).not.toThrow()
   expect(() => setns(ipc, 0x20000)).toThrow('EINVAL')

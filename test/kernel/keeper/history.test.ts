@@ -28,6 +28,7 @@ import { readHistory } from '../../../src/reader/history.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
+import { lacks } from '../../support/skipped.ts'
 
 const KIB = 1024
 const DAY = 86_400_000
@@ -245,7 +246,9 @@ describe.sequential('a daemon', () => {
 
   test('tells of a container that has ended, without the daemon, and after its restart', {
     timeout: 120_000,
-  }, async () => {
+  }, async ({ skip }) => {
+    const why = lacks('pidTranslation')
+    if (why) skip(why)
     const daemon = await start()
     // A name of a program that writes on the terminal, and one of the container.
     const program = join(daemon.directory, '\u001b[2Jx')

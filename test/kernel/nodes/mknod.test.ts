@@ -5,6 +5,9 @@ import type { ReasonCode } from '../../../src/calls/reasons.ts'
 import type { VerdictName } from '../../../src/calls/record.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { BASE, directory, execute, Host } from '../../support/host.ts'
+import { lacks, withReason } from '../../support/skipped.ts'
+
+const notCopied = lacks('copyDetached')
 
 let host: Host
 let dir: string
@@ -214,36 +217,39 @@ describe('a node that is not made, with the errno of the kernel', () => {
     expect(host.events.findLast((event) => event.type === 'registered')).toMatchObject({ barred: 'hostUserns' })
   })
 
-  test.each(['tmpfs', 'ramfs'])('in a %s of the container a node of ours is mounted, which works', async (fstype) => {
-    if (!existsSync(join(dir, 'mnt'))) directory(join(dir, 'mnt'), BASE, 0o755)
-    const at = `${dir}/mnt`
-    const script = [
-      `mount -t ${fstype} none ${at} && cd ${at} && umask 027`,
-      'mkdir -m 2775 sgid; chgrp 7 sgid 2>/dev/null',
-      `${fixture('caller')} mknod n 020666 1 3`,
-      `${fixture('caller')} mknod sgid/z 020640 1 5`,
-      'stat -c "%F %t:%T %a %u:%g" n sgid/z',
-      'echo lost >n && head -c 3 sgid/z | wc -c',
-      `${fixture('caller')} mknod n 020666 1 3`,
-      `umount n && stat -c "%F %t:%T %a" n && rm n`,
-    ].join('; ')
-    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
-    expect(done.stderr).toBe('')
-    expect(done.stdout.split('\n')).toEqual([
-      ...[
-        '{"ok":true}',
-        '{"ok":true}',
-        'character special file 1:3 640 0:0',
-        'character special file 1:5 640 0:7',
-        '3',
-      ],
-      ...['{"errno":"EEXIST"}', 'character special file 1:3 640', ''],
-    ])
-  })
+  test.skipIf(notCopied).each(['tmpfs', 'ramfs'])(
+    withReason('in a %s of the container a node of ours is mounted, which works', notCopied),
+    async (fstype) => {
+      if (!existsSync(join(dir, 'mnt'))) directory(join(dir, 'mnt'), BASE, 0o755)
+      const at = `${dir}/mnt`
+      const script = [
+        `mount -t ${fstype} none ${at} && cd ${at} && umask 027`,
+        'mkdir -m 2775 sgid; chgrp 7 sgid 2>/dev/null',
+        `${fixture('caller')} mknod n 020666 1 3`,
+        `${fixture('caller')} mknod sgid/z 020640 1 5`,
+        'stat -c "%F %t:%T %a %u:%g" n sgid/z',
+        'echo lost >n && head -c 3 sgid/z | wc -c',
+        `${fixture('caller')} mknod n 020666 1 3`,
+        `umount n && stat -c "%F %t:%T %a" n && rm n`,
+      ].join('; ')
+      const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+      expect(done.stderr).toBe('')
+      expect(done.stdout.split('\n')).toEqual([
+        ...[
+          '{"ok":true}',
+          '{"ok":true}',
+          'character special file 1:3 640 0:0',
+          'character special file 1:5 640 0:7',
+          '3',
+        ],
+        ...['{"errno":"EEXIST"}', 'character special file 1:3 640', ''],
+      ])
+    },
+  )
 
   /** The host's root may not even search it. That says nothing of who mounted it, and must not be kept for when it is opened. */
-  test.each(['', 'gid=7,', 'uid=9,'])(
-    'in a tmpfs of the container that is closed to others a node works, too (%s)',
+  test.skipIf(notCopied).each(['', 'gid=7,', 'uid=9,'])(
+    withReason('in a tmpfs of the container that is closed to others a node works, too (%s)', notCopied),
     async (ids) => {
       const at = directory(join(dir, `closed${serial++}`), BASE, 0o755)
       const script = [
@@ -259,42 +265,51 @@ describe('a node that is not made, with the errno of the kernel', () => {
   )
 
   /** No capability helps where an idmapped mount does not map a group: linux/kernel/capability.c privileged_wrt_inode_uidgid() */
-  test('a directory that nobody else may ever search tells nothing of others on its mount', async () => {
-    const [source, shown] = ['partly', 'mapped'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
-      string,
-      string,
-    ]
-    const script = [
-      `mount -t tmpfs none ${source} && cd ${source} && mkdir -m 700 closed open && chgrp 7 closed`,
-      `mount --bind -o X-mount.idmap="u:0:0:65536 g:0:0:6" ${source} ${shown} && cd ${shown}`,
-      // What is known, each thread knows for itself.
-      `for turn in $(seq 20); do ${fixture('caller')} mknod closed/n 020666 1 3; done`,
-      `${fixture('caller')} mknod open/n 020666 1 3 && echo lost >open/n && stat -c "%F %t:%T" open/n`,
-    ].join('; ')
-    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
-    const works = '{"ok":true}\ncharacter special file 1:3\n'
-    expect(done).toMatchObject({ stdout: '{"errno":"EACCES"}\n'.repeat(20) + works, stderr: '' })
-  })
+  test.skipIf(notCopied)(
+    withReason('a directory that nobody else may ever search tells nothing of others on its mount', notCopied),
+    async () => {
+      const [source, shown] = ['partly', 'mapped'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
+        string,
+        string,
+      ]
+      const script = [
+        `mount -t tmpfs none ${source} && cd ${source} && mkdir -m 700 closed open && chgrp 7 closed`,
+        `mount --bind -o X-mount.idmap="u:0:0:65536 g:0:0:6" ${source} ${shown} && cd ${shown}`,
+        // What is known, each thread knows for itself.
+        `for turn in $(seq 20); do ${fixture('caller')} mknod closed/n 020666 1 3; done`,
+        `${fixture('caller')} mknod open/n 020666 1 3 && echo lost >open/n && stat -c "%F %t:%T" open/n`,
+      ].join('; ')
+      const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+      const works = '{"ok":true}\ncharacter special file 1:3\n'
+      expect(done).toMatchObject({ stdout: '{"errno":"EACCES"}\n'.repeat(20) + works, stderr: '' })
+    },
+  )
 
-  test('a nodev mount of the host, for a container without mounts of its own: nothing is mounted on the host', async () => {
-    const path = directory(join(dir, 'nodev'), BASE, 0o755)
-    await execute('mount', ['-t', 'tmpfs', '-o', `nodev,uid=${BASE}`, 'intercede-test', path])
-    try {
-      const { result, records } = await host.call(['mknod', join(path, 'n'), '020666', '1', '3'])
-      expect(result).toBe('ok')
-      expect(records).toMatchObject([{ verdict: 'act', reason: 'doneOnNodev' }])
-      expect(nodeAt(join(path, 'n'))).toEqual({ mode: '20644', rdev: 259, uid: BASE, gid: BASE })
-      expect(readFileSync('/proc/self/mountinfo', 'latin1')).not.toContain(join(path, 'n'))
-      const done = await host.run(
-        [],
-        ['unshare', '--mount', 'sh', '-c', `${fixture('caller')} mknod ${path}/m 020666 1 3 && echo x >${path}/m`],
-      )
-      expect(done).toMatchObject({ stdout: '{"ok":true}\n', stderr: '' })
-      expect(nodeAt(join(path, 'm'))).toEqual({ mode: '20644', rdev: 259, uid: BASE, gid: BASE })
-    } finally {
-      await execute('umount', [path])
-    }
-  })
+  test.skipIf(notCopied)(
+    withReason(
+      'a nodev mount of the host, for a container without mounts of its own: nothing is mounted on the host',
+      notCopied,
+    ),
+    async () => {
+      const path = directory(join(dir, 'nodev'), BASE, 0o755)
+      await execute('mount', ['-t', 'tmpfs', '-o', `nodev,uid=${BASE}`, 'intercede-test', path])
+      try {
+        const { result, records } = await host.call(['mknod', join(path, 'n'), '020666', '1', '3'])
+        expect(result).toBe('ok')
+        expect(records).toMatchObject([{ verdict: 'act', reason: 'doneOnNodev' }])
+        expect(nodeAt(join(path, 'n'))).toEqual({ mode: '20644', rdev: 259, uid: BASE, gid: BASE })
+        expect(readFileSync('/proc/self/mountinfo', 'latin1')).not.toContain(join(path, 'n'))
+        const done = await host.run(
+          [],
+          ['unshare', '--mount', 'sh', '-c', `${fixture('caller')} mknod ${path}/m 020666 1 3 && echo x >${path}/m`],
+        )
+        expect(done).toMatchObject({ stdout: '{"ok":true}\n', stderr: '' })
+        expect(nodeAt(join(path, 'm'))).toEqual({ mode: '20644', rdev: 259, uid: BASE, gid: BASE })
+      } finally {
+        await execute('umount', [path])
+      }
+    },
+  )
 
   test('a tmpfs of the host holds a node', async () => {
     const path = directory(join(dir, 'tmpfs'), BASE, 0o755)
@@ -323,21 +338,27 @@ describe('a node that is not made, with the errno of the kernel', () => {
     }
   })
 
-  test('on an idmapped mount of a tmpfs of the container a node of ours is mounted, for its own would not open', async () => {
-    const [source, shown] = ['inside', 'shifted'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
-      string,
-      string,
-    ]
-    const script = [
-      `mount -t tmpfs none ${source} && mount --bind -o X-mount.idmap=b:0:0:65536 ${source} ${shown}`,
-      `${fixture('caller')} mknod ${shown}/n 020666 1 3 && echo lost >${shown}/n && stat -c %F ${shown}/n ${source}/n`,
-    ].join('; ')
-    const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
-    expect(done).toMatchObject({
-      stdout: '{"ok":true}\ncharacter special file\ncharacter special file\n',
-      stderr: '',
-    })
-  })
+  test.skipIf(notCopied)(
+    withReason(
+      'on an idmapped mount of a tmpfs of the container a node of ours is mounted, for its own would not open',
+      notCopied,
+    ),
+    async () => {
+      const [source, shown] = ['inside', 'shifted'].map((name) => directory(join(dir, name), BASE, 0o755)) as [
+        string,
+        string,
+      ]
+      const script = [
+        `mount -t tmpfs none ${source} && mount --bind -o X-mount.idmap=b:0:0:65536 ${source} ${shown}`,
+        `${fixture('caller')} mknod ${shown}/n 020666 1 3 && echo lost >${shown}/n && stat -c %F ${shown}/n ${source}/n`,
+      ].join('; ')
+      const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
+      expect(done).toMatchObject({
+        stdout: '{"ok":true}\ncharacter special file\ncharacter special file\n',
+        stderr: '',
+      })
+    },
+  )
 
   test('a read-only mount', async () => {
     const path = directory(join(dir, 'readonly'), BASE, 0o755)

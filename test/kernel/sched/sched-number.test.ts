@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { afterAll, beforeEach, expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { PIDFD_THREAD } from '../../../src/abi/process.ts'
 import { SCHED } from '../../../src/abi/sched.ts'
 import type { Scheduling } from '../../../src/calls/act.ts'
 import type { Caller } from '../../../src/calls/caller.ts'
@@ -32,7 +31,7 @@ let parent: number
 beforeEach(async () => {
   const first = spawn('sleep', ['100'], { stdio: 'ignore' })
   number = first.pid as Tid
-  dead = pidfdOpen(number, PIDFD_THREAD)
+  dead = pidfdOpen(number)
   expect(pidfdIsAlive(dead)).toBe(true)
   first.kill('SIGKILL')
   await once(first, 'exit')

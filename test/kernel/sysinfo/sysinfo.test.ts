@@ -99,8 +99,9 @@ describe.skipIf(noTime)(withReason('sysinfo(2) in a time namespace', noTime), ()
 })
 
 describe.skipIf(noTime)(withReason('a caller of sysinfo(2) that joins a time namespace', noTime), () => {
-  const script = `unshare --time --boottime 5000 --fork sleep 10 & sleep 0.5
-    ${program(64)} --join /proc/$(pgrep -P $! -x sleep)/ns/time; kill $(pgrep -P $! -x sleep)`
+  const script = `unshare --time --boottime 5000 --fork sleep 10 &
+    until there=$(pgrep -P $! -x sleep); do sleep 0.1; done
+    ${program(64)} --join /proc/$there/ns/time; kill $there`
   const seen = async (run: Promise<Done>): Promise<readonly number[]> => {
     const { stdout, stderr } = await run
     expect(stderr).toBe('')

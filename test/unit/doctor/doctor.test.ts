@@ -3,16 +3,17 @@ import { expect, test } from 'vitest'
 import { examine } from '../../../src/doctor/doctor.ts'
 import type { HostFacts } from '../../../src/doctor/host-facts.ts'
 import { flawOfNull } from '../../../src/doctor/host-facts.ts'
+import { targetHere } from '../../../src/doctor/probes.ts'
 import type { KernelFeature } from '../../../src/kernel/probe.ts'
+import { podman } from '../../../src/runtimes/known/podman.ts'
+import { runc } from '../../../src/runtimes/known/runc.ts'
 
 const FEATURES: readonly KernelFeature[] = [
   'userNotification',
   'waitKillableRecv',
   'syncWakeUp',
   'addfdSend',
-  'pidfdThread',
   'pidTranslation',
-  'pidfdInfo',
   'resolveCached',
   'uniqueMountIds',
   'mountSetattr',
@@ -141,7 +142,7 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
   },
   {
     what: 'a runc that does not know the flag',
-    on: machine([], { contains: (path) => !path.endsWith('runc') }),
+    on: machine([], { contains: (path, text) => !path.endsWith('runc') || text === 'SECCOMP_FILTER_FLAG_' }),
     missing: 'runc with WAIT_KILLABLE_RECV',
     able: true,
     remedy: /crun/,
@@ -165,6 +166,22 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     },
   ])
   expect(report.able).toBe(able)
+})
+
+const [ALLOWS, KILLABLE] = ['SECCOMP_FILTER_FLAG_SPEC_ALLOW', 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV']
+test.each<{ what: string; on: HostFacts; flags: string[] }>([
+  { what: 'both know all flags', on: machine([]), flags: [ALLOWS, KILLABLE] },
+  { what: 'the kernel is too old for one', on: machine(['waitKillableRecv']), flags: [ALLOWS] },
+  {
+    what: 'the runtime is too old for one',
+    on: machine([], { contains: (_, text) => text !== KILLABLE }),
+    flags: [ALLOWS],
+  },
+  { what: 'a script starts the runtime', on: machine([], { contains: () => false }), flags: [ALLOWS, KILLABLE] },
+  { what: 'the runtime is elsewhere', on: machine([], { which: () => undefined }), flags: [ALLOWS, KILLABLE] },
+])('targetHere() has the flags that a container starts with if $what', ({ on, flags }) => {
+  expect(targetHere(podman.target, on).flags).toEqual(flags)
+  expect(targetHere(runc.target, on).flags).toEqual([])
 })
 
 test('README names the oldest kernel on which nothing is missing that is needed', () => {

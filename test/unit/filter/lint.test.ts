@@ -44,6 +44,17 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: LintFi
     findings: [{ is: 'unwise', says: `the flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is missing: ${RESTARTS}` }],
   },
   {
+    what: 'a flag that this kernel or runtime does not know',
+    profile: profile(trap('mknod')),
+    target: { ...crun.target, flags: ['SECCOMP_FILTER_FLAG_SPEC_ALLOW'] },
+    findings: [
+      {
+        is: 'wrong',
+        says: 'crun or the kernel does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, so no container starts with it here; take it out',
+      },
+    ],
+  },
+  {
     what: 'the default action',
     profile: { ...profile(), defaultAction: 'SCMP_ACT_NOTIFY' },
     findings: [{ is: 'wrong', says: 'the default action must not be SCMP_ACT_NOTIFY' }],

@@ -2,6 +2,7 @@ import { existsSync, fstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
+import { isAbandoned } from '../kernel/fd.ts'
 import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
@@ -11,7 +12,7 @@ import { type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { briefly, counted, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
-import { say } from './print.ts'
+import { READER_GONE, say } from './print.ts'
 import { NegativeAnswer, STATUS } from './usage.ts'
 
 /** The options of the commands that read from a daemon and its history, and print by a template. */
@@ -244,3 +245,12 @@ const isCharacterDevice = (fd: number): boolean => orElse(false, () => fstatSync
 /** Says that what is listed of the refusals of a container is not all there was. */
 export const formatDropped = ({ droppedRefusals: count, ...view }: ContainerView): string =>
   `${formatContainer(view)}: ${count} more ${count === 1 ? 'kind' : 'kinds'} of refusals made room for later ones`
+
+const LOOK_MS = 100
+/** Ends a command that waits for news as soon as nobody reads its output any more: it may have nothing to print for hours. */
+export function endWithReader(): void {
+  const look = (): void => {
+    if (isAbandoned(1)) process.exit(READER_GONE)
+  }
+  setInterval(look, LOOK_MS).unref()
+}

@@ -272,7 +272,7 @@ Examples:
 
 const flags = command('flags')
   .description('print what to tell a runtime so that a container has these keys')
-  .addArgument(new Argument('<runtime>').choices(instructed.map(({ name }) => name)))
+  .addArgument(new Argument('<runtime>').choices(instructed.map(({ name }) => name)).argParser(value.parseInstructed))
 for (const option of policyOptions()) flags.addOption(option)
 
 /** Options that were given: commander itself keeps only the last value, or a default. */

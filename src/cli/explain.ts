@@ -277,7 +277,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   }
   using feeds = openFeeds(path, { directory: history })
   const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0)
-  const views = word === undefined ? all : [requireContainer(feeds, word, all)]
+  const views = word === undefined ? all : [requireContainer(feeds, word, all, reasonCodes)]
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const rows = views.flatMap((view) => rowsOf(view, all, daemon, since ?? 0)).sort(byImportance)

@@ -95,6 +95,15 @@ test('a tail counts after the filter and the container', async () => {
   expect(await events(String(container), '--since', '1h', '--tail', '2')).toEqual(own.slice(-2))
 })
 
+test('explain says that neither a container nor a reason has the name', async () => {
+  const done = await execute(process.execPath, [CLI, 'explain', 'devicenotallowed', '--feed', host.feedSocket])
+  const says = 'none has that name (did you mean "deviceNotAllowed"?)'
+  expect(done).toMatchObject({
+    status: 1,
+    stderr: `intercede: Cannot find container or reason "devicenotallowed": ${says}\n`,
+  })
+})
+
 test.each([
   ['ps', '--all'],
   ['inspect', 'ID'],

@@ -218,7 +218,7 @@ export const reasons = {
   ],
   namesHost: [
     'the source or an option names something of the host instead of a device',
-    'use a file system from a block device, or one by FUSE; see docs/guide/mount.md',
+    'use a file system from a block device, or one by FUSE; see intercede-policy(7)',
   ],
   notForAll: ['the kernel does not accept this option for a tmpfs of a container', 'leave it out'],
   reservesPages: ['the option takes huge pages from the host before anyone uses one', 'use size instead of min_size'],

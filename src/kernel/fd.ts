@@ -184,7 +184,7 @@ export function pipe(): { readonly read: Fd; readonly write: Fd } {
   return { read: new Fd(fds[0]!), write: new Fd(fds[1]!) }
 }
 
-/** Returns whether no process has the other end of a pipe or socket any more. @param write the number of its writing end */
+/** Returns whether no process has the other end of a pipe or socket. @param write the number of its writing end */
 export const isAbandoned = (write: number): boolean => (poll(write, 0, 0) & (POLLERR | POLLHUP)) !== 0
 
 const syscallKcmp = libc.func('syscall', 'long', ['long', 'int', 'int', 'int', 'ulong', 'ulong'])

@@ -179,10 +179,6 @@ const policyPage = () =>
     ),
     section('KEYS', list(calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]))),
     section(
-      'EXAMPLES',
-      `${text('Run a command that may make the harmless devices and /dev/net/tun:')}\n${literal('  intercede run -c mknod -c mknod.devices=c:10:200 -- sh')}`,
-    ),
-    section(
       'FILES',
       list([
         item(
@@ -190,6 +186,10 @@ const policyPage = () =>
           text('The pages named here are in /usr/share/doc/intercede, or in the directory of the package of npm.'),
         ),
       ]),
+    ),
+    section(
+      'EXAMPLES',
+      `${text('Run a command that may make the harmless devices and /dev/net/tun:')}\n${literal('  intercede run -c mknod -c mknod.devices=c:10:200 -- sh')}`,
     ),
     section('SEE ALSO', also('intercede 1', 'intercede.yaml 5', 'intercede\\-reasons 7')),
   )

@@ -230,8 +230,16 @@ const knowsWaitKillable = ({ which, contains }: HostFacts, program: string): boo
   return path !== undefined && contains(path, WAIT_KILLABLE_RECV)
 }
 
-const versionOf = ({ run }: HostFacts, program: string): string | undefined =>
-  /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '')?.[0]
+/**
+ * @returns undefined if it is not installed
+ * @throws {Error} if it does not say its version, as podman without HOME
+ */
+function versionOf({ run, which }: HostFacts, program: string): string | undefined {
+  const [version] = /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '') ?? []
+  const path = version === undefined ? which(program) : undefined
+  if (path !== undefined) throw new Error(`"${path} --version" does not say the version`)
+  return version
+}
 
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
 

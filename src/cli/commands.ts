@@ -455,7 +455,7 @@ command('stop')
   .option('--kill', 'send SIGKILL at once, instead of SIGTERM and, after --stop-timeout, SIGKILL')
   .addHelpText(
     ...after(
-      `Only root may do this. End other containers with the tool that started them: podman stop, kubectl delete.`,
+      `Only root may do this, and the log of the machine (/dev/log) says who did. End other containers with the tool that started them: podman stop, kubectl delete.`,
     ),
   )
   .action(async (words, options) => (await import('./stop.ts')).stopCommand(words, options))

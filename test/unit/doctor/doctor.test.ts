@@ -57,7 +57,7 @@ test('examine() finds nothing on a machine where all is well', () => {
   expect(diagnoses.filter(({ health }) => health !== 'ok')).toEqual([])
 })
 
-test('examine() says without root what it could not see, and calls nothing missing for that', () => {
+test('examine() says without root what it could not see, and calls nothing missing for that, in words', () => {
   const refused = (): never => {
     throw new Error('fsopen: EPERM')
   }

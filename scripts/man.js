@@ -88,7 +88,7 @@ const optionItem = ({ flags, description: says, choices, usually }) => {
 }
 /** Makes a sentence; a first word that is a name of the kernel keeps its lower case. */
 const sentence = (says) =>
-  `${/^[a-z]+[ ,:;.]/.test(says) && !/^\S+\.\S/.test(says) ? says[0].toUpperCase() : says[0]}${says.slice(1)}.`.replace(
+  `${/^[a-z]+[ ,:;.]/.test(says) && !says.startsWith('table, ') && !/^\S+\.\S/.test(says) ? says[0].toUpperCase() : says[0]}${says.slice(1)}.`.replace(
     /\.\.$/,
     '.',
   )
@@ -178,6 +178,15 @@ const policyPage = () =>
         )}`,
     ),
     section('KEYS', list(calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]))),
+    section(
+      'FILES',
+      list([
+        item(
+          'Pa docs/',
+          text('The pages named here are in /usr/share/doc/intercede, or in the directory of the package of npm.'),
+        ),
+      ]),
+    ),
     section(
       'EXAMPLES',
       `${text('Run a command that may make the harmless devices and /dev/net/tun:')}\n${literal('  intercede run -c mknod -c mknod.devices=c:10:200 -- sh')}`,

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { setImmediate as turn } from 'node:timers/promises'
 import { shownJson } from '../calls/escape.ts'
-import { EventStream, type EventView } from '../reader/event-stream.ts'
+import { concerns, EventStream, type EventView } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { LIST_BYTES, STREAM_BYTES, STREAM_MS, STREAM_RATE } from './bounds.ts'
 import type { QueryValues } from './routes.ts'
@@ -29,6 +29,7 @@ export async function streamEvents(
   using stream = new EventStream({
     ...{ connect: open, follow: follow === 'true', rate: STREAM_RATE, after },
     tail: tail === undefined ? undefined : Number(tail),
+    wanted: container === undefined ? undefined : (event) => concerns(event, container),
   })
   response.writeHead(200)
   response.flushHeaders()
@@ -37,8 +38,7 @@ export async function streamEvents(
     return true
   }
   for await (const event of stream.events(end.signal)) {
-    const isWanted = container === undefined || event.container === container || event.container === ''
-    if (isWanted) response.write(lineOf(event))
+    response.write(lineOf(event))
     if (response.writableLength <= STREAM_BYTES || (await isRead(response))) continue
     response.destroy()
     return false

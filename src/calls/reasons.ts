@@ -1,6 +1,7 @@
 import { capabilities } from '../abi/credentials.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/keys.ts'
+import { givenByNumber } from '../policy/refused-devices.ts'
 
 /** The bytes that two numbers of a record hold. */
 const SIZE = 8
@@ -217,7 +218,7 @@ export const reasons = {
   ],
   namesHost: [
     'the source or an option names something of the host instead of a device',
-    'use a file system from a block device, or one by FUSE; see docs/guide/mount.md',
+    'use a file system from a block device, or one by FUSE; see intercede-policy(7)',
   ],
   notForAll: ['the kernel does not accept this option for a tmpfs of a container', 'leave it out'],
   reservesPages: ['the option takes huge pages from the host before anyone uses one', 'use size instead of min_size'],
@@ -390,7 +391,11 @@ export function explain({ code, a = 0, b = 0, named }: Reason): { readonly says:
     'a:name': () => unpackName(a, b),
     'a:program': () => (named === undefined ? `number ${a}` : JSON.stringify(named)),
   }
-  return filled(code, (place) => places[place]?.())
+  const filledIn = filled(code, (place) => places[place]?.())
+  const gives = code === 'deviceNotAllowed' ? givenByNumber(a, b) : undefined
+  return gives === undefined
+    ? filledIn
+    : { ...filledIn, remedy: `nothing: no key allows it, since it would give the container ${gives}` }
 }
 
 /** Returns the same for a reason that no call has: words in capitals stand for its numbers. */

@@ -4,7 +4,7 @@ import { DaemonLink } from '../api/daemon-link.ts'
 import { requireSafeDirectories } from '../doctor/own-files.ts'
 import { listenExclusively, removeSocket } from '../keeper/sockets/listen.ts'
 import { say } from './print.ts'
-import { UsageError } from './usage.ts'
+import { STATUS, UsageError } from './usage.ts'
 
 /** The first descriptor that systemd passes, SD_LISTEN_FDS_START of sd-daemon.h. */
 const FIRST = 3
@@ -34,6 +34,10 @@ export async function apiCommand({
     if (socket !== undefined) removeSocket(socket)
   }
   const server = new ApiServer({ daemon: new DaemonLink(feed), onIdle: socket === undefined ? end : undefined, say })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end)
+  process.once('SIGTERM', end)
+  process.once('SIGINT', () => {
+    process.exitCode = STATUS.interrupted
+    end()
+  })
   for (const fd of fds) await server.listen(fd)
 }

@@ -48,12 +48,15 @@ const CONTROL_OPTION = [
   `the daemon's control socket (default: ${CONTROL_SOCKET}, or control.sock beside --feed)`,
 ] as const
 
+/** A paragraph below the options. */
+const after = (text: string) => ['after', `\n${text}`] as const
+
+/** What means one container. */
+const WHICH = 'the id, the name, or the beginning of the id'
+
 /** The format option of commands without rows. */
 const formatOption = (): Option =>
   new Option('--format <format>', 'output format').choices(['table', 'json']).default('table')
-
-/** Lists the fields of a template, for the help. */
-const listFields = ({ fields }: Format): string => fields.map((name) => `{${name}}`).join(' ')
 
 /** Makes the options of `profile` and `flags` that choose the policy. */
 const policyOptions = (): readonly Option[] => [
@@ -269,7 +272,7 @@ Examples:
 
 const flags = command('flags')
   .description('print what to tell a runtime so that a container has these keys')
-  .addArgument(new Argument('<runtime>').choices(instructed.map(({ name }) => name)))
+  .addArgument(new Argument('<runtime>').choices(instructed.map(({ name }) => name)).argParser(value.parseInstructed))
 for (const option of policyOptions()) flags.addOption(option)
 
 /** Options that were given: commander itself keeps only the last value, or a default. */
@@ -298,7 +301,7 @@ flags
 
 command('doctor')
   .description('check what this machine supports, and print how to fix the rest')
-  .option('--json', 'print the findings as one JSON object')
+  .addOption(formatOption())
   .option(
     '--bundle <file>',
     'collect material for a bug report in a new tar archive: the findings, versions, mounts, the configuration, the units, the containers and last calls, and the log',
@@ -314,26 +317,22 @@ command('ps')
   .option(...ONLY_FEED_OPTION)
   .option(...HISTORY_OPTION)
   .addHelpText(
-    'after',
-    `
-Four words describe every outcome. done: Intercede did the call for the caller. left: the kernel decided, with the caller's
-own rights. error: the answer was an errno. gone: the caller went away. Half of the calls took at most P50.
-Fields of a template: ${listFields(FORMATS.ps)}.`,
+    ...after(`Four words describe every outcome. done: Intercede did the call for the caller. left: the kernel decided, with the caller's
+own rights. error: the answer was an errno. gone: the caller went away. Half of the calls took at most P50.`),
   )
   .action(async (options) => (await import('./ps.ts')).psCommand(options))
 
 command('inspect')
   .description('print everything about containers: keys and their origin, ids, what was refused and why')
-  .argument('<container...>', 'the id, the name, or the beginning of the id')
+  .argument('<container...>', WHICH)
   .option('--format <format>', 'table, json, or a template such as "{id} {cgroup}"')
   .option(...FEED_OPTION)
   .option(...HISTORY_OPTION)
-  .addHelpText('after', `\nFields of a template: ${listFields(FORMATS.inspect)}.`)
   .action(async (words, options) => (await import('./inspect.ts')).inspectCommand(words, options))
 
 command('events')
   .description('print intercepted calls with outcome and reason, containers that start or end, and engines that end')
-  .argument('[container]', 'the id, the name, or the beginning of the id')
+  .argument('[container]', WHICH)
   .option('--since <time>', SINCE, value.parseSince)
   .option('--after <cursor>', 'continue after the event with this cursor')
   .option(
@@ -351,13 +350,10 @@ command('events')
   .option(...FEED_OPTION)
   .option(...HISTORY_OPTION)
   .addHelpText(
-    'after',
-    `
-The daemon keeps only the last calls. With --since, history shows what was refused before them: a line of type refusals for
+    ...after(`The daemon keeps only the last calls. With --since, history shows what was refused before them: a line of type refusals for
 each kind, with its last call. All calls are in the log (journalctl -u intercede). A line of type lost counts
 events that came faster than they could be read. When the daemon ends, the command says so and waits for the next one.
-The arguments of a left call are as Intercede read them: the caller may have changed them since.
-Fields of a template: ${listFields(FORMATS.events)}.`,
+The arguments of a left call are as Intercede read them: the caller may have changed them since.`),
   )
   .action(async (word, options) => (await import('./events.ts')).eventsCommand(word, options))
 
@@ -371,11 +367,9 @@ command('top')
   .option('--format <format>', 'table, json (one array an interval), or a template such as "{container} {rate}"')
   .option(...ONLY_FEED_OPTION)
   .addHelpText(
-    'after',
-    `
-Numbers are calls per second. 50 or 99 of 100 calls of the interval took at most P50 or P99. IN FLIGHT counts the calls of
+    ...after(`Numbers are calls per second. 50 or 99 of 100 calls of the interval took at most P50 or P99. IN FLIGHT counts the calls of
 the whole container that are being served. Those that take more than ten seconds are stuck. A container that has only
-calls in flight is listed too. Fields of a template: ${listFields(FORMATS.top)}.`,
+calls in flight is listed too.`),
   )
   .action(async (options) => (await import('./top.ts')).topCommand({ interval: TOP_INTERVAL, ...options }))
 
@@ -387,11 +381,8 @@ command('explain')
   .option(...FEED_OPTION)
   .option(...HISTORY_OPTION)
   .addHelpText(
-    'after',
-    `
-Without an argument it explains the refusals of containers that run, then of those that have ended. With a name or an id it
-also finds containers that were removed, and those from before a restart, as long as history has them.
-Fields of a template: ${listFields(FORMATS.explain)}.`,
+    ...after(`Without an argument it explains the refusals of containers that run, then of those that have ended. With a name or an id it
+also finds containers that were removed, and those from before a restart, as long as history has them.`),
   )
   .action(async (word, options) => (await import('./explain.ts')).explainCommand(word, options))
 
@@ -399,10 +390,8 @@ command('metrics')
   .description('print counters as text for Prometheus, for the textfile collector of its node exporter')
   .option(...FEED_OPTION)
   .addHelpText(
-    'after',
-    `
-intercede api serves the same text over HTTP. No series names a container, unless the daemon's configuration has
-"metrics: { container: true }".`,
+    ...after(`intercede api serves the same text over HTTP. No series names a container, unless the daemon's configuration has
+"metrics: { container: true }".`),
   )
   .action(async (options) => (await import('./metrics.ts')).metricsCommand(options))
 
@@ -411,17 +400,15 @@ command('api')
   .option('--socket <path>', 'the socket to serve on (default: the sockets that systemd passes)', value.parseSocketPath)
   .option(...FEED_OPTION)
   .addHelpText(
-    'after',
-    `
-intercede-api.socket starts it on the first request, and it exits after a minute without requests. It only reads.
+    ...after(`intercede-api.socket starts it on the first request, and it exits after a minute without requests. It only reads.
 /openapi.json describes all answers. Each socket serves 64 connections at once. The Host must be localhost, and a
-request has no body.`,
+request has no body.`),
   )
   .action(async (options) => (await import('./api.ts')).apiCommand(options))
 
 command('set')
   .description('change the keys of a running container, at once and until it ends')
-  .argument('<container>', 'the id, the name, or the beginning of the id')
+  .argument('<container>', WHICH)
   .argument('[key=value...]', 'a key of security.syscalls.intercept.*, or its short form such as "mknod"')
   .option(
     '--unset <key>',
@@ -432,12 +419,10 @@ command('set')
   .option(...CONTROL_OPTION)
   .option(...FEED_OPTION)
   .addHelpText(
-    'after',
-    `
-Only root of the host may do this. The value overrides the container's metadata and annotations, and survives reloads and
+    ...after(`Only root of the host may do this. The value overrides the container's metadata and annotations, and survives reloads and
 engine restarts. It ends with the container: when restarted, the container has the keys of its profile. A call in flight
 ends under the policy that it began with. The command refuses keys above their ceiling in the configuration, keys whose
-calls the container's filter does not trap, and mount.fuse if the container did not have it when it started.`,
+calls the container's filter does not trap, and mount.fuse if the container did not have it when it started.`),
   )
   .action(async (word, keys, options) => (await import('./set.ts')).setCommand(word, keys, options))
 
@@ -448,11 +433,9 @@ command('reload')
   .addOption(formatOption())
   .option(...CONTROL_OPTION)
   .addHelpText(
-    'after',
-    `
-Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and prints what changed for which
+    ...after(`Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and prints what changed for which
 container, or why nothing changed. No call is lost. If the configuration lacks the profile of a running container, nothing
-changes and the container is named: correct the configuration, or use --force.`,
+changes and the container is named: correct the configuration, or use --force.`),
   )
   .action(async (options) => (await import('./set.ts')).reloadCommand(options))
 
@@ -461,10 +444,8 @@ command('status')
   .option('--format <format>', 'table, json, or a template such as "{pid} {version}"')
   .option(...FEED_OPTION)
   .addHelpText(
-    'after',
-    `
-The exit status is 1 if no engine serves now. Calls then wait for the next engine, or are left to the kernel if engines
-keep failing. Fields of a template: ${listFields(FORMATS.status)}.`,
+    ...after(`The exit status is 1 if no engine serves now. Calls then wait for the next engine, or are left to the kernel if engines
+keep failing.`),
   )
   .action(async (options) => (await import('./status.ts')).statusCommand(options))
 
@@ -473,9 +454,9 @@ command('stop')
   .argument('<container...>', 'the id or name that ps lists, or the PID of intercede run')
   .option('--kill', 'send SIGKILL at once, instead of SIGTERM and, after --stop-timeout, SIGKILL')
   .addHelpText(
-    'after',
-    `
-Only root may do this. End other containers with the tool that started them: podman stop, kubectl delete.`,
+    ...after(
+      `Only root may do this, and the log of the machine (/dev/log) says who did. End other containers with the tool that started them: podman stop, kubectl delete.`,
+    ),
   )
   .action(async (words, options) => (await import('./stop.ts')).stopCommand(words, options))
 
@@ -489,16 +470,24 @@ command('completion')
   .addOption(new Option('--daemon-config <file>').hideHelp())
   .addOption(new Option('--user').hideHelp())
   .addHelpText(
-    'after',
-    `
-The Debian package installs the scripts. Otherwise, load one into your shell:
+    ...after(`The Debian package installs the scripts. Otherwise, load one into your shell:
 
   source <(intercede completion bash)
   source <(intercede completion zsh)        after compinit
-  intercede completion fish | source`,
+  intercede completion fish | source`),
   )
   .action(async (shell, { list, begun = '', ...whom }) => {
     if (list === 'profiles') return (await import('./flags.ts')).listProfiles({ begun, ...whom })
     if (list !== undefined) return (await import('./list.ts')).listCommand(list, { begun, ...whom })
     printCompletion(shell)
   })
+
+for (const each of commands) {
+  const format = each.options.find(({ long }) => long === '--format')
+  if (format && (format.argChoices ?? ['json']).includes('json')) {
+    each.option('--json', 'the same as --format json')
+    each.on('option:json', () => each.setOptionValueWithSource('format', 'json', 'cli'))
+  }
+  const fields = (FORMATS as Readonly<Record<string, Format>>)[each.name()]?.fields
+  if (fields) each.addHelpText('after', `\nFields of a template: ${fields.map((name) => `{${name}}`).join(' ')}.`)
+}

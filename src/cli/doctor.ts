@@ -25,7 +25,7 @@ function text(report: Report): string {
 }
 
 interface DoctorOptions {
-  readonly json?: boolean
+  readonly format: 'table' | 'json'
   readonly bundle?: string
   readonly feed?: string
 }
@@ -49,10 +49,10 @@ async function writeBundle(file: string, report: Report, feed: string | undefine
   )
 }
 
-export async function doctorCommand({ json, bundle, feed }: DoctorOptions): Promise<void> {
+export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Promise<void> {
   checkUsage(
-    json === undefined || bundle === undefined,
-    'Cannot use --json with --bundle: the archive has it as doctor.json',
+    format !== 'json' || bundle === undefined,
+    'Cannot use --format json with --bundle: the archive has it as doctor.json',
   )
   checkUsage(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
   const report = examine(thisHost)
@@ -61,5 +61,5 @@ export async function doctorCommand({ json, bundle, feed }: DoctorOptions): Prom
     return
   }
   process.exitCode = report.able || report.ableForUser ? 0 : STATUS.no
-  print(`${json ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
+  print(`${format === 'json' ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
 }

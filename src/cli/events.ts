@@ -3,12 +3,13 @@ import { errnos } from '../abi/errno.ts'
 import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
-import { EventStream, type EventView, parseCursor, shownSince } from '../reader/event-stream.ts'
+import { concerns, EventStream, type EventView, lastOf, parseCursor, shownSince } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { pastEvents } from '../reader/history.ts'
 import { briefly } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
 import {
+  endWithReader,
   formatContainer,
   openFeed,
   openFeeds,
@@ -18,8 +19,8 @@ import {
   requireContainer,
 } from './open-feed.ts'
 import { byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
-import { print, say } from './print.ts'
-import { asUsage, STATUS, UsageError } from './usage.ts'
+import { print } from './print.ts'
+import { asUsage, UsageError } from './usage.ts'
 
 /** What a filter may ask for. */
 const FIELDS = [
@@ -156,31 +157,34 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
   const { id, connect, lastWords } =
     word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path, history)
-  const first = tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)
+  const first = after === undefined ? (tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)) : undefined
   const end = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => end.abort())
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') failed(error)
-    end.abort()
-  })
-  const begin = { after, tail: after === undefined ? first : undefined }
+  process.on('SIGTERM', () => end.abort())
+  process.stdout.on('error', () => end.abort())
   const isWanted = (event: EventView): boolean =>
-    (since === undefined || event.time >= since) &&
-    (id === undefined || event.container === id || event.container === '') &&
-    matches(event)
+    (since === undefined || event.time >= since) && (id === undefined || concerns(event, id)) && matches(event)
+  const show = (events: readonly EventView[]): void => {
+    // In one piece, since each write is a call of the kernel.
+    if (events.length > 0) print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
+  }
+  let past: readonly EventView[] = []
   if (since !== undefined && after === undefined && lastWords === undefined) {
     using feeds = openFeeds(path, { directory: history })
     const until = feeds.daemon
       ? shownSince(feeds.daemon)
       : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
-    const past = pastEvents(feeds.past(since), until).filter(isWanted)
-    if (past.length > 0) print(past.map((event) => `${lineOf(format, event)}\n`).join(''))
+    past = pastEvents(feeds.past(since), until).filter(isWanted)
   }
-  using stream = new EventStream({ connect, follow, rate: RATE, ...begin, lastWords })
+  if (first === undefined) show(past)
+  endWithReader()
+  const isAll = since === undefined && id === undefined && filter.length === 0
+  const wanted = isAll ? undefined : isWanted
+  using stream = new EventStream({ connect, follow, rate: RATE, after, tail: first, wanted, lastWords })
+  let isFirst = first !== undefined
   for await (const batch of stream.batches(end.signal)) {
-    // In one piece, since each write is a call of the kernel.
-    const lines = batch.filter(isWanted).map((event) => `${lineOf(format, event)}\n`)
-    if (lines.length > 0) print(lines.join(''))
+    // What is asked for of the past may be in history, or still shown.
+    show(isFirst ? lastOf([...past, ...batch], first!) : batch)
+    isFirst = false
     await written(end.signal)
   }
   // What nobody has read by then would keep the process.
@@ -192,11 +196,6 @@ async function written(signal: AbortSignal): Promise<void> {
   if (!process.stdout.writableNeedDrain || signal.aborted) return
   // Its error has a listener of its own, and its end is that of the stream.
   await once(process.stdout, 'drain', { signal }).catch(() => {})
-}
-
-function failed({ message }: Error): void {
-  process.exitCode = STATUS.failure
-  say(`Cannot write the output: ${message}; send it to a place that has room`)
 }
 
 /** Where the events of a container are. */

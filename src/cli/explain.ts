@@ -1,3 +1,5 @@
+import { realpathSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
@@ -51,6 +53,11 @@ const SAFETY: Readonly<Record<CallName, string>> = {
   setxattr: 'setxattr',
   sysinfo: 'report',
 }
+
+const SECURITY = 'docs/guide/security.md'
+/** The page where this installation has it: the package of Debian has a link to its documents. */
+const securityPage = (): string =>
+  orElse(SECURITY, () => realpathSync(fileURLToPath(new URL(`../../${SECURITY}`, import.meta.url))))
 
 /** Where the configuration is, and how it is read again. */
 const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
@@ -134,7 +141,7 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? ALLOWED : forGood,
-    allows: `${keys[key].help}; docs/guide/security.md#${SAFETY[call]} says why that is safe`,
+    allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
 }
 
@@ -277,7 +284,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   }
   using feeds = openFeeds(path, { directory: history })
   const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0)
-  const views = word === undefined ? all : [requireContainer(feeds, word, all)]
+  const views = word === undefined ? all : [requireContainer(feeds, word, all, reasonCodes)]
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const rows = views.flatMap((view) => rowsOf(view, all, daemon, since ?? 0)).sort(byImportance)

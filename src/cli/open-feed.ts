@@ -2,6 +2,7 @@ import { existsSync, fstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
+import { isAbandoned } from '../kernel/fd.ts'
 import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
@@ -9,9 +10,9 @@ import { describeAmbiguity, eachContainer, findContainer, isLikeId, pastViews } 
 import { connect, type FeedReader } from '../reader/feed.ts'
 import { type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
-import { briefly, counted, shellWord } from '../shared/texts.ts'
+import { briefly, counted, didYouMean, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
-import { say } from './print.ts'
+import { READER_GONE, say } from './print.ts'
 import { NegativeAnswer, STATUS } from './usage.ts'
 
 /** The options of the commands that read from a daemon and its history, and print by a template. */
@@ -214,6 +215,7 @@ export function unmistakable(all: readonly ContainerView[], id: string): string 
  * Finds the container that a word of the command line means.
  *
  * @param all of these feeds, also those that have ended
+ * @param reasons the codes that the word may be, too
  * @throws {NegativeAnswer} if there is none
  * @throws {Error} if there are several, or there is none where a daemon could not be read
  */
@@ -221,12 +223,15 @@ export function requireContainer(
   feeds: Feeds,
   word: string,
   all: readonly ContainerView[] = feeds.containers(true),
+  reasons: readonly string[] = [],
 ): ContainerView {
   const found = findContainer(all, word)
   if (found.length === 0 && feeds.missing) throw feeds.missing
   if (found.length === 0)
     throw new NegativeAnswer(
-      `Cannot find container ${briefly(word)}: no container has that id or name; "intercede ps --all" lists them`,
+      reasons.length === 0
+        ? `Cannot find container ${briefly(word)}: no container has that id or name; "intercede ps --all" lists them`
+        : `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || '; "intercede ps --all" lists containers'}`,
     )
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))
   return found[0]!
@@ -244,3 +249,12 @@ const isCharacterDevice = (fd: number): boolean => orElse(false, () => fstatSync
 /** Says that what is listed of the refusals of a container is not all there was. */
 export const formatDropped = ({ droppedRefusals: count, ...view }: ContainerView): string =>
   `${formatContainer(view)}: ${count} more ${count === 1 ? 'kind' : 'kinds'} of refusals made room for later ones`
+
+const LOOK_MS = 100
+/** Ends a command that waits for news when nobody reads its output any more: it may have nothing to print for hours. */
+export function endWithReader(): void {
+  const look = (): void => {
+    if (isAbandoned(1)) process.exit(READER_GONE)
+  }
+  setInterval(look, LOOK_MS).unref()
+}

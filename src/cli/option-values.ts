@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander'
 import { type Cap, capabilities } from '../abi/credentials.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
-import { ociRuntimes } from '../runtimes/known/index.ts'
+import { instructed, ociRuntimes } from '../runtimes/known/index.ts'
 
 /*
  * What the values of options mean. Each function reads a value, or throws an InvalidArgumentError, of which commander
@@ -28,6 +28,17 @@ export function parseSeconds(text: string): number {
     throw new InvalidArgumentError('It must be a whole number of seconds up to 2000000.')
   }
   return Number(text)
+}
+
+/** Parses the name of a runtime for which `flags` has instructions. */
+export function parseInstructed(name: string): string {
+  const names = instructed.map((runtime) => runtime.name)
+  if (names.includes(name)) return name
+  const allowed = `Allowed choices are ${names.join(', ')}`
+  if (!ociRuntimes.some((runtime) => runtime.name === name)) throw new InvalidArgumentError(`${allowed}.`)
+  throw new InvalidArgumentError(
+    `${allowed}; for the config.json of ${name} use "intercede profile --runtime ${name}".`,
+  )
 }
 
 /** Parses `UID[:GID]`, ids of the container. Without GID, the group has the number of the user. */

@@ -5,9 +5,13 @@ import { STATUS } from './usage.ts'
 /** Says one sentence on standard error. If that cannot be written to, nobody can be told. */
 export const say = (text: string): void => writeAtOnce(2, `intercede: ${oneLine(text)}\n`, () => {})
 
+/** What a shell shows for a program that SIGPIPE ended, which Node ignores. */
+export const READER_GONE = 128 + 13
+
 /**
- * Prints on standard output. If that fails, the exit status says so and standard error why, except to a reader that has
- * gone, as `| head` does. `run` never comes here, since it shares its standard output with the container.
+ * Prints on standard output. If that fails, the exit status says so and standard error why. If the reader has gone, as
+ * `| head` does, the program ends at once without a word. `run` never comes here, since it shares its standard output
+ * with the container.
  */
 export const print = (text: string): void => write(process.stdout, text, lost)
 
@@ -40,7 +44,7 @@ export function end(): void {
 /** Node writes to a file at once, and before version 22 throws from there. */
 function write(stream: NodeJS.WriteStream, text: string | Uint8Array, fail: Fail): void {
   streams = true
-  if (stream.listenerCount('error') === 0) stream.on('error', fail)
+  if (!stream.listeners('error').includes(fail as () => void)) stream.on('error', fail)
   try {
     stream.write(text)
   } catch (error) {
@@ -49,6 +53,7 @@ function write(stream: NodeJS.WriteStream, text: string | Uint8Array, fail: Fail
 }
 
 function lost({ code, message }: NodeJS.ErrnoException): void {
+  if (code === 'EPIPE') process.exit(READER_GONE)
   process.exitCode = STATUS.failure
-  if (code !== 'EPIPE') say(`Cannot write the output: ${message}; send it to a place that has room`)
+  say(`Cannot write the output: ${message}; send it to a place that has room`)
 }

@@ -1,7 +1,11 @@
 import { SIGKILL, SIGTERM } from '../abi/process.ts'
+import { MSG_DONTWAIT } from '../abi/socket.ts'
+import { shownJson } from '../calls/escape.ts'
+import { ordererAt } from '../keeper/control/control-socket.ts'
+import { orElse } from '../kernel/error.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { startTime } from '../kernel/process.ts'
-import { waitReadable } from '../kernel/socket.ts'
+import { connectDatagram, send, waitReadable } from '../kernel/socket.ts'
 import { findRuns, openRun, type Run } from '../reader/runs.ts'
 import { briefly } from '../shared/texts.ts'
 import { print } from './print.ts'
@@ -34,12 +38,27 @@ function requireRun(runs: readonly Run[], word: string): Run {
   )
 }
 
+const LOG = '/dev/log'
+/** LOG_DAEMON and LOG_NOTICE of syslog(3). */
+const PRIORITY = (3 << 3) | 5
+
+/** Records who orders the end of a run in the log of the machine, if it has one: no daemon need serve here. */
+function record(container: string, signal: number): void {
+  const order = { type: 'stop', container, signal: signal === SIGKILL ? 'SIGKILL' : 'SIGTERM' }
+  orElse(undefined, () => {
+    using log = connectDatagram(LOG)
+    const text = shownJson({ ...order, who: ordererAt(process.pid) })
+    send(log, Buffer.from(`<${PRIORITY}>intercede[${process.pid}]: ${text}`), [], MSG_DONTWAIT)
+  })
+}
+
 function stop({ id, pid, started }: Run, signal: number): void {
-  using process = pidfdOpen(pid)
+  using pidfd = pidfdOpen(pid)
   // Its number is another's by now.
   if (startTime(pid) !== started) return
-  signalTo(process, signal)
-  if (!waitReadable(process, PATIENCE_MS))
+  record(id, signal)
+  signalTo(pidfd, signal)
+  if (!waitReadable(pidfd, PATIENCE_MS))
     throw new Error(`Cannot stop ${id}: it still runs after ${PATIENCE_MS / 1000} s; use --kill`)
 }
 
@@ -50,8 +69,14 @@ export function stopCommand(words: readonly string[], { kill }: StopOptions): vo
   )
   const all = findRuns()
   if (process.getuid?.() !== 0) throw new Error('Cannot stop a container: only root may; use sudo')
-  for (const run of words.map((word) => requireRun(all, word))) {
-    stop(run, kill ? SIGKILL : SIGTERM)
-    print(`${run.id}\n`)
+  const ended: string[] = []
+  try {
+    for (const run of words.map((word) => requireRun(all, word))) {
+      stop(run, kill ? SIGKILL : SIGTERM)
+      ended.push(run.id)
+    }
+  } finally {
+    // At the end: a reader that has gone ends us.
+    print(ended.map((id) => `${id}\n`).join(''))
   }
 }

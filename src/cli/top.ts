@@ -2,7 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
-import { aloneAmong, type Feeds, openFeeds, type ReadOptions, sayMissing, shortId, terminalWidth } from './open-feed.ts'
+import {
+  aloneAmong,
+  endWithReader,
+  type Feeds,
+  openFeeds,
+  type ReadOptions,
+  sayMissing,
+  shortId,
+  terminalWidth,
+} from './open-feed.ts'
 import { duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
@@ -71,6 +80,7 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
   const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
   using feeds = openFeeds(path)
   sayMissing(feeds)
+  endWithReader()
   let before = sampleAll(feeds)
   do {
     await sleep(1000 * interval)

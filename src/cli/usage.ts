@@ -8,6 +8,8 @@ export const STATUS = {
   usage: 2,
   /** The command line was understood, and what it asks for failed. */
   failure: 125,
+  /** Ctrl-C, for who must clean up: the kernel ends all others. A shell shows the same. */
+  interrupted: 130,
 } as const
 
 /** A command line that means nothing. */

@@ -1,3 +1,5 @@
+import { capMask } from '../abi/credentials.ts'
+import { statusMask } from '../kernel/procfs/status.ts'
 import { type HostFacts, thisHost } from './host-facts.ts'
 import { type Finding, kernelProbes, type Probe, probes } from './probes.ts'
 
@@ -34,9 +36,15 @@ function ask(probe: Probe, machine: HostFacts): Finding & { readonly health: Hea
   }
 }
 
+/** The same as for a probe that fails for want of rights. */
+const UNSEEN = { follows: 'only root can see this', remedy: 'run intercede doctor as root, with sudo' }
+const isRoot = ({ read }: HostFacts): boolean =>
+  (statusMask(read('/proc/self/status'), 'CapEff') & capMask('SYS_ADMIN')) !== 0n
+
 function diagnose(probe: Probe, machine: HostFacts): Diagnosis {
   const { health, found = '' } = ask(probe, machine)
-  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : probe
+  const isUnseen = health === 'unknown' && !isRoot(machine)
+  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : isUnseen ? UNSEEN : probe
   return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
 }
 

@@ -242,8 +242,16 @@ export const targetHere = (target: Target, machine: HostFacts = thisHost): Targe
   ),
 })
 
-const versionOf = ({ run }: HostFacts, program: string): string | undefined =>
-  /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '')?.[0]
+/**
+ * @returns undefined if it is not installed
+ * @throws {Error} if it does not say its version, as podman without HOME
+ */
+function versionOf({ run, which }: HostFacts, program: string): string | undefined {
+  const [version] = /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '') ?? []
+  const path = version === undefined ? which(program) : undefined
+  if (path !== undefined) throw new Error(`"${path} --version" does not say the version`)
+  return version
+}
 
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
 

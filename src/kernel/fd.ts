@@ -15,7 +15,7 @@ import {
 } from '../abi/fcntl.ts'
 import { F_ADD_SEALS } from '../abi/memory.ts'
 import { KCMP_FILE } from '../abi/process.ts'
-import { POLLERR } from '../abi/socket.ts'
+import { POLLERR, POLLHUP } from '../abi/socket.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { orFalse, SyscallError } from './error.ts'
 import { check, lastErrno, libc } from './libc.ts'
@@ -184,8 +184,8 @@ export function pipe(): { readonly read: Fd; readonly write: Fd } {
   return { read: new Fd(fds[0]!), write: new Fd(fds[1]!) }
 }
 
-/** Returns whether no process has the reading end of a pipe any more. @param write the number of its writing end */
-export const isAbandoned = (write: number): boolean => (poll(write, 0, 0) & POLLERR) !== 0
+/** Returns whether no process has the other end of a pipe or socket. @param write the number of its writing end */
+export const isAbandoned = (write: number): boolean => (poll(write, 0, 0) & (POLLERR | POLLHUP)) !== 0
 
 const syscallKcmp = libc.func('syscall', 'long', ['long', 'int', 'int', 'int', 'ulong', 'ulong'])
 const { kcmp } = ownSyscalls(process.arch)

@@ -120,9 +120,20 @@ function copyDetached(): boolean {
   }
 }
 
-/** Opens a context and closes it; the kernel loads the file system's module if there is one. */
-const fileSystem = (name: string): boolean =>
-  succeeds(() => new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC)))))
+/**
+ * Opens a context and closes it; the kernel loads the file system's module if there is one.
+ *
+ * @throws {SyscallError} EPERM without CAP_SYS_ADMIN
+ */
+function fileSystem(name: string): boolean {
+  try {
+    new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC))))[Symbol.dispose]()
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EPERM')) throw error
+    return false
+  }
+}
 
 function userNotification(): boolean {
   const action = new Uint8Array(new Uint32Array([SECCOMP_RET_USER_NOTIF]).buffer)

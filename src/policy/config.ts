@@ -139,7 +139,12 @@ const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
 type Path = readonly (string | number)[]
 type Where = (path: Path) => Place
 
-/** Finds the line of the key or element that a path leads to, or of the last one on the way that exists. */
+function placeAt(lines: LineCounter, offset: number, file: string): Place {
+  const { line, col } = lines.linePos(offset)
+  return { file, line, column: col }
+}
+
+/** Finds the place of the key or element that a path leads to, or of the last one on the way that exists. */
 function locator(document: Document, lines: LineCounter, file: string): Where {
   return (path) => {
     let [node, found]: [unknown, unknown] = [document.contents, undefined]
@@ -149,7 +154,7 @@ function locator(document: Document, lines: LineCounter, file: string): Where {
       if (next === undefined) break
       ;[node, found] = [next, pair?.key ?? next]
     }
-    return isNode(found) && found.range ? { file, line: lines.linePos(found.range[0]).line } : { file }
+    return isNode(found) && found.range ? placeAt(lines, found.range[0], file) : { file }
   }
 }
 
@@ -167,14 +172,73 @@ function toText(given: v.InferOutput<typeof value>, key: string, place: Place): 
 type Keys = Readonly<Record<string, v.InferOutput<typeof value>>>
 const kind = (given: object): string => (Array.isArray(given) ? 'a list' : 'a map')
 
-const toEntries = (given: Keys, origin: Origin, path: Path, where: Where): readonly KeyValueLine[] =>
-  Object.entries(given).map(([key, text]) => {
-    const place = where([...path, key])
-    return [key, toText(text, key, place), origin, place]
-  })
+/** Collects what is wrong, so that all of it can be corrected at once. */
+class Flaws {
+  readonly #file: string
+  readonly #all: PolicyError[] = []
+
+  constructor(file: string) {
+    this.#file = file
+  }
+
+  /** @returns a list of the one result; an empty one if it is an error */
+  in<T>(read: () => T): readonly T[] {
+    try {
+      return [read()]
+    } catch (error) {
+      if (!(error instanceof PolicyError)) throw error
+      this.#all.push(error)
+      return []
+    }
+  }
+
+  /** @throws {PolicyError} that says all of them, if there are any */
+  throw(): void {
+    const [first, ...others] = this.#all
+    if (first) throw PolicyError.of([first, ...others], this.#file)
+  }
+}
+
+const toEntries = (given: Keys, origin: Origin, path: Path, where: Where, flaws: Flaws): readonly KeyValueLine[] =>
+  Object.entries(given).flatMap(([key, text]) =>
+    flaws.in((): KeyValueLine => {
+      const place = where([...path, key])
+      const entry: KeyValueLine = [key, toText(text, key, place), origin, place]
+      settle([entry])
+      return entry
+    }),
+  )
+
+const pathOf = (issue: v.BaseIssue<unknown>): Path => (issue.path ?? []).map(({ key }) => key as string | number)
+
+type Tree = Record<string, unknown>
+
+/**
+ * Takes out what a path leads to, of what YAML has made; a list as a whole, since its other elements keep their places.
+ *
+ * @returns false if nothing is there
+ */
+function takeOut(given: unknown, path: Path): boolean {
+  const element = path.findIndex((step) => typeof step === 'number')
+  const steps = (element < 0 ? path : path.slice(0, element)).map(String)
+  const last = steps.pop()
+  const parent = steps.reduce((node, step) => node[step] as Tree, given as Tree)
+  return last !== undefined && Object.hasOwn(parent, last) && delete parent[last]
+}
+
+/** Checks the types. What is wrong is taken out, until the rest is right. */
+function checkTypes(given: unknown, where: Where, flaws: Flaws): v.InferOutput<typeof File> {
+  for (;;) {
+    const checked = v.safeParse(File, given, { abortEarly: true })
+    if (checked.success) return checked.output
+    const [issue] = checked.issues
+    flaws.in(() => complain(issue, where))
+    if (!takeOut(given, pathOf(issue))) flaws.throw()
+  }
+}
 
 function complain(issue: v.BaseIssue<unknown>, where: Where): never {
-  const path = (issue.path ?? []).map(({ key }) => key as string | number)
+  const path = pathOf(issue)
   const name = path.join('.')
   if (issue.expected === 'never') {
     const known = path.length > 1 ? membersOf(path.slice(0, -1).join('.')) : sections
@@ -195,11 +259,12 @@ const LENGTH = 200
 function parseYaml(text: string, file: string): readonly [unknown, Where] {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
-  const [error] = document.errors
-  if (error) {
-    const place = { file, line: lines.linePos(error.pos[0]).line }
-    throw new PolicyError(error.message.slice(0, LENGTH), place, '; correct the YAML there')
-  }
+  const flaws = new Flaws(file)
+  for (const { message, pos } of document.errors)
+    flaws.in(() => {
+      throw new PolicyError(message.slice(0, LENGTH), placeAt(lines, pos[0], file), '; correct the YAML there')
+    })
+  flaws.throw()
   return [toValue(document, file), locator(document, lines, file)]
 }
 
@@ -216,26 +281,31 @@ function toValue(document: Document, file: string): unknown {
  * Reads the configuration file.
  *
  * @param file its name, for errors @param named what the numbers of devices mean on this host now, where that matters
- * @throws {PolicyError} for anything that is not understood, naming the key, the value, what is allowed and the line
+ * @throws {PolicyError} for all that is not understood, naming the key, the value, what is allowed, line and column
  */
 export function parseConfig(text: string, file: string, named?: DeviceNames): Config {
   const [given, where] = parseYaml(text, file)
-  const checked = v.safeParse(File, given, { abortEarly: true })
-  if (!checked.success) complain(checked.issues[0], where)
-  const { annotations, ceiling, log, metrics, limits, history, reload, ...rest } = checked.output
-  const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where)
+  const flaws = new Flaws(file)
+  // Also those in which something is wrong.
+  const known = Object.keys((given as Tree).profiles ?? {})
+  const { annotations, ceiling, log, metrics, limits, history, reload, ...rest } = checkTypes(given, where, flaws)
+  const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where, flaws)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
       name,
-      toEntries(keys, { kind: 'profile', name }, ['profiles', name], where),
+      toEntries(keys, { kind: 'profile', name }, ['profiles', name], where, flaws),
     ]),
   )
-  for (const entries of [[], ...profiles.values()]) parsePolicy([...defaults, ...entries], named)
+  for (const entries of [[], ...profiles.values()]) flaws.in(() => parsePolicy([...defaults, ...entries], named))
+  const chosen = checkAnnotations(annotations, known, where, flaws)
+  const ceilings = toEntries(ceiling, { kind: 'ceiling' }, ['ceiling'], where, flaws)
+  const [most = new Map()] = flaws.in(() => ceilingsOf(ceilings))
+  flaws.throw()
   return {
     default: defaults,
     profiles,
-    annotations: checkAnnotations(annotations, profiles, where),
-    ceiling: ceilingsOf(toEntries(ceiling, { kind: 'ceiling' }, ['ceiling'], where)),
+    annotations: chosen,
+    ceiling: most,
     log,
     metrics,
     limits,
@@ -250,18 +320,18 @@ const ceilingsOf = (entries: readonly KeyValueLine[]): Ceilings =>
 
 function checkAnnotations(
   given: { readonly profiles: readonly string[]; readonly raise: readonly string[] },
-  profiles: Config['profiles'],
+  known: readonly string[],
   where: Where,
+  flaws: Flaws,
 ): Config['annotations'] {
-  for (const [index, name] of given.profiles.entries()) {
-    if (profiles.has(name)) continue
-    const place = where(['annotations', 'profiles', index])
-    throw new PolicyError(
-      `unknown profile ${briefly(name)}`,
-      place,
-      didYouMean(name, profiles.keys()) || '; name one of "profiles"',
-    )
-  }
-  const raise = given.raise.map((key, index) => toKeyName(key, where(['annotations', 'raise', index])))
+  for (const [index, name] of given.profiles.entries())
+    flaws.in(() => {
+      const hint = didYouMean(name, known) || '; name one of "profiles"'
+      if (!known.includes(name))
+        throw new PolicyError(`unknown profile ${briefly(name)}`, where(['annotations', 'profiles', index]), hint)
+    })
+  const raise = given.raise.flatMap((key, index) =>
+    flaws.in(() => toKeyName(key, where(['annotations', 'raise', index]))),
+  )
   return { profiles: new Set(given.profiles), raise: new Set(raise) }
 }

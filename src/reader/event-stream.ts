@@ -100,8 +100,10 @@ export interface EventOptions {
   readonly after?: string | undefined
   /** Connects again after the end of the daemon. @throws {Error} if it cannot */
   connect(): FeedReader
-  /** The most past calls and events; undefined for all. */
+  /** The most past calls and events of those that are wanted; undefined for all. */
   readonly tail?: number | undefined
+  /** Undefined for all. */
+  readonly wanted?: ((event: EventView) => boolean) | undefined
   /** False to end after the past events. */
   readonly follow: boolean
   /** The most calls a second; the rest counts as lost. */
@@ -199,7 +201,7 @@ export class EventStream {
     const { rate, follow, after, tail } = options
     records.next = records.oldest
     if (after !== undefined) this.#goOn(parseCursor(after))
-    else if (tail !== undefined) this.#skipTo(tail)
+    else if (tail !== undefined && !options.wanted) this.#skipTo(tail)
     this.#call = records.next - 1
     this.#begin = records.begun
     this.#limit =
@@ -237,11 +239,14 @@ export class EventStream {
     for await (const batch of this.batches(signal)) yield* batch
   }
 
-  /** The same in batches, as they were read. */
+  /** The same in batches, as they were read; with a tail it is all in the first one. */
   async *batches(signal?: AbortSignal): AsyncGenerator<readonly EventView[]> {
+    const { after, tail, wanted } = this.#options
+    if (after === undefined && tail !== undefined && wanted) yield this.#lastWanted(tail, wanted)
     while (!signal?.aborted) {
       const batch = this.#read()
-      if (batch.length > 0) yield batch
+      const chosen = wanted ? batch.filter(wanted) : batch
+      if (chosen.length > 0) yield chosen
       if (this.#hasMore(batch)) continue
       const isLast = this.#isOver && batch.length === 0
       if (isLast) yield [noted('daemon', this.#options.lastWords!)]
@@ -264,6 +269,19 @@ export class EventStream {
     const first = this.#first
     this.#first = []
     return [...first, ...this.#sayLost(), ...this.#merged(calls, events)]
+  }
+
+  /** Reads all that is past, and keeps the end of what is wanted: it may lie anywhere. */
+  #lastWanted(tail: number, wanted: (event: EventView) => boolean): readonly EventView[] {
+    const { directory, records } = this.#feed
+    let last: readonly EventView[] = []
+    do {
+      const batch = this.#merged(records.read(BATCH), directory.ring('events', this.#event))
+      last = lastOf([...last, ...batch.filter(wanted)], tail)
+    } while (records.next < this.#begin)
+    // What was overwritten meanwhile is not part of the end.
+    this.#lost = { said: records.lost, at: 0 }
+    return last
   }
 
   /** Merges events between calls, which keep their order; newer events wait while there are more calls to read. */
@@ -388,5 +406,11 @@ export class EventStream {
     }
   }
 }
+
+export const lastOf = <T>(all: readonly T[], count: number): readonly T[] => all.slice(Math.max(0, all.length - count))
+
+/** Whether an event is about a container, or says that some of its events may be missing. */
+export const concerns = ({ container, type }: EventView, id: string): boolean =>
+  container === id || (container === '' && (type === 'lost' || type === 'daemon'))
 
 const noted = (type: string, message: string): EventView => ({ time: Date.now(), type, container: '', message })

@@ -43,7 +43,7 @@ const loginOf = (pid: number): number | undefined =>
 const TERMINALS: Readonly<Record<number, string>> = { 4: 'tty', 136: 'pts/' }
 
 /** @see proc_pid_stat(5): 2 comm, 7 tty_nr, with the minor in bits 31 to 20 and 7 to 0 */
-function ordererAt(pid: number): Orderer {
+export function ordererAt(pid: number): Orderer {
   const login = loginOf(pid)
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
   const [open, close] = [stat.indexOf('('), stat.lastIndexOf(')')]

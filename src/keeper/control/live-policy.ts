@@ -53,9 +53,6 @@ function merged(before: readonly SetKey[], { set, unset }: SetRequest, by: strin
     return { key: name, value: canonical(name, value), by, time: Date.now() }
   })
   const gone = unset.map((key) => toKeyName(key))
-  const missing = gone.find((name) => !before.some(({ key }) => key === name))
-  if (missing !== undefined)
-    throw new Error(`${fullName(missing)} was not set; "intercede inspect" shows what has the origin "set"`)
   const replaced = new Set<string>([...gone, ...given.map(({ key }) => key)])
   return [...before.filter(({ key }) => !replaced.has(key)), ...given]
 }

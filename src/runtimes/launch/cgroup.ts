@@ -77,7 +77,9 @@ function mountUnified(): void {
 function memoryController({ memory }: Hierarchies): 'runtime' | 'v1' {
   if (readFileSync(`${CGROUP_ROOT}/cgroup.controllers`, 'utf8').split(/\s+/).includes('memory')) return 'runtime'
   if (memory) return 'v1'
-  throw new Error('Cannot limit memory: no cgroup hierarchy has the memory controller')
+  throw new Error(
+    'Cannot limit memory: no cgroup hierarchy has the memory controller; leave out --memory, or remove cgroup_disable=memory from the kernel command line; with cgroup v1, mount the controller',
+  )
 }
 
 /** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */

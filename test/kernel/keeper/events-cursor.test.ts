@@ -80,3 +80,59 @@ test.each([
     }
   },
 )
+
+test('a tail counts after the filter and the container', async () => {
+  const of = (...types: readonly unknown[]) => all.filter(({ type }) => types.includes(type))
+  expect(await events('--tail', '2', '--filter', 'type=registered')).toEqual(of('registered').slice(-2))
+  expect(await events('--tail', '0', '--filter', 'type=registered')).toEqual([])
+  const [{ container } = {}] = of('registered')
+  const own = all.filter((line) => line.container === container)
+  expect(own.map(({ type }) => type)).toEqual(['registered', 'call', 'ended'])
+  for (const tail of [1, 2, 3, 10]) {
+    expect(await events(String(container), '--tail', `${tail}`)).toEqual(own.slice(-tail))
+    expect(await overHttp(`container=${String(container)}&tail=${tail}`)).toEqual(own.slice(-tail))
+  }
+  expect(await events(String(container), '--since', '1h', '--tail', '2')).toEqual(own.slice(-2))
+})
+
+test('explain says that neither a container nor a reason has the name', async () => {
+  const done = await execute(process.execPath, [CLI, 'explain', 'devicenotallowed', '--feed', host.feedSocket])
+  const says = 'none has that name (did you mean "deviceNotAllowed"?)'
+  expect(done).toMatchObject({
+    status: 1,
+    stderr: `intercede: Cannot find container or reason "devicenotallowed": ${says}\n`,
+  })
+})
+
+test.each([
+  ['ps', '--all'],
+  ['inspect', 'ID'],
+  ['events', '--no-follow'],
+  ['top', '--once', '--interval', '0.1'],
+  ['explain'],
+  ['status'],
+])('%s --json prints the same as --format json', async (...words) => {
+  const args = words.map((word) => (word === 'ID' ? String(all[0]!.container) : word))
+  const [short, long] = await Promise.all(
+    [['--json'], ['--format', 'json']].map((format) =>
+      execute(process.execPath, [CLI, ...args, '--feed', host.feedSocket, ...format]),
+    ),
+  )
+  expect(short).toEqual({ ...long, status: 0, stdout: expect.stringMatching(/^[[{]/) })
+})
+
+const shell = (line: string) =>
+  execute('timeout', ['-k', '1', '20', 'bash', '-o', 'pipefail', '-c', line, process.execPath, CLI, host.feedSocket])
+
+test.each(['events', 'top --interval 0.1'])(
+  '%s ends at once when nobody reads it any more, as by SIGPIPE, and at Ctrl-C, without a word',
+  async (command) => {
+    expect(await shell(`"$0" "$1" ${command} --feed "$2" | head -1 >/dev/null`)).toMatchObject({
+      status: 141,
+      stderr: '',
+    })
+    // It ignores SIGINT if the shell starts it in the background without job control.
+    const line = `timeout --preserve-status -s INT 1 "$0" "$1" ${command} --feed "$2" >/dev/null`
+    expect(await shell(line)).toMatchObject({ status: 130, stderr: '' })
+  },
+)

@@ -226,6 +226,7 @@ const rows: readonly Row[] = [
   // flags.
   ['flags', USAGE, /missing required argument 'runtime'/],
   ['flags podmn -c mknod', USAGE, /allowed choices are podman/],
+  ['flags crun -c mknod', USAGE, /allowed choices are podman.*use "intercede profile --runtime crun"/],
   ['flags podman', USAGE, /no key is on/],
   ['flags podman -c mknod extra', USAGE, /too many arguments/],
   ['flags podman -c mknod --name ../../x --write folder', USAGE, /a plain name/],
@@ -278,7 +279,7 @@ const rows: readonly Row[] = [
   [
     ['serve', '--check-config', '--config', file('high.yaml', 'ceiling: { mknodd: true }\n')],
     NO,
-    /unknown key "security\.syscalls\.intercept\.mknodd" at line 1 \(did you mean/,
+    /unknown key "security\.syscalls\.intercept\.mknodd" at line 1, column 12 \(did you mean/,
   ],
   ['serve extra', USAGE, /too many arguments/],
   ['serve --config', USAGE, /argument missing/],
@@ -314,7 +315,7 @@ const rows: readonly Row[] = [
   [
     ['serve', '--check-config', '--config', file('limit.yaml', 'limits: { foo: 1 }\n')],
     NO,
-    /"limits\.foo" at line 1, allowed is calls/,
+    /"limits\.foo" at line 1, column 11, allowed is calls/,
   ],
   [['serve', '--check-config', '--config', file('syntax.yaml', 'a: [\n')], NO, /at line \d; correct the YAML there/],
   [['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)], FAILED, /maybe.*line 2/],

@@ -145,10 +145,12 @@ test('explain groups refusals and says what to change', async () => {
   const rows = await json('explain', '--format', 'json')
   const refused = rows.find(({ reason }) => reason === 'deviceNotAllowed')
   expect(refused).toMatchObject({ count: 2, verdict: 'left', name: NAME })
-  expect(refused!.remedy).toContain('c:1:1')
+  expect(refused!.remedy).toContain('no key allows it')
   const { stdout } = await intercede('explain', NAME)
   expect(stdout).toMatch(/left to the kernel, 2 times, the last \d+[sm] ago \[deviceNotAllowed\]/)
-  expect(stdout).toContain('what to do:  if it is harmless, add c:1:1 to')
+  expect(stdout).toContain(
+    'what to do:  nothing: no key allows it, since it would give the container the memory of the host (/dev/mem)',
+  )
   expect((await intercede('explain', 'lacksCapability')).stdout).toContain('what to do: ')
 })
 

@@ -99,6 +99,20 @@ filter "/etc/intercede/c.json":
     expect(done.stderr).toMatch(/apt-get install.* crun/)
   })
 
+  test('run with --memory where no hierarchy limits it says what to do', async () => {
+    // A tmpfs hides the hierarchies of v1, and cgroup v2 does not have what they have.
+    const hide =
+      'mount --make-rprivate / && mount -t tmpfs none /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+    const words = ['--mount', 'sh', '-c', hide, 'sh', process.execPath, CLI, 'run', '--memory', '64m', 'true']
+    const { status, stderr } = await execute('unshare', words)
+    // Where cgroup v2 has the controller the limit holds.
+    if (status !== 0)
+      expect({ status, stderr }).toMatchObject({
+        status: 125,
+        stderr: expect.stringMatching(/; leave out --memory, or remove cgroup_disable=memory /),
+      })
+  })
+
   test('run with a range of ids that is too small', async () => {
     const done = await execute('unshare', [
       '--mount',

@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { join } from 'node:path'
+import { readlinkSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { orElse } from '../../../src/kernel/error.ts'
 import { Daemon } from '../../support/daemon.ts'
+import { missing } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
 import { cgroupOf, ended, INTERCEDE, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -148,6 +151,39 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect(await status).toBe(7)
     expect(cgroupOf(child.pid)).toEqual([])
     expect(await rowsOf(child, 'ps', 'id')).toEqual([])
+  })
+
+  const LOG = '/run/systemd/journal/dev-log'
+  const noLog =
+    orElse('', () => readlinkSync('/dev/log')) === LOG ? missing('perl') : `/dev/log does not lead to ${LOG}`
+  test.skipIf(noLog)(withReason('who stops them is in the log of the machine', noLog), async () => {
+    const stopped = await start(['-c', 'mknod', ...sh('echo up; sleep 600 & wait')])
+    const id = cgroupOf(stopped.pid)[0]!
+    const status = ended(stopped)
+    const listen =
+      'my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => shift) or die; $s->recv(my $text, 4096); print $text'
+    const script =
+      `mount --make-rprivate / && mount -t tmpfs none /run && mkdir -p ${dirname(LOG)} && ` +
+      `{ perl -MSocket -MIO::Socket::UNIX -e "$1" ${LOG} & } && ` +
+      `until [ -S ${LOG} ]; do sleep 0.1; done && "$2" "$3" stop --kill "$4" && wait`
+    const done = await execute('unshare', [
+      '--mount',
+      'sh',
+      '-c',
+      script,
+      'sh',
+      listen,
+      process.execPath,
+      INTERCEDE,
+      id,
+    ])
+    await status
+    expect(done.stdout).toMatch(/<29>intercede\[\d+\]: /)
+    const [, pid, said] = /<29>intercede\[(\d+)\]: (\{.*\})/.exec(done.stdout)!
+    expect(JSON.parse(said!)).toEqual({
+      ...{ type: 'stop', container: id, signal: 'SIGKILL' },
+      who: expect.objectContaining({ uid: 0, pid: Number(pid), comm: expect.any(String) }),
+    })
   })
 
   test('are ended at once by stop --kill', async () => {

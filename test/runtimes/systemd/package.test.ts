@@ -23,7 +23,12 @@ import { withReason } from '../../support/skipped.ts'
 const SOCKETS = ['', '-lxc', '-feed', '-control'].map((name) => `intercede${name}.socket`)
 const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url))
 /** What an installation brings, beside what other tests look at. */
-const INSTALLED = ['/usr/lib/systemd/catalog/intercede.catalog', '/usr/share/doc/intercede/examples/kubernetes']
+const INSTALLED = [
+  '/usr/lib/systemd/catalog/intercede.catalog',
+  '/usr/share/doc/intercede/examples/kubernetes',
+  '/usr/share/doc/intercede/docs/guide/mount.md',
+  '/usr/lib/intercede/docs/guide/security.md',
+]
 /** What dpkg, systemd's logind, podman and fish leave behind, whatever is installed and purged. */
 const LEFT = [
   /^\/var\/(lib\/(dpkg|apt)|cache\/(apt|debconf|ldconfig|man)|log)\//,

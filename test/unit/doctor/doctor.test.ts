@@ -59,6 +59,19 @@ test('examine() finds nothing on a machine where all is well', () => {
   expect(diagnoses.filter(({ health }) => health !== 'ok')).toEqual([])
 })
 
+test('examine() says without root what it could not see, and calls nothing missing for that, in words', () => {
+  const refused = (): never => {
+    throw new Error('fsopen: EPERM')
+  }
+  const user = machine([], { ...reading({ '/proc/self/status': 'CapEff:\t0000000000000000\n' }), run: () => undefined })
+  const { diagnoses } = examine({ ...user, kernel: { ...user.kernel, overlay: refused } })
+  for (const name of ['overlayfs', 'podman', 'LXC'])
+    expect(diagnoses.find((each) => each.name === name)).toMatchObject({
+      ...{ health: 'unknown', follows: 'only root can see this', remedy: 'run intercede doctor as root, with sudo' },
+      found: expect.stringMatching(/EPERM|"\/usr\/bin\/[a-z-]+ --version" does not say/),
+    })
+})
+
 test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy: RegExp }>([
   {
     what: 'a checkout of somebody else',

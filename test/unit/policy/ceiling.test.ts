@@ -101,9 +101,9 @@ const CEILINGS: Readonly<Record<string, string>> = {
 }
 
 test.each([
-  ['ceiling: { mknodd: true }', 'unknown key "security.syscalls.intercept.mknodd" at line 1 (did you mean'],
+  ['ceiling: { mknodd: true }', 'unknown key "security.syscalls.intercept.mknodd" at line 1, column 12 (did you mean'],
   ['ceiling: { mknod: perhaps }', 'mknod is "perhaps" at line 1'],
-  ['ceiling: [mknod]', 'ceiling is a list at line 1, allowed is a map of keys'],
+  ['ceiling: [mknod]', 'ceiling is a list at line 1, column 1, allowed is a map of keys'],
 ])('%s is refused', (text, why) => {
   expect(() => parseConfig(text, 'x.yaml')).toThrow(why)
 })

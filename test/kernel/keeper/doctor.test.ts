@@ -125,7 +125,10 @@ describe('doctor --bundle', () => {
     expect(readdirSync(directory)).toEqual([])
   })
 
-  test.each([[['--json'], /Cannot use --json with --bundle/]])('%j is refused', async (words, says) => {
+  test.each([
+    [['--json'], /Cannot use --format json with --bundle/],
+    [['--format', 'json'], /Cannot use --format json with --bundle/],
+  ])('%j is refused', async (words, says) => {
     expect(await bundle(words)).toMatchObject({ status: 2, stderr: expect.stringMatching(says) })
   })
 })

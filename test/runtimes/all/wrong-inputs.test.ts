@@ -317,7 +317,11 @@ const rows: readonly Row[] = [
     NO,
     /"limits\.foo" at line 1, column 11, allowed is calls/,
   ],
-  [['serve', '--check-config', '--config', file('syntax.yaml', 'a: [\n')], NO, /at line \d; correct the YAML there/],
+  [
+    ['serve', '--check-config', '--config', file('syntax.yaml', 'a: [\n')],
+    NO,
+    /at line \d, column \d; correct the YAML there/,
+  ],
   [['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)], FAILED, /maybe.*line 2/],
   [['serve', '--check-config', '--config', file('key.yaml', 'defautl: {}\n')], NO, /defautl.*line 1.*did you mean/],
   ['serve --check-config --config /no/such', NO, /ENOENT/],

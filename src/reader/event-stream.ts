@@ -1,4 +1,4 @@
-import { setTimeout as pause } from 'node:timers/promises'
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { errnoName } from '../abi/errno.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import { explain } from '../calls/reasons.ts'
@@ -242,7 +242,7 @@ export class EventStream {
   /** The same in batches, as they were read; with a tail it is all in the first one. */
   async *batches(signal?: AbortSignal): AsyncGenerator<readonly EventView[]> {
     const { after, tail, wanted } = this.#options
-    if (after === undefined && tail !== undefined && wanted) yield this.#lastWanted(tail, wanted)
+    if (after === undefined && tail !== undefined && wanted) yield await this.#lastWanted(tail, wanted)
     while (!signal?.aborted) {
       const batch = this.#read()
       const chosen = wanted ? batch.filter(wanted) : batch
@@ -272,12 +272,14 @@ export class EventStream {
   }
 
   /** Reads all that is past, and keeps the end of what is wanted: it may lie anywhere. */
-  #lastWanted(tail: number, wanted: (event: EventView) => boolean): readonly EventView[] {
+  async #lastWanted(tail: number, wanted: (event: EventView) => boolean): Promise<readonly EventView[]> {
     const { directory, records } = this.#feed
     let last: readonly EventView[] = []
     do {
       const batch = this.#merged(records.read(BATCH), directory.ring('events', this.#event))
       last = lastOf([...last, ...batch.filter(wanted)], tail)
+      // Other clients of the API have their turn.
+      await turn()
     } while (records.next < this.#begin)
     // What was overwritten meanwhile is not part of the end.
     this.#lost = { said: records.lost, at: 0 }

@@ -46,7 +46,7 @@ describe.skipIf(cannot)(withReason('the log in the journal', cannot), { timeout:
       ...{ MESSAGE_ID: messageIds.refusedCall, PRIORITY: '5', SYSLOG_IDENTIFIER: 'intercede', VERDICT: 'left' },
       ...{ CONTAINER_ID: 'first', _TRANSPORT: 'journal', _SYSTEMD_UNIT: 'intercede.service' },
       MESSAGE: expect.stringMatching(
-        /^first: mknodat left to the kernel: the device 1:1 is not allowed; if it is harm/,
+        /^first: mknodat left to the kernel: the device 1:1 is not allowed; nothing: no key/,
       ),
       REMEDY: expect.stringContaining('no key allows it'),
     })

@@ -11,7 +11,7 @@ const sources = fileURLToPath(new URL('../fixtures/', import.meta.url))
  * Containers execute what is here: their root is another user, who may not search a private home. And scripts of tests name it
  * without quotes.
  */
-const cache =
+export const FIXTURES =
   isOpen(sources) && /^[\w./-]+$/.test(sources)
     ? fileURLToPath(new URL('../node_modules/.cache/intercede-fixtures/', import.meta.url))
     : ownCache()
@@ -76,9 +76,9 @@ export function fixture(name: string, flags: readonly string[] = [], compiler = 
     .update(textOf(`${name}.c`))
     .update([...options, ...(compiler === 'gcc' ? [] : [compiler])].join(' '))
     .digest('hex')
-  const path = join(cache, `${name}-${digest.slice(0, 16)}`)
+  const path = join(FIXTURES, `${name}-${digest.slice(0, 16)}`)
   if (existsSync(path)) return path
-  mkdirSync(cache, { recursive: true })
+  mkdirSync(FIXTURES, { recursive: true })
   // Test files run at once: each compiles for itself, and the last rename wins with the same bytes.
   const mine = `${path}.${process.pid}`
   const { error, status, stderr } = spawnSync(compiler, [...options, '-o', mine, source], { encoding: 'utf8' })

@@ -1,6 +1,7 @@
 // A Debian system of its own with systemd as init, in which packages are installed: for tests of what we ship.
 
 import { fileURLToPath } from 'node:url'
+import { FIXTURES } from './fixtures.ts'
 import { SystemdHost } from './systemd-host.ts'
 
 const BOOT_S = 90
@@ -35,8 +36,7 @@ mount -t cgroup2 none sys/fs/cgroup
 mount --rbind /dev dev
 mount -t tmpfs -o mode=755 none run
 mount -t tmpfs -o mode=1777 none tmp
-mkdir -p ".${CHECKOUT}"
-mount --rbind "${CHECKOUT}" ".${CHECKOUT}"
+for each in "${CHECKOUT}" ${FIXTURES}; do mkdir -p ".$each"; mount --rbind "$each" ".$each"; done
 printf '[Unit]\\nRequires=sysinit.target dbus.socket\\nAfter=sysinit.target dbus.socket\\nAllowIsolate=yes\\n' >etc/systemd/system/host.target
 for unit in ${MASKED.join(' ')}; do ln -s /dev/null "etc/systemd/system/$unit"; done
 # Nobody makes a user namespace where the root directory is not that of the mount namespace.

@@ -174,7 +174,7 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
       const time = unique()
       const user = new Typist()
       const command = `sh -c '${trap}echo rea""dy; sleep ${time}'`
-      user.type(`node ${INTERCEDE} run --runtime ${runtime} --stop-timeout 2 -- ${command}\n`)
+      user.type(`node "${INTERCEDE}" run --runtime ${runtime} --stop-timeout 2 -- ${command}\n`)
       await user.sees(/ready/)
       user.hangUp()
       await until('nothing is left', () => running(time).length === 0, 8)

@@ -26,7 +26,7 @@ describe.skipIf(cannot)(withReason('intercede run --explain', cannot), () => {
 
   test('says it on a line of its own of a terminal, while the command goes on', async () => {
     const user = new Typist()
-    user.type(`node ${INTERCEDE} run -c mknod --explain -- sh -c '${MEM}; sleep 30'\n`)
+    user.type(`node "${INTERCEDE}" run -c mknod --explain -- sh -c '${MEM}; sleep 30'\n`)
     expect(await user.sees(new RegExp(SAYS))).toMatch(/intercede: mknodat left to the kernel: [^\n]*\r\n/)
     user.type('\x03')
     await user.sees(PROMPT)

@@ -23,7 +23,7 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(withReason('job control of
     await until('all has ended', () => running(` ${process.pid}.`).length === 0)
   })
   const run = (command: string): string =>
-    `node ${INTERCEDE} run --runtime ${runtime} --name t${process.pid} ${command}`
+    `node "${INTERCEDE}" run --runtime ${runtime} --name t${process.pid} ${command}`
   const own = (): number => Number(running(`t${process.pid}\0`).find((pid) => cgroupOf(Number(pid)).length > 0))
 
   test('Ctrl-C ends the command at once', async () => {

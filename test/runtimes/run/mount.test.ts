@@ -267,7 +267,7 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
 })
 
 describe.skipIf(cannot ?? missing('fuse2fs'))(withReason('the documents', cannot ?? missing('fuse2fs')), () => {
-  const SURROUNDINGS = `sudo() { "$@"; }; intercede() { node ${INTERCEDE} "$@" </dev/zero; }; trap 'losetup --detach $loop' EXIT`
+  const SURROUNDINGS = `sudo() { "$@"; }; intercede() { node "${INTERCEDE}" "$@" </dev/zero; }; trap 'losetup --detach $loop' EXIT`
 
   test.skipIf(noExt4).each(['mount.md', 'mount-fuse.md'])(
     withReason('the commands of docs/guide/%s work as they are', noExt4),

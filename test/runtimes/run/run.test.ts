@@ -93,7 +93,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
   })
 
   test('stops a command whose reader went away', () => {
-    const { stdout } = spawnSync('sh', ['-c', `node ${INTERCEDE} run --runtime ${runtime} yes | head -1`], {
+    const { stdout } = spawnSync('sh', ['-c', `node "${INTERCEDE}" run --runtime ${runtime} yes | head -1`], {
       encoding: 'utf8',
       input: '',
       timeout: 30_000,
@@ -106,7 +106,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     { what: 'fails', script: 'echo hi; exit 3', status: 3 },
     { what: 'goes on writing', script: 'exec yes', status: 141 },
   ])('says that there is no room for the output of a command that $what', ({ script, status }) => {
-    const command = `node ${INTERCEDE} run --runtime ${runtime} -- sh -c '${script}'`
+    const command = `node "${INTERCEDE}" run --runtime ${runtime} -- sh -c '${script}'`
     const { status: ended, stderr } = spawnSync('sh', ['-c', `${command} >/dev/full`], {
       encoding: 'utf8',
       timeout: 30_000,
@@ -178,7 +178,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
   })
 
   test('has a terminal where we have one', () => {
-    const command = `stty cols 91 rows 17; node ${INTERCEDE} run --runtime ${runtime} -- sh -c 'tty; stty size; exit 5'`
+    const command = `stty cols 91 rows 17; node "${INTERCEDE}" run --runtime ${runtime} -- sh -c 'tty; stty size; exit 5'`
     const { stdout, status } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', input: '' })
     // What script(1) types at the end of its own input is echoed somewhere in between.
     expect(stdout.replaceAll(/\^@|\0/g, '')).toContain('/dev/pts/0\r\n17 91\r\n')

@@ -52,7 +52,7 @@ test.skipIf(noBudget)(
   ),
   async () => {
     const group = `${V1}/intercede-test-${process.pid}`
-    const script = `echo $$ >${group}/cgroup.procs && exec node ${INTERCEDE} run -c sched_setscheduler -- chrt -f 1 true`
+    const script = `echo $$ >${group}/cgroup.procs && exec node "${INTERCEDE}" run -c sched_setscheduler -- chrt -f 1 true`
     mkdirSync(group)
     try {
       const { status, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', timeout: 30_000 })

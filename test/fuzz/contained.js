@@ -19,10 +19,10 @@ const tally = () => ({ kinds: [...kinds] })
 setInterval(() => tell(tally()), TELL_MS).unref()
 
 const say = (said) => tell({ said })
-const { hints: _, ...intercepted } = interception(config, { record, say })
+const { hints: _, ...intercepted } = interception(config, {}, { record, say })
 const devices = [...(intercepted.devices ?? []), ...options.devices]
 // The attacking program is the first process of the container, which the attack looks for.
-const binds = options.binds.map(parseBind)
+const binds = options.binds.map((text) => parseBind(text))
 const status = await launch({ ...options, ...intercepted, runtime, binds, devices, say, bare: true }).catch(
   ({ message }) => {
     tell({ said: message })

@@ -207,6 +207,8 @@ test('README: after its "ln -s" the program is found and runs as sudo runs it', 
 })
 
 const cannotRun = unable()
+/** Of the terminal in the pictures, see scripts/picture.js. */
+const COLUMNS = 98
 /** The lines of a terminal in a picture, those that were too wide put together again. */
 function shownIn(picture: string): readonly string[] {
   const svg = readFileSync(new URL(`../../../docs/${picture}`, import.meta.url), 'utf8')
@@ -218,8 +220,8 @@ function shownIn(picture: string): readonly string[] {
       .replaceAll('&amp;', '&'),
   )
   return lines
-    .join('\n')
-    .replaceAll('\n ', ' ')
+    .map((line) => (line.length === COLUMNS && !line.startsWith('$ ') ? line : `${line}\n`))
+    .join('')
     .split(/^\$ intercede /m)
     .slice(1)
 }

@@ -135,18 +135,18 @@ describe.skipIf(absent)(withReason('one daemon for four runtimes', absent), () =
     await until('all calls are logged', () => seen().size >= 12)
     expect([...seen()].sort()).toMatchInlineSnapshot(`
         [
-          "crun mknodat act",
-          "crun mknodat continue",
-          "crun sched_setscheduler act",
-          "lxc mknod continue",
-          "lxc mknodat act",
-          "lxc mknodat continue",
-          "lxc setxattr act",
-          "podman sched_setscheduler act",
-          "podman setxattr act",
-          "podman sysinfo act",
-          "runc mknodat act",
-          "runc sysinfo act",
+          "crun mknodat done",
+          "crun mknodat left",
+          "crun sched_setscheduler done",
+          "lxc mknod left",
+          "lxc mknodat done",
+          "lxc mknodat left",
+          "lxc setxattr done",
+          "podman sched_setscheduler done",
+          "podman setxattr done",
+          "podman sysinfo done",
+          "runc mknodat done",
+          "runc sysinfo done",
         ]
       `)
   })

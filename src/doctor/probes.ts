@@ -5,7 +5,6 @@ import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
 import { ID_COUNT, lxcfsFiles } from '../runtimes/flags.ts'
 import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
-
 import { nodevStorage, podman } from '../runtimes/known/podman.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'

@@ -35,7 +35,16 @@ const rowsOf = async (daemon: Daemon, ...words: readonly string[]): Promise<read
 
 /** Asks as on a terminal of so many columns. @returns the lines without their ends */
 async function onTerminal(columns: number, daemon: Daemon, ...words: readonly string[]): Promise<readonly string[]> {
-  const command = ['stty', 'cols', `${columns};`, process.execPath, `"${CLI}"`, ...words, '--feed', feedOf(daemon)].join(' ')
+  const command = [
+    'stty',
+    'cols',
+    `${columns};`,
+    process.execPath,
+    `"${CLI}"`,
+    ...words,
+    '--feed',
+    feedOf(daemon),
+  ].join(' ')
   const { stdout } = await execute('script', ['-qec', command, '/dev/null'])
   return stdout.replace(/\r/g, '').trimEnd().split('\n')
 }

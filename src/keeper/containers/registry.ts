@@ -72,7 +72,8 @@ export class Registry {
       )
     if (creating) return undefined
     // A runtime that starts a container detached may have ended before it was looked at, and left no place.
-    const init = place === undefined ? undefined : recordedInit(place, id)
+    const isPlaceless = entries.some(({ handover }) => handover.place === undefined)
+    const init = place !== undefined && isPlaceless ? recordedInit(place, id) : undefined
     const there = entries.findLast(({ handover }) =>
       handover.place === undefined ? place === undefined || handover.pid === init : handover.place === place,
     )

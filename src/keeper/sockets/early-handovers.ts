@@ -72,7 +72,8 @@ export class EarlyHandovers {
 
   async #look(...[handover, fd, type]: Parameters<Register>): Promise<void> {
     this.#looks.add(fd)
-    using look = await lookAtInit(handover.pid)
+    // Without memory for another process there is no look either.
+    using look = await lookAtInit(handover.pid).catch(() => undefined)
     if (!this.#looks.delete(fd)) return
     if (look) this.#admitNow(handover, fd, type, { look })
     else {

@@ -46,7 +46,9 @@ const MACHINES = {
 
 const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--step WORDS]... [--seconds N] [--write] [--] [TESTS...]
 kernels: ${Object.keys(KERNELS).join(', ')} (default: 6.12); architectures: ${Object.keys(MACHINES).join(', ')}
---step: only the steps whose name has these words; --seconds: the most that a test file may take (default: 900)`
+--step: only the steps whose name has these words; --seconds: the most that a test file may take (default: 900)
+--write: puts the results into docs/internals/kernels.md
+-- TESTS: these test files or folders instead of the steps`
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url))
 const CACHE = process.env.INTERCEDE_GUESTS ?? join(homedir(), '.cache/intercede/guests')
@@ -70,9 +72,14 @@ function options() {
   const words = {
     ...{ kernel, step, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } },
     write: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
   }
   try {
     const { values, positionals } = parseArgs({ options: words, allowPositionals: true })
+    if (values.help) {
+      console.log(USAGE)
+      process.exit(0)
+    }
     const unknown = values.kernel.find((name) => !KERNELS[name])
     if (unknown) throw new Error(`no kernel is called ${unknown}`)
     if (!MACHINES[values.arch]) throw new Error(`no architecture is called ${values.arch}`)

@@ -44,7 +44,12 @@ const MACHINES = {
   },
 }
 
+/** What --all boots: backports and experimental are often what another one is already. */
+const ALL = ['5.10', '6.1', '6.12', '6.12-rt', 'unstable'].map((name) => ['amd64', name]).concat([['arm64', '6.12']])
+
 const USAGE = `usage: npm run guests -- [--kernel NAME]... [--arch NAME] [--step WORDS]... [--seconds N] [--write] [--] [TESTS...]
+       npm run guests -- --all [--write]
+--all: all steps on ${ALL.map(([arch, name]) => `${name} ${arch}`).join(', ')}
 kernels: ${Object.keys(KERNELS).join(', ')} (default: 6.12); architectures: ${Object.keys(MACHINES).join(', ')}
 --step: only the steps whose name has these words; --seconds: the most that a test file may take (default: 900)
 --write: puts the results into docs/internals/kernels.md
@@ -72,6 +77,7 @@ function options() {
   const words = {
     ...{ kernel, step, arch: { type: 'string', default: own }, seconds: { type: 'string', default: '900' } },
     write: { type: 'boolean', default: false },
+    all: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   }
   try {
@@ -83,7 +89,8 @@ function options() {
     const unknown = values.kernel.find((name) => !KERNELS[name])
     if (unknown) throw new Error(`no kernel is called ${unknown}`)
     if (!MACHINES[values.arch]) throw new Error(`no architecture is called ${values.arch}`)
-    return { ...values, seconds: Number(values.seconds), tests: positionals }
+    const guests = values.all ? ALL : values.kernel.map((name) => [values.arch, name])
+    return { ...values, guests, seconds: Number(values.seconds), tests: positionals }
   } catch (error) {
     console.error(`guests: ${error.message}\n${USAGE}`)
     return process.exit(2)
@@ -296,22 +303,28 @@ async function run(arch, name, { root, checkout, scratch, wanted, write }) {
 }
 
 async function main() {
-  const { kernel: names, arch, step, seconds, tests, write } = options()
+  const { guests, step, seconds, tests, write } = options()
   const named = steps.filter(({ name }) => step.some((words) => name.includes(words)))
   const wanted = tests.length > 0 ? tests.map((file) => stepOf(file, seconds)) : named
-  const root = made('root', 'the root file system, which takes two minutes', 'guest.service', arch)
+  mkdirSync(CACHE, { recursive: true })
   const scratch = mkdtempSync(join(CACHE, 'checkout.'))
   process.once('exit', () => rmSync(scratch, { recursive: true, force: true }))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
-  if (wanted.some(({ name }) => name.startsWith('the package'))) {
-    say('making the package')
-    shell(scratch, '-ec', PACKAGE, 'sh', CHECKOUT)
+  for (const arch of new Set(guests.map(([arch]) => arch))) {
+    const { native } = MACHINES[arch]
+    const root = made('root', `the root file system of ${arch}, which takes two minutes`, 'guest.service', arch)
+    const place = join(scratch, arch)
+    mkdirSync(place)
+    if (native === process.arch && wanted.some(({ name }) => name.startsWith('the package'))) {
+      say('making the package')
+      shell(place, '-ec', PACKAGE, 'sh', CHECKOUT)
+    }
+    say('copying the checkout')
+    shell(place, '-ec', COPY, 'sh', CHECKOUT, native)
+    const checkout = join(place, 'checkout.ext4')
+    for (const [, name] of guests.filter(([of]) => of === arch))
+      if (!(await run(arch, name, { root, checkout, scratch, wanted, write }))) process.exitCode = 1
   }
-  say('copying the checkout')
-  shell(scratch, '-ec', COPY, 'sh', CHECKOUT, MACHINES[arch].native)
-  const checkout = join(scratch, 'checkout.ext4')
-  for (const name of names)
-    if (!(await run(arch, name, { root, checkout, scratch, wanted, write }))) process.exitCode = 1
 }
 
 await main().catch(({ message }) => {

@@ -41,7 +41,7 @@ grep -q '(enforce)' said`
 
 /** Installs the package, which boots with its sockets; a container calls all the time while the daemon is restarted. */
 const installed = `PATH=/usr/sbin:/usr/bin:/sbin:/bin
-[ -e /checkout/intercede.deb ] || { echo 'there is no dpkg-buildpackage'; exit 77; }
+[ -e /checkout/intercede.deb ] || { echo 'the package was not made: there is no dpkg-buildpackage, or it is for another architecture'; exit 77; }
 mkdir -p /etc/intercede
 dpkg --force-confold -i /checkout/intercede.deb
 systemctl daemon-reload

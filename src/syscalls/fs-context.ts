@@ -136,6 +136,8 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (!context) return continueWith('foreignContext')
     if (code === command.CMD_RECONFIGURE) return change(context, caller, mount)
     if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller, mount)
+    // Once fsmount(2) has used it, the kernel accepts parameters again: for CMD_RECONFIGURE, which is left to it.
+    if (context.isUsed) return continueWith('contextTold')
     if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
     if (OF_OTHER_KINDS.has(code) && parameter && !isGeneralFlag(parameter))
       return STRINGS_ONLY.has(context.type)

@@ -233,6 +233,13 @@ describe('contexts', () => {
   test.each([
     { what: 'too many parameters', command: 0, changes: { add: () => false }, is: 'errno', reason: 'contextFull' },
     { what: 'a parameter too late', command: 0, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
+    {
+      what: 'a parameter after fsmount',
+      command: 0,
+      changes: { made: handle(4), isUsed: true },
+      is: 'continue',
+      reason: 'contextTold',
+    },
     { what: 'a descriptor as a flag of any type', command: 5, changes: {}, is: 'continue', reason: 'contextTold' },
     { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
     {

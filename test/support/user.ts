@@ -9,6 +9,15 @@ import type { Machine } from './machine.ts'
 const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 
 /**
+ * The words for unshare(1) by which a user of the host runs `intercede` with these. The checkout is where the user can read
+ * it, which the home of root is not.
+ */
+export const byUser = (...args: readonly string[]): readonly string[] => [
+  ...['--mount', 'sh', '-c', 'mount --bind "$1" /mnt && shift && exec "$@"', 'sh', checkout],
+  ...['setpriv', '--reuid=1234', '--regid=1234', '--clear-groups', process.execPath, '/mnt/bin/intercede.js', ...args],
+]
+
+/**
  * Makes a user, with subordinate ids, a home and a runtime directory, and runs `$1` as that user, in a pid namespace of its
  * own: whatever the user's engines leave behind ends with it. The checkout and Node are where the user can read them, which
  * the home of root is not.

@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { keyNames } from '../../../src/policy/keys.ts'
 import { type Done, execute } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
+import { byUser } from '../../support/user.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'intercede-bad-'))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -86,7 +87,7 @@ filter "/etc/intercede/c.json":
 
   test.each(['run', 'serve'])('%s by somebody who is not root', async (command) => {
     const args = command === 'run' ? ['run', '-c', 'mknod', 'true'] : ['serve', '--socket', join(directory, 's')]
-    const done = await execute('setpriv', ['--reuid', '1234', '--clear-groups', process.execPath, CLI, ...args])
+    const done = await execute('unshare', byUser(...args))
     expect(done.status).toBe(125)
     expect(done.stderr).toMatch(/root/)
   })

@@ -18,6 +18,7 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { cgroupOf, ended, hasRuntime, INTERCEDE, run, running, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
+import { byUser } from '../../support/user.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-run-'))
 chmodSync(scratch, 0o755)
@@ -241,8 +242,7 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
 })
 
 test('intercede run says that it needs root', () => {
-  const drop = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, INTERCEDE, 'run', 'true']
-  const { status, stderr } = spawnSync('setpriv', drop, { encoding: 'utf8', input: '' })
+  const { status, stderr } = spawnSync('unshare', byUser('run', 'true'), { encoding: 'utf8', input: '' })
   expect([status, stderr]).toEqual([125, 'intercede: Cannot run a container: not root: use sudo\n'])
 })
 

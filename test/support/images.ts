@@ -4,6 +4,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { BASE } from './host.ts'
 
 /** How an image of a file system is made of a directory, and its size in MiB. */
 const makers = {
@@ -27,6 +28,12 @@ export function nodeFor(loop: string, directory: string, owner: number): string 
   execFileSync('mknod', ['-m', '600', path, 'b', '7', loop.replace(/\D/g, '')])
   chownSync(path, owner, owner)
   return path
+}
+
+/** Why a mount of that source cannot show other ids here. Linux has had that for squashfs since 6.2, for tmpfs since 6.3. */
+export function cannotShift(type: string, source: string): string | undefined {
+  const mount = ['--mount', 'mount', '-t', type, '-o', `ro,X-mount.idmap=b:0:${BASE}:65536`, source, '/mnt']
+  return spawnSync('unshare', mount).status === 0 ? undefined : `this kernel cannot shift the ids of ${type}`
 }
 
 /**

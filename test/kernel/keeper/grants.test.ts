@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, USERNS, until } from '../../support/host.ts'
+import { byUser } from '../../support/user.ts'
 
 const OFF = ['--metadata', 'security.syscalls.intercept.mknod=false']
 const SHORT = '5288d75d3d2f'
@@ -118,19 +119,7 @@ test('explain of a reason keeps to the format', async () => {
 })
 
 test.each([TENANT, 'nobody'])('set of %s says first that the user may not', async (word) => {
-  const words = [
-    '--reuid=1',
-    '--regid=1',
-    '--clear-groups',
-    process.execPath,
-    CLI,
-    'set',
-    '--feed',
-    feed(),
-    word,
-    'mknod',
-  ]
-  expect(await execute('setpriv', words)).toEqual({
+  expect(await execute('unshare', byUser('set', '--feed', feed(), word, 'mknod'))).toEqual({
     ...{ status: 125, stdout: '' },
     stderr: `intercede: Cannot give orders at "${join(daemon.directory, 'control.sock')}": only root of the host may; use sudo\n`,
   })

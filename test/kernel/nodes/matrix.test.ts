@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { both, type Side } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, mknodPolicy } from '../../support/host.ts'
-import { Images, type ImageType, must, nodeFor } from '../../support/images.ts'
+import { cannotShift, Images, type ImageType, must, nodeFor } from '../../support/images.ts'
 import { lacks, withReason } from '../../support/skipped.ts'
 
 /** The file systems, who mounted them, with nodev or not, and what is done with a node there: native beside ours. */
@@ -46,6 +46,8 @@ interface Case {
   readonly what: string
   /** Mounts in the side's own mount namespace, and enters it. */
   readonly script: (side: Side) => string
+  /** A file system that is mounted with shifted ids. */
+  readonly shifted?: ImageType
   readonly differ?: Differences
   readonly why?: string
   /** Operations that say nothing where none was made. */
@@ -109,6 +111,7 @@ const cases: readonly Case[] = [
   ...DISKS.map(
     (type): Case => ({
       what: `${type} that we mounted`,
+      shifted: type,
       script: (side) =>
         inMnt(`mount -t ${type} ${side === 'native' ? '-o nodev' : ''} ${loop(hosts.usual!, side, type)}`),
     }),
@@ -205,6 +208,8 @@ describe.skipIf(cannot)(withReason('nodes on a mount: what differs from root of 
   const notCopied = lacks('copyDetached')
   test.for(cases)('$what', (each, { skip }) => {
     if (notCopied && each.differ?.ln) skip(notCopied)
+    const notShifted = each.shifted && cannotShift(each.shifted, images.device(each.shifted))
+    if (notShifted) skip(notShifted)
     return check(hosts.usual!, each)
   })
   test.each(OPEN_CASES)('$what', (each) => check(hosts.open!, each))

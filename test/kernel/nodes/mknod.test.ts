@@ -5,6 +5,7 @@ import type { ReasonCode } from '../../../src/calls/reasons.ts'
 import type { VerdictName } from '../../../src/calls/record.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { BASE, directory, execute, Host } from '../../support/host.ts'
+import { cannotShift } from '../../support/images.ts'
 import { lacks, withReason } from '../../support/skipped.ts'
 
 const notCopied = lacks('copyDetached')
@@ -323,7 +324,9 @@ describe('a node that is not made, with the errno of the kernel', () => {
   })
 
   /** No id of the host's root is mapped there either, as on a tmpfs that the container mounted. */
-  test('an idmapped mount of a tmpfs of the host holds a node', async () => {
+  test('an idmapped mount of a tmpfs of the host holds a node', async ({ skip }) => {
+    const notShifted = cannotShift('tmpfs', 'none')
+    if (notShifted) skip(notShifted)
     const [source, shown] = ['source', 'shown'].map((name) => directory(join(dir, name), 0, 0o755)) as [string, string]
     await execute('mount', ['-t', 'tmpfs', 'intercede-test', source])
     await execute('mount', ['--bind', '-o', `X-mount.idmap=b:0:${BASE}:65536`, source, shown])

@@ -6,6 +6,7 @@ import { Group, withoutCgroups } from '../../support/bpf-world.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
 import { Strace } from '../../support/strace.ts'
 
 const OPAQUE = 'trusted.overlay.opaque'
@@ -171,7 +172,12 @@ describe('another attribute or value is left to the kernel', () => {
     { what: 'another trusted name', words: ['trusted.blah', 'y'], is: 'EPERM' },
     { what: 'a name that only begins like it', words: [`${OPAQUE}x`, 'y'], is: 'EPERM' },
     { what: 'another value', words: [OPAQUE, 'x'], is: 'EPERM' },
-    { what: 'an attribute of the security module', words: ['security.blah', 'y'], is: 'EPERM' },
+    // Linux 6.1 with the security module of BPF lets root of a container do that.
+    {
+      what: 'an attribute of the security module',
+      words: ['security.blah', 'y'],
+      is: expect.stringMatching(/^(EPERM|ok)$/),
+    },
     { what: 'a user attribute of one byte', words: ['user.blah', 'y'], is: 'ok', reason: 'attributeOfAll' },
   ])('$what: $is', async ({ words, is, reason = 'otherAttribute' }) => {
     const { result, records } = await call(['setxattr', file(), ...words])
@@ -264,7 +270,7 @@ describe.skipIf(noStrace)(withReason('a file that could wait or act when it is o
     for (const path of paths) {
       const { result, records } = await call(['lsetxattr', path])
       expect([path, result, await opaqueOf(path)]).toEqual([path, 'ok', 'y'])
-      expect(records[0]!.microseconds).toBeLessThan(1_000_000)
+      expect(records[0]!.microseconds).toBeLessThan(1_000_000 * SLOWNESS)
       for (const reading of ['getxattr', 'listxattr', 'removexattr'])
         expect([reading, (await call([reading, path])).result]).toEqual([reading, 'ok'])
     }

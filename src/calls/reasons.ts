@@ -180,11 +180,11 @@ export const reasons = {
   // Reasons of mount(2), and of fsopen(2) and its family.
   changesMounts: ['no new file system is mounted', ''],
   remountsFileSystem: [
-    'a container can change only a file system that it mounted itself',
+    'a container can change only a file system that it mounted without intercede',
     'for ro, nosuid, noexec of one mount use remount,bind; otherwise unmount it, and mount it with the options',
   ],
   forcesUnmount: [
-    'a container can use umount -f only on a file system that it mounted itself',
+    'a container can use umount -f only on a file system that it mounted without intercede',
     'use umount or umount -l',
   ],
   accessTimesLocked: [

@@ -33,40 +33,37 @@ const over = (step) => {
   if (step.own === 0) return list(step.caps)
   return `${list(step.caps)}, and the caller's own ${isOfFiles(step) ? 'over files' : list(own(step))}`
 }
-const row = (step) => `- to ${step.to}: ${over(step)}`
-const rows = (steps) => steps.map(row).join('\n')
 
-/** What the threads that serve may have in effect, beside what an act declares. */
-const threads = () => `## Between acts
-
-Between all other steps, a thread has one of two sets:
-
-${rows([steps.rest, steps.asCaller])}
-
-In addition, it can have:
-
-- from one call to the next, ${rows(phases.resting.steps).slice(2)}
-- from the receipt of a call to its verdict
-${rows(phases.looking.steps).replaceAll(/^/gm, '  ')}
-- after an act, ${rows(phases.answering.steps).slice(2)}
-
-A serving thread is permitted only these capabilities: ${list(permitted)}.
-Its bounding, inheritable and ambient sets are empty and it has no_new_privs. Only the engine's main thread, or a thread of libuv's pool with the
-same capabilities, starts processes; neither serves calls. The main thread is also permitted ${list(permittedMain.filter((cap) => !permitted.includes(cap)))}. Its bounding set stays whole for the processes that it starts.
-`
-
-const isPowerless = ({ caps, own }) => caps.length + own === 0
-
-/** Says what may be in effect in an act, or names the first act of which the same is true. */
-function done(name, { steps }, verbs) {
-  if (steps.every(isPowerless)) return `Capabilities in effect: none${steps.length ? '. A mounter does it' : ''}.`
-  const isSame = (other) => rows(other.steps) === rows(steps)
-  const [first] = Object.entries(verbs).find(([, verb]) => isSame(verb))
-  return `Capabilities in effect: ${first === name ? `\n\n${rows(steps)}` : `as for ${code(first)}.`}`.replace(
-    ' \n',
-    '\n',
-  )
+/** A row for each set of capabilities that a serving thread may have in effect. */
+function stepRows(verbs) {
+  const times = {
+    'between all other steps': [steps.rest, steps.asCaller],
+    'between calls': phases.resting.steps,
+    'before the verdict': phases.looking.steps,
+    'after an act': phases.answering.steps,
+  }
+  const row = (step) => {
+    const when = Object.keys(times).filter((time) => times[time].includes(step))
+    const acts = Object.keys(verbs).filter((name) => verbs[name].steps.includes(step))
+    return `| ${step.to} | ${over(step)} | ${[...when, ...acts.map(code)].join(', ')} |`
+  }
+  return Object.values(steps).map(row).join('\n')
 }
+
+const threads = (verbs) => `## Capabilities
+
+A serving thread has exactly one of these sets in effect at a time. Code that requests a set which its act does not declare gets an
+exception, and its call EIO. *The caller's own over files* are ${list(Object.keys(OWN))}. Each counts
+for one inode, if the caller has it and the inode's owner and group are mapped in the container.
+
+| to | in effect | when, or in which act |
+| --- | --- | --- |
+${stepRows(verbs)}
+
+A serving thread is permitted only these capabilities. Its bounding, inheritable and ambient sets are empty and it has no_new_privs.
+Only the engine's main thread, or a thread of libuv's pool with the same capabilities, starts processes. The main thread serves no calls, is also permitted
+${list(permittedMain.filter((cap) => !permitted.includes(cap)))}, and keeps its bounding set for the processes that it starts.
+`
 
 /** What requests need, with a row for all that need the same for the same purpose. */
 function neededRows(effective) {
@@ -103,39 +100,30 @@ ${neededRows(effective).join('\n')}
   )
   return `## Processes
 
-Separate processes do what may hang in the kernel or must happen inside a container. setpriv(1) removes all other capabilities before their
-programs are executed, with no_new_privs. The walker's are removed once it is in its container's user namespace, and count only there. Until
-then it is nsenter(1), as root of the host. Nobody in the container can trace it, because it is not dumpable; where \`fs.suid_dumpable\` is 1,
+Separate processes do what may hang in the kernel or must happen inside a container. setpriv(1) removes all other capabilities before it
+executes their programs, with no_new_privs. A walker drops its own once it is in its container's user namespace. Until then it is
+nsenter(1), as root of the host, which nobody in the container can trace, because it is not dumpable. Where \`fs.suid_dumpable\` is 1,
 there is no walker.
 
-The main thread raises the capabilities of each request and reads them back; between requests its effective set is empty. Other threads belong to
-Node, its pool and V8. They have all permitted capabilities in effect, but nothing from a container makes them act.
+The main thread raises the capabilities of each request and reads them back; between requests it has none in effect. Threads of Node, its
+pool and V8 have all permitted ones in effect, but nothing from a container makes them act.
 
 ${sections.join('\n')}`
 }
 
 function securityPage(verbs, processes) {
-  const sections = Object.entries(verbs).map(
-    ([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n\n${done(name, verb, verbs)}\n`,
-  )
+  const sections = Object.entries(verbs).map(([name, verb]) => `## \`${name}\`\n\n${verb.safe}\n`)
   return `# Why each privileged act is safe
 
 ${GENERATED}
-A container can make Intercede do these things and nothing else. The list is closed: every intercepted call ends in one of these acts, in an
-errno, or in the kernel, which then decides as if Intercede were not there.
+A container can make Intercede do these things and nothing else: every intercepted call ends in one of these acts, in an errno, or in the
+kernel, which then decides as if Intercede were not there.
 
-For files, the thread that acts has taken on the caller's root, working directory, umask, ids and groups. The caller must be in its
-container's initial user namespace, and have the capability there that the kernel requires, if any.
+The caller must be in its container's initial user namespace, and have the capability there that the kernel requires. For files, the
+thread takes on the caller's root, working directory, umask, ids and groups. Results go into the caller's memory through a handle opened
+while the call waits, so never into a program that the caller executes meanwhile.
 
-Results are written to the caller's memory through a handle opened while the call waits. If another thread of the caller executes a program
-meanwhile, that program has other memory, even under the caller's number.
-
-A thread has exactly one of the sets below in effect at a time. During an act this is a set that the act declares, or one of the two sets
-between steps. Code that requests another set gets an exception, and its call EIO.
-*The caller's own over files* are ${list(Object.keys(OWN))}. Each counts for one inode, if the
-caller has it and the inode's owner and group are mapped in the container.
-
-${[threads(), ...sections, processesSection(processes)].join('\n')}`
+${[...sections, threads(verbs), processesSection(processes)].join('\n')}`
 }
 
 const caps = (sets) => sets.map((set) => set.map((cap) => `CAP_${cap}`).join(' + ')).join(' or ') || 'none'

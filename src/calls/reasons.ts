@@ -180,11 +180,11 @@ export const reasons = {
   // Reasons of mount(2), and of fsopen(2) and its family.
   changesMounts: ['no new file system is mounted', ''],
   remountsFileSystem: [
-    'only the mounter of a file system may change it, so a container only its own',
+    'a container can change only a file system that it mounted without intercede',
     'for ro, nosuid, noexec of one mount use remount,bind; otherwise unmount it, and mount it with the options',
   ],
   forcesUnmount: [
-    'only the mounter of a file system may use umount -f, so a container only for its own',
+    'a container can use umount -f only on a file system that it mounted without intercede',
     'use umount or umount -l',
   ],
   accessTimesLocked: [
@@ -227,11 +227,11 @@ export const reasons = {
   foreignContext: ['this container did not get the context from intercede', ''],
   foreignMount: ['intercede did not make the mount for this container', ''],
   madeBefore: [
-    'the mount was made before security.syscalls.intercept.mount.nodev or mount.shift changed, and gives more than they do now',
+    'the mount was made before security.syscalls.intercept.mount.nodev or mount.shift changed, and gives more than they now allow',
     'mount it again',
   ],
   contextTold: ['recorded for the file system that will be created', ''],
-  contextFull: ['the context was given more than a page of parameters', ''],
+  contextFull: ['the context has more than a page of parameters', ''],
   contextBusy: ['another call is using the context', ''],
   contextUnready: ['the context contains nothing to mount', ''],
   parameterNotServed: ['a file system is made from flags and strings only', 'give the parameter as a string'],
@@ -272,7 +272,7 @@ export const reasons = {
     'mount it from a process without filters of its own',
   ],
   fuseIds: [
-    'the caller has several user or group ids at once, or one that its container does not map, as no FUSE program can have',
+    'the caller has several user or group ids at once, or one that its container does not map; no FUSE program can have these',
     'mount it from a process that is root in all of its ids',
   ],
   fuseNotText: ['the paths or options are not UTF-8, and the runtime accepts nothing else', ''],

@@ -91,9 +91,8 @@ const word = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value)
 export const openProgram: Verb<Verbs['openProgram']> = {
   steps: [steps.findProgram, steps.askPrograms, steps.countApart],
   safe:
-    'The number is of a program that this container loaded. The load time is compared too, because numbers are ' +
-    'reused. Only one call, which requires CAP_SYS_ADMIN, can open it. The container gets a pipe that represents ' +
-    'it.',
+    'The number is of a program that this container loaded, also by its load time, because numbers are reused. The ' +
+    'container gets a pipe that represents it.',
   run({ program }, caller) {
     const standIn = caller.devicePrograms.standIn(caller.devicePrograms.open(program))
     if (!standIn) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }
@@ -106,8 +105,8 @@ export const openProgram: Verb<Verbs['openProgram']> = {
 export const describeProgram: Verb<Verbs['describeProgram']> = {
   steps: [steps.describeProgram, steps.findProgram, steps.askPrograms],
   safe:
-    'The caller learns what the kernel tells anyone with a descriptor of the program and no capabilities: number, ' +
-    'name, tag, times, but no code, and nothing through pointers that the caller gives. Nothing changes.',
+    'Nothing changes. The caller learns what the kernel tells anyone with a descriptor of the program: number, name, ' +
+    'tag and times, but no code, and nothing through pointers.',
   run({ program, infoAt, length, lengthAt }, caller) {
     // The kernel checks this first too (kernel/bpf/syscall.c bpf_prog_get_info_by_fd()). It is done at home, since no
     // later step may read the caller's memory.
@@ -150,9 +149,9 @@ export const attachProgram: Verb<Verbs['attachProgram']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
   safe:
     'The cgroup is strictly below the one into which the runtime put the container. It is found by its id in our ' +
-    "own mount, so no bind mount and no descriptor that somebody sent can lead elsewhere. The runtime's rules are " +
-    'above it, and every program above stays in force: each cgroup above that has one must have it with ' +
-    'BPF_F_ALLOW_MULTI, before and after. Only programs that this container loaded are attached or replaced.',
+    'own mount, so no bind mount and no descriptor that somebody sent can lead elsewhere. Every program above it ' +
+    "stays in force, the runtime's rules too: each must have BPF_F_ALLOW_MULTI, before and after. Only programs that " +
+    'this container loaded are attached or replaced.',
   run(act, caller) {
     const { group, program, flags } = act
     using programs = opened(act, caller)
@@ -231,9 +230,7 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
 
 export const detachProgram: Verb<Verbs['detachProgram']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
-  safe:
-    'Only a program that this container loaded is detached, from a cgroup below the one into which the runtime put ' +
-    'the container. Programs that the runtime or others attached stay.',
+  safe: "Only a program that this container loaded is detached, from a cgroup below the container's own.",
   run({ group, program }, caller) {
     using fd = caller.devicePrograms.open(program)
     caller.note(isAttached(caller.devicePrograms, group, program) ? WAS_NOT : 0n)
@@ -248,9 +245,8 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
 export const updateLink: Verb<Verbs['updateLink']> = {
   steps: [steps.changePrograms, steps.askPrograms, steps.findProgram],
   safe:
-    'Only a link of this container, on a cgroup below the one into which the runtime put it, gets another program ' +
-    "that this container loaded. The caller's descriptor tells the link's number, and Intercede checks the link that " +
-    'it opens by that number.',
+    "Only a link of this container, on a cgroup below the container's own, gets another program that this container " +
+    "loaded. Intercede checks the link that it opens by the number of the caller's descriptor.",
   run({ link, program, flags, old }, caller) {
     const { devicePrograms } = caller
     using fd = devicePrograms.open(program)
@@ -274,8 +270,8 @@ export const detachLink: Verb<Verbs['detachLink']> = {
 export const listPrograms: Verb<Verbs['listPrograms']> = {
   steps: [steps.askPrograms],
   safe:
-    'The caller learns only the numbers of programs that its container loaded, for a cgroup below the one into ' +
-    'which the runtime put the container. Nothing changes.',
+    "Nothing changes. The caller learns only the numbers of its container's programs on a cgroup below the " +
+    "container's own.",
   run({ group, room, idsAt, flagsOfEachAt, attachFlagsAt, countAt, revisionAt }, caller) {
     const { flags, ids, revision } = caller.act(steps.askPrograms, () => attachedPrograms(group))
     const own = ids.filter((id) => caller.devicePrograms.numbered(id))

@@ -21,8 +21,8 @@ export const openContext: Verb<Verbs['openContext']> = {
 export const create: Verb<Verbs['create']> = {
   steps: [steps.askMounter],
   safe:
-    'As `mount`, with the recorded parameters, in a context that the container never gets: with it, the container ' +
-    'could mount the file system itself and open devices there.',
+    'As `mount`, with the recorded parameters, in a context that the container never gets: it could mount that itself, ' +
+    'and open devices there.',
   run({ context, description }, caller) {
     caller.note(WAS_NOT)
     try {
@@ -67,9 +67,8 @@ export const reconfigure: Verb<Verbs['reconfigure']> = {
 export const mountContext: Verb<Verbs['mountContext']> = {
   steps: [steps.askMounter],
   safe:
-    'What `create` made for this container is mounted nodev, locked by the kernel before the container gets it ' +
-    '(except a tmpfs, see `mount`). As for any mount of the container, the kernel judges what it may change of it ' +
-    'and where it may place it.',
+    'What `create` made for this container gets a locked nodev before the container gets it (except a tmpfs, see ' +
+    '`mount`). The kernel judges what the container may change of it and where it may place it.',
   run(act, caller) {
     caller.note(WAS_NOT)
     return mounted(act, act.made, caller)

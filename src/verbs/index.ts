@@ -19,8 +19,8 @@ import { getxattr, listxattr, removexattr, setxattr } from './xattr.ts'
 const report: Verb<Verbs['report']> = {
   steps: [],
   safe:
-    "Nothing changes. Figures about the container's control groups and the machine, which any of its processes " +
-    "may know, are written to the caller's memory where the kernel would have written the machine's.",
+    "Nothing changes. The caller gets figures about its container's control groups and the machine, which any of its " +
+    'processes may know.',
   run: ({ writes }) => ({ value: 0n, writes }),
 }
 

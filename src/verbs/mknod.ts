@@ -23,8 +23,7 @@ export const mknod: Verb<Verbs['mknod']> = {
   steps: [steps.makeNode, steps.inDirectory, steps.askMounter],
   safe:
     'Only character devices of the policy are made, and never the console 5:1: see `placeNode`. Intercede opens the ' +
-    'directory and makes the node as the caller, with its ids, groups and umask, so the kernel checks the ' +
-    "caller's own permissions.",
+    "directory and makes the node as the caller, so the kernel checks the caller's own permissions.",
   run(act, caller) {
     makeNode(act, caller)
     return { value: 0n }
@@ -51,10 +50,10 @@ const below = (act: PlaceNode): PlaceNode =>
 export const placeNode: Verb<PlaceNode> = {
   steps: [steps.makeNode, steps.inDirectory, steps.look, steps.makeMount, steps.makeOwnNode, steps.askMounter],
   safe:
-    'The node is made as by `mknod`, where the kernel lets nobody open it. A node of the same device, with its ' +
-    "owner, group and mode, is made on a file system of ours and mounted on it, only in the caller's mount " +
-    'namespace. For the console 5:1, an empty file is made, and the node mounted on it is nodev, locked by the ' +
-    'kernel: nobody ever opens it, by any path, descriptor or copy of the mount.',
+    'Intercede makes the node as `mknod` does, where nobody can open it. On it, only in the ' +
+    "caller's mount namespace, it mounts a node with the same device, owner, group and mode from a file system of " +
+    'ours. For the console 5:1 it makes an empty file, and the kernel locks nodev on the mount: nobody ever opens ' +
+    'that node, by any path, descriptor or copy of the mount.',
   run(act, caller) {
     makeNode(below(act), caller)
     return complete(act, caller)

@@ -7,11 +7,11 @@ export const mount: Verb<Verbs['mount']> = {
   steps: [steps.askMounter],
   safe:
     'Only a file system that the administrator names is mounted, for root of the container, in a mount namespace of ' +
-    'the container. The caller must be allowed to open the source, and this very node must open in the ' +
-    "caller's control groups, so under their device rules. After that only its device number is used, in the same " +
-    'groups, in a root directory of ours that holds nothing else. The mount is nodev, locked by the kernel, and is ' +
-    'placed on the handle of the target that the caller found. A tmpfs needs no lock: it is empty, ' +
-    'has options that the kernel accepts in any user namespace, and only Intercede makes device nodes there.',
+    "the container. The source's node must open for the caller, and in the caller's control groups, so under their " +
+    'device rules. From then on only its device number counts, in the same groups, in a root directory that holds ' +
+    'nothing else. The kernel locks nodev on the mount, which goes on the handle of the target that the caller ' +
+    'found. A tmpfs needs no lock: it is empty, has options that the kernel accepts in any user namespace, and only ' +
+    'Intercede makes device nodes there.',
   run({ call, target, namespace }, caller) {
     using tree = caller.mounts.mount(call)
     const id = mountId(tree)
@@ -38,7 +38,7 @@ export const remount: Verb<Verbs['remount']> = {
   steps: [steps.askMounter],
   safe:
     'Only a tmpfs that `mount` or `create` made for this container changes: its limits, and whether it is writable. ' +
-    'Intercede recognises it by 64 random bits of the kernel, read from the handle.',
+    'Intercede recognises it by 64 random bits of the kernel.',
   run(call, caller) {
     caller.mounts.remount(call)
     return { value: 0n }
@@ -48,8 +48,8 @@ export const remount: Verb<Verbs['remount']> = {
 export const placeMount: Verb<Verbs['placeMount']> = {
   steps: [steps.askMounter],
   safe:
-    'A mount that `mountContext` gave to this container is placed where the container may place it: on a handle ' +
-    'of the target that the caller found, in its own mount namespace.',
+    'A mount that `mountContext` gave to this container is placed on a handle of the target that the caller found, in ' +
+    "the caller's mount namespace.",
   run({ mount: unplaced, target, namespace }, caller) {
     caller.note(mountId(unplaced.handle))
     try {
@@ -73,11 +73,10 @@ export const placeMount: Verb<Verbs['placeMount']> = {
 export const fuse: Verb<Verbs['fuse']> = {
   steps: [steps.look, steps.lookClosely, steps.stand, steps.askRuntime, steps.attachMount],
   safe:
-    "The program is from the container's own image. The container's own runtime starts it, like `exec`: in all " +
-    "its namespaces and its cgroup, under its seccomp filter, label and device rules, with the caller's ids, " +
-    'groups, capabilities, no_new_privs and limits. It opens /dev/fuse and the source and mounts by itself, so ' +
-    'the kernel judges everything that it does. Intercede only checks that something is mounted in the end, and ' +
-    'restricts that mount by the flags of the call.',
+    "The program is from the container's own image, and the container's own runtime starts it, like `exec`: with the " +
+    "container's namespaces, cgroup, filter, label and device rules, and the caller's ids, groups, capabilities, " +
+    'no_new_privs and limits. It opens the source and mounts by itself, so the kernel judges everything that it does. ' +
+    'Intercede only restricts that mount by the flags of the call.',
   run(mount, caller) {
     caller.fuse.mount(mount)
     return { value: 0n }

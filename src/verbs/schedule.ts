@@ -12,9 +12,9 @@ export const schedule: Verb<Verbs['schedule']> = {
   steps: [steps.schedule],
   safe:
     "Only a task in the container's pid namespace, and in its initial user namespace or below, gets another " +
-    "policy: never SCHED_DEADLINE, and no priority above the administrator's limit. The kernel takes a number " +
-    "here, not a descriptor. So the task's descriptor must confirm before and after that the task still has this " +
-    'number. If it died in between, a task that got its number gets back what it inherited.',
+    "policy: never SCHED_DEADLINE, and no priority above the administrator's limit. Before and " +
+    "after, the task's descriptor must confirm that the task still has the number that the kernel takes. If it died in " +
+    'between, a task that got its number gets back what it inherited.',
   run({ task, to }, caller) {
     caller.act(steps.schedule, () => {
       if (!pidfdIsAlive(task.pidfd)) throw new SyscallError(to.by, errno('ESRCH'))

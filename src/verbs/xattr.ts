@@ -47,8 +47,8 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
 export const setxattr: Verb<Verbs['setxattr']> = {
   steps: [steps.attribute],
   safe:
-    'Only trusted.overlay.opaque is set, and only to y. It matters only to an overlay mount, where it hides what lower layers ' +
-    `have under the same path. ${WHERE}`,
+    'Only trusted.overlay.opaque is set, and only to y, which hides lower layers of an overlay under the same path. ' +
+    WHERE,
   run({ inode, flags }, caller) {
     if (OF_KERNEL.has(fstatfs(inode).type)) throw new ContinueError('ofKernel')
     asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
@@ -68,7 +68,7 @@ export const setxattr: Verb<Verbs['setxattr']> = {
 
 export const removexattr: Verb<Verbs['removexattr']> = {
   steps: [steps.attribute],
-  safe: `Only trusted.overlay.opaque is removed, which the caller could have set. ${SAME}`,
+  safe: `Only trusted.overlay.opaque is removed. ${SAME}`,
   run({ inode }, caller) {
     asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
     return { value: 0n }
@@ -90,7 +90,7 @@ const answer = (length: number, at: bigint, size: number): Effect =>
 
 export const getxattr: Verb<Verbs['getxattr']> = {
   steps: [steps.attribute],
-  safe: `Only the value of trusted.overlay.opaque is read. ${SAME}`,
+  safe: `Only trusted.overlay.opaque is read. ${SAME}`,
   run({ inode, at, size }, caller) {
     const valueBuffer = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
     const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, valueBuffer))
@@ -100,7 +100,7 @@ export const getxattr: Verb<Verbs['getxattr']> = {
 
 export const listxattr: Verb<Verbs['listxattr']> = {
   steps: [steps.attribute],
-  safe: `If it is there, trusted.overlay.opaque is added to the names that the kernel lists for the caller without any capability. ${SAME}`,
+  safe: `Only trusted.overlay.opaque is added to the names that the kernel lists for the caller. ${SAME}`,
   run({ inode, at, size }, caller) {
     mustHaveOpaque(caller, inode)
     return answer(listFor(caller, inode, size), at, size)

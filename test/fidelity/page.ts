@@ -114,8 +114,8 @@ Does a call give a container what it gives root of the host? This page compares 
 of the host, and root of a container of \`intercede run\`, without keys and with all keys. The cases follow the manual pages and the kernel's
 sources. [Other people's tests](../internals/other-tests.md) run in the same three ways.
 
-Taken on ${kernel}. A test runs all cases (\`test/fidelity/cases/\`) and compares the results with this page and with
-\`test/fidelity/results.tsv\`. On another kernel it only requires that each difference has a reason.
+Taken on ${kernel}. A test compares the results of all cases (\`test/fidelity/cases/\`) with this page; on another kernel, each
+difference must have a reason.
 
 ## Summary
 

@@ -58,12 +58,10 @@ Do tests that were not written for Intercede pass in its containers? These are t
 the sources of Debian's packages, and the stressors of its stress-ng with \`--verify\`. They run as root of the host, and as root of a
 container of \`intercede run\` without keys and with all keys. [Our own tests](../guide/fidelity.md) compare single calls.
 
-\`npm run suites -- --write\` took these results on ${day}, on Linux ${release().split('.', 2).join('.')}. It needs Debian, root, a network and 20 minutes, so no test repeats
-it.
+\`npm run suites -- --write\` took these results on ${day}, on Linux ${release().split('.', 2).join('.')}. It needs Debian, root, a network and 20 minutes.
 
 - The container has the host's loop devices (\`--device\`), and the sources and builds (\`--bind\`).
-- Most tests of mounts make an ext2, whose ids the kernel cannot shift. So there is a column without \`mount.shift\`, where the files of an
-  image belong to nobody in the container.
+- Most tests of mounts make an ext2, whose ids the kernel cannot shift. So there is a column without \`mount.shift\`.
 - The stressors of stress-ng accept EPERM as an answer: they only show that nothing breaks.
 
 ## How many

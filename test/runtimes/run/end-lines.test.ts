@@ -10,10 +10,10 @@ const KEYS = ['mknod', 'mount', 'mount.allowed=ext4,tmpfs', 'setxattr', 'bpf', '
 ])
 const OLD = 'LIBMOUNT_FORCE_MOUNT2=always'
 const FORCED =
-  /^umount2 left to the kernel: only the mounter of a file system may use umount -f, .*; use umount or umount -l$/
+  /^umount2 left to the kernel: a container can use umount -f only on a file system that it mounted without intercede; use umount or umount -l$/
 const TIMES = /^CALL left to the kernel: the kernel keeps the access times .*; set them when you mount the file system$/
 const REMOUNT =
-  /^CALL left to the kernel: only the mounter of a file system may change it, .*; for ro, nosuid, noexec of one mount use remount,bind/
+  /^CALL left to the kernel: a container can change only a file system that it mounted without intercede; for ro, nosuid, noexec of one mount use remount,bind/
 const of = (call: string, line: RegExp): RegExp => new RegExp(line.source.replace('CALL', call))
 
 /** What the end of \`run\` says, a line each, without our name. */

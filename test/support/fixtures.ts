@@ -56,6 +56,11 @@ export function missing(...programs: readonly string[]): string | undefined {
 export const PODMAN_PROFILE = '/usr/share/containers/seccomp.json'
 export const noPodmanProfile = existsSync(PODMAN_PROFILE) ? undefined : `${PODMAN_PROFILE} is not there`
 
+/** Why a program cannot be compiled for i386: gcc-multilib brings the header that -m32 needs. */
+export const no32 =
+  process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
+export const BITS: readonly (64 | 32)[] = no32 ? [64] : [64, 32]
+
 /** A source with all that it includes of the same folder. */
 function textOf(name: string): string {
   const text = readFileSync(join(sources, name), 'utf8')
@@ -65,7 +70,7 @@ function textOf(name: string): string {
 /**
  * The path of a C program of test/fixtures/, compiled once per content and flags; what each does is told at its top.
  *
- * @param flags for the compiler, such as `-m32` (needs gcc-multilib)
+ * @param flags for the compiler, such as `-m32` (see `no32`)
  * @param compiler gcc, or one with the same options
  * @throws {Error} with the compiler's messages
  */

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { BPF } from '../../../src/abi/bpf.ts'
 import type { ReasonCode } from '../../../src/calls/reasons.ts'
@@ -18,7 +18,7 @@ import {
   type Said,
   withoutCgroups,
 } from '../../support/bpf-world.ts'
-import { fixture } from '../../support/fixtures.ts'
+import { fixture, no32 } from '../../support/fixtures.ts'
 import { BASE, directory, execute, Host, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -245,9 +245,6 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
       expect(link.result).toBeTypeOf('number')
     })
 
-    // gcc-multilib brings the header that -m32 needs.
-    const no32 =
-      process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
     test.skipIf(no32)(withReason('a program is loaded and attached by i386 code', no32), async () => {
       const { group: its, other } = second({ flags: ['-m32'] })
       const below = its.below('i386')

@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import * as attr from '../../../src/abi/bpf.ts'
 import { _LINUX_CAPABILITY_VERSION_3, capMask, capNumber } from '../../../src/abi/credentials.ts'
@@ -22,7 +21,7 @@ import { MISC_MAJOR } from '../../../src/abi/stat.ts'
 import { architectures, ownSyscalls } from '../../../src/abi/syscalls.ts'
 import * as limits from '../../../src/abi/system.ts'
 import * as time from '../../../src/abi/system.ts'
-import { fixture, missing } from '../../support/fixtures.ts'
+import { fixture, missing, no32 } from '../../support/fixtures.ts'
 import { encodeNotification } from '../../support/seccomp-codecs.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -206,9 +205,6 @@ describe.skipIf(absent)(withReason('abi/ and the C compiler agree', absent), () 
     expect(architectures.arm.audit).toBe(c.constants.AUDIT_ARCH_ARM)
   })
 
-  // gcc-multilib brings the header that -m32 needs.
-  const no32 =
-    process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
   test.skipIf(no32)(withReason('on the system calls of i386', no32), () => {
     const both = shared(architectures.i386.numbers, layout('-m32').syscalls)
     expect(both.length).toBeGreaterThan(15)

@@ -5,7 +5,7 @@ import { uptime } from 'node:os'
 import { createInterface, type Interface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../../src/policy/policy.ts'
-import { fixture } from '../../support/fixtures.ts'
+import { BITS, fixture, no32 } from '../../support/fixtures.ts'
 import { MemoryGroup, TaskGroup, unlimitable } from '../../support/groups.ts'
 import { type Done, execute, Host, USERNS } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -90,7 +90,7 @@ describe.skipIf(noTime)(withReason('sysinfo(2) in a time namespace', noTime), ()
     },
     { what: 'of the monotonic clock only', before: 'unshare --time --monotonic 864000 --fork', by: 0 },
   ])('$what has its offset, as natively', async ({ before, by }) => {
-    for (const bits of [64, 32] as const)
+    for (const bits of BITS)
       for (const run of [native, contained]) {
         const seen = await shift(run, before, bits)
         expect([by, by + 1]).toContain(seen)
@@ -183,7 +183,7 @@ describe('sysinfo(2) into memory that may not be written', () => {
     { at: 'kernel', errno: 'EFAULT' },
     { at: 'edge', errno: undefined },
   ])('$at: $errno, as the kernel', async ({ at, errno }) => {
-    for (const bits of [64, 32] as const) {
+    for (const bits of BITS) {
       const native = await host.run(['--no-filter'], [program(bits), '--at', at])
       const ours = await host.run(['--all-sysinfo'], [program(bits), '--at', at])
       const [said, expected] = [ours, native].map(({ stdout }) => JSON.parse(stdout) as Info)
@@ -223,11 +223,12 @@ describe.skipIf(noUnified)(withReason('sysinfo(2) in a cgroup of v2', noUnified)
 })
 
 describe.skipIf(unlimitable())(withReason('sysinfo(2) within a memory limit', unlimitable()), () => {
-  test.each([
+  test.for([
     { bits: 64, depth: 1, what: 'in its own group' },
     { bits: 32, depth: 1, what: 'in its own group, for a 32-bit program' },
     { bits: 64, depth: 3, what: 'two levels above' },
-  ] as const)('$what', async ({ bits, depth }) => {
+  ] as const)('$what', async ({ bits, depth }, { skip }) => {
+    if (bits === 32 && no32) skip(no32)
     using group = new MemoryGroup(LIMIT, depth)
     await using polled = new Polled(group.join, bits)
     const info = await polled.first()

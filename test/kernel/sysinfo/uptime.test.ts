@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { fixture } from '../../support/fixtures.ts'
+import { BITS, fixture } from '../../support/fixtures.ts'
 import { Host } from '../../support/host.ts'
 
 /** In a file of its own: other files run meanwhile. */
@@ -11,7 +11,7 @@ test('the uptime of a container never goes back, for either architecture', async
   const host = await Host.start({ sysinfo: {} })
   try {
     const samples = ['--samples', `${SECONDS * PER_SECOND}`, '--interval', `${1e6 / PER_SECOND}`]
-    const programs = [fixture('sysinfo'), fixture('sysinfo', ['-m32', '-static'])]
+    const programs = BITS.map((bits) => fixture('sysinfo', bits === 32 ? ['-m32', '-static'] : []))
     const all = await Promise.all(programs.map((program) => host.run(['--all-sysinfo'], [program, ...samples])))
     for (const { stdout } of all) {
       const { last, ...rest } = JSON.parse(stdout) as { readonly last: number }

@@ -1,7 +1,7 @@
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { fixture, missing } from '../../support/fixtures.ts'
+import { fixture, missing, no32 } from '../../support/fixtures.ts'
 import { Machine } from '../../support/machine.ts'
 import { Podman, USUAL, writeProfile } from '../../support/podman.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -22,7 +22,7 @@ beforeAll(async () => {
   machine = new Machine()
   if (absent) return
   copyFileSync(fixture('probe-calls', ['-static']), join(machine.rootfs, 'bin/probe'))
-  if (process.arch === 'x64') {
+  if (!no32) {
     copyFileSync(fixture('probe-calls', ['-static', '-m32']), join(machine.rootfs, 'bin/probe32'))
   }
   await machine.serve()
@@ -47,7 +47,7 @@ async function probe(profile: string, capabilities: readonly string[], program: 
 }
 
 test.skipIf(absent).each(
-  (process.arch === 'x64' ? ['probe', 'probe32'] : ['probe']).flatMap((program) => [
+  (no32 ? ['probe'] : ['probe', 'probe32']).flatMap((program) => [
     { program, capabilities: [] },
     { program, capabilities: ['MKNOD', 'SYS_ADMIN', 'SYS_NICE'] },
   ]),

@@ -56,6 +56,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     throw new NegativeAnswer(
       `Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others`,
     )
+  if (feeds.missing && state !== 'ended') throw feeds.missing
   if (state === 'unserved')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: no daemon serves it any more; restart it`)
   if (state === 'ended')

@@ -16,7 +16,8 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
   const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
   return [
     `daemon      pid ${pid}, ${since(began)}`,
-    `program     ${formatValue(version)}, ${since(reloaded)}`,
+    `program     ${formatValue(version)}`,
+    `configured  ${since(reloaded)}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : 'none now'}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]

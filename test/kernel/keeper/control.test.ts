@@ -155,13 +155,13 @@ describe.sequential('reload', () => {
   })
 })
 
-test('status says since when which program and engine serve', async () => {
+test('status says since when which engine and configuration serve', async () => {
   await until('the containers of other tests are gone', async () => (await read('status'))[0]!.served === 1)
   const { status, stdout } = await intercede('status', '--feed', feed())
   expect(status).toBe(0)
   expect(stdout).toMatch(
     new RegExp(
-      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\), since .*\nengine {6}pid ${daemon.engine}, since .*\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
+      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\)\nconfigured {2}since .*\nengine {6}pid ${daemon.engine}, since .*\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
     ),
   )
   const [said] = await read('status')
@@ -497,6 +497,11 @@ describe('a daemon that is stopped', () => {
   test.each(['reload', 'reload --dry-run'])('%s says so, and gives no order', async (command) => {
     const done = await intercede(...command.split(' '), '--control', join(stopped.directory, 'control.sock'))
     expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
+  })
+
+  test('serve --check-config says that it does not know the running containers', async () => {
+    const done = await intercede('serve', '--check-config', '--feed-socket', join(stopped.directory, 'feed.sock'))
+    expect(done).toMatchObject({ status: 0, stderr: expect.stringMatching(SILENT) })
   })
 })
 

@@ -189,6 +189,14 @@ describe('a container with a name', () => {
     expect(await remedy()).toBe('turn it on: it is off by "intercede set"')
     await ask(daemon, 'set', 'off', '--unset', 'mknod')
   })
+
+  test('has it in the answer of reload', async () => {
+    daemon.configure('metrics: { container: true }\ndefault: { sysinfo: true }')
+    const words = [CLI, 'reload', '--control', join(daemon.directory, 'control.sock')]
+    const { stdout } = await execute(process.execPath, words)
+    expect(stdout).toContain(`first (${SHOWN})\n  security.syscalls.intercept.sysinfo: true (configuration)`)
+    expect(stdout).toMatch(/^[ -~\n]*$/)
+  })
 })
 
 describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was ended by %s', (signal) => {

@@ -366,7 +366,7 @@ test('status names the daemon that it woke, before there is an engine', async ()
     await until('it listens', () => existsSync(socket))
     const { stdout, stderr } = await intercede('status', '--feed', socket)
     expect(stderr).toBe('')
-    expect(stdout).toMatch(/^daemon {6}pid [1-9]\d*, since 2.*\nprogram {5}\d.*, since 2/)
+    expect(stdout).toMatch(/^daemon {6}pid [1-9]\d*, since 2.*\nprogram {5}\d.*\nconfigured {2}since 2/)
   } finally {
     await woken.close()
   }
@@ -474,6 +474,7 @@ const READING = [
   'explain a',
   'inspect a',
   'events a',
+  'events -f',
   'set a mknod',
 ]
 
@@ -502,6 +503,14 @@ describe('a daemon that is stopped', () => {
   test('serve --check-config says that it does not know the running containers', async () => {
     const done = await intercede('serve', '--check-config', '--feed-socket', join(stopped.directory, 'feed.sock'))
     expect(done).toMatchObject({ status: 0, stderr: expect.stringMatching(SILENT) })
+  })
+
+  test('says of orders whose sender has given up that it did nothing, when it continues', async () => {
+    await intercede('reload', '--control', join(stopped.directory, 'control.sock'))
+    process.kill(stopped.pid!, 'SIGCONT')
+    const GIVEN_UP = 'Cannot take an order: whoever gave it has ended meanwhile, so nothing was done'
+    await until('it has looked at them', () => stopped.log.some(({ message }) => message === GIVEN_UP))
+    expect(stopped.log.some(({ message }) => message === 'reload ordered')).toBe(false)
   })
 })
 

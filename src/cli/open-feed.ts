@@ -120,6 +120,8 @@ function together(shown: readonly ContainerView[], past: readonly ContainerView[
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
 export function openFeeds(path: string | undefined, history?: HistorySource): Feeds {
+  if (history?.directory !== undefined && !existsSync(history.directory))
+    throw new Error(`Cannot read history in ${briefly(history.directory)}: it is not there; name another directory`)
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
   const past = history && pastIn(history.directory ?? directoryOf(daemon, path))

@@ -19,6 +19,7 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
     `program     ${formatValue(version)}`,
     `configured  ${since(reloaded)}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : 'none now'}`,
+    `history     ${row.history === undefined ? 'not kept' : formatValue(row.history)}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }

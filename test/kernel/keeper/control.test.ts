@@ -161,7 +161,7 @@ test('status says since when which engine and configuration serve', async () => 
   expect(status).toBe(0)
   expect(stdout).toMatch(
     new RegExp(
-      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\)\nconfigured {2}since .*\nengine {6}pid ${daemon.engine}, since .*\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
+      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\)\nconfigured {2}since .*\nengine {6}pid ${daemon.engine}, since .*\nhistory {5}not kept\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
     ),
   )
   const [said] = await read('status')

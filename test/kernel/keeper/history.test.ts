@@ -438,6 +438,19 @@ describe.sequential('a daemon', () => {
       })
       const maker = new Maker(second, [])
       expect(await maker.once()).toBe('ok')
+      feed = join(daemon.directory, 'feed.sock')
+      expect((await intercede('status')).stdout).toMatch(new RegExp(`^history +${directory}$`, 'm'))
+      feed = join(second.directory, 'feed.sock')
+      expect((await intercede('status')).stdout).toMatch(/^history +not kept$/m)
+      const slip = ['ps', 'explain', 'events'].map((command) =>
+        intercede(command, '--history', '/histroy', ...(command === 'events' ? ['--since', '1h', '--no-follow'] : [])),
+      )
+      for (const done of await Promise.all(slip))
+        expect(done).toEqual({
+          status: 125,
+          stdout: '',
+          stderr: expect.stringContaining('Cannot read history in "/histroy"'),
+        })
       feed = join(third.directory, 'feed.sock')
       expect((await intercede('status', '--format', 'json')).status).toBe(0)
       expect(third.log.every(({ level }) => level === 'info')).toBe(true)

@@ -16,13 +16,14 @@ import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { containersOf } from '../reader/container-view.ts'
-import { connect } from '../reader/feed.ts'
+import { connect, DaemonSilent } from '../reader/feed.ts'
 import { notifying } from '../runtimes/bundle.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { briefly, counted, didYouMean, fewOf } from '../shared/texts.ts'
 import { callsOf, rulesFor, untrapped } from '../syscalls/index.ts'
 import { formatContainer } from './open-feed.ts'
+import { say } from './print.ts'
 
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
@@ -69,7 +70,9 @@ function containersAt(feed: string | undefined): readonly ContainerView[] {
   try {
     using daemon = connect(feed)
     return containersOf(daemon)
-  } catch {
+  } catch (error) {
+    if (error instanceof DaemonSilent)
+      say(`${error.message}; so nobody knows whether its containers have their profiles`)
     return []
   }
 }

@@ -340,6 +340,7 @@ command('events')
     `how many past events to print first (default: ${EVENTS_TAIL}, with --no-follow all)`,
     value.parseTail,
   )
+  .option('-f, --follow', 'wait for further events', true)
   .option('--no-follow', 'exit after the past events')
   .option(
     '--filter <filter>',

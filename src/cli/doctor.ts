@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
+import { openToOthers } from '../doctor/own-files.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { formatValue, table } from './output-format.ts'
+import { configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
 import { writeNew } from './write-whole.ts'
@@ -55,7 +57,8 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     'Cannot use --format json with --bundle: the archive has it as doctor.json',
   )
   checkUsage(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
-  const report = examine(thisHost)
+  const file = configFileIfThere(false)
+  const report = examine({ ...thisHost, openToOthers: () => openToOthers(file === undefined ? [] : [file]) })
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)
     return

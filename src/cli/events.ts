@@ -168,14 +168,17 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     if (events.length > 0) print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
   }
   let past: readonly EventView[] = []
+  let isAway = false
   if (since !== undefined && after === undefined && lastWords === undefined) {
     using feeds = openFeeds(path, { directory: history })
     const until = feeds.daemon
       ? shownSince(feeds.daemon)
       : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
     past = pastEvents(feeds.past(since), until).filter(isWanted)
+    isAway = feeds.missing !== undefined
   }
-  if (first === undefined) show(past)
+  // Without a daemon, the stream ends before its first batch.
+  if (first === undefined || isAway) show(first === undefined ? past : lastOf(past, first))
   endWithReader()
   const isAll = since === undefined && id === undefined && filter.length === 0
   const wanted = isAll ? undefined : isWanted

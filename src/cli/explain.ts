@@ -202,13 +202,22 @@ function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Part
   return later.forGood === ALLOWED ? {} : later
 }
 
+/** Says by what a key is off. */
+function turnOn(entry: KeyEntry | undefined): string {
+  if (entry?.asked !== undefined) return 'turn it on: it is off by the ceiling of the configuration'
+  if (entry === undefined || entry.origin === 'default') return 'turn it on: off is the default'
+  return `turn it on: it is off by ${entry.origin === 'set' ? '"intercede set"' : `its ${entry.origin}`}`
+}
+
 /** Returns the remedy of a refusal where it depends on more than the reason. */
 function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
   if (reason !== 'keyOff' || !wants) return {}
-  const { origin = 'default' } = ((about.keys ?? {}) as Keys)[wants.key] ?? {}
-  return { remedy: origin === 'default' ? 'turn it on: off is the default' : `turn it on: it is off by its ${origin}` }
+  const entry = ((about.keys ?? {}) as Keys)[wants.key]
+  return {
+    remedy: keys[wants.key].lowers(entry?.value || keys[wants.key].default, wants.value) ? ALLOWED : turnOn(entry),
+  }
 }
 
 function rowsOf(

@@ -5,7 +5,16 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { formatDropped, isServed, openFeeds, type ReadOptions, RUN, requireContainer, stateWord } from './open-feed.ts'
+import {
+  formatDropped,
+  isServed,
+  openFeeds,
+  type ReadOptions,
+  RUN,
+  requireContainer,
+  sayMissing,
+  stateWord,
+} from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
 
@@ -121,6 +130,7 @@ export function inspectCommand(words: readonly string[], { format: given, feed: 
   using feeds = openFeeds(path, { directory: history })
   const all = feeds.containers(true, 0)
   const views = words.map((word) => requireContainer(feeds, word, all))
+  sayMissing(feeds)
   const limits = feeds.daemon?.directory.daemon.limits
   const asText = (): string => views.map((view) => formatDetail(view, limits)).join('')
   print(formatRows(format, () => views.map(everythingOf), asText))

@@ -7,7 +7,7 @@ import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { describeAmbiguity, eachContainer, findContainer, isLikeId, pastViews } from '../reader/container-view.ts'
-import { connect, type FeedReader } from '../reader/feed.ts'
+import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { briefly, counted, didYouMean, shellWord } from '../shared/texts.ts'
@@ -120,6 +120,8 @@ function together(shown: readonly ContainerView[], past: readonly ContainerView[
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
 export function openFeeds(path: string | undefined, history?: HistorySource): Feeds {
+  if (history?.directory !== undefined && !existsSync(history.directory))
+    throw new Error(`Cannot read history in ${briefly(history.directory)}: it is not there; name another directory`)
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
   const past = history && pastIn(history.directory ?? directoryOf(daemon, path))
@@ -131,12 +133,16 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
+  // A daemon that hangs, or that we may not ask, may serve what history has.
+  const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   // A container that outlives its daemon is running, too.
   const views = (all: boolean, which: WhichRefusals, since: number): Iterable<ContainerView> =>
     past
       ? together(
           [...each(all, which)],
-          pastViews(past(since).containers).filter(({ state }) => all || state !== 'ended'),
+          pastViews(past(since).containers)
+            .filter(({ state }) => all || state !== 'ended')
+            .map((view) => (isUnknown && view.state === 'unserved' ? { ...view, state: 'unknown' } : view)),
         )
       : each(all, which)
   return {

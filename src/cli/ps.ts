@@ -43,7 +43,7 @@ const USUAL_CELLS: Cells = {
 
 /** Nobody knows what a container has done since its last line in history. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
-  return ({ state, [name]: count }) => (state === 'unserved' && count === 0 ? '-' : `${count}`)
+  return ({ state, [name]: count }) => ((state === 'unserved' || state === 'unknown') && count === 0 ? '-' : `${count}`)
 }
 
 const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)
@@ -87,22 +87,22 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   const rows = (): readonly Row[] => [...Array.from(feeds.list(all), summaryOf), ...refused]
-  const width = terminalWidth()
+  // What is wide is cut by nobody: the rest of a line would not be on the terminal at all.
+  const width = wide ? undefined : terminalWidth()
   const views = (): Iterable<ContainerView> => feeds.list(all)
   const wideTable = (): string =>
     table(
       wideColumns,
       Array.from(views(), (view) => cellsOf(view, wideColumns, CELLS)),
-      width,
     )
   const asTable = (): string =>
-    (wide ? wideTable() : usualTable(views(), width)) + (refused.length > 0 ? `\n${refusedTable(refused)}` : '')
+    (wide ? wideTable() : usualTable(views(), width)) + (refused.length > 0 ? `\n${refusedTable(refused, width)}` : '')
   printAtOnce(formatRows(format, rows, asTable))
 }
 
-const refusedTable = (refused: readonly Row[]): string =>
+const refusedTable = (refused: readonly Row[], width: number | undefined): string =>
   table(
     [{ title: 'REFUSED' }, { title: 'WHY' }],
     refused.map(({ time, message }) => [ago(Date.now() - Number(time)), formatValue(message)]),
-    terminalWidth(),
+    width,
   )

@@ -91,6 +91,8 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
       if (line !== undefined) say(line)
     },
   })
+  if (explain && intercepted.startAgent === undefined)
+    say('no key is on, so no call is intercepted and none explained; turn one on, such as -c mknod')
   const devices = [...new Set([...(intercepted.devices ?? []), ...asked])]
   const runtime = ociRuntimes.find(({ name }) => name === wanted)
   const start = { runtime, binds, devices, command, bare: !init, stopSeconds: stopTimeout }

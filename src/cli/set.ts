@@ -1,14 +1,18 @@
+import { dirname, join } from 'node:path'
 import { shownJson } from '../calls/escape.ts'
 import type { ReloadAnswer, SetAnswer } from '../keeper/control/protocol.ts'
 import { formatChange } from '../keeper/log/effective-keys.ts'
 import type { ChangedKeys } from '../keeper/process/events.ts'
+import { orElse } from '../kernel/error.ts'
 import { fullName } from '../policy/key.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { toKeyName } from '../policy/keys.ts'
 import { settle } from '../policy/settings.ts'
+import { containersOf } from '../reader/container-view.ts'
+import { connect } from '../reader/feed.ts'
 import { briefly, counted } from '../shared/texts.ts'
 import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
-import { formatContainer, openFeeds, RUN, requireContainer, shortId } from './open-feed.ts'
+import { formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
@@ -56,6 +60,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     throw new NegativeAnswer(
       `Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others`,
     )
+  if (feeds.missing && state !== 'ended') throw feeds.missing
   if (state === 'unserved')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: no daemon serves it any more; restart it`)
   if (state === 'ended')
@@ -78,15 +83,24 @@ interface ReloadOptions {
   readonly control?: string
 }
 
+/** Returns the names of the containers of the daemon that takes orders at this socket, by their ids. */
+const namesBeside = (socket: string): ReadonlyMap<string, string> =>
+  orElse(new Map(), () => {
+    using feed = connect(join(dirname(socket), 'feed.sock'))
+    return new Map(containersOf(feed, false, 'last').map(({ id, name }) => [id, name]))
+  })
+
 export function reloadCommand({ dryRun, force = false, format, control }: ReloadOptions): void {
   const dry = dryRun === true
-  const said = askDaemon<ReloadAnswer>(controlSocket(control), { type: 'reload', dry, force })
+  const socket = controlSocket(control)
+  const said = askDaemon<ReloadAnswer>(socket, { type: 'reload', dry, force })
   if (format === 'json') {
     print(`${shownJson(said)}\n`)
     return
   }
+  const names = said.changed.length === 0 ? new Map<string, string>() : namesBeside(socket)
   const lines = said.changed.flatMap(({ container, keys }) => [
-    shortId(container),
+    formatContainer({ id: container, name: names.get(container) ?? '' }),
     ...changeLines(keys).map((line) => `  ${line}`),
   ])
   const would = dry ? 'would change' : 'changed'

@@ -16,8 +16,10 @@ function lines({ pid, version, since: began, reloaded, engine, engineSince, engi
   const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
   return [
     `daemon      pid ${pid}, ${since(began)}`,
-    `program     ${formatValue(version)}, ${since(reloaded)}`,
+    `program     ${formatValue(version)}`,
+    `configured  ${since(reloaded)}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : 'none now'}`,
+    `history     ${row.history === undefined ? 'not kept' : formatValue(row.history)}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }

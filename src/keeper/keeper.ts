@@ -304,7 +304,7 @@ export class Keeper {
         onEvent(event)
       },
       onRecord: (record, id, hasEnded) => {
-        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.refused(record.container)
+        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.changed(record.container)
         onRecord(record, id, hasEnded)
       },
     }

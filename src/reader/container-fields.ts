@@ -83,7 +83,8 @@ export function namesOf(about: Entry, names?: Named): ContainerNames {
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== '' && value !== undefined))
 }
 
-type State = 'served' | 'left' | 'unserved' | 'ended'
+/** `unknown`: the daemon cannot be asked, and history says only that the container was there. */
+type State = 'served' | 'left' | 'unserved' | 'unknown' | 'ended'
 function stateOf({ ended, unserved, barred }: Entry): State {
   if (ended !== undefined) return 'ended'
   if (unserved === true) return 'unserved'

@@ -1,5 +1,5 @@
 import { errnoName } from '../abi/errno.ts'
-import { SyscallError } from '../kernel/error.ts'
+import { isErrno, SyscallError } from '../kernel/error.ts'
 import { orClose } from '../kernel/fd.ts'
 import { connectUnix, peerCredentials, receive, waitReadable } from '../kernel/socket.ts'
 import {
@@ -110,6 +110,9 @@ export class FeedReader {
   }
 }
 
+/** Thrown if no daemon is there. */
+export class NoDaemon extends Error {}
+
 /** Thrown if a daemon exists but does not answer in time. */
 export class DaemonSilent extends Error {
   readonly why = 'the daemon does not answer: it hangs, or is stopped; see "systemctl status intercede"'
@@ -158,6 +161,7 @@ function connected(path: string): ReturnType<typeof connectUnix> {
     return connectUnix(path, 'packet')
   } catch (error) {
     const remedy = error instanceof SyscallError ? REMEDIES[errnoName(error.errno)] : undefined
-    throw new Error(`Cannot read "${path}": ${remedy ?? (error as Error).message}`)
+    const Kind = isErrno(error, 'ENOENT', 'ECONNREFUSED') ? NoDaemon : Error
+    throw new Kind(`Cannot read "${path}": ${remedy ?? (error as Error).message}`)
   }
 }

@@ -326,3 +326,33 @@ test.each(['000', '002', '077'])(
     expect(await serve()).toMatchObject({ started: true })
   },
 )
+
+test('doctor looks at the configuration too, with which serve would not start', () => {
+  // On an /etc of its own, which has the host's below it.
+  const script = `mount -t tmpfs none "$1" && mkdir "$1/up" "$1/work" &&
+    mount -t overlay -o "lowerdir=/etc,upperdir=$1/up,workdir=$1/work" none /etc &&
+    mkdir -p /etc/intercede && echo '{}' >/etc/intercede/config.yaml && chmod "$2" /etc/intercede/config.yaml && exec "$3" "$4" doctor`
+  const place = mkdtempSync(join(tmpdir(), 'intercede-etc-'))
+  const doctor = (mode: string): string => {
+    const words = [
+      '--mount',
+      'sh',
+      '-c',
+      script,
+      'sh',
+      place,
+      mode,
+      process.execPath,
+      join(installed, 'bin/intercede.js'),
+    ]
+    return spawnSync('unshare', words, { encoding: 'utf8' }).stdout
+  }
+  try {
+    expect(doctor('644')).toContain("ok       intercede's own files\n")
+    expect(doctor('666')).toMatch(
+      /missing {2}intercede's own files: .*"\/etc\/intercede\/config.yaml" can be written by everybody/,
+    )
+  } finally {
+    rmSync(place, { recursive: true })
+  }
+})

@@ -140,3 +140,19 @@ test('the public names have types: the example of the page is right by them, and
     "'size' does not exist",
   )
 })
+
+test('a purge of the Debian package does not fail where its state has a file system of its own', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'purge-'))
+  try {
+    for (const name of ['etc', 'var/lib', 'run']) mkdirSync(join(directory, name, 'intercede'), { recursive: true })
+    const script = `mount -t tmpfs none "$DPKG_ROOT/var/lib/intercede" && : >"$DPKG_ROOT/var/lib/intercede/history.jsonl" &&
+      sh debian/postrm purge && find "$DPKG_ROOT" -path "*intercede/*" -o -name intercede`
+    const { status, stdout } = spawnSync('unshare', ['--mount', '--map-root-user', 'sh', '-c', script], {
+      ...{ cwd: root, encoding: 'utf8', env: { ...process.env, DPKG_ROOT: directory } },
+    })
+    expect(status).toBe(0)
+    expect(stdout).toBe(`${directory}/var/lib/intercede\n`)
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+})

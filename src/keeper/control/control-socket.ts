@@ -76,19 +76,20 @@ function tellsProcesses(): boolean {
   return peer !== undefined
 }
 
+const GONE = 'whoever gave it has ended meanwhile, so nothing was done'
+
 /** Identifies the other end of a connection. @returns why it may not give orders, if so */
 function administratorAt(connection: Handle): Administrator | string {
   const { uid, pid } = peerCredentials(connection)
   if (uid !== 0) return `only root may, not user ${uid}`
   if (pid === 0) return 'it is not visible in the pid namespace of the daemon'
   using peer = peerProcess(connection)
-  const gone = 'it has ended before it could be looked at'
-  if (!peer && tellsProcesses()) return gone
+  if (!peer && tellsProcesses()) return GONE
   try {
     const found = lookAt(pid)
-    return peer && !pidfdIsAlive(peer.pidfd) ? gone : found
+    return peer && !pidfdIsAlive(peer.pidfd) ? GONE : found
   } catch {
-    return gone
+    return GONE
   }
 }
 
@@ -168,7 +169,7 @@ export class ControlSocket {
   #enter(connection: Fd): void {
     const found = administratorAt(connection)
     if (typeof found === 'string') {
-      const refusal = `Cannot take an order: ${found}; use sudo on the host`
+      const refusal = `Cannot take an order: ${found}${found === GONE ? '' : '; use sudo on the host'}`
       this.#does.refuse(refusal)
       answer(connection, { refusal })
       connection[Symbol.dispose]()

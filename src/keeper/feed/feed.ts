@@ -242,6 +242,7 @@ export class Feed {
     const { index } = entry.container
     this.#about.set(index, aboutChanged(entry, flaws, this.#about.get(index)))
     this.changed(entry)
+    this.history.changed(index)
   }
 
   /** Publishes how many listeners a container has. */

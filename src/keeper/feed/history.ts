@@ -115,8 +115,8 @@ export class History {
     for (const line of this.#linesOf([container])) this.#file?.add(line)
   }
 
-  /** Notes that a call of a container was refused. It is called for each record, so it only sets a mark. */
-  refused(container: number): void {
+  /** Notes a refused call or other keys of a container. It is called for each record, so it only sets a mark. */
+  changed(container: number): void {
     if (!this.#file) return
     const pace = this.#paces.get(container)
     if (pace) pace.isNew = true

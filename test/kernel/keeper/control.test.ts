@@ -155,13 +155,13 @@ describe.sequential('reload', () => {
   })
 })
 
-test('status says since when which program and engine serve', async () => {
+test('status says since when which engine and configuration serve', async () => {
   await until('the containers of other tests are gone', async () => (await read('status'))[0]!.served === 1)
   const { status, stdout } = await intercede('status', '--feed', feed())
   expect(status).toBe(0)
   expect(stdout).toMatch(
     new RegExp(
-      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\), since .*\nengine {6}pid ${daemon.engine}, since .*\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
+      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\)\nconfigured {2}since .*\nengine {6}pid ${daemon.engine}, since .*\nhistory {5}not kept\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
     ),
   )
   const [said] = await read('status')
@@ -366,7 +366,7 @@ test('status names the daemon that it woke, before there is an engine', async ()
     await until('it listens', () => existsSync(socket))
     const { stdout, stderr } = await intercede('status', '--feed', socket)
     expect(stderr).toBe('')
-    expect(stdout).toMatch(/^daemon {6}pid [1-9]\d*, since 2.*\nprogram {5}\d.*, since 2/)
+    expect(stdout).toMatch(/^daemon {6}pid [1-9]\d*, since 2.*\nprogram {5}\d.*\nconfigured {2}since 2/)
   } finally {
     await woken.close()
   }
@@ -474,6 +474,7 @@ const READING = [
   'explain a',
   'inspect a',
   'events a',
+  'events -f',
   'set a mknod',
 ]
 
@@ -497,6 +498,19 @@ describe('a daemon that is stopped', () => {
   test.each(['reload', 'reload --dry-run'])('%s says so, and gives no order', async (command) => {
     const done = await intercede(...command.split(' '), '--control', join(stopped.directory, 'control.sock'))
     expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
+  })
+
+  test('serve --check-config says that it does not know the running containers', async () => {
+    const done = await intercede('serve', '--check-config', '--feed-socket', join(stopped.directory, 'feed.sock'))
+    expect(done).toMatchObject({ status: 0, stderr: expect.stringMatching(SILENT) })
+  })
+
+  test('says of orders whose sender has given up that it did nothing, when it continues', async () => {
+    await intercede('reload', '--control', join(stopped.directory, 'control.sock'))
+    process.kill(stopped.pid!, 'SIGCONT')
+    const GIVEN_UP = 'Cannot take an order: whoever gave it has ended meanwhile, so nothing was done'
+    await until('it has looked at them', () => stopped.log.some(({ message }) => message === GIVEN_UP))
+    expect(stopped.log.some(({ message }) => message === 'reload ordered')).toBe(false)
   })
 })
 

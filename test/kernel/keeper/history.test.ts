@@ -324,14 +324,61 @@ describe.sequential('a daemon', () => {
     }
   })
 
+  test('that hangs may serve what history has: no command says that it does not', { timeout: 60_000 }, async () => {
+    const daemon = await start()
+    const maker = new Maker(daemon, ['--id', 'waits', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    const past = (command: string, ...args: readonly string[]): Promise<Done> =>
+      intercede(command, ...args, '--history', directory)
+    try {
+      await maker.make()
+      await until('it is kept', () => lines().some(({ id, refusals }) => id === 'waits' && `${refusals}` !== ''), 20)
+      process.kill(daemon.pid!, 'SIGSTOP')
+      const HANGS = {
+        status: 125,
+        stderr: expect.stringContaining('the daemon does not answer: it hangs, or is stopped'),
+      }
+      const [list, inspected, explained] = [await past('ps'), await past('inspect', 'waits'), await past('explain')]
+      for (const done of [list, inspected, explained]) expect(done).toMatchObject(HANGS)
+      expect(list.stdout).toMatch(/^waits +unknown +- +1 /m)
+      expect(inspected.stdout).toMatch(/^state +unknown$/m)
+      expect(explained.stdout).toMatch(/^waits: mknod/)
+      process.kill(daemon.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => daemon.pid === undefined, 10)
+      const gone = { status: 125, stderr: expect.stringContaining('no daemon answers there') }
+      const after = await past('inspect', 'waits')
+      expect(after).toMatchObject(gone)
+      expect(after.stdout).toMatch(/^state +not served$/m)
+      const last = await past('events', '--since', 'today', '--tail', '1', '--no-follow')
+      expect(last).toMatchObject(gone)
+      expect(last.stdout).toMatch(/^20.* waits {2}left {2}mknod.*\n$/)
+    } finally {
+      if (daemon.pid !== undefined) process.kill(daemon.pid, 'SIGCONT')
+      maker.end()
+    }
+  })
+
   test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
     const begin = new Date().toISOString()
     const daemon = await start()
     const maker = new Maker(daemon, ['--id', 'ordered', '--metadata', 'security.syscalls.intercept.mknod=false'])
     try {
       await maker.make()
+      await until(
+        'its refusal is kept',
+        () => lines().some(({ id, refusals }) => id === 'ordered' && `${refusals}` !== ''),
+        20,
+      )
       const child = await intercede('set', 'ordered', 'mknod')
       expect(child.status).toBe(0)
+      const last = (): unknown =>
+        lines()
+          .filter(({ id }) => id === 'ordered')
+          .at(-1)?.keys
+      await until(
+        'the new keys are kept',
+        () => /"mknod":\{"value":"true","origin":"set"/.test(JSON.stringify(last())),
+        20,
+      )
       await execute(process.execPath, [CLI, 'reload', '--control', join(daemon.directory, 'control.sock')])
       process.kill(daemon.pid!, 'SIGHUP')
       await until('the orders are kept', () => lines().filter(({ type }) => type === 'reloadOrdered').length === 2, 20)
@@ -391,6 +438,19 @@ describe.sequential('a daemon', () => {
       })
       const maker = new Maker(second, [])
       expect(await maker.once()).toBe('ok')
+      feed = join(daemon.directory, 'feed.sock')
+      expect((await intercede('status')).stdout).toMatch(new RegExp(`^history +${directory}$`, 'm'))
+      feed = join(second.directory, 'feed.sock')
+      expect((await intercede('status')).stdout).toMatch(/^history +not kept$/m)
+      const slip = ['ps', 'explain', 'events'].map((command) =>
+        intercede(command, '--history', '/histroy', ...(command === 'events' ? ['--since', '1h', '--no-follow'] : [])),
+      )
+      for (const done of await Promise.all(slip))
+        expect(done).toEqual({
+          status: 125,
+          stdout: '',
+          stderr: expect.stringContaining('Cannot read history in "/histroy"'),
+        })
       feed = join(third.directory, 'feed.sock')
       expect((await intercede('status', '--format', 'json')).status).toBe(0)
       expect(third.log.every(({ level }) => level === 'info')).toBe(true)

@@ -160,6 +160,9 @@ describe('a container with a name', () => {
     const { stdout } = await ask(daemon, 'ps', '--wide')
     expect(stdout).toMatch(/^CONTAINER +RUNTIME +NAME +IMAGE +COMMAND +PID +KEYS +STATE .* LAST REFUSAL\n/)
     expect(stdout).toMatch(/^off .* debian:13 .* mknodat\(.*, 1:3\) keyOff, \d+s ago$/m)
+    // What a terminal has no room for, it shows on the next line.
+    const lines = await onTerminal(80, daemon, 'ps', '--wide')
+    expect(lines[0]).toMatch(/^CONTAINER .* LAST REFUSAL$/)
   })
 
   test('shows times in ISO 8601 wherever it shows JSON', async () => {
@@ -178,8 +181,21 @@ describe('a container with a name', () => {
   })
 
   test('is told from where a key has its value that refused a call', async () => {
-    const [row] = await rowsOf(daemon, 'explain', 'off')
-    expect(row).toMatchObject({ remedy: 'turn it on: it is off by its metadata' })
+    const remedy = async (): Promise<unknown> => (await rowsOf(daemon, 'explain', 'off'))[0]!.remedy
+    expect(await remedy()).toBe('turn it on: it is off by its metadata')
+    await ask(daemon, 'set', 'off', 'mknod')
+    expect(await remedy()).toBe('nothing: it is allowed by now')
+    await ask(daemon, 'set', 'off', 'mknod=false')
+    expect(await remedy()).toBe('turn it on: it is off by "intercede set"')
+    await ask(daemon, 'set', 'off', '--unset', 'mknod')
+  })
+
+  test('has it in the answer of reload', async () => {
+    daemon.configure('metrics: { container: true }\ndefault: { sysinfo: true }')
+    const words = [CLI, 'reload', '--control', join(daemon.directory, 'control.sock')]
+    const { stdout } = await execute(process.execPath, words)
+    expect(stdout).toContain(`first (${SHOWN})\n  security.syscalls.intercept.sysinfo: true (configuration)`)
+    expect(stdout).toMatch(/^[ -~\n]*$/)
   })
 })
 

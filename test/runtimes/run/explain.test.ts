@@ -22,6 +22,7 @@ describe.skipIf(cannot)(withReason('intercede run --explain', cannot), () => {
     expect(run(['-c', 'mknod', ...sh(`${MEM}; sleep 0.5; echo later >&2`)]).stderr).toMatch(
       new RegExp(`^later\\n[\\s\\S]*${SAYS}`),
     )
+    expect(run(['--explain', ...sh(MEM)]).stderr).toMatch(/^intercede: no key is on, so no call is intercepted /)
   })
 
   test('says it on a line of its own of a terminal, while the command goes on', async () => {

@@ -6,6 +6,8 @@ import { DAEMON_MS, HttpError } from './bounds.ts'
 const RETRY_MS = 5000
 /** So long a daemon may give no beat, one a second, before it is asked again. */
 const SILENT_MS = 5000
+/** After so long what it has counted is no longer given out: nobody would notice that it hangs. */
+const STALE_MS = 15_000
 
 /** The memories of the daemon, for all requests; of the next one when this one has ended. */
 export class DaemonLink {
@@ -59,8 +61,8 @@ export class DaemonLink {
       this.#feed = next
       this.#beat = { count: -1, since: now() }
     } catch (error) {
-      // A daemon that is stopped has not ended: what it has counted so far is there.
-      if (!this.#feed || !this.#failed) {
+      // A daemon that is stopped has not ended: for a while, what it has counted so far will do.
+      if (!this.#feed || !this.#failed || now() - this.#beat.since > STALE_MS) {
         this.close()
         throw error
       }

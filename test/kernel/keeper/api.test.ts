@@ -333,7 +333,7 @@ test('without a daemon it says so, and goes on when there is one again', async (
   }
 })
 
-test('of a daemon that is stopped it says what is known, and keeps nobody else waiting', async () => {
+test('of a daemon that is stopped it says for a while what is known, and keeps nobody else waiting', async () => {
   const daemon = await Daemon.start()
   const own = await Api.start(join(daemon.directory, 'feed.sock'))
   try {
@@ -348,8 +348,11 @@ test('of a daemon that is stopped it says what is known, and keeps nobody else w
     const start = Date.now()
     for (let again = 0; again < 20; again++) expect((await own.ask('/v1/status')).status).toBe(200)
     expect(Date.now() - start).toBeLessThan(10_000)
+    await until('old figures are not given out any more', async () => (await own.ask('/metrics')).status === 503)
+    expect((await own.ask('/v1/status')).status).toBe(503)
     process.kill(daemon.pid!, 'SIGCONT')
-    await until('it answers again', async () => (await own.ask('/v1/events?follow=false')).status === 200)
+    for (const path of ['/v1/events?follow=false', '/metrics', '/v1/status'])
+      await until('it answers again', async () => (await own.ask(path)).status === 200)
   } finally {
     process.kill(daemon.pid!, 'SIGCONT')
     await own.close()

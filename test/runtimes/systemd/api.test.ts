@@ -200,7 +200,7 @@ describe.skipIf(cannot)(withReason('intercede api as a service', cannot), { time
     const sections = [...readFileSync(join(DEPLOYED, 'runbooks.md'), 'utf8').matchAll(/^## (\w+)$/gm)]
     expect(sections.map(([, name]) => name)).toEqual(rules.map(({ alert }) => alert))
     for (const { alert, annotations } of rules as (Rule & { readonly annotations: { readonly runbook: string } })[])
-      expect(annotations.runbook).toBe(`deploy/prometheus/runbooks.md#${alert.toLowerCase()}`)
+      expect(annotations.runbook).toBe(`runbooks.md#${alert.toLowerCase()}`)
   })
 })
 

@@ -208,7 +208,7 @@ interface Source {
 
 function sourceOf(word: string, path: string | undefined, history: string | undefined): Source {
   using feeds = openFeeds(path, { directory: history })
-  const { id, runtime } = requireContainer(feeds, word, feeds.containers(true, 0))
+  const { id, runtime } = requireContainer(feeds, word, feeds.containers(true, 0, word))
   return runtime === RUN
     ? { id, connect: () => openRunOf(id), lastWords: 'the run has ended' }
     : { id, connect: () => openFeed(path) }

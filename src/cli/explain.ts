@@ -56,8 +56,11 @@ const SAFETY: Readonly<Record<CallName, string>> = {
 
 const SECURITY = 'docs/guide/security.md'
 /** The page where this installation has it: the package of Debian has a link to its documents. */
-const securityPage = (): string =>
-  orElse(SECURITY, () => realpathSync(fileURLToPath(new URL(`../../${SECURITY}`, import.meta.url))))
+const securityPage = (): string => {
+  foundPage ??= orElse(SECURITY, () => realpathSync(fileURLToPath(new URL(`../../${SECURITY}`, import.meta.url))))
+  return foundPage
+}
+let foundPage: string | undefined
 
 /** Where the configuration is, and how it is read again. */
 const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
@@ -283,7 +286,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     return
   }
   using feeds = openFeeds(path, { directory: history })
-  const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0)
+  const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0, word)
   const views = word === undefined ? all : [requireContainer(feeds, word, all, reasonCodes)]
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}

@@ -20,7 +20,7 @@ import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { HISTORY_FILES } from '../../memories/feed-path.ts'
 import { makeDirectory } from '../../runtimes/text-file.ts'
-import { firstFitting } from '../../shared/texts.ts'
+import { asciiJson, firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions } from '../process/events.ts'
 
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
@@ -45,9 +45,7 @@ interface Surroundings {
   failed(why: string): void
 }
 
-/** Writes a line of JSON in ASCII: what a container has chosen never reaches a terminal unescaped. */
-export const lineOf = (about: object): string =>
-  `${JSON.stringify(about).replace(/[\u007f-\uffff]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`
+export const lineOf = (about: object): string => `${asciiJson(about)}\n`
 
 /** @throws {Error} if another user could exchange what is there, or what will be there */
 function requireSafe(directory: string): void {

@@ -24,6 +24,7 @@ import { HistoryFile, lineOf } from '../../../src/keeper/feed/history-file.ts'
 import type { HistoryOptions } from '../../../src/keeper/process/events.ts'
 import { startTime } from '../../../src/kernel/process.ts'
 import { ticksPerSecond } from '../../../src/kernel/system-info.ts'
+import { findContainer, pastViews } from '../../../src/reader/container-view.ts'
 import { readHistory } from '../../../src/reader/history.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
@@ -127,6 +128,42 @@ describe('the files', () => {
     expect(store.numbers()).toEqual([1, 2, 4, 5])
     // The torn one, and three that are no lines of ours.
     expect(readHistory(directory, 0).corrupt).toBe(4)
+  })
+
+  test('that end within the line of a container know it by its line before', async () => {
+    const directory = newDirectory()
+    const line = (...refusals: readonly string[]): object => ({
+      ...{ time: new Date(), type: 'container', serial: 7, id: 'torn', refusals: [] },
+      calls: refusals,
+    })
+    {
+      using store = opened({ directory })
+      store.file.add(line('one'))
+      store.file.add(line('one', 'two'))
+      await store.file.settle()
+    }
+    truncateSync(now(directory), statSync(now(directory)).size - 9)
+    expect(readHistory(directory, 0)).toMatchObject({ containers: [{ id: 'torn', calls: ['one'] }], corrupt: 0 })
+    using store = opened({ directory })
+    store.file.add(event(1))
+    await store.file.settle()
+    expect(readHistory(directory, 0)).toMatchObject({ containers: [{ id: 'torn', calls: ['one'] }], corrupt: 1 })
+  })
+
+  test('are read for a word with the same answer as if all were read', async () => {
+    const text = fc.oneof(fc.constantFrom('web', 'we', 'a/b', 'b', '\u00fc"\\', '/'), fc.string({ unit: 'binary' }))
+    const about = fc.record({ id: text, name: fc.option(text), namespace: fc.option(text), pod: fc.option(text) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(about, { maxLength: 6 }), text, async (all, word) => {
+        using store = opened()
+        for (const [index, each] of all.entries())
+          store.file.add({ time: new Date(), type: 'container', serial: index % 4, ...each, ended: new Date() })
+        await store.file.settle()
+        const found = (only?: string): readonly string[] =>
+          findContainer(pastViews(readHistory(store.directory, 0, only).containers), word).map(({ id }) => id)
+        expect(found(word)).toEqual(found())
+      }),
+    )
   })
 
   test('on a full disk lose lines, which is said once and counted, and continue when there is room', async () => {

@@ -13,12 +13,11 @@ import type { Reactor } from '../process/reactor.ts'
 import { Listening } from '../sockets/listen.ts'
 import {
   ANSWER,
+  type Answer,
   CONTROL_VERSION,
   type ControlAnswer,
   ORDER_LIMIT,
-  type ReloadAnswer,
   type RequestOutcome,
-  type SetAnswer,
 } from './protocol.ts'
 
 /** The sender of an order: in words, and as it is now. */
@@ -102,7 +101,7 @@ const BUSY = 128
 
 interface Does {
   /** Executes a request. It may use the connection meanwhile, which is closed after the answer. */
-  obey(request: string, by: Administrator, connection: Fd): Promise<SetAnswer | ReloadAnswer>
+  obey(request: string, by: Administrator, connection: Fd): Promise<Answer>
   /** Called with the clients that may not give orders. */
   refuse(message: string): void
 }

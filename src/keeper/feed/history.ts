@@ -27,7 +27,7 @@ interface HistoryDependencies extends HistoryOutlets {
 
 /** The events that are kept: who came and went, and who changed what. Containers can cause none of the others often. */
 const KEPT = ['registered', 'resumed', 'ended', 'set', 'refused', 'engineStarted', 'engineEnded'] as const
-const ORDERS = ['started', 'reloadOrdered', 'reloaded', 'notReloaded', 'restarted', 'stopped'] as const
+const ORDERS = ['started', 'stopOrdered', 'reloadOrdered', 'reloaded', 'notReloaded', 'restarted', 'stopped'] as const
 const TYPES: ReadonlySet<string> = new Set([...KEPT, ...ORDERS] satisfies (KeeperEvent['type'] | string)[])
 
 /** The shortest and the longest time between two lines of a running container. */

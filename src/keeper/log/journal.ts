@@ -31,6 +31,7 @@ export const messageIds = {
   linesLost: '3fb9bd05ee814ed8ba20570a453ac302',
   serving: '3435f1afa42a4141a8e280a527e1262d',
   cannotReload: '62fb1b37f47b45a7acc6e9cd98f58bce',
+  stopOrdered: '396db88c78dd471d9563e655fb4fe86b',
   reloadOrdered: '26e72b38766b400696af8796606ba624',
 } as const
 export type LogKind = keyof typeof messageIds

@@ -27,7 +27,7 @@ const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
 /** The group reads it, and nobody else. */
 const MODE = 0o640
 /** In bytes: what waits while the disk is slow, but no more than a part of the size. More is lost, and counted. */
-const WAITING = 1024 * 1024
+const WAITING = 4 * 1024 * 1024
 const LINE_FEED = 0x0a
 /** How often to look for what is too old. */
 const LOOK_MS = 60_000
@@ -93,11 +93,15 @@ export class HistoryFile {
     })
   }
 
+  /** How many bytes may still wait to be written. */
+  get room(): number {
+    return Math.min(WAITING, this.options.size / SNAPSHOT) - this.#waiting.length
+  }
+
   /** Adds a line, which is written soon. */
   add(about: object): void {
     const line = lineOf(about)
-    if (this.#waiting.length + line.length > Math.min(WAITING, this.options.size / SNAPSHOT))
-      this.#fail('the disk does not answer', 1)
+    if (line.length > this.room) this.#fail('the disk does not answer', 1)
     else this.#waiting += line
     this.#write()
   }
@@ -194,6 +198,7 @@ export class HistoryFile {
       this.#fail((error as Error).message, lines)
       return
     }
+    const told = this.#lost
     const bytes = this.#take()
     if (bytes.length === 0) return
     this.#isWriting = true
@@ -202,7 +207,7 @@ export class HistoryFile {
       this.#size += written
       this.#isTorn = written < bytes.length
       if (this.#isTorn) this.#fail(error?.message ?? 'there is no room left', lines)
-      else this.#lost = 0
+      else this.#lost -= told
       if (this.#isClosed) this.#end()
       else if (!this.#isTorn) this.#write()
       if (!this.#isWriting) for (const settled of this.#settled.splice(0)) settled()

@@ -137,7 +137,12 @@ export class History {
   look(): void {
     this.#file?.look()
     const time = now()
-    const due = [...this.#paces].filter(([, { isNew, next }]) => isNew && next <= time)
+    // A part of the room is left for containers that end. What does not fit comes with the next look.
+    const most = Math.max(1, Math.floor((this.#file?.room ?? 0) / 2 / LINE.running))
+    const due = [...this.#paces]
+      .filter(([, { isNew, next }]) => isNew && next <= time)
+      .sort(([, one], [, other]) => one.next - other.next)
+      .slice(0, most)
     for (const [, pace] of due) {
       pace.isNew = false
       // After a pause the wait is short again.

@@ -166,6 +166,20 @@ describe('the files', () => {
     )
   })
 
+  test('count lines that came faster than the disk takes them', async () => {
+    using store = opened()
+    for (let number = 0; number < 100; number++) store.file.add(event(number, { message: 'x'.repeat(400) }))
+    await store.file.settle()
+    store.file.add(event(100))
+    await store.file.settle()
+    const kept = store.numbers().length
+    expect(kept).toBeGreaterThan(20)
+    expect(kept).toBeLessThan(60)
+    const { events } = readHistory(store.directory, 0)
+    expect(events.filter(({ type }) => type === 'historyLost')).toMatchObject([{ count: 101 - kept }])
+    expect(store.faults.length).toBe(1)
+  })
+
   test('on a full disk lose lines, which is said once and counted, and continue when there is room', async () => {
     const directory = newDirectory()
     mkdirSync(directory)

@@ -28,6 +28,8 @@ const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
 const MODE = 0o640
 /** In bytes: what waits while the disk is slow, but no more than a part of the size. More is lost, and counted. */
 const WAITING = 4 * 1024 * 1024
+/** The part of the rest of that which a line may have, where many want to be written at once. */
+const SHARES = 32
 const LINE_FEED = 0x0a
 /** How often to look for what is too old. */
 const LOOK_MS = 60_000
@@ -93,9 +95,19 @@ export class HistoryFile {
     })
   }
 
-  /** How many bytes may still wait to be written. */
+  /** How many bytes may wait to be written. */
+  get #most(): number {
+    return Math.min(WAITING, this.options.size / SNAPSHOT)
+  }
+
+  /** How many more bytes may wait. */
   get room(): number {
-    return Math.min(WAITING, this.options.size / SNAPSHOT) - this.#waiting.length
+    return this.#most - this.#waiting.length
+  }
+
+  /** How long a line may be: once half of the room is taken, a part of the rest, so that many others have room, too. */
+  roomFor(most: number): number {
+    return this.room > this.#most / 2 ? most : Math.min(most, Math.floor(this.room / SHARES))
   }
 
   /** Adds a line, which is written soon. */

@@ -125,7 +125,7 @@ export class History {
 
   /** Keeps what is known of a container that has ended. */
   ended(kept: PastContainer): void {
-    this.#file?.add(containerLine(kept, Date.now()))
+    this.#file?.add(containerLine(kept, Date.now(), this.#file.roomFor(LINE.ended)))
   }
 
   /** Takes back the number of a container that has ended. */
@@ -166,7 +166,7 @@ export class History {
 
   /** Returns the lines of running containers. */
   #linesOf(containers: readonly number[]): readonly object[] {
-    return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined))
+    return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined, LINE.running))
   }
 }
 
@@ -188,9 +188,9 @@ const keysIn = (keys: unknown): Keys =>
  * parsing the others.
  *
  * @param ended when, in milliseconds since 1970; undefined if the container runs
+ * @param size the longest line, if refusals can be left out
  */
-function containerLine({ about, counts }: PastContainer, ended: number | undefined): object {
-  const size = ended === undefined ? LINE.running : LINE.ended
+function containerLine({ about, counts }: PastContainer, ended: number | undefined, size: number): object {
   const { since, keys } = about
   const line = {
     ...{ time: new Date(), type: 'container', serial: about.serial },

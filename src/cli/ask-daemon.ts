@@ -4,11 +4,11 @@ import { errnoName } from '../abi/errno.ts'
 import { escaped } from '../calls/escape.ts'
 import {
   ANSWER,
-  type Answer,
   CONTROL_SOCKET,
   CONTROL_VERSION,
   type ControlAnswer,
   type ControlRequest,
+  type OrderAnswer,
 } from '../keeper/control/protocol.ts'
 import { isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -115,7 +115,7 @@ function requireAwake(path: string): void {
  *
  * @throws {Error} if it refuses, with its reason
  */
-export function askDaemon<T extends Answer>(path: string, request: ControlRequest): T {
+export function askDaemon<T extends OrderAnswer>(path: string, request: ControlRequest): T {
   using connection = connected(path)
   requireAwake(path)
   tell(connection, request)

@@ -45,7 +45,7 @@ const LOG = '/dev/log'
 /** LOG_DAEMON and LOG_NOTICE of syslog(3). */
 const PRIORITY = (3 << 3) | 5
 
-/** Records who orders the end of a run: the daemon does in history and its log, without one the machine's log has it. */
+/** Records who orders the end of a run, in history and log of the daemon, or without one in the log of the machine. */
 function record(container: string, signal: number, control: string): void {
   const order = { type: 'stop', container, signal: signal === SIGKILL ? 'SIGKILL' : 'SIGTERM' } as const
   try {

@@ -273,8 +273,8 @@ export class EventStream {
   }
 
   /**
-   * Returns the end of what is past, and of nothing that comes meanwhile. What is wanted may lie anywhere, so then all of
-   * it is read.
+   * Returns the end of what is past, and of nothing that comes meanwhile. What is wanted may lie anywhere, so then all
+   * of it is read.
    */
   async #past(tail: number): Promise<readonly EventView[]> {
     const { directory, records } = this.#feed

@@ -83,7 +83,7 @@ function containerOf(line: Entry): Entry {
   }
 }
 
-/** What is no printable ASCII, once JSON is read: it is escaped in our lines, so nearly all of them have nothing of it. */
+/** What is no printable ASCII once JSON is read. Nearly no line has any. */
 const UNPRINTABLE = /[^ -~]|\\[^"\\]/
 
 /** Parses a line. @returns undefined if it is none of ours */

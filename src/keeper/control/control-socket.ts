@@ -13,10 +13,10 @@ import type { Reactor } from '../process/reactor.ts'
 import { Listening } from '../sockets/listen.ts'
 import {
   ANSWER,
-  type Answer,
   CONTROL_VERSION,
   type ControlAnswer,
   ORDER_LIMIT,
+  type OrderAnswer,
   type RequestOutcome,
 } from './protocol.ts'
 
@@ -101,7 +101,7 @@ const BUSY = 128
 
 interface Does {
   /** Executes a request. It may use the connection meanwhile, which is closed after the answer. */
-  obey(request: string, by: Administrator, connection: Fd): Promise<Answer>
+  obey(request: string, by: Administrator, connection: Fd): Promise<OrderAnswer>
   /** Called with the clients that may not give orders. */
   refuse(message: string): void
 }

@@ -13,9 +13,9 @@ import type { Reactor } from '../process/reactor.ts'
 import { type Administrator, answer, ControlSocket } from './control-socket.ts'
 import { losers, type PolicyChange, planChange, planReload, type ReloadPlan, requirePolicies } from './live-policy.ts'
 import {
-  type Answer,
   CONTROL_VERSION,
   type ControlRequest,
+  type OrderAnswer,
   type ReloadAnswer,
   type SetAnswer,
   type SetRequest,
@@ -143,7 +143,7 @@ export class Control {
     this.engineEnded()
   }
 
-  async #obey(bytes: string, from: Administrator, connection: Fd): Promise<Answer> {
+  async #obey(bytes: string, from: Administrator, connection: Fd): Promise<OrderAnswer> {
     const request = parseRequest(bytes)
     if (request.type === 'set') return this.#set(request, from)
     if (request.type === 'stop') {

@@ -50,10 +50,10 @@ export interface ReloadAnswer {
 }
 
 /** What a request gives: of a stop, nothing. */
-export type Answer = SetAnswer | ReloadAnswer | Readonly<Record<string, never>>
+export type OrderAnswer = SetAnswer | ReloadAnswer | Readonly<Record<string, never>>
 
 /** The outcome of a request. */
-export type RequestOutcome = { readonly answer: Answer } | { readonly refusal: string }
+export type RequestOutcome = { readonly answer: OrderAnswer } | { readonly refusal: string }
 
 /** The packet that carries the file of an answer. */
 export const ANSWER = 'answer'

@@ -73,13 +73,14 @@ function isThere({ init, started }: Entry): boolean {
 /** Makes the entry of a container that the directory would have, if that still had it. */
 function containerOf(line: Entry): Entry {
   const { time, type: _, since, ended, refusals = [], ...rest } = line
-  const dated = (refusals as readonly RefusalView[]).map((each) => ({ ...each, time: milliseconds(each.time) }))
+  // In place: there may be tens of thousands, which nobody else has.
+  for (const each of refusals as { time: unknown }[]) each.time = milliseconds(each.time)
   const isOrphan = ended === undefined && isThere(rest)
   return {
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
     ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time) }),
-    refusals: dated,
+    refusals,
   }
 }
 

@@ -14,7 +14,7 @@ const REFUSALS = Number(process.env.INTERCEDE_REFUSALS ?? 12_000)
 const isWhole = REFUSALS >= 1_000_000
 const CONTAINERS = isWhole ? 200 : 20
 const MIB = 1024 * 1024
-const SIZE = isWhole ? 16 : 1.5
+const SIZE = isWhole ? 10 : 1.5
 /** How the daemons end, one after the other: those that stop, stop when their containers have ended. */
 const ENDS = ['SIGKILL', 'SIGTERM', 'SIGKILL', 'SIGTERM', 'SIGKILL', 'SIGTERM'] as const
 /** Of each container: as many fill its lines. */
@@ -24,7 +24,7 @@ const LEAST_MS = 3000
 const ROUNDS = 9
 const PAIRS = isWhole ? 25 : 7
 const CALLS = 8000
-/** In multiples of a start of Node: it is 3 here. */
+/** In multiples of a start of Node: it is 3 here, 5 of 16 MiB. */
 const MOST_STARTS = 8
 const MOST = 1.25
 
@@ -92,6 +92,7 @@ function inHistory({ containers: all }: PastLines, epoch: number): ReadonlyMap<s
   )
 }
 
+/** In bytes. */
 const size = (): number => sum(files.map((file) => (existsSync(file) ? statSync(file).size : 0)))
 
 test('stays bounded and keeps the newest while daemons are stopped and killed', {

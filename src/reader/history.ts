@@ -87,12 +87,16 @@ function containerOf(line: Entry): Entry {
 /** What is no printable ASCII once JSON is read. Nearly no line has any. */
 const UNPRINTABLE = /[^ -~]|\\[^"\\]/
 
+const areObjects = (all: unknown): boolean =>
+  Array.isArray(all) && all.every((each) => typeof each === 'object' && each !== null)
+
 /** Parses a line. @returns undefined if it is none of ours */
 function parse(bytes: Buffer): Entry | undefined {
   const line = bytes.toString('latin1')
   try {
     const about = JSON.parse(line) as Entry
     if (Number.isNaN(milliseconds(about.time)) || typeof about.type !== 'string') return undefined
+    if (about.refusals !== undefined && !areObjects(about.refusals)) return undefined
     return UNPRINTABLE.test(line) ? escapeOtherMembers(about) : about
   } catch {
     return undefined

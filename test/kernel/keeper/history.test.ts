@@ -123,11 +123,13 @@ describe('the files', () => {
     await store.file.settle()
     expect(store.numbers()).toEqual([1, 2, 4])
     appendFileSync(now(directory), '{"time":"2999-01-01T00:00:00.000Z"}\n\0\0\0\n[]\n')
+    for (const refusals of [5, {}, ['call'], [null]])
+      appendFileSync(now(directory), lineOf({ time: new Date(), type: 'container', serial: 9, id: 'odd', refusals }))
     store.file.add(event(5))
     await store.file.settle()
     expect(store.numbers()).toEqual([1, 2, 4, 5])
-    // The torn one, and three that are no lines of ours.
-    expect(readHistory(directory, 0).corrupt).toBe(4)
+    // The torn one, and seven that are no lines of ours.
+    expect(readHistory(directory, 0)).toMatchObject({ containers: [], corrupt: 8 })
   })
 
   test('that end within the line of a container know it by its line before', async () => {
@@ -230,7 +232,7 @@ describe('the files', () => {
   test('keep their size when the daemon ends beside a thousand containers', async () => {
     const store = opened()
     const lines = Array.from({ length: 1000 }, (_, serial) => ({ time: new Date(), type: 'container', serial }))
-    store.file.close(lines.map((each) => ({ ...each, refusals: ['x'.repeat(1000)] })))
+    store.file.close(lines.map((each) => ({ ...each, refusals: [{ call: 'x'.repeat(1000) }] })))
     expect(statSync(now(store.directory)).size).toBeLessThanOrEqual(16 * KIB)
     expect(readHistory(store.directory, 0).containers.length).toBeGreaterThan(10)
   })

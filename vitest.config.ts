@@ -29,6 +29,7 @@ const TIMED = [
   'test/kernel/engine/walker-time.test.ts',
   'test/kernel/keeper/events-flood.test.ts',
   'test/kernel/keeper/footprint.test.ts',
+  'test/kernel/keeper/history-flood.test.ts',
   'test/kernel/keeper/many-containers.test.ts',
   'test/kernel/keeper/readers-time.test.ts',
   'test/kernel/keeper/reload.test.ts',

@@ -1,7 +1,7 @@
 import { capabilities } from '../abi/credentials.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/keys.ts'
-import { givenByNumber } from '../policy/refused-devices.ts'
+import { givenHere } from '../policy/refused-devices.ts'
 
 /** The bytes that two numbers of a record hold. */
 const SIZE = 8
@@ -392,7 +392,7 @@ export function explain({ code, a = 0, b = 0, named }: Reason): { readonly says:
     'a:program': () => (named === undefined ? `number ${a}` : JSON.stringify(named)),
   }
   const filledIn = filled(code, (place) => places[place]?.())
-  const gives = code === 'deviceNotAllowed' ? givenByNumber(a, b) : undefined
+  const gives = code === 'deviceNotAllowed' ? givenHere(a, b) : undefined
   return gives === undefined
     ? filledIn
     : { ...filledIn, remedy: `nothing: no key allows it, since it would give the container ${gives}` }

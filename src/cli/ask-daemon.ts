@@ -8,8 +8,7 @@ import {
   CONTROL_VERSION,
   type ControlAnswer,
   type ControlRequest,
-  type ReloadAnswer,
-  type SetAnswer,
+  type OrderAnswer,
 } from '../keeper/control/protocol.ts'
 import { isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
@@ -116,7 +115,7 @@ function requireAwake(path: string): void {
  *
  * @throws {Error} if it refuses, with its reason
  */
-export function askDaemon<T extends SetAnswer | ReloadAnswer>(path: string, request: ControlRequest): T {
+export function askDaemon<T extends OrderAnswer>(path: string, request: ControlRequest): T {
   using connection = connected(path)
   requireAwake(path)
   tell(connection, request)

@@ -454,9 +454,10 @@ command('stop')
   .description('end a container of intercede run')
   .argument('<container...>', 'the id or name that ps lists, or the PID of intercede run')
   .option('--kill', 'send SIGKILL at once, instead of SIGTERM and, after --stop-timeout, SIGKILL')
+  .option(...CONTROL_OPTION)
   .addHelpText(
     ...after(
-      `Only root may do this, and the log of the machine (/dev/log) says who did. End other containers with the tool that started them: podman stop, kubectl delete.`,
+      `Only root may do this. The daemon's history says who did, or without a daemon the log of the machine (/dev/log). End other containers with the tool that started them: podman stop, kubectl delete.`,
     ),
   )
   .action(async (words, options) => (await import('./stop.ts')).stopCommand(words, options))

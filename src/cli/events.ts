@@ -183,8 +183,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const isAll = since === undefined && id === undefined && filter.length === 0
   const wanted = isAll ? undefined : isWanted
   using stream = new EventStream({ connect, follow, rate: RATE, after, tail: first, wanted, lastWords })
-  // Only then all of the past is in the first batch: without a choice the stream begins with its tail.
-  let isFirst = first !== undefined && wanted !== undefined
+  let isFirst = first !== undefined
   for await (const batch of stream.batches(end.signal)) {
     // What is asked for of the past may be in history, or still shown.
     show(isFirst ? lastOf([...past, ...batch], first!) : batch)
@@ -211,7 +210,7 @@ interface Source {
 
 function sourceOf(word: string, path: string | undefined, history: string | undefined): Source {
   using feeds = openFeeds(path, { directory: history })
-  const { id, runtime } = requireContainer(feeds, word, feeds.containers(true, 0))
+  const { id, runtime } = requireContainer(feeds, word, feeds.containers(true, 0, word))
   return runtime === RUN
     ? { id, connect: () => openRunOf(id), lastWords: 'the run has ended' }
     : { id, connect: () => openFeed(path) }

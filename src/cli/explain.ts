@@ -10,7 +10,7 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { type RefusalRow, whichOf } from '../reader/container-view.ts'
-import { fewOf } from '../shared/texts.ts'
+import { counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
   formatContainer,
@@ -56,8 +56,11 @@ const SAFETY: Readonly<Record<CallName, string>> = {
 
 const SECURITY = 'docs/guide/security.md'
 /** The page where this installation has it: the package of Debian has a link to its documents. */
-const securityPage = (): string =>
-  orElse(SECURITY, () => realpathSync(fileURLToPath(new URL(`../../${SECURITY}`, import.meta.url))))
+const securityPage = (): string => {
+  foundPage ??= orElse(SECURITY, () => realpathSync(fileURLToPath(new URL(`../../${SECURITY}`, import.meta.url))))
+  return foundPage
+}
+let foundPage: string | undefined
 
 /** Where the configuration is, and how it is read again. */
 const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
@@ -220,25 +223,30 @@ function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pic
   }
 }
 
-function rowsOf(
-  view: ContainerView,
-  all: readonly ContainerView[],
-  daemon: Daemon,
-  since: number,
-): readonly Explained[] {
-  const refusals = view.refusals.filter(({ time }) => time >= since)
-  if (refusals.length === 0) return []
-  // Finding the word takes a look at all containers, of which history may have thousands.
-  const word = isServed(view) ? unmistakable(all, view.id) : ''
-  const around = { word, daemon, knows }
-  const { ended } = view.about
-  return refusals.map((refusal) => ({
-    ...whichOf(view),
-    ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
-    ...refusal,
-    ...remedyHere(view, refusal),
-    ...waysOf(view, refusal, around),
-  }))
+/** A kind of refusals, and its container. */
+interface Found {
+  readonly view: ContainerView
+  readonly refusal: RefusalView
+}
+
+/** Returns what makes rows: finding the word of a container takes a look at all, so it is found once. */
+function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found) => Explained {
+  const words = new Map<ContainerView, string>()
+  const wordOf = (view: ContainerView): string => {
+    const word = words.get(view) ?? (isServed(view) ? unmistakable(all, view.id) : '')
+    words.set(view, word)
+    return word
+  }
+  return ({ view, refusal }) => {
+    const { ended } = view.about
+    return {
+      ...whichOf(view),
+      ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
+      ...refusal,
+      ...remedyHere(view, refusal),
+      ...waysOf(view, refusal, { word: wordOf(view), daemon, knows }),
+    }
+  }
 }
 
 function formatRefusal(row: Explained): string {
@@ -256,11 +264,19 @@ function formatRefusal(row: Explained): string {
 }
 
 /** Running containers first, with the most frequent refusals; then those that ended, the last one first. */
-function byImportance(one: Explained, other: Explained): number {
-  const [ended, otherEnded] = [one.ended ?? '', other.ended ?? '']
-  if (ended === otherEnded) return other.count - one.count
-  if (ended === '' || otherEnded === '') return ended === '' ? -1 : 1
-  return ended > otherEnded ? -1 : 1
+function byImportance(one: Found, other: Found): number {
+  const [end, otherEnd] = [one, other].map(({ view: { about } }) => (about.ended as number) ?? Number.POSITIVE_INFINITY)
+  return end === otherEnd ? other.refusal.count - one.refusal.count : otherEnd! - end!
+}
+
+/** The most refusals that a list for people has. */
+const LISTED = 1000
+
+/** Says what a list has left out; nothing if it has all. */
+function formatRest(rest: readonly Found[]): readonly string[] {
+  if (rest.length === 0) return []
+  const all = counted(new Set(rest.map(({ view }) => view)).size, 'container')
+  return [`${counted(rest.length, 'more kind')} of refusals, of ${all}: name a container, or use --format json`]
 }
 
 /** Says which containers nobody serves any more; nothing if there are none. */
@@ -292,16 +308,27 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     return
   }
   using feeds = openFeeds(path, { directory: history })
-  const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0)
+  const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0, word)
   const views = word === undefined ? all : [requireContainer(feeds, word, all, reasonCodes)]
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
-  const rows = views.flatMap((view) => rowsOf(view, all, daemon, since ?? 0)).sort(byImportance)
+  const found = views
+    .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
+    .filter(({ refusal }) => refusal.time >= (since ?? 0))
+    .sort(byImportance)
+  const rowOf = rowMaker(all, daemon)
   const orphans = formatUnserved(views)
   const asText = (): string => {
-    const all = [...orphans, ...rows.map(formatRefusal), ...formatAllDropped(views)]
-    return all.length === 0 ? 'Nothing was refused.\n' : `${all.join('\n\n')}\n`
+    const few = word === undefined ? found.slice(0, LISTED) : found
+    const shown = few.length === found.length ? views : [...new Set(few.map(({ view }) => view))]
+    const paragraphs = [
+      ...orphans,
+      ...few.map((each) => formatRefusal(rowOf(each))),
+      ...formatAllDropped(shown),
+      ...formatRest(found.slice(few.length)),
+    ]
+    return paragraphs.length === 0 ? 'Nothing was refused.\n' : `${paragraphs.join('\n\n')}\n`
   }
   if (format.kind !== 'table') for (const text of orphans) say(text)
-  print(formatRows(format, () => rows, asText))
+  print(formatRows(format, () => found.map(rowOf), asText))
 }

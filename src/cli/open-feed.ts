@@ -49,15 +49,21 @@ export interface Feeds extends Disposable {
   readonly hasHistory: boolean
   /** The daemon, and the runs that are there now. */
   readonly all: readonly FeedReader[]
-  /** What happened before, the oldest first; nothing if no history is kept. @param since in milliseconds since 1970 */
-  past(since: number): PastLines
+  /**
+   * What happened before, the oldest first; nothing if no history is kept.
+   *
+   * @param since in milliseconds since 1970
+   * @param word leaves out containers of history which it cannot mean
+   */
+  past(since: number, word?: string): PastLines
   /** Opens the runs that there are by now. */
   renew(): void
   /**
    * @param all also containers of the daemon that have ended last
    * @param since also containers that history has from this time on
+   * @param word leaves out those of history which it cannot mean
    */
-  containers(all?: boolean, since?: number): readonly ContainerView[]
+  containers(all?: boolean, since?: number, word?: string): readonly ContainerView[]
   /** The same for a list, one after the other. */
   list(all: boolean): Iterable<ContainerView>
 }
@@ -88,9 +94,9 @@ function pastIn(directory: string | undefined): Feeds['past'] | undefined {
     if (!said) say(text)
     said = true
   }
-  return (since) => {
+  return (since, word) => {
     try {
-      const past = readHistory(directory, since)
+      const past = readHistory(directory, since, word)
       if (past.corrupt > 0)
         sayOnce(
           `${counted(past.corrupt, 'line')} of history in "${directory}" cannot be read, and ${past.corrupt === 1 ? 'is' : 'are'} left out`,
@@ -136,11 +142,11 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   // A daemon that hangs, or that we may not ask, may serve what history has.
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   // A container that outlives its daemon is running, too.
-  const views = (all: boolean, which: WhichRefusals, since: number): Iterable<ContainerView> =>
+  const views = (all: boolean, which: WhichRefusals, since: number, word?: string): Iterable<ContainerView> =>
     past
       ? together(
           [...each(all, which)],
-          pastViews(past(since).containers)
+          pastViews(past(since, word).containers)
             .filter(({ state }) => all || state !== 'ended')
             .map((view) => (isUnknown && view.state === 'unserved' ? { ...view, state: 'unknown' } : view)),
         )
@@ -156,8 +162,10 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
       close()
       runs = openRuns(path)
     },
-    past: (since) => past?.(since) ?? NOTHING,
-    containers: (all = false, since = all ? listedSince() : Date.now()) => [...views(all, 'all', since)],
+    past: (since, word) => past?.(since, word) ?? NOTHING,
+    containers: (all = false, since = all ? listedSince() : Date.now(), word = '') => [
+      ...views(all, 'all', since, word),
+    ],
     list: (all) => views(all, 'last', all ? listedSince() : Date.now()),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
@@ -228,7 +236,7 @@ export function unmistakable(all: readonly ContainerView[], id: string): string 
 export function requireContainer(
   feeds: Feeds,
   word: string,
-  all: readonly ContainerView[] = feeds.containers(true),
+  all: readonly ContainerView[] = feeds.containers(true, undefined, word),
   reasons: readonly string[] = [],
 ): ContainerView {
   const found = findContainer(all, word)

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { SIGKILL, SIGTERM } from '../abi/process.ts'
 import { MSG_DONTWAIT } from '../abi/socket.ts'
 import { shownJson } from '../calls/escape.ts'
@@ -8,11 +9,13 @@ import { startTime } from '../kernel/process.ts'
 import { connectDatagram, send, waitReadable } from '../kernel/socket.ts'
 import { findRuns, openRun, type Run } from '../reader/runs.ts'
 import { briefly } from '../shared/texts.ts'
-import { print } from './print.ts'
+import { askDaemon, controlSocket } from './ask-daemon.ts'
+import { print, say } from './print.ts'
 import { checkUsage, NegativeAnswer } from './usage.ts'
 
 interface StopOptions {
   readonly kill?: true
+  readonly control?: string
 }
 
 /** Limit of the wait; `run` kills what does not end by itself after its own limit. */
@@ -42,9 +45,17 @@ const LOG = '/dev/log'
 /** LOG_DAEMON and LOG_NOTICE of syslog(3). */
 const PRIORITY = (3 << 3) | 5
 
-/** Records who orders the end of a run in the log of the machine, if it has one: no daemon need serve here. */
-function record(container: string, signal: number): void {
-  const order = { type: 'stop', container, signal: signal === SIGKILL ? 'SIGKILL' : 'SIGTERM' }
+/** Records who orders the end of a run, in history and log of the daemon, or without one in the log of the machine. */
+function record(container: string, signal: number, control: string): void {
+  const order = { type: 'stop', container, signal: signal === SIGKILL ? 'SIGKILL' : 'SIGTERM' } as const
+  try {
+    if (existsSync(control)) {
+      askDaemon(control, order)
+      return
+    }
+  } catch (error) {
+    say(`${(error as Error).message}; so history does not say who ends ${container}`)
+  }
   orElse(undefined, () => {
     using log = connectDatagram(LOG)
     const text = shownJson({ ...order, who: ordererAt(process.pid) })
@@ -52,17 +63,17 @@ function record(container: string, signal: number): void {
   })
 }
 
-function stop({ id, pid, started }: Run, signal: number): void {
+function stop({ id, pid, started }: Run, signal: number, control: string): void {
   using pidfd = pidfdOpen(pid)
   // Its number is another's by now.
   if (startTime(pid) !== started) return
-  record(id, signal)
+  record(id, signal, control)
   signalTo(pidfd, signal)
   if (!waitReadable(pidfd, PATIENCE_MS))
     throw new Error(`Cannot stop ${id}: it still runs after ${PATIENCE_MS / 1000} s; use --kill`)
 }
 
-export function stopCommand(words: readonly string[], { kill }: StopOptions): void {
+export function stopCommand(words: readonly string[], { kill, control }: StopOptions): void {
   checkUsage(
     words.every((word) => word !== ''),
     'Cannot stop "": that is no id; "intercede ps" lists them',
@@ -72,7 +83,7 @@ export function stopCommand(words: readonly string[], { kill }: StopOptions): vo
   const ended: string[] = []
   try {
     for (const run of words.map((word) => requireRun(all, word))) {
-      stop(run, kill ? SIGKILL : SIGTERM)
+      stop(run, kill ? SIGKILL : SIGTERM, controlSocket(control))
       ended.push(run.id)
     }
   } finally {

@@ -3,6 +3,7 @@ import { explain, type Reason, type ReasonCode, unpackName } from '../calls/reas
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { type KeyName, keyNames, keys } from '../policy/keys.ts'
+import { givenHere } from '../policy/refused-devices.ts'
 import type { RefusalCount } from './read-counts.ts'
 
 /** A key that would allow a refused call, and the value that it would need; for a list, the missing element. */
@@ -26,7 +27,7 @@ const turnedOn = (key: KeyName | undefined): WantedKey | undefined =>
 
 const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => WantedKey | undefined } = {
   keyOff: (a) => turnedOn(keyNames[a]),
-  deviceNotAllowed: (a, b) => ({ key: 'mknod.devices', value: `c:${a}:${b}` }),
+  deviceNotAllowed: (a, b) => (givenHere(a, b) ? undefined : { key: 'mknod.devices', value: `c:${a}:${b}` }),
   fileSystemNotAllowed(a, b) {
     const name = wholeName(a, b)
     return name === undefined ? undefined : { key: 'mount.allowed', value: name }

@@ -30,14 +30,14 @@ const MAJOR_MAX = 0xfff
 const MINOR_MAX = 0xfffff
 
 function device(text: string): Dev {
-  const quoted = briefly(text)
+  const wrong = (why: string): RangeError => new RangeError(`${briefly(text)} ${why}`)
   const [type, a, b] = /^([bc]):(\d{1,9}):(\d{1,9})$/.exec(text)?.slice(1) ?? []
-  if (type === undefined) throw new RangeError(`${quoted} is no device`)
-  if (type === 'b') throw new RangeError(`${quoted} is a block device, and those would give disks of the host`)
+  if (type === undefined) throw wrong('is no device')
+  if (type === 'b') throw wrong('is a block device, and those would give disks of the host')
   const [maj, min] = [Number(a), Number(b)]
-  if (maj > MAJOR_MAX || min > MINOR_MAX) throw new RangeError(`${quoted} is out of range`)
+  if (maj > MAJOR_MAX || min > MINOR_MAX) throw wrong('is out of range')
   const gives = givenByNumber(maj, min)
-  if (gives !== undefined) throw new RangeError(`${quoted} would give the container ${gives}`)
+  if (gives !== undefined) throw wrong(`would give the container ${gives}`)
   return makedev(maj, min)
 }
 

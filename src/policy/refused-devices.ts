@@ -1,5 +1,6 @@
 import type { Dev } from '../abi/brand.ts'
-import { major, minor } from '../abi/stat.ts'
+import { major, makedev, minor } from '../abi/stat.ts'
+import { recentDeviceNames } from '../kernel/device-names.ts'
 
 /**
  * Character devices that no list can allow, because a process that opens them owns the host, ends it, or reads its
@@ -126,6 +127,10 @@ export function givenByName(
   }
   return undefined
 }
+
+/** What a container would get with a device of this number, or of a name that the number has here by now. */
+export const givenHere = (maj: number, min: number): string | undefined =>
+  givenByNumber(maj, min) ?? givenByName(makedev(maj, min), recentDeviceNames)?.gives
 
 /** linux/fs/char_dev.c find_dynamic_major(); linux/drivers/char/misc.c, before Linux 6.2 below 128 */
 const isGivenOut = (maj: number, min: number): boolean =>

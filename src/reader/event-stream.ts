@@ -198,10 +198,9 @@ export class EventStream {
     this.#options = options
     this.#feed = options.connect()
     const { records } = this.#feed
-    const { rate, follow, after, tail } = options
+    const { rate, follow, after } = options
     records.next = records.oldest
     if (after !== undefined) this.#goOn(parseCursor(after))
-    else if (tail !== undefined && !options.wanted) this.#skipTo(tail)
     this.#call = records.next - 1
     this.#begin = records.begun
     this.#limit =
@@ -232,6 +231,7 @@ export class EventStream {
     const events = eventsOfTail(this.#feed, tail)
     this.#event = directory.nextEvent - events
     records.next = Math.max(records.oldest, records.begun - (tail - events))
+    this.#call = records.next - 1
   }
 
   /** @param signal ends it */
@@ -239,10 +239,10 @@ export class EventStream {
     for await (const batch of this.batches(signal)) yield* batch
   }
 
-  /** The same in batches, as they were read; with a tail it is all in the first one. */
+  /** The same in batches, as they were read. If there is a tail, the first one is all of it, even if it is empty. */
   async *batches(signal?: AbortSignal): AsyncGenerator<readonly EventView[]> {
     const { after, tail, wanted } = this.#options
-    if (after === undefined && tail !== undefined && wanted) yield await this.#lastWanted(tail, wanted)
+    if (after === undefined && tail !== undefined) yield await this.#past(tail)
     while (!signal?.aborted) {
       const batch = this.#read()
       const chosen = wanted ? batch.filter(wanted) : batch
@@ -268,26 +268,45 @@ export class EventStream {
     this.#limit?.take(0, calls.length)
     const first = this.#first
     this.#first = []
-    return [...first, ...this.#sayLost(), ...this.#merged(calls, events)]
+    const isEnd = calls.length === 0 || records.next >= records.begun
+    return [...first, ...this.#sayLost(), ...this.#merged(calls, events, isEnd)]
   }
 
-  /** Reads all that is past, and keeps the end of what is wanted: it may lie anywhere. */
-  async #lastWanted(tail: number, wanted: (event: EventView) => boolean): Promise<readonly EventView[]> {
+  /**
+   * Returns the end of what is past, and of nothing that comes meanwhile. What is wanted may lie anywhere, so then all
+   * of it is read.
+   */
+  async #past(tail: number): Promise<readonly EventView[]> {
     const { directory, records } = this.#feed
+    const { wanted = () => true } = this.#options
+    if (tail === 0 || !this.#options.wanted) this.#skipTo(tail)
+    this.#begin = records.begun
+    const events = directory.ring('events', this.#event)
     let last: readonly EventView[] = []
-    do {
-      const batch = this.#merged(records.read(BATCH), directory.ring('events', this.#event))
+    for (let isEnd = false; !isEnd; ) {
+      const calls = records.read(this.#begin - records.next)
+      // A call whose writer has died is not waited for.
+      isEnd = calls.length === 0 || records.next >= this.#begin
+      const batch = this.#merged(
+        calls,
+        events.filter(({ number }) => Number(number) >= this.#event),
+        isEnd,
+      )
       last = lastOf([...last, ...batch.filter(wanted)], tail)
       // Other clients of the API have their turn.
       await turn()
-    } while (records.next < this.#begin)
+    }
     // What was overwritten meanwhile is not part of the end.
     this.#lost = { said: records.lost, at: 0 }
     return last
   }
 
-  /** Merges events between calls, which keep their order; newer events wait while there are more calls to read. */
-  #merged(calls: readonly FollowedRecord[], events: readonly Entry[]): readonly EventView[] {
+  /**
+   * Merges events between calls, which keep their order.
+   *
+   * @param isEnd false if newer events wait for more calls
+   */
+  #merged(calls: readonly FollowedRecord[], events: readonly Entry[], isEnd: boolean): readonly EventView[] {
     const merged: EventView[] = []
     let next = 0
     const upTo = (time: number): void => {
@@ -304,8 +323,7 @@ export class EventStream {
       this.#call = call.sequence
       merged.push(callEvent(this.#cursor, call, this.#whichOf(call.record.serial)))
     }
-    const { records } = this.#feed
-    if (calls.length === 0 || records.next >= records.begun) upTo(Number.POSITIVE_INFINITY)
+    if (isEnd) upTo(Number.POSITIVE_INFINITY)
     return merged
   }
 

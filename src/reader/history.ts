@@ -4,6 +4,7 @@ import { startTime } from '../kernel/process.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { HISTORY_FILES } from '../memories/feed-path.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
+import { asciiJson } from '../shared/texts.ts'
 import { namesOf, number, text } from './container-fields.ts'
 import { type Entry, escapeOtherMembers } from './directory-reader.ts'
 import { daemonEvent, type EventView, type shownSince } from './event-stream.ts'
@@ -22,9 +23,14 @@ export interface PastLines {
 const TIME = '{"time":"'
 const TIME_LENGTH = 24
 const OF_CONTAINER = /^,"type":"container","serial":(\d+),("ended":)?/
+/** In bytes: as much of a line as says whether it is wanted. */
+const HEAD = 80
+const LINE_FEED = 0x0a
+/** The last byte of a line that was written to its end. */
+const LINE_END = 0x7d
 
-/** @throws {Error} of node:fs, except if there is no such file */
-function linesOf(directory: string): string[] {
+/** Returns both files, the older one first. @throws {Error} of node:fs, except if there is no such file */
+function filesIn(directory: string): readonly Buffer[] {
   const open = (name: string): number | undefined => {
     try {
       return openSync(join(directory, name), 'r')
@@ -39,10 +45,20 @@ function linesOf(directory: string): string[] {
   const files = [before, now].filter((file) => file !== undefined)
   try {
     const isSame = files.length === 2 && fstatSync(before!).ino === fstatSync(now!).ino
-    const texts = (isSame ? [now!] : files).map((file) => readFileSync(file, 'latin1'))
-    return texts.flatMap((text) => text.split('\n'))
+    return (isSame ? [now!] : files).map((file) => readFileSync(file))
   } finally {
     for (const file of files) closeSync(file)
+  }
+}
+
+/** Yields the lines that are not empty, the newest first, as bytes: most of them nobody wants. */
+function* linesOf(files: readonly Buffer[]): Generator<Buffer> {
+  for (const bytes of files.toReversed()) {
+    for (let end = bytes.length; end > 0; ) {
+      const start = bytes.lastIndexOf(LINE_FEED, end - 1) + 1
+      if (start < end) yield bytes.subarray(start, end)
+      end = start - 1
+    }
   }
 }
 
@@ -57,56 +73,72 @@ function isThere({ init, started }: Entry): boolean {
 /** Makes the entry of a container that the directory would have, if that still had it. */
 function containerOf(line: Entry): Entry {
   const { time, type: _, since, ended, refusals = [], ...rest } = line
-  const dated = (refusals as readonly RefusalView[]).map((each) => ({ ...each, time: milliseconds(each.time) }))
+  // In place: there may be tens of thousands, which nobody else has.
+  for (const each of refusals as { time: unknown }[]) each.time = milliseconds(each.time)
   const isOrphan = ended === undefined && isThere(rest)
   return {
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
     ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time) }),
-    refusals: dated,
+    refusals,
   }
 }
 
+/** What is no printable ASCII once JSON is read. Nearly no line has any. */
+const UNPRINTABLE = /[^ -~]|\\[^"\\]/
+
+const areObjects = (all: unknown): boolean =>
+  Array.isArray(all) && all.every((each) => typeof each === 'object' && each !== null)
+
 /** Parses a line. @returns undefined if it is none of ours */
-function parse(line: string): Entry | undefined {
+function parse(bytes: Buffer): Entry | undefined {
+  const line = bytes.toString('latin1')
   try {
     const about = JSON.parse(line) as Entry
-    return Number.isNaN(milliseconds(about.time)) || typeof about.type !== 'string' ? undefined : about
+    if (Number.isNaN(milliseconds(about.time)) || typeof about.type !== 'string') return undefined
+    if (about.refusals !== undefined && !areObjects(about.refusals)) return undefined
+    return UNPRINTABLE.test(line) ? escapeOtherMembers(about) : about
   } catch {
     return undefined
   }
 }
+
+/** Returns what every line of a container has that the word may mean. A name may consist of namespace and pod. */
+const partOf = (word: string): Buffer => Buffer.from(asciiJson(word.split('/').at(-1)).slice(1, -1), 'latin1')
 
 /**
  * Reads history, which works without a daemon. Only the last line of each container is parsed, since it has all of the
  * earlier ones.
  *
  * @param since leaves out what was written before, in milliseconds since 1970, except containers that still run
+ * @param word leaves out lines without this text: other containers than those which it may mean
  * @throws {Error} if it may not be read
  */
-export function readHistory(directory: string, since: number): PastLines {
+export function readHistory(directory: string, since: number, word = ''): PastLines {
   const from = new Date(Math.max(0, since)).toISOString()
-  const lines = linesOf(directory)
+  const part = partOf(word)
+  const files = filesIn(directory)
   const [containers, events]: [Entry[], Entry[]] = [[], []]
   const seen = new Set<string>()
   let corrupt = 0
-  for (let index = lines.length - 1; index >= 0; index--) {
-    const line = lines[index]!
-    const time = line.slice(TIME.length, TIME.length + TIME_LENGTH)
-    if (line === '') continue
-    const isOld = line.startsWith(TIME) && time < from
-    const [, serial, isOver] = OF_CONTAINER.exec(line.slice(TIME.length + TIME_LENGTH + 1, TIME.length + 80)) ?? []
-    if (serial !== undefined && seen.has(serial)) continue
-    if (serial !== undefined) seen.add(serial)
-    if (isOld && (serial === undefined || isOver !== undefined)) continue
-    const about = parse(line)
-    if (!about) {
-      // The last line may be being written.
-      if (index < lines.length - 1) corrupt++
-    } else if (about.type === 'container') {
+  // The last line may be being written.
+  let isWhole = files.at(-1)?.at(-1) === LINE_FEED
+  for (const line of linesOf(files)) {
+    const head = line.toString('latin1', 0, HEAD)
+    const isOld = head.startsWith(TIME) && head.slice(TIME.length, TIME.length + TIME_LENGTH) < from
+    const [, serial = '', isOver] = OF_CONTAINER.exec(head.slice(TIME.length + TIME_LENGTH + 1)) ?? []
+    if (seen.has(serial)) continue
+    const isPast = isOld && (serial === '' || isOver !== undefined)
+    const isLeftOut = isPast || (line.at(-1) === LINE_END && !line.includes(part))
+    const about = isLeftOut ? undefined : parse(line)
+    if (!isLeftOut && !about && isWhole) corrupt++
+    isWhole = true
+    // A line that a crash has cut off hides no earlier one.
+    if (serial !== '' && (isLeftOut || about)) seen.add(serial)
+    if (about?.type === 'container') {
       const container = containerOf(about)
-      if (!isOld || container.unserved === true) containers.push(escapeOtherMembers(container))
-    } else if (!isOld) events.push(escapeOtherMembers({ ...about, time: milliseconds(about.time) }))
+      if (!isOld || container.unserved === true) containers.push(container)
+    } else if (about && !isOld) events.push({ ...about, time: milliseconds(about.time) })
   }
   return { containers: containers.reverse(), events: events.reverse(), corrupt }
 }

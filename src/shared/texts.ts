@@ -14,6 +14,9 @@ const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 
 const unitEscaped = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
 
+/** Formats a value as JSON in ASCII: no text in it reaches a terminal unescaped. */
+export const asciiJson = (value: unknown): string => JSON.stringify(value).replace(/[\u007f-\uffff]/g, unitEscaped)
+
 const escaped = (character: string): string => {
   const json = JSON.stringify(character).slice(1, -1)
   if (json !== character) return json

@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { makedev } from '../../src/abi/stat.ts'
+import { explain, why } from '../../src/calls/reasons.ts'
 import { deviceNames } from '../../src/kernel/device-names.ts'
+import { wantedKey } from '../../src/memories/refusal-view.ts'
 import { CLI, Daemon, Maker } from '../support/daemon.ts'
 import { until } from '../support/host.ts'
 import { withReason } from '../support/skipped.ts'
@@ -50,6 +52,12 @@ describe.skipIf(none)(withReason('device numbers that the kernel has given out',
       })
   })
 
+  test.each(refused)('nobody is told to add $number, which is $name', ({ maj, min }) => {
+    const reason = why('deviceNotAllowed', maj, min)
+    expect(explain(reason).remedy).toMatch(/^nothing: no key allows it, since it would give the container /)
+    expect(wantedKey(reason)).toBeUndefined()
+  })
+
   test('a container whose own profile lists one is not served, and the log says why', async () => {
     const [{ number, name } = refused[0]!] = refused
     const daemon = await Daemon.start()
@@ -67,6 +75,7 @@ describe.skipIf(none)(withReason('device numbers that the kernel has given out',
 test('devices that everybody has keep their names, and may be listed', () => {
   expect(deviceNames(makedev(1, 3))).toContain('null')
   expect(deviceNames(makedev(5, 2))).toContain('ptmx')
+  expect(wantedKey(why('deviceNotAllowed', 10, 200))).toEqual({ key: 'mknod.devices', value: 'c:10:200' })
   expect(cli('profile', '-c', 'mknod', '-c', 'mknod.devices=c:5:2,c:10:200,c:10:229,c:10:237')).toMatchObject({
     status: 0,
     stderr: '',

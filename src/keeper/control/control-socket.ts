@@ -16,9 +16,8 @@ import {
   CONTROL_VERSION,
   type ControlAnswer,
   ORDER_LIMIT,
-  type ReloadAnswer,
+  type OrderAnswer,
   type RequestOutcome,
-  type SetAnswer,
 } from './protocol.ts'
 
 /** The sender of an order: in words, and as it is now. */
@@ -103,7 +102,7 @@ const BUSY = 128
 
 interface Does {
   /** Executes a request. It may use the connection meanwhile, which is closed after the answer. */
-  obey(request: string, by: Administrator, connection: Fd): Promise<SetAnswer | ReloadAnswer>
+  obey(request: string, by: Administrator, connection: Fd): Promise<OrderAnswer>
   /** Called with the clients that may not give orders. */
   refuse(message: string): void
 }

@@ -12,7 +12,14 @@ import type { ChangedContainer, KeeperEvent, KeeperOptions, Reloaded } from '../
 import type { Reactor } from '../process/reactor.ts'
 import { type Administrator, answer, ControlSocket } from './control-socket.ts'
 import { losers, type PolicyChange, planChange, planReload, type ReloadPlan, requirePolicies } from './live-policy.ts'
-import { CONTROL_VERSION, type ControlRequest, type ReloadAnswer, type SetAnswer, type SetRequest } from './protocol.ts'
+import {
+  CONTROL_VERSION,
+  type ControlRequest,
+  type OrderAnswer,
+  type ReloadAnswer,
+  type SetAnswer,
+  type SetRequest,
+} from './protocol.ts'
 
 const text = v.pipe(v.string(), v.maxLength(4096))
 const id = v.pipe(v.string(), v.minLength(1), v.maxLength(1024))
@@ -32,6 +39,12 @@ const Request = v.variant('type', [
     type: v.literal('reload'),
     dry: v.boolean(),
     force: v.optional(v.boolean(), false),
+  }),
+  v.strictObject({
+    version: v.literal(CONTROL_VERSION),
+    type: v.literal('stop'),
+    container: id,
+    signal: v.picklist(['SIGTERM', 'SIGKILL']),
   }),
 ])
 
@@ -130,9 +143,18 @@ export class Control {
     this.engineEnded()
   }
 
-  async #obey(bytes: string, from: Administrator, connection: Fd): Promise<SetAnswer | ReloadAnswer> {
+  async #obey(bytes: string, from: Administrator, connection: Fd): Promise<OrderAnswer> {
     const request = parseRequest(bytes)
     if (request.type === 'set') return this.#set(request, from)
+    if (request.type === 'stop') {
+      this.#dependencies.options.onEvent({
+        type: 'stopOrdered',
+        id: request.container,
+        signal: request.signal,
+        ...from,
+      })
+      return {}
+    }
     const isForced = request.force === true
     if (request.dry) return this.#dryRun(isForced)
     this.#dependencies.options.onEvent({ type: 'reloadOrdered', ...from, isForced })

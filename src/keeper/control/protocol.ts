@@ -26,7 +26,14 @@ interface ReloadRequest {
   readonly force?: boolean | undefined
 }
 
-export type ControlRequest = SetRequest | ReloadRequest
+/** Notes who ends a container of `intercede run`. The client does that itself. */
+interface StopRequest {
+  readonly type: 'stop'
+  readonly container: string
+  readonly signal: 'SIGTERM' | 'SIGKILL'
+}
+
+export type ControlRequest = SetRequest | ReloadRequest | StopRequest
 
 export interface SetAnswer {
   readonly changed: ChangedKeys
@@ -42,8 +49,11 @@ export interface ReloadAnswer {
   readonly warnings: readonly string[]
 }
 
+/** What a request gives: of a stop, nothing. */
+export type OrderAnswer = SetAnswer | ReloadAnswer | Readonly<Record<string, never>>
+
 /** The outcome of a request. */
-export type RequestOutcome = { readonly answer: SetAnswer | ReloadAnswer } | { readonly refusal: string }
+export type RequestOutcome = { readonly answer: OrderAnswer } | { readonly refusal: string }
 
 /** The packet that carries the file of an answer. */
 export const ANSWER = 'answer'

@@ -382,6 +382,8 @@ function eventEntry(event: KeeperEvent): object | undefined {
       return { id: event.id, message: formatSetKeys(event), who: event.who }
     case 'reloadOrdered':
       return { message: `${event.by} has ordered a reload${event.isForced ? ' by force' : ''}`, who: event.who }
+    case 'stopOrdered':
+      return { id: event.id, message: `${event.by} ends it by ${event.signal}`, who: event.who }
     case 'refused':
     case 'fault':
       return { message: event.message.slice(0, MESSAGE_LIMIT) }

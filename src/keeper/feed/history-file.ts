@@ -20,14 +20,16 @@ import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { HISTORY_FILES } from '../../memories/feed-path.ts'
 import { makeDirectory } from '../../runtimes/text-file.ts'
-import { firstFitting } from '../../shared/texts.ts'
+import { asciiJson, firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions } from '../process/events.ts'
 
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
 /** The group reads it, and nobody else. */
 const MODE = 0o640
 /** In bytes: what waits while the disk is slow, but no more than a part of the size. More is lost, and counted. */
-const WAITING = 1024 * 1024
+const WAITING = 4 * 1024 * 1024
+/** The part of the rest of that which a line may have, where many want to be written at once. */
+const SHARES = 32
 const LINE_FEED = 0x0a
 /** How often to look for what is too old. */
 const LOOK_MS = 60_000
@@ -45,9 +47,7 @@ interface Surroundings {
   failed(why: string): void
 }
 
-/** Writes a line of JSON in ASCII: what a container has chosen never reaches a terminal unescaped. */
-export const lineOf = (about: object): string =>
-  `${JSON.stringify(about).replace(/[\u007f-\uffff]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`
+export const lineOf = (about: object): string => `${asciiJson(about)}\n`
 
 /** @throws {Error} if another user could exchange what is there, or what will be there */
 function requireSafe(directory: string): void {
@@ -95,11 +95,25 @@ export class HistoryFile {
     })
   }
 
+  /** How many bytes may wait to be written. */
+  get #most(): number {
+    return Math.min(WAITING, this.options.size / SNAPSHOT)
+  }
+
+  /** How many more bytes may wait. */
+  get room(): number {
+    return this.#most - this.#waiting.length
+  }
+
+  /** How long a line may be: once half of the room is taken, a part of the rest, so that many others have room, too. */
+  roomFor(most: number): number {
+    return this.room > this.#most / 2 ? most : Math.min(most, Math.floor(this.room / SHARES))
+  }
+
   /** Adds a line, which is written soon. */
   add(about: object): void {
     const line = lineOf(about)
-    if (this.#waiting.length + line.length > Math.min(WAITING, this.options.size / SNAPSHOT))
-      this.#fail('the disk does not answer', 1)
+    if (line.length > this.room) this.#fail('the disk does not answer', 1)
     else this.#waiting += line
     this.#write()
   }
@@ -196,6 +210,7 @@ export class HistoryFile {
       this.#fail((error as Error).message, lines)
       return
     }
+    const told = this.#lost
     const bytes = this.#take()
     if (bytes.length === 0) return
     this.#isWriting = true
@@ -204,7 +219,7 @@ export class HistoryFile {
       this.#size += written
       this.#isTorn = written < bytes.length
       if (this.#isTorn) this.#fail(error?.message ?? 'there is no room left', lines)
-      else this.#lost = 0
+      else this.#lost -= told
       if (this.#isClosed) this.#end()
       else if (!this.#isTorn) this.#write()
       if (!this.#isWriting) for (const settled of this.#settled.splice(0)) settled()

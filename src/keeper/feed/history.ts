@@ -27,7 +27,7 @@ interface HistoryDependencies extends HistoryOutlets {
 
 /** The events that are kept: who came and went, and who changed what. Containers can cause none of the others often. */
 const KEPT = ['registered', 'resumed', 'ended', 'set', 'refused', 'engineStarted', 'engineEnded'] as const
-const ORDERS = ['started', 'reloadOrdered', 'reloaded', 'notReloaded', 'restarted', 'stopped'] as const
+const ORDERS = ['started', 'stopOrdered', 'reloadOrdered', 'reloaded', 'notReloaded', 'restarted', 'stopped'] as const
 const TYPES: ReadonlySet<string> = new Set([...KEPT, ...ORDERS] satisfies (KeeperEvent['type'] | string)[])
 
 /** The shortest and the longest time between two lines of a running container. */
@@ -125,7 +125,7 @@ export class History {
 
   /** Keeps what is known of a container that has ended. */
   ended(kept: PastContainer): void {
-    this.#file?.add(containerLine(kept, Date.now()))
+    this.#file?.add(containerLine(kept, Date.now(), this.#file.roomFor(LINE.ended)))
   }
 
   /** Takes back the number of a container that has ended. */
@@ -137,7 +137,12 @@ export class History {
   look(): void {
     this.#file?.look()
     const time = now()
-    const due = [...this.#paces].filter(([, { isNew, next }]) => isNew && next <= time)
+    // A part of the room is left for containers that end. What does not fit comes with the next look.
+    const most = Math.max(1, Math.floor((this.#file?.room ?? 0) / 2 / LINE.running))
+    const due = [...this.#paces]
+      .filter(([, { isNew, next }]) => isNew && next <= time)
+      .sort(([, one], [, other]) => one.next - other.next)
+      .slice(0, most)
     for (const [, pace] of due) {
       pace.isNew = false
       // After a pause the wait is short again.
@@ -161,7 +166,7 @@ export class History {
 
   /** Returns the lines of running containers. */
   #linesOf(containers: readonly number[]): readonly object[] {
-    return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined))
+    return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined, LINE.running))
   }
 }
 
@@ -183,9 +188,9 @@ const keysIn = (keys: unknown): Keys =>
  * parsing the others.
  *
  * @param ended when, in milliseconds since 1970; undefined if the container runs
+ * @param size the longest line, if refusals can be left out
  */
-function containerLine({ about, counts }: PastContainer, ended: number | undefined): object {
-  const size = ended === undefined ? LINE.running : LINE.ended
+function containerLine({ about, counts }: PastContainer, ended: number | undefined, size: number): object {
   const { since, keys } = about
   const line = {
     ...{ time: new Date(), type: 'container', serial: about.serial },

@@ -73,6 +73,7 @@ const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) =>
   resumed,
   set: ({ id, by, who, changed }) => ['notice', 'container changed', { container: id, by, who, changed }],
   reloadOrdered: ({ by, who }) => ['notice', 'reload ordered', { by, ...(who ? { who } : {}) }],
+  stopOrdered: ({ id, signal, by, who }) => ['notice', 'stop ordered', { container: id, signal, by, who }],
   joined: ({ handover }) => ['debug', 'process joined', { container: handover.id, ...processOf(handover) }],
   ended: ({ id }) => ['info', 'container ended', { container: id }],
   limit: ({ id, limit, value }) => [

@@ -19,6 +19,7 @@ export const messageIds = {
   registered: '1b8a6708853644a1b824e08ca7b6a1c5',
   resumed: '75f619c2ad694ebfa9171a95fe4f6662',
   set: '3df4242e48ce4e4697a9b01a95198d2a',
+  stopOrdered: '396db88c78dd471d9563e655fb4fe86b',
   joined: 'ef386d0198314798b23f04275d3fba4d',
   ended: '318ced90b6134434aee2f09b56aa8418',
   limit: 'e4e23d356a634270940d5600f08b5dc9',

@@ -24,6 +24,7 @@ import { HistoryFile, lineOf } from '../../../src/keeper/feed/history-file.ts'
 import type { HistoryOptions } from '../../../src/keeper/process/events.ts'
 import { startTime } from '../../../src/kernel/process.ts'
 import { ticksPerSecond } from '../../../src/kernel/system-info.ts'
+import { findContainer, pastViews } from '../../../src/reader/container-view.ts'
 import { readHistory } from '../../../src/reader/history.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
@@ -122,11 +123,63 @@ describe('the files', () => {
     await store.file.settle()
     expect(store.numbers()).toEqual([1, 2, 4])
     appendFileSync(now(directory), '{"time":"2999-01-01T00:00:00.000Z"}\n\0\0\0\n[]\n')
+    for (const refusals of [5, {}, ['call'], [null]])
+      appendFileSync(now(directory), lineOf({ time: new Date(), type: 'container', serial: 9, id: 'odd', refusals }))
     store.file.add(event(5))
     await store.file.settle()
     expect(store.numbers()).toEqual([1, 2, 4, 5])
-    // The torn one, and three that are no lines of ours.
-    expect(readHistory(directory, 0).corrupt).toBe(4)
+    // The torn one, and seven that are no lines of ours.
+    expect(readHistory(directory, 0)).toMatchObject({ containers: [], corrupt: 8 })
+  })
+
+  test('that end within the line of a container know it by its line before', async () => {
+    const directory = newDirectory()
+    const line = (...refusals: readonly string[]): object => ({
+      ...{ time: new Date(), type: 'container', serial: 7, id: 'torn', refusals: [] },
+      calls: refusals,
+    })
+    {
+      using store = opened({ directory })
+      store.file.add(line('one'))
+      store.file.add(line('one', 'two'))
+      await store.file.settle()
+    }
+    truncateSync(now(directory), statSync(now(directory)).size - 9)
+    expect(readHistory(directory, 0)).toMatchObject({ containers: [{ id: 'torn', calls: ['one'] }], corrupt: 0 })
+    using store = opened({ directory })
+    store.file.add(event(1))
+    await store.file.settle()
+    expect(readHistory(directory, 0)).toMatchObject({ containers: [{ id: 'torn', calls: ['one'] }], corrupt: 1 })
+  })
+
+  test('are read for a word with the same answer as if all were read', async () => {
+    const text = fc.oneof(fc.constantFrom('web', 'we', 'a/b', 'b', '\u00fc"\\', '/'), fc.string({ unit: 'binary' }))
+    const about = fc.record({ id: text, name: fc.option(text), namespace: fc.option(text), pod: fc.option(text) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(about, { maxLength: 6 }), text, async (all, word) => {
+        using store = opened()
+        for (const [index, each] of all.entries())
+          store.file.add({ time: new Date(), type: 'container', serial: index % 4, ...each, ended: new Date() })
+        await store.file.settle()
+        const found = (only?: string): readonly string[] =>
+          findContainer(pastViews(readHistory(store.directory, 0, only).containers), word).map(({ id }) => id)
+        expect(found(word)).toEqual(found())
+      }),
+    )
+  })
+
+  test('count lines that came faster than the disk takes them', async () => {
+    using store = opened()
+    for (let number = 0; number < 100; number++) store.file.add(event(number, { message: 'x'.repeat(400) }))
+    await store.file.settle()
+    store.file.add(event(100))
+    await store.file.settle()
+    const kept = store.numbers().length
+    expect(kept).toBeGreaterThan(20)
+    expect(kept).toBeLessThan(60)
+    const { events } = readHistory(store.directory, 0)
+    expect(events.filter(({ type }) => type === 'historyLost')).toMatchObject([{ count: 101 - kept }])
+    expect(store.faults.length).toBe(1)
   })
 
   test('on a full disk lose lines, which is said once and counted, and continue when there is room', async () => {
@@ -179,7 +232,7 @@ describe('the files', () => {
   test('keep their size when the daemon ends beside a thousand containers', async () => {
     const store = opened()
     const lines = Array.from({ length: 1000 }, (_, serial) => ({ time: new Date(), type: 'container', serial }))
-    store.file.close(lines.map((each) => ({ ...each, refusals: ['x'.repeat(1000)] })))
+    store.file.close(lines.map((each) => ({ ...each, refusals: [{ call: 'x'.repeat(1000) }] })))
     expect(statSync(now(store.directory)).size).toBeLessThanOrEqual(16 * KIB)
     expect(readHistory(store.directory, 0).containers.length).toBeGreaterThan(10)
   })

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +10,9 @@ import { Reactor } from '../../../src/keeper/process/reactor.ts'
 import { DirectoryWriter } from '../../../src/memories/directory.ts'
 import { Api } from '../../support/api.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { missing } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
+import { withReason } from '../../support/skipped.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-names-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
@@ -238,6 +241,56 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
     }
   })
 })
+
+const noDocker = missing('dockerd', 'docker', 'nsenter')
+test.skipIf(noDocker)(
+  withReason('a container of Docker has its name, image and labels in all JSON, also after it was removed', noDocker),
+  { timeout: 90_000 },
+  async () => {
+    // Docker keeps its state where the machine has it, so this one has a mount namespace of its own.
+    const folders = '/run /etc/docker /var/lib/docker /var/lib/containerd'
+    const mounts = `for folder in ${folders}; do mkdir -p $folder && mount -t tmpfs none $folder || exit; done`
+    const dockerd = 'exec dockerd --host unix:///run/docker.sock --iptables=false --ip6tables=false --bridge=none'
+    const script = `mount --make-rprivate / && ${mounts}; ${dockerd} --storage-driver=vfs`
+    const engine = spawn('unshare', ['--mount', '--net', 'sh', '-c', script], { stdio: 'ignore' })
+    const over = new Promise((resolve) => engine.on('exit', resolve))
+    const within = ['nsenter', `--mount=/proc/${engine.pid}/ns/mnt`]
+    const inside = (...words: readonly string[]): Promise<Done> => execute(within[0]!, [within[1]!, ...words])
+    const docker = (...words: readonly string[]): Promise<Done> =>
+      inside('docker', '--host', 'unix:///run/docker.sock', ...words)
+    let daemon: Daemon | undefined
+    let maker: Maker | undefined
+    try {
+      await until('Docker answers', async () => (await docker('version')).status === 0, 60)
+      expect(
+        await inside('sh', '-c', 'tar -cT /dev/null | docker --host unix:///run/docker.sock import - empty:1'),
+      ).toMatchObject({ status: 0 })
+      const labels = { tier: 'front\u001b[31m', team: 'a' }
+      const given = Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`])
+      const { stdout } = await docker('create', '--name', 'web', ...given, 'empty:1', '/bin/x')
+      const id = stdout.trim()
+      daemon = await Daemon.start(`history: { path: ${join(scratch, 'docker')} }`, CLI, within)
+      const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
+      maker = new Maker(daemon, ['--id', id, ...off], within)
+      await maker.make()
+      const shown = { name: 'web', image: 'empty:1', labels: { tier: 'front\\033[31m', team: 'a' } }
+      await until('it has its name', async () => (await rowsOf(daemon!, 'ps'))[0]?.name === 'web')
+      expect((await docker('rm', id)).status).toBe(0)
+      for (const words of [['ps'], ['explain'], ['events', '--no-follow', '--filter', 'type=call']])
+        expect(await rowsOf(daemon, ...words)).toMatchObject([shown])
+      const detail = await ask(daemon, 'inspect', 'web', '--format', 'json')
+      expect(JSON.parse(detail.stdout)).toMatchObject([shown])
+      maker.end()
+      await until('it has ended', async () => (await rowsOf(daemon!, 'ps')).length === 0)
+      expect(await rowsOf(daemon, 'explain', 'web')).toMatchObject([shown])
+    } finally {
+      maker?.end()
+      await daemon?.close()
+      engine.kill('SIGTERM')
+      await over
+    }
+  },
+)
 
 test('status says that an engine is starting, while nobody knows since when it serves', async () => {
   const state = new PersistedState(undefined)

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readlinkSync } from 'node:fs'
+import { mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { orElse } from '../../../src/kernel/error.ts'
@@ -151,6 +152,31 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect(await status).toBe(7)
     expect(cgroupOf(child.pid)).toEqual([])
     expect(await rowsOf(child, 'ps', 'id')).toEqual([])
+  })
+
+  test('who stops them is in the history of the daemon, and in its log', { timeout: 30_000 }, async () => {
+    const history = mkdtempSync(join(tmpdir(), 'intercede-stop-'))
+    const daemon = await Daemon.start(`history: { path: ${history} }`)
+    try {
+      const stopped = await start(['-c', 'mknod', ...sh('echo up; sleep 600 & wait')])
+      const id = cgroupOf(stopped.pid)[0]!
+      const status = ended(stopped)
+      const control = join(daemon.directory, 'control.sock')
+      expect(await intercede('stop', '--kill', id, '--control', control)).toMatchObject({ status: 0, stderr: '' })
+      await status
+      const who = { uid: 0, pid: expect.any(Number), comm: expect.stringMatching(/^\S+$/) }
+      expect(daemon.log.find(({ message }) => message === 'stop ordered')).toMatchObject({ container: id, who })
+      const feed = join(daemon.directory, 'feed.sock')
+      const said = (await intercede('events', '--feed', feed, '--no-follow', '--json')).stdout.trim().split('\n')
+      const order = { type: 'stopOrdered', container: id, message: 'root ends it by SIGKILL', who }
+      expect(said.map((line) => JSON.parse(line)).find(({ type }) => type === order.type)).toMatchObject(order)
+      const lines = (): readonly string[] => readFileSync(join(history, 'history.jsonl'), 'utf8').trim().split('\n')
+      await until('it is kept', () => lines().some((line) => line.includes(order.type)))
+      expect(JSON.parse(lines().find((line) => line.includes(order.type))!)).toMatchObject(order)
+    } finally {
+      await daemon.close()
+      rmSync(history, { recursive: true })
+    }
   })
 
   const LOG = '/run/systemd/journal/dev-log'

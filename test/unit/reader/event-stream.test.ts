@@ -41,11 +41,20 @@ function world(size = 1024) {
     for await (const each of stream.events()) all.push(each)
     return all
   }
+  /** Begins to read, of which the first batch comes when it is asked for. */
+  function begin(options: Partial<EventOptions>) {
+    const connect = (): FeedReader => new FeedReader(fds.map((fd) => new MemoryFile(readOnly(fd))))
+    const stream = new EventStream({ connect, follow: false, ...options })
+    const batches = stream.batches()
+    const next = async (): Promise<readonly number[]> =>
+      ((await batches.next()).value ?? []).map(({ time }: EventView) => time)
+    return { next, [Symbol.dispose]: () => stream[Symbol.dispose]() }
+  }
   const named = (id: string, more: object): void => events.container(0, { id, index: 0, serial: 1, ...more })
   const end = (): void => {
     for (const fd of fds) fd[Symbol.dispose]()
   }
-  return { call, event, named, read, end }
+  return { call, event, named, read, begin, end }
 }
 
 const happenings = fc.array(fc.record({ isCall: fc.boolean(), after: fc.nat(1) }), { minLength: 1, maxLength: 40 })
@@ -82,6 +91,31 @@ test('events stand between the calls beside which they happened, however many ca
   expect((await read()).map(({ time }) => time)).toEqual(Array.from({ length: 900 }, (_, index) => index + 1))
   end()
 })
+
+test.each([
+  { of: 'all', wanted: undefined },
+  { of: 'what is wanted', wanted: ({ time }: EventView) => time !== 2 },
+])(
+  'the first batch is the tail of $of that was there, even if it is empty, and the next is what came then',
+  async ({ wanted }) => {
+    for (const [tail, first] of [
+      [0, []],
+      [1, [4]],
+      [3, wanted ? [1, 3, 4] : [2, 3, 4]],
+    ] as const) {
+      const { call, event, begin, end } = world()
+      for (const time of [1, 2, 3]) call(time)
+      event(4)
+      using stream = begin({ tail, wanted })
+      const past = stream.next()
+      call(5)
+      event(6)
+      expect(await past).toEqual(first)
+      expect(await stream.next()).toEqual([5, 6])
+      end()
+    }
+  },
+)
 
 test('events that were overwritten since a cursor are said', async () => {
   const { call, event, read, end } = world()

@@ -4,13 +4,14 @@
  * init runs long before its first call, or of an OCI runtime, which waits for no answer to its hand-over.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chownSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { Daemon, Maker } from '../support/daemon.ts'
+import { CLI, Daemon, Maker } from '../support/daemon.ts'
 import { fixture, missing } from '../support/fixtures.ts'
-import { BASE, USERNS, until } from '../support/host.ts'
+import { BASE, execute, USERNS, until } from '../support/host.ts'
 import { Monitor } from '../support/monitor.ts'
 import { withReason } from '../support/skipped.ts'
 
@@ -18,6 +19,7 @@ const needs = missing('gcc', 'perl')
 /** The calls come from children of the init, which have no part in its execve(2). */
 const SCRIPT = `
   for my $node (1, 2) { exec "CALLER", "mknod", "PLACE/node$node", "020666", "1", "3" if !fork }
+  WHEN;
   open(my $file, "<", "PLACE/mount/file") or die "open: $!";
   kill "USR1", $ENV{FUSE_SERVER};
   exec "sleep", "1000"`
@@ -25,17 +27,19 @@ const SCRIPT = `
 const OPTIONS = ['--userns', USERNS, '--pidns', '--no-killable']
 
 let daemon: Daemon
+let history: string
 let maker: Maker
 let place: string
 /** How a container begins: its program has a FUSE server for a child. */
 let server: readonly string[]
-let script: string
+let script: (when: string) => string
 let monitor: Monitor | undefined
 let container: ChildProcess | undefined
 
 beforeAll(async () => {
   if (needs) return
-  daemon = await Daemon.start('default: { security.syscalls.intercept.mknod: true }')
+  history = mkdtempSync(join(tmpdir(), 'intercede-history-'))
+  daemon = await Daemon.start(`{ default: { security.syscalls.intercept.mknod: true }, history: { path: ${history} } }`)
   maker = new Maker(daemon)
   place = join(daemon.directory, 'place')
   for (const directory of [place, join(place, 'mount')]) {
@@ -43,7 +47,7 @@ beforeAll(async () => {
     chownSync(directory, BASE, BASE)
   }
   execFileSync('mknod', ['-m', '666', join(place, 'fuse'), 'c', '10', '229'])
-  script = SCRIPT.replaceAll('PLACE', place).replaceAll('CALLER', fixture('caller'))
+  script = (when) => SCRIPT.replaceAll('WHEN', when).replaceAll('PLACE', place).replaceAll('CALLER', fixture('caller'))
   server = ['unshare', '--mount', fixture('fuse-server'), join(place, 'fuse'), join(place, 'mount')]
 })
 afterEach(async () => {
@@ -55,6 +59,7 @@ afterEach(async () => {
 afterAll(async () => {
   maker?.end()
   await daemon?.close()
+  if (history) rmSync(history, { recursive: true, force: true })
 })
 
 const childrenOf = (pid: number): readonly number[] => {
@@ -90,7 +95,7 @@ const startLate = (...command: readonly string[]): Promise<Monitor> =>
 
 describe.skipIf(needs)(withReason('nobody waits for an init at which nobody may look', needs), () => {
   test('of LXC', async () => {
-    monitor = await startLate(...server, '--', 'perl', '-e', script)
+    monitor = await startLate(...server, '--', 'perl', '-e', script('1'))
     const { init } = monitor
     expect(await maker.make()).toBe('ok')
     const notification = await monitor.receive()
@@ -113,7 +118,16 @@ describe.skipIf(needs)(withReason('nobody waits for an init at which nobody may 
     process.kill(daemon.pid!, 'SIGSTOP')
     let init: number
     try {
-      container = spawn(fixture('filtered'), [daemon.socket, ...OPTIONS, '--', ...server, '--', 'perl', '-e', script])
+      container = spawn(fixture('filtered'), [
+        daemon.socket,
+        ...OPTIONS,
+        '--',
+        ...server,
+        '--',
+        'perl',
+        '-e',
+        script('1'),
+      ])
       await until('the init begins', () => childrenOf(container!.pid!).length > 0)
       init = childrenOf(container.pid!)[0]!
       await until('nobody may look at the init', () => hangs(init))
@@ -127,6 +141,21 @@ describe.skipIf(needs)(withReason('nobody waits for an init at which nobody may 
     )
     expect(await maker.make()).toBe('ok')
     expect(childrenOf(daemon.pid!)).toEqual([daemon.engine])
+  })
+
+  test('of a container that is served, when administrators ask', async () => {
+    const go = join(place, 'go')
+    const before = daemon.logged('container')
+    const command = [...server, '--', 'perl', '-e', script(`select undef, undef, undef, 0.01 until -e "${go}"`)]
+    container = spawn(fixture('filtered'), [daemon.socket, ...OPTIONS, '--', ...command])
+    await until('it is served', () => daemon.logged('container') > before)
+    const [init = 0] = childrenOf(container.pid!)
+    writeFileSync(go, '')
+    await until('nobody may look at the init', () => hangs(init))
+    const asked = [CLI, 'ps', '--feed', join(daemon.directory, 'feed.sock'), '--format', '{id} {state}']
+    const { stdout, stderr } = await execute('timeout', ['--signal=KILL', '10', process.execPath, ...asked])
+    expect({ stdout, stderr }).toEqual({ stdout: expect.stringContaining(`filtered-${init} served`), stderr: '' })
+    expect(await hangs(init)).toBe(true)
   })
 })
 

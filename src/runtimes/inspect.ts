@@ -16,6 +16,7 @@ import { type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
+import { givesUserns } from './bundle.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { recordedRuntime } from './recorded.ts'
@@ -188,7 +189,7 @@ function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd:
   const foreignMounts = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
   const handles = { ...namespaces, ...groups, ...foreignMounts }
   const isOurs = isOwn(handles.userns, 'user')
-  const barred = forUser && isOurs ? undefined : (barredBy(handles.userns) ?? barredMeanwhile(look, pid))
+  const barred = forUser && isOurs ? undefined : (barredBy(handles.userns) ?? barredMeanwhile(look, handover))
   const init = {
     handles,
     usernsInode: statx(handles.userns.raw).ino,
@@ -214,10 +215,12 @@ function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd:
 
 /**
  * Checks that an init in a user namespace other than ours was there when it was handed over: by now it may have
- * entered one of its own.
+ * entered one of its own, above all where the runtime has given it none.
  */
-const barredMeanwhile = ({ uidMap }: InitLook, pid: number): ReasonCode | undefined =>
-  uidMap === uidMapOf('self') || uidMap !== uidMapOf(pid) ? 'unclearUserns' : undefined
+function barredMeanwhile({ uidMap }: InitLook, { pid, bundle }: Handover): ReasonCode | undefined {
+  if (givesUserns(bundle) === false) return 'hostUserns'
+  return uidMap === uidMapOf('self') || uidMap !== uidMapOf(pid) ? 'unclearUserns' : undefined
+}
 
 /** The id map of a container in our own user namespace, whose own map would be relative to the parent namespace. */
 const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }]

@@ -1,5 +1,6 @@
 import { dup, type Fd } from '../../kernel/fd.ts'
 import { isOver, isSeccompListener } from '../../kernel/seccomp.ts'
+import type { Handover } from '../../runtimes/handover.ts'
 import type { lookAtInit } from '../../runtimes/inspect.ts'
 import type { Refuse } from './listen-socket.ts'
 import type { Register } from './sockets.ts'
@@ -31,8 +32,8 @@ export class EarlyHandovers {
   readonly #register: Register
   readonly #options: EarlyOptions
   readonly #waiting = new Map<string, Early[]>()
-  /** Those whose init is being looked at, with the ids of their containers. */
-  readonly #looks = new Map<Fd, string>()
+  /** Those whose init is being looked at. */
+  readonly #looks = new Map<Fd, Handover>()
 
   constructor(register: Register, options: EarlyOptions) {
     this.#register = register
@@ -40,16 +41,18 @@ export class EarlyHandovers {
   }
 
   readonly register: Register = (handover, fd, ...rest) => {
-    const { id, creating, isLate, pid } = handover
+    const { creating, isLate, pid } = handover
     const isKnown = !creating && this.#options.isKnown(handover)
     if (creating || (isLate && pid > 0 && !isKnown)) void this.#look(handover, fd, ...rest)
-    else if (!isLate && this.#mayComeLater(id, isKnown)) this.#wait(handover, fd, ...rest)
+    else if (!isLate && this.#mayComeLater(handover, isKnown)) this.#wait(handover, fd, ...rest)
     else this.#register(handover, fd, ...rest)
   }
 
-  /** Whether the container of an exec'd process may still be handed over; one of the same id may be known. */
-  #mayComeLater(id: string, isKnown: boolean): boolean {
-    return [...this.#looks.values()].includes(id) || (!isKnown && this.#options.othersWait())
+  /** Whether the container of an exec'd process may still be registered; one of the same id may be known. */
+  #mayComeLater({ id, place }: Handover, isKnown: boolean): boolean {
+    const isIt = (other: Handover): boolean =>
+      other.id === id && (other.place === place || other.place === undefined || place === undefined)
+    return [...this.#looks.values()].some(isIt) || (!isKnown && this.#options.othersWait())
   }
 
   /** True if no hand-over is held back. */
@@ -77,7 +80,7 @@ export class EarlyHandovers {
 
   async #look(...[handover, fd, type, giver = {}]: Parameters<Register>): Promise<void> {
     const { id, creating, pid } = handover
-    this.#looks.set(fd, id)
+    this.#looks.set(fd, handover)
     const { runtime } = giver
     try {
       // Its connection, which has the other, is closed meanwhile.

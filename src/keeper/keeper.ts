@@ -8,6 +8,7 @@ import { Heartbeat, Slots } from '../link/journal.ts'
 import type { ToKeeper } from '../link/messages.ts'
 import type { RestartCause } from '../memories/daemon-totals.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
+import { lookAtInit } from '../runtimes/inspect.ts'
 import { counted } from '../shared/texts.ts'
 import { Admission, announce, requireRoom, restoreContainers } from './containers/admission.ts'
 import { PassedCalls, PassThrough } from './containers/pass-through.ts'
@@ -81,6 +82,7 @@ export class Keeper {
     isKnown: (handover) => this.#registry.known(handover) !== undefined,
     // `size` includes the connection whose hand-over is being registered.
     othersWait: () => this.#sockets.some(({ size }) => size > 1),
+    look: lookAtInit,
     refuse: (...refusal) => this.#refuse(...refusal),
   })
   readonly #admission: Admission

@@ -1,6 +1,8 @@
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { startTime } from '../kernel/process.ts'
+import { orElse } from '../kernel/error.ts'
+import { STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { HISTORY_FILES } from '../memories/feed-path.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
@@ -64,18 +66,54 @@ function* linesOf(files: readonly Buffer[]): Generator<Buffer> {
 
 const milliseconds = (time: unknown): number => (typeof time === 'string' ? Date.parse(time) : Number.NaN)
 
-/** Whether the init of a container that nobody has seen end is still there: then the daemon that served it is gone. */
-function isThere({ init, started }: Entry): boolean {
-  const ticks = number(init) > 0 ? startTime(number(init)) : undefined
-  return ticks !== undefined && (1000 * ticks) / ticksPerSecond() === started
+/** Prints the `stat` of processes, whose names may have line feeds. */
+const STATS = `for pid; do
+  while IFS= read -r line; do printf '%s\n' "$line"; done <"/proc/$pid/stat"
+  printf '\\0'
+done`
+/** The longest wait for a program that needs milliseconds. */
+const PATIENCE_MS = 1000
+
+/**
+ * Returns when processes were started, in ticks since boot, or undefined if they are gone. Another process looks: a
+ * container may make who looks at its init wait for as long as it likes, see `InitLook`. Then the rest is missing.
+ */
+function startTimes(pids: readonly number[]): ReadonlyMap<number, number | undefined> {
+  const present = pids.filter((pid) => existsSync(`/proc/${pid}`))
+  if (present.length === 0) return new Map()
+  const { stdout } = spawnSync('/bin/sh', ['-c', STATS, 'sh', ...present.map(String)], {
+    ...{
+      timeout: PATIENCE_MS,
+      killSignal: 'SIGKILL',
+      encoding: 'latin1',
+      env: {},
+      maxBuffer: Number.POSITIVE_INFINITY,
+    },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const stats = (stdout ?? '').split('\0').slice(0, -1)
+  return new Map(stats.map((stat, index) => [present[index]!, startOf(Buffer.from(stat, 'latin1'))]))
+}
+
+const startOf = (stat: Uint8Array): number | undefined =>
+  orElse(undefined, () => statNumber(stat, stat.length, STAT.startTime))
+
+/**
+ * Whether the init of a container that nobody has seen end is still there: then the daemon that served it is gone. If
+ * nobody could look, it counts who has its number.
+ */
+function isThere({ init, started }: Entry, starts: ReturnType<typeof startTimes>): boolean {
+  const pid = number(init)
+  if (!starts.has(pid)) return pid > 0 && existsSync(`/proc/${pid}`)
+  return (1000 * (starts.get(pid) ?? Number.NaN)) / ticksPerSecond() === started
 }
 
 /** Makes the entry of a container that the directory would have, if that still had it. */
-function containerOf(line: Entry): Entry {
+function containerOf(line: Entry, starts: ReturnType<typeof startTimes>): Entry {
   const { time, type: _, since, ended, refusals = [], ...rest } = line
   // In place: there may be tens of thousands, which nobody else has.
   for (const each of refusals as { time: unknown }[]) each.time = milliseconds(each.time)
-  const isOrphan = ended === undefined && isThere(rest)
+  const isOrphan = ended === undefined && isThere(rest, starts)
   return {
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
@@ -118,7 +156,7 @@ export function readHistory(directory: string, since: number, word = ''): PastLi
   const from = new Date(Math.max(0, since)).toISOString()
   const part = partOf(word)
   const files = filesIn(directory)
-  const [containers, events]: [Entry[], Entry[]] = [[], []]
+  const [last, events]: [{ readonly about: Entry; readonly isOld: boolean }[], Entry[]] = [[], []]
   const seen = new Set<string>()
   let corrupt = 0
   // The last line may be being written.
@@ -135,11 +173,14 @@ export function readHistory(directory: string, since: number, word = ''): PastLi
     isWhole = true
     // A line that a crash has cut off hides no earlier one.
     if (serial !== '' && (isLeftOut || about)) seen.add(serial)
-    if (about?.type === 'container') {
-      const container = containerOf(about)
-      if (!isOld || container.unserved === true) containers.push(container)
-    } else if (about && !isOld) events.push({ ...about, time: milliseconds(about.time) })
+    if (about?.type === 'container') last.push({ about, isOld })
+    else if (about && !isOld) events.push({ ...about, time: milliseconds(about.time) })
   }
+  const starts = startTimes(last.flatMap(({ about }) => (about.ended === undefined ? [number(about.init)] : [])))
+  const containers = last.flatMap(({ about, isOld }) => {
+    const container = containerOf(about, starts)
+    return !isOld || container.unserved === true ? [container] : []
+  })
   return { containers: containers.reverse(), events: events.reverse(), corrupt }
 }
 

@@ -7,6 +7,7 @@ import type { Handover } from './handover.ts'
 import { readText } from './text-file.ts'
 
 const Capabilities = v.object({ process: v.object({ capabilities: v.object({ bounding: v.array(v.string()) }) }) })
+const Namespaces = v.object({ linux: v.object({ namespaces: v.array(v.object({ type: v.string() })) }) })
 const Flags = v.object({ linux: v.object({ seccomp: v.object({ flags: v.array(v.string()) }) }) })
 
 /**
@@ -28,6 +29,10 @@ export function waitsKillably(bundle: string): boolean {
   const flags = readBundle(bundle, Flags)?.linux.seccomp.flags
   return flags?.includes('SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') === true
 }
+
+/** Tells whether the runtime gives a container a user namespace. @returns undefined if the bundle does not say */
+export const givesUserns = (bundle: string): boolean | undefined =>
+  readBundle(bundle, Namespaces)?.linux.namespaces.some(({ type }) => type === 'user')
 
 /** Reads the `config.json` of a bundle. @returns undefined if there is none, or it does not match `schema` */
 export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {

@@ -58,11 +58,12 @@ const LXCFS_FILES = [
 
 /**
  * Returns the files with which lxcfs shows a container itself instead of the machine; undefined if it is not mounted.
+ * Only root's counts: with fusermount3(1) any user may mount a file system of this name.
  *
  * @param mounts the text of /proc/self/mounts
  */
 export function lxcfsFiles(mounts: string): readonly FileBind[] | undefined {
-  const [, point] = /^\S+ (\/[^\s\\]*) fuse\.lxcfs /m.exec(mounts) ?? []
+  const [, point] = /^\S+ (\/[^\s\\]*) fuse\.lxcfs (?!\S*\buser_id=[1-9])/m.exec(mounts) ?? []
   return point === undefined ? undefined : LXCFS_FILES.map((target) => ({ source: `${point}${target}`, target }))
 }
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { type IdExtent, parseIdMap } from '../abi/credentials.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
@@ -11,11 +11,12 @@ import { orUndefined } from '../kernel/error.ts'
 import { dup, type Fd, orClose } from '../kernel/fd.ts'
 import { openat, statx } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { ownerOf, parentNamespace, pidfdOpen } from '../kernel/pidfd.ts'
-import { startIn, type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
+import { ownerOf, parentNamespace, pidfdIsAlive, pidfdOpen } from '../kernel/pidfd.ts'
+import { type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
+import { givesUserns } from './bundle.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { recordedRuntime } from './recorded.ts'
@@ -122,7 +123,7 @@ export interface Init extends Disposable {
 }
 
 interface InspectOptions {
-  /** For an init that runs programs of the container already, see `InitLook`. */
+  /** Missing where nothing can be done for the container. */
   readonly look?: InitLook | undefined
   /** The runtime that shall start programs in the container. */
   readonly runtime?: RuntimeCall | undefined
@@ -146,10 +147,11 @@ export function inspect(
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined
 } {
-  const { creating, isLate = false, pid } = handover
+  const { isLate = false, pid } = handover
   if (isLate && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
-  if (!creating && !isLate) return { init: undefined, barred: 'unknownContainer' }
-  const init = inspectInit(pid, isLate, { handover, ...options })
+  const { look, ...starter } = options
+  if (!look) return { init: undefined, barred: 'unknownContainer' }
+  const init = inspectInit(look, { handover, ...starter })
   return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
 }
 
@@ -163,35 +165,32 @@ function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
 }
 
 /**
- * Inspects the process that a runtime handed over in state "creating". The runtime waits for the answer, so the
- * process exists and its number is its own.
+ * Inspects the process that a runtime handed over as a container's init.
  *
  * @throws {Error} if there is no such process in our pid namespace (any more)
  */
-function inspectInit(pid: number, isLate: boolean, starter: Starter): Init {
+function inspectInit(look: InitLook, starter: Starter): Init {
   const opened: Fd[] = []
   const own = (fd: Fd): Fd => {
     opened.push(fd)
     return fd
   }
-  return orClose(opened, () => look(pid, isLate, starter, own))
+  return orClose(opened, () => read(look, starter, own))
 }
 
 /** Opens and reads what is needed of an init. @param own called with each descriptor as soon as it is open */
-function look(pid: number, isLate: boolean, { handover, runtime, forUser, ...at }: Starter, own: (fd: Fd) => Fd): Init {
-  const {
-    path = (entry: string) => `/proc/${pid}/${entry}`,
-    started = startIn(AT_FDCWD, cstring(`/proc/${pid}/stat`)),
-  } = at.look ?? {}
+function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd: Fd) => Fd): Init {
+  const { path, started } = look
+  const { isLate = false, pid } = handover
   const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(path(`ns/${name}`)), O_RDONLY))
-  const namespaces = { userns: open('user'), pidns: open('pid'), init: own(pidfdOpen(pid)) }
+  const namespaces = { userns: open('user'), pidns: open('pid'), init: own(dup(look.init)) }
   const groups = openGroups(pid, isLate)
   for (const fd of Object.values(groups)) own(fd)
   const foreignMounts = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
   const handles = { ...namespaces, ...groups, ...foreignMounts }
   const isOurs = isOwn(handles.userns, 'user')
-  const barred = forUser && isOurs ? undefined : barredBy(handles.userns)
-  return {
+  const barred = forUser && isOurs ? undefined : (barredBy(handles.userns) ?? barredMeanwhile(look, handover))
+  const init = {
     handles,
     usernsInode: statx(handles.userns.raw).ino,
     startedMs: (1000 * started) / ticksPerSecond(),
@@ -210,10 +209,22 @@ function look(pid: number, isLate: boolean, { handover, runtime, forUser, ...at 
       for (const handle of Object.values(handles)) handle[Symbol.dispose]()
     },
   }
+  if (!pidfdIsAlive(look.init)) throw new Error(`Cannot serve container ${handover.id}: its init has ended`)
+  return init
+}
+
+/**
+ * Checks that an init in a user namespace other than ours was there when it was handed over: by now it may have
+ * entered one of its own, above all where the runtime has given it none.
+ */
+function barredMeanwhile({ uidMap }: InitLook, { pid, bundle }: Handover): ReasonCode | undefined {
+  if (givesUserns(bundle) === false) return 'hostUserns'
+  return uidMap === uidMapOf('self') || uidMap !== uidMapOf(pid) ? 'unclearUserns' : undefined
 }
 
 /** The id map of a container in our own user namespace, whose own map would be relative to the parent namespace. */
 const SAME: readonly IdExtent[] = [{ inside: 0, outside: 0, count: 0xffff_ffff }]
+const uidMapOf = (pid: number | 'self'): string => readFileSync(`/proc/${pid}/uid_map`, 'latin1')
 const mapOf = (pid: number, name: string): readonly IdExtent[] =>
   parseIdMap(readFileSync(`/proc/${pid}/${name}`, 'latin1'))
 
@@ -244,9 +255,14 @@ function barredBy(userns: Fd): ReasonCode | undefined {
 
 /**
  * What of /proc/PID of an init may make its reader wait for as long as the container likes: while the init executes a
- * program, which closes a file of a FUSE server of the container (linux/fs/exec.c, exec_update_lock).
+ * program, which closes a file of a FUSE server of the container (linux/fs/exec.c, exec_update_lock). The init of a
+ * hand-over may be as far: crun and runc wait for no answer.
  */
 export interface InitLook extends Disposable {
+  /** Opened before all else: as long as it is alive, what is read by the init's number is the init's. */
+  readonly init: Fd
+  /** The text of /proc/PID/uid_map at the hand-over. */
+  readonly uidMap: string
   /** Returns a path that leads where this entry of /proc/PID leads, without waiting. */
   readonly path: (entry: string) => string
   /** In clock ticks since boot. */
@@ -255,8 +271,9 @@ export interface InitLook extends Disposable {
 
 /** The entries that `LOOK` opens, as descriptors 3, 4 and so on. */
 const LOOKED_AT = ['ns/user', 'ns/pid', 'ns/time', 'ns/time_for_children']
+/** The name in `stat` may have line feeds. */
 const LOOK = `cd "/proc/$1" && exec 3<ns/user 4<ns/pid && { [ ! -e ns/time ] || exec 5<ns/time 6<ns/time_for_children; } &&
-  read -r stat <stat && printf '%s\n' "$stat" && exec >&- && read -r end`
+  while IFS= read -r line; do printf '%s\n' "$line"; done <stat && exec >&- && read -r end`
 /** The longest wait for a program that needs milliseconds. */
 const PATIENCE_MS = 5000
 /** The inits at which a process of ours still looks, which may outlive a signal. */
@@ -265,29 +282,45 @@ const looking = new Set<number>()
 /**
  * Looks at an init from a process of its own, which can be left behind: one for each init.
  *
- * @returns undefined if the kernel lets nobody look at it now, or it has ended
+ * @throws {Error} that says why nobody can look at it
  */
-export async function lookAtInit(pid: number): Promise<InitLook | undefined> {
-  if (looking.has(pid)) return undefined
-  const sh = spawn('/bin/sh', ['-c', LOOK, 'sh', `${pid}`], { stdio: ['pipe', 'pipe', 'ignore'], env: {}, cwd: '/' })
-  const end = (): unknown => sh.kill('SIGKILL')
-  // Without a free descriptor or process there is none.
-  sh.on('error', () => {})
-  if (sh.pid === undefined) return undefined
-  looking.add(pid)
-  sh.on('exit', () => looking.delete(pid))
-  const timer = setTimeout(() => sh.stdout.destroy(), PATIENCE_MS)
-  const said = await sh.stdout.toArray().catch(() => [])
-  clearTimeout(timer)
-  const stat = Buffer.concat(said)
-  // The last thing that it does before it waits for us is to end what it says.
-  if (stat.length === 0) {
+export async function lookAtInit(pid: number): Promise<InitLook> {
+  const init = orUndefined('any', () => pidfdOpen(pid))
+  if (!init) throw new Error(`there is no process ${pid}`)
+  let end = (): void => init[Symbol.dispose]()
+  try {
+    const uidMap = uidMapOf(pid)
+    // The last thing that it does before it waits for us is to end what it says.
+    const { child, said } = startLook(pid)
+    end = () => {
+      child.kill('SIGKILL')
+      init[Symbol.dispose]()
+    }
+    const stat = await said
+    if (stat.length === 0)
+      throw new Error(`its init, process ${pid}, lets nobody look at it, as while it executes a program`)
+    const started = statNumber(stat, stat.length, STAT.startTime)
+    const path = (entry: string): string => {
+      const at = LOOKED_AT.indexOf(entry)
+      return at < 0 ? `/proc/${pid}/${entry}` : `/proc/${child.pid}/fd/${3 + at}`
+    }
+    return { init, uidMap, path, started, [Symbol.dispose]: end }
+  } catch (error) {
     end()
-    return undefined
+    throw error
   }
-  const path = (entry: string): string => {
-    const at = LOOKED_AT.indexOf(entry)
-    return at < 0 ? `/proc/${pid}/${entry}` : `/proc/${sh.pid}/fd/${3 + at}`
-  }
-  return { path, started: statNumber(stat, stat.length, STAT.startTime), [Symbol.dispose]: end }
+}
+
+/** @returns the process, and what it says until it waits, or for as long as we are patient */
+function startLook(pid: number): { readonly child: ChildProcess; readonly said: Promise<Buffer> } {
+  if (looking.has(pid)) throw new Error(`another process still waits to look at its init, process ${pid}`)
+  const child = spawn('/bin/sh', ['-c', LOOK, 'sh', `${pid}`], { stdio: ['pipe', 'pipe', 'ignore'], env: {}, cwd: '/' })
+  // Without a free descriptor or process there is none.
+  child.on('error', () => {})
+  if (child.pid === undefined) throw new Error(`no process can be started that looks at its init, process ${pid}`)
+  looking.add(pid)
+  child.on('exit', () => looking.delete(pid))
+  const timer = setTimeout(() => child.stdout.destroy(), PATIENCE_MS)
+  const pieces = child.stdout.toArray().catch(() => [])
+  return { child, said: pieces.then((all) => Buffer.concat(all)).finally(() => clearTimeout(timer)) }
 }

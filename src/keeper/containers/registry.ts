@@ -77,7 +77,7 @@ export class Registry {
     const there = entries.findLast(({ handover }) =>
       handover.place === undefined ? place === undefined || handover.pid === init : handover.place === place,
     )
-    const [only] = entries.length === 1 ? entries : []
+    const [only] = entries.length === 1 && init === undefined ? entries : []
     return there ?? (place === undefined || only?.handover.place === undefined ? only : undefined)
   }
 

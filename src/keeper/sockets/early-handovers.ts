@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs'
-import type { Fd } from '../../kernel/fd.ts'
-import { lookAtInit } from '../../runtimes/inspect.ts'
+import { dup, type Fd } from '../../kernel/fd.ts'
+import { isOver, isSeccompListener } from '../../kernel/seccomp.ts'
+import type { Handover } from '../../runtimes/handover.ts'
+import type { lookAtInit } from '../../runtimes/inspect.ts'
 import type { Refuse } from './listen-socket.ts'
 import type { Register } from './sockets.ts'
 
@@ -17,21 +18,22 @@ export interface EarlyOptions {
   readonly isKnown: (handover: Parameters<Register>[0]) => boolean
   /** True if another connection, perhaps the init's, has not handed over yet. */
   readonly othersWait: () => boolean
+  readonly look: typeof lookAtInit
   readonly refuse: Refuse
 }
 
 /**
  * Holds back hand-overs of which something is not known yet:
+ * - Of an init, until another process has looked at it, see `lookAtInit`.
  * - Of an exec'd process, until the init of its container has handed over. `crun run --detach` returns before the init
  *   does so, and nothing would be served for an exec'd process of an unknown container.
- * - Of a container of LXC, until another process has looked at its init, see `lookAtInit`.
  */
 export class EarlyHandovers {
   readonly #register: Register
   readonly #options: EarlyOptions
   readonly #waiting = new Map<string, Early[]>()
   /** Those whose init is being looked at. */
-  readonly #looks = new Set<Fd>()
+  readonly #looks = new Map<Fd, Handover>()
 
   constructor(register: Register, options: EarlyOptions) {
     this.#register = register
@@ -39,12 +41,18 @@ export class EarlyHandovers {
   }
 
   readonly register: Register = (handover, fd, ...rest) => {
-    const { isKnown, othersWait } = this.#options
     const { creating, isLate, pid } = handover
-    if (isLate && pid > 0 && !isKnown(handover)) void this.#look(handover, fd, ...rest)
-    else if (!creating && !isLate && !isKnown(handover) && othersWait()) this.#wait(handover, fd, ...rest)
+    const isKnown = !creating && this.#options.isKnown(handover)
+    if (creating || (isLate && pid > 0 && !isKnown)) void this.#look(handover, fd, ...rest)
+    else if (!isLate && this.#mayComeLater(handover, isKnown)) this.#wait(handover, fd, ...rest)
     else this.#register(handover, fd, ...rest)
-    if (handover.creating) this.#admit(handover.id)
+  }
+
+  /** Whether the container of an exec'd process may still be registered; one of the same id may be known. */
+  #mayComeLater({ id, place }: Handover, isKnown: boolean): boolean {
+    const isIt = (other: Handover): boolean =>
+      other.id === id && (other.place === place || other.place === undefined || place === undefined)
+    return [...this.#looks.values()].some(isIt) || (!isKnown && this.#options.othersWait())
   }
 
   /** True if no hand-over is held back. */
@@ -58,7 +66,7 @@ export class EarlyHandovers {
       drop()
     }
     this.#waiting.clear()
-    for (const fd of this.#looks) fd[Symbol.dispose]()
+    for (const fd of this.#looks.keys()) fd[Symbol.dispose]()
     this.#looks.clear()
   }
 
@@ -70,20 +78,29 @@ export class EarlyHandovers {
     }
   }
 
-  async #look(...[handover, fd, type]: Parameters<Register>): Promise<void> {
-    this.#looks.add(fd)
-    // Without memory for another process there is no look either.
-    using look = await lookAtInit(handover.pid).catch(() => undefined)
-    if (!this.#looks.delete(fd)) return
-    if (look) this.#admitNow(handover, fd, type, { look })
-    else {
+  async #look(...[handover, fd, type, giver = {}]: Parameters<Register>): Promise<void> {
+    const { id, creating, pid } = handover
+    this.#looks.set(fd, handover)
+    const { runtime } = giver
+    try {
+      // Its connection, which has the other, is closed meanwhile.
+      using mounts = runtime?.mounts && dup(runtime.mounts)
+      using look = await this.#options.look(pid)
+      if (!this.#looks.delete(fd)) return
+      this.#admitNow(handover, fd, type, { ...giver, ...(runtime ? { runtime: { ...runtime, mounts } } : {}), look })
+    } catch (error) {
+      if (!this.#looks.delete(fd)) return
+      // Nobody is left who could call, as after a short command.
+      const isEmpty = type === 'listener' && isSeccompListener(fd) && isOver(fd)
       fd[Symbol.dispose]()
-      const { id, pid } = handover
-      const why = existsSync(`/proc/${pid}`)
-        ? `its init, process ${pid}, lets nobody look at it, as while it executes a program; the call fails with ENOSYS`
-        : `there is no process ${pid}`
-      this.#options.refuse(`Cannot serve container ${id}: ${why}`, 'failed')
+      const fails = creating ? 'all its calls fail' : 'the call fails'
+      if (!isEmpty)
+        this.#options.refuse(
+          `Cannot serve container ${id}: ${(error as Error).message}; ${fails} with ENOSYS`,
+          'failed',
+        )
     }
+    if (creating) this.#admit(id)
   }
 
   #wait(...[handover, fd, ...rest]: Parameters<Register>): void {

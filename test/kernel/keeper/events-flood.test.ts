@@ -30,7 +30,7 @@ beforeAll(async () => {
   reader = startReader()
   reader.stdout!.on('data', (chunk: Buffer) => (said += chunk.toString()))
   await until('it reads', async () => {
-    await host.run([], ['true'])
+    await host.run([], ['sleep', '0.1'])
     return said.includes('"registered"')
   })
 })

@@ -271,7 +271,7 @@ test('a refusal is still there after a flood of others, which say that they made
 test('hand-overs that are refused all the time fill neither the log nor the ring of events', async () => {
   const daemon = await Daemon.start()
   const feed = ['--feed', join(daemon.directory, 'feed.sock'), '--no-follow', '--format', '{type}']
-  await execute(fixture('filtered'), [daemon.socket, '--userns', USERNS, '--await-agent', '--', 'true'])
+  await execute(fixture('filtered'), [daemon.socket, '--userns', USERNS, '--await-agent', '--', 'sleep', '1'])
   for (let number = 0; number < 300; number++) {
     using client = connectUnix(daemon.socket)
     send(client, Buffer.from(number % 2 === 0 ? 'no state' : `{"number":${number}}`))

@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { KeeperEvent } from '../../../src/keeper/process/events.ts'
 import { connectUnix, send, socketpair } from '../../../src/kernel/socket.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { execute, Host, USERNS, until } from '../../support/host.ts'
@@ -124,9 +125,11 @@ test('a daemon leaves a path alone that is no socket', async () => {
 
 test('metadata and annotations of a hand-over arrive', async () => {
   const given = ['--annotation', 'nerdctl/name=web', '--annotation', 'a.b=c']
-  const done = await host.run(['--id', 'said', '--metadata', 'profile=web', ...given], ['true'])
-  expect(done.status).toBe(0)
-  const registered = host.events.findLast((event) => event.type === 'registered')
+  const isIt = (event: KeeperEvent): boolean => event.type === 'registered' && event.handover.id === 'said'
+  const done = host.run(['--id', 'said', '--metadata', 'profile=web', ...given], ['sleep', '1'])
+  await until('the container is known', () => host.events.some(isIt))
+  expect((await done).status).toBe(0)
+  const registered = host.events.findLast(isIt)
   // Nobody reads the other one.
   const annotations = { 'nerdctl/name': 'web' }
   expect(registered).toEqual(

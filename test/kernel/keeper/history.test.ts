@@ -463,6 +463,8 @@ describe.sequential('a daemon', () => {
     const daemon = await start()
     const maker = new Maker(daemon, ['--id', 'flood', '--metadata', 'security.syscalls.intercept.mknod=false'])
     try {
+      // Its first line has no refusal then.
+      await until('it is kept that the container is there', () => lines().some(({ id }) => id === 'flood'))
       const end = Date.now() + 5000
       while (Date.now() < end) await maker.make()
       const running = lines().filter(

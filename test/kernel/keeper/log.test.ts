@@ -127,11 +127,11 @@ test('the start says nothing of a key whose call the metadata of a container may
   timeout: 120_000,
 }, async () => {
   const own = await daemon(`default: { mknod.devices: 'c:10:229' }`)
-  await run(own, ['--id', 'whole'], 'true')
+  await run(own, ['--id', 'whole'], 'sleep 1')
   await until('the container is logged', () => linesAbout(own, 'whole', 'container').length === 1)
   expect(own.said.filter((line) => line.includes('does nothing without'))).toEqual([])
   expect(linesAbout(own, 'whole', 'container')).toMatchObject([{ level: 'info' }])
-  await run(own, ['--id', 'part', '--metadata', `${KEY}.mount=true`], 'true')
+  await run(own, ['--id', 'part', '--metadata', `${KEY}.mount=true`], 'sleep 1')
   await until('the container is logged', () => linesAbout(own, 'part', 'container').length === 1)
   expect(linesAbout(own, 'part', 'container')).toMatchObject([
     { level: 'warn', cannot: ['mount does nothing without mount.allowed or mount.fuse'] },

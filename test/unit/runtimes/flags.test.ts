@@ -153,6 +153,9 @@ describe('lxcfsFiles() and what flags() makes of it', () => {
     expect(files).toHaveLength(8)
     expect(files).toContainEqual({ source: '/var/lib/lxcfs/proc/meminfo', target: '/proc/meminfo' })
     expect(lxcfsFiles(at('/a\\040b'))).toBeUndefined()
+    const users = 'lxcfs /home/me/m fuse.lxcfs rw,nosuid,nodev,relatime,user_id=65534,group_id=65534 0 0\n'
+    expect(lxcfsFiles(users)).toBeUndefined()
+    expect(lxcfsFiles(`${users}${at('/var/lib/lxcfs')}`)).toEqual(files)
     expect(lxcfsFiles('x /y fuse.other rw 0 0\n/z fuse.lxcfs /x tmpfs 0 0\n')).toBeUndefined()
   })
 

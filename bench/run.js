@@ -108,7 +108,8 @@ function benches(programs, servers, tmpfs, disk) {
     ...[tmpfs, disk].map((path) => ({
       name: `mknod of 1:3 on ${fileSystemOf(path)}`,
       unit: 'us',
-      loop: loop(path),
+      // On a tmpfs these are a container's first nodes: more than 1,024 are charged to it, which takes 10 ms each.
+      loop: path === tmpfs ? loop(path, '--count', `${Math.min(count, 900)}`) : loop(path),
       sides: [native(programs, NATIVE), servers[C_MKNOD], servers[OURS], servers[BESIDE]],
       goal: atMost(1.25, C_MKNOD),
     })),
@@ -146,9 +147,9 @@ function benches(programs, servers, tmpfs, disk) {
       goal: atMost(3, NATIVE, 'native'),
     },
     {
-      name: 'eight processes at once: mknod of 1:3 on tmpfs',
+      name: `eight processes at once: mknod of 1:3 on ${fileSystemOf(disk)}`,
       unit: 'calls/s',
-      loop: loop(tmpfs, '--processes', '8'),
+      loop: loop(disk, '--processes', '8'),
       sides: [native(programs, NATIVE), servers[C_MKNOD], servers[C_MKNOD_4], servers[OURS], servers[BESIDE]],
       goal: {
         text: 'at least 0.75 of the better C notifier',

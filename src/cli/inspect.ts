@@ -2,6 +2,7 @@ import { isoTime } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
+import type { Note } from '../policy/resolve.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
@@ -112,11 +113,14 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
 function formatDetail(view: ContainerView, limits: DaemonLimits): string {
   const all = lines(view, view.runtime === RUN || !isServed(view) ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
-  const { keys, warnings = [] } = view.about
+  const { keys, warnings = [], ignored = [] } = view.about
   return [
     ...all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`),
     ...(keys ? [`\n${keyTable(view)}`] : []),
     ...(warnings as readonly string[]).map((warning) => `\ncannot work: ${formatValue(warning)}\n`),
+    ...(ignored as readonly Note[]).map(
+      ({ key, value, why }) => `\nignored annotation: ${formatValue(`${key}=${value}`)}: ${formatValue(why)}\n`,
+    ),
     ...view.refusals.map(formatRefusal),
     ...(view.droppedRefusals > 0 ? [`\n${formatDropped(view)}\n`] : []),
   ].join('')

@@ -117,6 +117,8 @@ export const CONTAINER_FIELDS = {
   cgroup: { only: 'detail' },
   listeners: { is: 'count', only: 'detail', optional: true },
   annotations: { only: 'detail' },
+  /** Annotations that did not do what they say, and why. */
+  ignored: { only: 'detail', optional: true },
   idMaps: { only: 'detail' },
   traps: { is: 'traps', only: 'detail', optional: true },
   withheld: { only: 'detail' },

@@ -88,6 +88,7 @@ export const aboutRegistered = (
   traps: listed(event.traps),
   withheld: event.withheld,
   warnings: registrationWarnings(event),
+  ...(event.resolved.details.ignored ? { ignored: event.resolved.details.ignored } : {}),
 })
 
 /** Returns the directory's entry for a running container whose policy was changed. */
@@ -112,4 +113,5 @@ export const aboutResumed = (
   ...standing(entry),
   ...{ runtime: before.runtime, since: before.since ?? Date.now(), traps: listed(event.traps) },
   ...{ withheld: before.withheld ?? [], warnings: before.warnings ?? [] },
+  ...(before.ignored ? { ignored: before.ignored } : {}),
 })

@@ -109,6 +109,20 @@ test('set says once what cannot work since a change, and again for the same key 
   expect((await intercede('set', TENANT, '--unset', 'bpf')).stderr).not.toContain(idle)
 })
 
+test('inspect shows the annotations that are ignored, and why', async () => {
+  const key = 'security.syscalls.intercept'
+  const ignored = [`${key}.mkond=true`, `${key}.sysinfo=true`]
+  const maker = new Maker(daemon, ['--id', 'mistyped', ...ignored.flatMap((each) => ['--annotation', each])])
+  makers.push(maker)
+  await maker.make()
+  const { stdout } = await intercede('inspect', 'mistyped')
+  expect(stdout).toMatch(/^ignored annotation: \S+mkond=true: .*did you mean .*mknod/m)
+  expect(stdout).toMatch(/^ignored annotation: \S+sysinfo=true: \S.*/m)
+  await intercede('set', 'mistyped', 'sysinfo')
+  const [after] = JSON.parse((await intercede('inspect', 'mistyped', '--format', 'json')).stdout)
+  expect(after.ignored.map(({ key: of, value }: { key: string; value: string }) => `${of}=${value}`)).toEqual(ignored.toReversed())
+})
+
 test('explain of a reason keeps to the format', async () => {
   const explain = async (format: string): Promise<string> =>
     (await execute(process.execPath, [CLI, 'explain', 'lacksCapability', '--format', format])).stdout

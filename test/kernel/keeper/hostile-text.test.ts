@@ -71,7 +71,7 @@ test.each([
   { words: ['ps', '--format', '{id} {name} {image} {lastRefusal}'], has: [SHOWN] },
   { words: ['inspect', NAME], has: [SHOWN] },
   { words: ['inspect', NAME, '--format', 'json'], has: [inJson(SHOWN)] },
-  { words: ['inspect', NAME, '--format', '{id} {annotations} {warnings} {refusals}'], has: [SHOWN] },
+  { words: ['inspect', NAME, '--format', '{id} {annotations} {warnings} {ignored} {refusals}'], has: [SHOWN] },
   { words: ['explain'], has: [SHOWN] },
   { words: ['explain', NAME, '--format', 'json'], has: [inJson(SHOWN)] },
   { words: ['events', '--no-follow'], has: [SHOWN, SHOWN_PATH] },

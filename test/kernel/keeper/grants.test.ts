@@ -120,7 +120,9 @@ test('inspect shows the annotations that are ignored, and why', async () => {
   expect(stdout).toMatch(/^ignored annotation: \S+sysinfo=true: \S.*/m)
   await intercede('set', 'mistyped', 'sysinfo')
   const [after] = JSON.parse((await intercede('inspect', 'mistyped', '--format', 'json')).stdout)
-  expect(after.ignored.map(({ key: of, value }: { key: string; value: string }) => `${of}=${value}`)).toEqual(ignored.toReversed())
+  expect(after.ignored.map(({ key: of, value }: { key: string; value: string }) => `${of}=${value}`)).toEqual(
+    ignored.toReversed(),
+  )
 })
 
 test('explain of a reason keeps to the format', async () => {

@@ -83,11 +83,17 @@ export class EarlyHandovers {
     this.#looks.set(fd, handover)
     const { runtime } = giver
     try {
-      // Its connection, which has the other, is closed meanwhile.
+      // Both others are closed meanwhile.
+      using connection = giver.connection && dup(giver.connection)
       using mounts = runtime?.mounts && dup(runtime.mounts)
       using look = await this.#options.look(pid)
       if (!this.#looks.delete(fd)) return
-      this.#admitNow(handover, fd, type, { ...giver, ...(runtime ? { runtime: { ...runtime, mounts } } : {}), look })
+      this.#admitNow(handover, fd, type, {
+        ...giver,
+        ...(runtime ? { runtime: { ...runtime, mounts } } : {}),
+        connection,
+        look,
+      })
     } catch (error) {
       if (!this.#looks.delete(fd)) return
       // Nobody is left who could call, as after a short command.

@@ -15,7 +15,8 @@ interface Giver {
   readonly runtime?: RuntimeCall | undefined
   /** The number of the process that has connected. */
   readonly by?: number
-  /** LXC only. */
+  /** The connection, which closes when the container is served: its program may wait for that. */
+  readonly connection?: Fd | undefined
   readonly look?: InitLook
 }
 
@@ -75,7 +76,11 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
       const progress = connection.read()
       if (progress) {
         const handover = { ...progress.handover, ...(place === undefined ? {} : { place }) }
-        register(handover, progress.listener, 'listener', { runtime: caller, by: peerCredentials(fd).pid })
+        register(handover, progress.listener, 'listener', {
+          runtime: caller,
+          by: peerCredentials(fd).pid,
+          connection: fd,
+        })
       }
       return progress !== undefined
     },

@@ -1,6 +1,7 @@
 // Control groups with a memory limit or with tasks, of v1 or v2: for tests of sysinfo(2) and of a lack of memory.
 
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { orElse } from '../../src/kernel/error.ts'
 
 const V1 = '/sys/fs/cgroup/memory'
 const V2 = '/sys/fs/cgroup'
@@ -86,7 +87,10 @@ export class TaskGroup implements Disposable {
   }
 }
 
-/** From the inside out; the kernel lets go of processes that have ended a little later. */
+/**
+ * From the inside out. The kernel lets go of processes that have ended a little later; those that are still there after a
+ * second are left by a test that has failed.
+ */
 function remove(paths: readonly string[]): void {
   const end = Date.now() + 3000
   for (const path of paths.toReversed()) {
@@ -95,9 +99,15 @@ function remove(paths: readonly string[]): void {
         rmdirSync(path)
       } catch (error) {
         if (Date.now() > end) throw error
+        if (Date.now() > end - 2000) killAll(path)
       }
     }
   }
+}
+
+function killAll(group: string): void {
+  const pids = orElse('', () => readFileSync(`${group}/cgroup.procs`, 'latin1'))
+  for (const pid of pids.split('\n').filter(Boolean)) orElse(false, () => process.kill(Number(pid), 'SIGKILL'))
 }
 
 /** Removes a control group. @returns false if a process is still in it */

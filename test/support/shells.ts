@@ -21,14 +21,14 @@ const DONE = /\[done\]\r?\n/
 const EDITING = {
   bash: {
     start: 'bash --norc --noprofile -i',
-    setUp: `bind 'set enable-bracketed-paste off'; . ${COMPLETIONS}intercede.bash; args() { ${PRINTS}; }; complete -F _intercede args`,
+    setUp: `bind 'set enable-bracketed-paste off'; . "${COMPLETIONS}intercede.bash"; args() { ${PRINTS}; }; complete -F _intercede args`,
     keys: '\u001b*',
   },
   zsh: {
     start: 'zsh -f -i',
     setUp: [
       'unsetopt prompt_sp zle_bracketed_paste; autoload -Uz compinit; compinit -D -u',
-      `. ${COMPLETIONS}_intercede; args() { ${PRINTS}; }; compdef _intercede args`,
+      `. "${COMPLETIONS}_intercede"; args() { ${PRINTS}; }; compdef _intercede args`,
       'zle -C all complete-word _generic; bindkey "^Xa" all',
       "zstyle ':completion:all::::' completer _all_matches _complete; zstyle ':completion:all:*' insert true",
     ].join('\n'),
@@ -73,7 +73,7 @@ const whole = (line: string, words: readonly string[]): readonly string[] => {
 async function editing(name: keyof typeof EDITING, cwd: string, first: string): Promise<CompletingShell> {
   const { start, setUp, keys } = EDITING[name]
   const path = new Path()
-  const typist = new Typist(`env INTERCEDE_COMPLETES=1 PATH=${path.directory}:$PATH ${start}`)
+  const typist = new Typist(`env INTERCEDE_COMPLETES=1 PATH="${path.directory}:$PATH" ${start}`)
   await typist.sees(PROMPT)
   typist.type(`cd ${cwd}; ${first}\n${setUp}\necho ready-$((1 + 1))\n`)
   await typist.sees(/ready-2\r?\n/)

@@ -146,7 +146,7 @@ const VARYING = '../guide/operating.md'
 const VARIES: readonly (readonly [what: RegExp, pattern: string])[] = [
   [/^[0-9a-f]{12}$/, '[0-9a-f]{12}'],
   [/^0x[0-9a-f]+$/, '0x[0-9a-f]+'],
-  [/^\/[\w./-]*\/docs\/guide\/security\.md$/, '/\\S+/docs/guide/security\\.md'],
+  [/^\/[\w./-]*\/docs\/guide\/security\.md$/, '/.+/docs/guide/security\\.md'],
   [/^pid \d+$/, 'pid \\d+'],
   [/^\d+s ago$/, '\\d+[sm] ago'],
   [/^\d+us$/, '[\\d.]+(us|ms|s)'],

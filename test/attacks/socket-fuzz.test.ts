@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process'
 import { chmodSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { MSG_DONTWAIT } from '../../src/abi/socket.ts'
 import { textFile } from '../../src/kernel/shared-memory.ts'
@@ -14,7 +13,8 @@ import { until } from '../support/host.ts'
 /** More on demand, and with another seed. */
 const SECONDS = Number(process.env.INTERCEDE_FUZZ_SECONDS ?? 8)
 const SEED = Number(process.env.FUZZ_SEED ?? 20)
-const FUZZER = fileURLToPath(new URL('../fixtures/fuzz-sockets.pl', import.meta.url))
+/** Its text: a user may not be able to read the file. */
+const FUZZER = readFileSync(new URL('../fixtures/fuzz-sockets.pl', import.meta.url), 'utf8')
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
 /** In MiB: what a flood may leave behind in keeper, engine and api; Node gives memory back when it has to. Of api the
  * unit bounds it: 128 MiB of old objects (NODE_OPTIONS), 256 of all (MemoryMax). */
@@ -55,7 +55,15 @@ const sockets = (): readonly (readonly [type: string, path: string, model: strin
 /** Runs the fuzzer to its end. @param who words before it @returns how often it has connected, and how often not */
 async function fuzz(seed: number, who: readonly string[]): Promise<readonly number[]> {
   const all = sockets()
-  const words = [...who, 'perl', FUZZER, String(seed), String(SECONDS), ...all.map(([type, path]) => `${type}=${path}`)]
+  const words = [
+    ...who,
+    'perl',
+    '-e',
+    FUZZER,
+    String(seed),
+    String(SECONDS),
+    ...all.map(([type, path]) => `${type}=${path}`),
+  ]
   const child = spawn(words[0]!, words.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
   child.stdin.end(all.map(([, , model]) => `${model}\n`).join(''))
   let said = ''

@@ -1,5 +1,6 @@
 // A user of the host with subordinate ids: for tests of what is rootless.
 
+import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,6 +8,13 @@ import type { Done } from './host.ts'
 import type { Machine } from './machine.ts'
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
+
+const isReadable = (path: string): boolean =>
+  spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', 'head', '-c1', path]).status === 0
+
+/** Why a unit that runs as a user of its own cannot run here: it must get at Node and at our files. */
+export const rootOnly = (): string | undefined =>
+  [join(checkout, 'bin/intercede.js'), process.execPath].every(isReadable) ? undefined : 'the checkout is root-only'
 
 /**
  * The words for unshare(1) by which a user of the host runs `intercede` with these. The checkout is where the user can read

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, USERNS } from '../../support/host.ts'
@@ -12,7 +12,9 @@ import { PatchedBuild } from '../../support/patched-build.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const CHARGES = 'charge(at, spent, ms = now()) {'
-const WRITES = "process.getBuiltinModule('fs').appendFileSync(import.meta.dirname + '/charged', spent + ' ');"
+/** Where a user can write, which the home of root is not. */
+const CHARGED = join(tmpdir(), `intercede-charged-${process.pid}`)
+const WRITES = `process.getBuiltinModule('fs').appendFileSync(${JSON.stringify(CHARGED)}, spent + ' ');`
 const CALLS = 20
 /** A walk through procfs may take a thousand. */
 const PAIRS = 450
@@ -41,10 +43,9 @@ test.skipIf(missing('gcc'))(
   withReason('a container is charged with what its walker works, found or not', missing('gcc')),
   async () => {
     const build = new PatchedBuild('engine/thread/fair-share.js', CHARGES, CHARGES + WRITES)
-    const charged = fileURLToPath(new URL('charged', build.url))
-    writeFileSync(charged, '')
+    writeFileSync(CHARGED, '')
     // The thread is the caller while it is told.
-    chmodSync(charged, 0o666)
+    chmodSync(CHARGED, 0o666)
     const host = await Host.start(undefined, {}, build.url)
     const engine = host.enginePid
     try {
@@ -63,12 +64,12 @@ test.skipIf(missing('gcc'))(
       try {
         expect(await does(`mount -t proc none /proc; ${call('first')}`)).toBe('{"ok":true}')
         const [walker] = walkersOf(engine) as [number]
-        const before = [timeOf(walker), chargedIn(charged)] as const
+        const before = [timeOf(walker), chargedIn(CHARGED)] as const
         for (let at = 0; at < CALLS; at++) {
           const found = at % 2 === 0
           expect(await does(call(found ? `n${at}` : 'none/n'))).toBe(found ? '{"ok":true}' : '{"errno":"ENOENT"}')
         }
-        const [worked, paid] = [timeOf(walker) - before[0], chargedIn(charged) - before[1]]
+        const [worked, paid] = [timeOf(walker) - before[0], chargedIn(CHARGED) - before[1]]
         expect(worked).toBeGreaterThan(CALLS)
         expect(paid).toBeGreaterThan(0.8 * worked)
       } finally {
@@ -76,6 +77,7 @@ test.skipIf(missing('gcc'))(
       }
     } finally {
       host.close()
+      rmSync(CHARGED)
       await build.remove(engine)
     }
   },

@@ -12,17 +12,13 @@ import { CLI } from '../../support/machine.ts'
 import { Load } from '../../support/restart-world.ts'
 import { ServiceHost } from '../../support/service-host.ts'
 import { withReason } from '../../support/skipped.ts'
+import { rootOnly } from '../../support/user.ts'
 
 const DEPLOYED = fileURLToPath(new URL('../../../deploy/prometheus', import.meta.url))
 const VIEW = '/run/intercede/view.sock'
 const metadata = 'security.syscalls.intercept.mknod=true\nsecurity.syscalls.intercept.setxattr=true'
 
-/** The unit runs as a user of its own, who must get at Node and at our files. */
-const isReadable = (path: string): boolean =>
-  spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', 'head', '-c1', path]).status === 0
-const cannot =
-  missing('systemctl', 'curl', 'prometheus', 'promtool') ??
-  ([CLI, process.execPath].every(isReadable) ? undefined : 'the checkout is root-only')
+const cannot = missing('systemctl', 'curl', 'prometheus', 'promtool') ?? rootOnly()
 
 const freePort = (): Promise<number> =>
   new Promise((resolve) => {

@@ -9,12 +9,13 @@ import { missing } from '../../support/fixtures.ts'
 import { BASE, until } from '../../support/host.ts'
 import { ServiceHost } from '../../support/service-host.ts'
 import { withReason } from '../../support/skipped.ts'
+import { rootOnly } from '../../support/user.ts'
 
 const SYSUSERS = fileURLToPath(new URL('../../../deploy/systemd/sysusers.conf', import.meta.url))
 /** The kernel chooses one: nobody asks there. */
 const NO_PORT = 0
 const ADDRESS = 'http://localhost/v1/events?tail=0'
-const cannot = missing('systemctl', 'curl')
+const cannot = missing('systemctl', 'curl') ?? rootOnly()
 
 describe.skipIf(cannot)(
   withReason('events, while processes of the daemon are killed', cannot),

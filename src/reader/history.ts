@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
-import { STAT, statNumber } from '../kernel/procfs/status.ts'
+import { PRINT_INPUT, STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { HISTORY_FILES } from '../memories/feed-path.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
@@ -66,9 +66,9 @@ function* linesOf(files: readonly Buffer[]): Generator<Buffer> {
 
 const milliseconds = (time: unknown): number => (typeof time === 'string' ? Date.parse(time) : Number.NaN)
 
-/** Prints the `stat` of processes, whose names may have line feeds. */
+/** Prints the `stat` of processes. */
 const STATS = `for pid; do
-  while IFS= read -r line; do printf '%s\n' "$line"; done <"/proc/$pid/stat"
+  ${PRINT_INPUT} <"/proc/$pid/stat"
   printf '\\0'
 done`
 /** The longest wait for a program that needs milliseconds. */

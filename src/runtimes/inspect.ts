@@ -14,7 +14,7 @@ import { cstring } from '../kernel/libc.ts'
 import { ownerOf, parentNamespace, pidfdIsAlive, pidfdOpen } from '../kernel/pidfd.ts'
 import { type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
-import { STAT, statNumber } from '../kernel/procfs/status.ts'
+import { PRINT_INPUT, STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { givesUserns } from './bundle.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
@@ -271,9 +271,8 @@ export interface InitLook extends Disposable {
 
 /** The entries that `LOOK` opens, as descriptors 3, 4 and so on. */
 const LOOKED_AT = ['ns/user', 'ns/pid', 'ns/time', 'ns/time_for_children']
-/** The name in `stat` may have line feeds. */
 const LOOK = `cd "/proc/$1" && exec 3<ns/user 4<ns/pid && { [ ! -e ns/time ] || exec 5<ns/time 6<ns/time_for_children; } &&
-  while IFS= read -r line; do printf '%s\n' "$line"; done <stat && exec >&- && read -r end`
+  ${PRINT_INPUT} <stat && exec >&- && read -r end`
 /** The longest wait for a program that needs milliseconds. */
 const PATIENCE_MS = 5000
 /** The inits at which a process of ours still looks, which may outlive a signal. */

@@ -8,6 +8,12 @@ const DIGIT = 0x30
 export const STAT = { state: 0, ppid: 1, group: 2, foreground: 5, userTime: 11, systemTime: 12, startTime: 19 } as const
 
 /**
+ * The words of sh that print what is redirected to them, without another program: for a process of its own that reads
+ * `stat`, in which the name may have line feeds.
+ */
+export const PRINT_INPUT = `while IFS= read -r line; do printf '%s\\n' "$line"; done`
+
+/**
  * Returns the offset of a field of `/proc/TID/stat`. The name before the fields may contain anything, even a
  * parenthesis or a line feed, but no field after it has a parenthesis.
  *

@@ -97,7 +97,6 @@ export type KeeperEvent =
       readonly settings: Settings
       readonly changed: ChangedKeys
     }
-  /** Somebody has ordered a reload; `who` is not known of a signal. */
   /** An administrator ends a container of `intercede run`, which has no history of its own. */
   | {
       readonly type: 'stopOrdered'
@@ -106,6 +105,7 @@ export type KeeperEvent =
       readonly by: string
       readonly who: Orderer
     }
+  /** Somebody has ordered a reload; `who` is not known of a signal. */
   | { readonly type: 'reloadOrdered'; readonly by: string; readonly who?: Orderer; readonly isForced: boolean }
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because the container has reached a limit. */

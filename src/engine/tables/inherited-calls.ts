@@ -80,7 +80,8 @@ interface InheritedCall {
 }
 
 /** Returns whether an earlier engine had begun to act for this call: the kernel must not run such a call any more. */
-export const hasBegun = ({ left }: { readonly left?: number }): boolean => left === STATE.acting || left === STATE.acted
+export const hasBegun = ({ left }: { readonly left?: number | undefined }): boolean =>
+  left === STATE.acting || left === STATE.acted
 
 /**
  * Reads what the journal says about an inherited call.

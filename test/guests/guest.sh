@@ -1,9 +1,12 @@
 # What begins the script of a guest, which the steps follow; its output goes to the second serial port.
 stty raw -echo <&1
 mount --make-rshared /
-mkdir -p /work /usr/local/bin
+# initrd.sh has mounted them, and a soft-reboot unmounts them.
+mountpoint -q /usr/lib/modules || mount /dev/vdb /usr/lib/modules
+mountpoint -q /checkout || mount /dev/vdc /checkout
+mkdir -p /work /usr/local/bin /run/ended
 cd /work
-ln -s /checkout/bin/intercede.js /usr/local/bin/intercede
+ln -sf /checkout/bin/intercede.js /usr/local/bin/intercede
 echo "@kernel $(cat /proc/sys/kernel/osrelease)"
 # What V8 made of the bundles is for the Node of the host: without this, every start takes twice as long.
 node /checkout/scripts/code-cache.js
@@ -11,6 +14,12 @@ node /checkout/scripts/code-cache.js
 # step NAME SECONDS: runs the script that it reads, which fails with a status, and is skipped with 77 and a last line that says why.
 # On a kernel that is too old, a step must be refused in words.
 step() {
+  # After a soft-reboot, which keeps /run, this script begins again, with the step that asked for it.
+  steps=$((${steps-0} + 1))
+  if [ -e "/run/ended/$steps" ]; then
+    cat >/run/nothing
+    return
+  fi
   echo "@step $1"
   cat >/run/step
   : >/run/nothing
@@ -23,4 +32,5 @@ step() {
     ;;
   esac
   echo "@end $(cat /run/status)"
+  : >"/run/ended/$steps"
 }

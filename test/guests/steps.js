@@ -14,8 +14,8 @@ for name in sh mknod stat; do ln -sf busybox bundle/rootfs/bin/$name; done
 chown -R 300000:300000 bundle/rootfs
 `
 
-/** As docs/runtimes/crun-runc.md has it. */
-const bundle = (runtime) => `${served}
+/** As docs/runtimes/crun-runc.md has it: a bundle whose container runs this script. */
+const bundleOf = (runtime, script) => `${served}
 (cd bundle && rm -f config.json && crun spec)
 intercede profile --profile build --runtime ${runtime} --output profile.json
 python3 - <<'END'
@@ -26,11 +26,33 @@ spec['linux'].update(seccomp=profile, uidMappings=ids, gidMappings=ids)
 spec['linux']['namespaces'].append({'type': 'user'})
 for held in spec['process']['capabilities'].values(): held.append('CAP_MKNOD')
 spec['root']['readonly'] = False
-spec['process'].update(terminal=False, args=['sh', '-c', 'mknod /null c 1 3 && stat -c %F /null; busybox rm -f /null'])
+spec['process'].update(terminal=False, args=['sh', '-c', '''${script}'''])
 json.dump(spec, open('bundle/config.json', 'w'))
 END
+`
+const bundle = (runtime) => `${bundleOf(runtime, 'mknod /null c 1 3 && stat -c %F /null; busybox rm -f /null')}
 ${runtime} run --bundle bundle demo | tee said
 grep -q '^character special file' said`
+
+/** One container is frozen in the middle of its calls, and another one is served meanwhile. */
+const frozen = `${bundleOf('crun', 'while [ ! -e /end ]; do mknod /n$$ c 1 3 && busybox rm /n$$ && echo turn || exit 1; done')}
+crun run --bundle bundle ice >turns &
+container=$!
+turns() { wc -l <turns; }
+until [ "$(turns)" -gt 5 ]; do kill -0 $container; sleep 0.5; done
+crun pause ice
+before=$(turns)
+mkdir -p other
+cp -a bundle other
+sed -i 's/while .*done/for i in 1 2 3 4 5; do mknod \\/m c 1 3 \\&\\& busybox rm \\/m || exit 1; done; echo served/' other/bundle/config.json
+crun run --bundle other/bundle water | tee said
+grep -q '^served' said
+echo "the frozen one: $before turns, now $(turns)"
+[ "$(turns)" -le $((before + 1)) ]
+crun resume ice
+until [ "$(turns)" -gt $((before + 5)) ]; do kill -0 $container; sleep 0.5; done
+: >bundle/rootfs/end
+wait $container`
 
 const podman = `${served}
 tar -C bundle/rootfs --owner=0 --group=0 --numeric-owner -c . | podman import --quiet - demo
@@ -66,6 +88,40 @@ done
 podman exec loop sh -c ': >/end'
 [ "$(podman wait loop)" = 0 ]
 podman rm loop`
+
+/**
+ * After a soft-reboot the package serves again, and tells what was refused before. The guest's own unit must not power
+ * off when it is stopped.
+ */
+const softReboot = `PATH=/usr/sbin:/usr/bin:/sbin:/bin
+[ -e /checkout/intercede.deb ] || { echo 'the package was not made: there is no dpkg-buildpackage, or it is for another architecture'; exit 77; }
+try() { podman --cgroup-manager cgroupfs run --rm --name "$1" --network none $(intercede flags podman --profile build --write) once sh -c 'mknod null c 1 3 && stat -c %F null; mknod mem c 1 1'; }
+own=/run/systemd/system/guest.service.d
+if [ ! -e $own ]; then
+  mkdir -p /etc/intercede image/bin
+  dpkg --force-confold -i /checkout/intercede.deb
+  echo 'profiles: { build: { mknod: true } }' >/etc/intercede/config.yaml
+  systemctl daemon-reload
+  systemctl start sockets.target
+  systemctl restart intercede.service
+  cp /bin/busybox image/bin
+  for name in sh mknod stat; do ln -sf busybox image/bin/$name; done
+  tar -C image --owner=0 --group=0 --numeric-owner -c . | podman import --quiet - once
+  try first | grep '^character special file'
+  mkdir -p $own
+  printf '[Unit]\nSuccessAction=none\nFailureAction=none\n' >$own/soft-reboot.conf
+  systemctl daemon-reload
+  systemctl show --property MainPID intercede.service >/run/before
+  systemctl soft-reboot
+  sleep 200
+fi
+rm -r $own
+systemctl daemon-reload
+systemctl is-active intercede.socket
+try second | grep '^character special file'
+[ "$(systemctl show --property MainPID intercede.service)" != "$(cat /run/before)" ]
+intercede explain first | tee said
+grep -q 'the device 1:1 is not allowed' said`
 
 /** The bundle of a container inside the container, which may open nothing but what every runtime adds. */
 const nested = `
@@ -189,15 +245,19 @@ intercede run --device $device -c mount -c mount.allowed=ext4 -- sh -ec "for i i
     script: `intercede run -c mknod -c mount -c mount.allowed=tmpfs -- sh -ec 'mount -t tmpfs t /mnt; mknod /mnt/null c 1 3; : >/mnt/null; umount /mnt'`,
   },
   {
-    name: 'run: mount vfat, f2fs and exfat',
+    name: 'run: mount vfat, f2fs, ntfs3, exfat, and ext4 with quotas',
     seconds: 900,
     // Without shift their files are nobody's; exfat cannot be shifted on 6.1.
     script: `modprobe loop || :
 trap 'losetup -D' EXIT
-for way in vfat=true f2fs=true exfat=false; do
+for way in vfat=true f2fs=true ntfs3=true exfat=false ext4=true; do
   type=\${way%=*}
   truncate -s 128M disk-$type
-  mkfs.$type disk-$type >/dev/null
+  case $type in
+  ntfs3) mkfs.ntfs -qF disk-$type >/dev/null ;;
+  ext4) mkfs.ext4 -qF -O quota disk-$type ;;
+  *) mkfs.$type disk-$type >/dev/null ;;
+  esac
   device=$(losetup --show -f disk-$type)
   intercede run --device $device -c mount -c mount.allowed=$type -c mount.shift=\${way#*=} -- sh -ec "
     mount -t $type $device /mnt; stat -c '$type %u:%g:%a' /mnt; [ $type = exfat ] || echo x >/mnt/f; umount /mnt"
@@ -226,7 +286,9 @@ grep -q '^null opens' said
   { name: 'serve: crun', seconds: 300, script: bundle('crun') },
   { name: 'serve: runc', seconds: 300, script: bundle('runc') },
   { name: 'serve: podman', seconds: 600, script: podman },
+  { name: 'serve: another container is served while one is frozen', seconds: 300, script: frozen },
   { name: 'the package: sockets, and three restarts under load', seconds: 900, script: installed },
+  { name: 'the package: a soft-reboot', seconds: 900, script: softReboot },
 ]
 
 /** The step of a test file. */

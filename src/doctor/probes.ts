@@ -254,8 +254,22 @@ function versionOf({ run, which }: HostFacts, program: string): string | undefin
 
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
 
+/** Tells whether a version is that one or later. A fault can only be known by the version: no program names its own. */
+const isFrom = (version: string, first: string): boolean =>
+  version.localeCompare(first, 'en', { numeric: true }) >= 0
+
 function ociRuntime(runtime: OciRuntime): readonly Probe[] {
+  const { fault } = runtime
   const { label, program } = runtime.installed
+  const older: Probe | undefined = fault && {
+    name: `${label} ${fault.name}`,
+    probe(machine) {
+      const version = versionOf(machine, program)
+      return { ok: version === undefined || isFrom(version, fault.mended), ...(version ? { found: version } : {}) }
+    },
+    follows: fault.follows,
+    remedy: `install ${label} ${fault.mended} or later`,
+  }
   return [
     {
       name: `${label} with seccomp notification`,
@@ -273,6 +287,7 @@ function ociRuntime(runtime: OciRuntime): readonly Probe[] {
       follows: `a signal to a caller in a container of ${label} restarts its call`,
       remedy: runtime.remedyForSignals,
     },
+    ...(older ? [older] : []),
   ]
 }
 

@@ -30,16 +30,24 @@ export function kubelet(directory: string): string {
   return [
     `mkdir -p ${directories.join(' ')}`,
     ...files.map(([name, text]) => `cat >${directory}/${name} <<'END'\n${text}END`),
+    // The link that another version of the ConfigMap changes.
+    `ln -s first ${directory}/..data`,
   ].join('\n')
 }
 
+type Words = readonly (readonly string[])[]
+
 /** Returns the words of `podman run` for each container of the Pod, in their order. @param configuration that of `kubelet` */
-export function podmanRuns(image: string, configuration: string): readonly (readonly string[])[] {
+export function podmanRuns(
+  image: string,
+  configuration: string,
+): { readonly initContainers: Words; readonly containers: Words } {
   const { hostPID, volumes, initContainers, containers } = spec()
   const places = new Map(volumes.map(({ name, hostPath }) => [name, hostPath?.path ?? configuration]))
-  return [...initContainers, ...containers].map(({ name, command, securityContext, volumeMounts = [] }) => [
+  const wordsOf = ({ name, command, securityContext, volumeMounts = [] }: Container): readonly string[] => [
     ...['--name', name, ...(hostPID ? ['--pid=host'] : []), ...(securityContext?.privileged ? ['--privileged'] : [])],
     ...volumeMounts.flatMap((mount) => ['--volume', `${places.get(mount.name)}:${mount.mountPath}`]),
     ...[image, ...command],
-  ])
+  ]
+  return { initContainers: initContainers.map(wordsOf), containers: containers.map(wordsOf) }
 }

@@ -15,6 +15,13 @@ export const crun = {
     callsBeforeHandOver: [],
   },
   installed: { label: 'crun', program: 'crun', packages: ['crun'] },
+  // Its change 1847 mends it.
+  fault: {
+    mended: '1.24',
+    name: 'keeps the null device of the host',
+    follows:
+      "it gives a container's root the /dev/null that is a standard stream of the container: chmod there changes that of the host",
+  },
   remedyForSignals: 'install a newer crun',
   leastMemoryMib: 1,
   copy: 'crun_cloned',

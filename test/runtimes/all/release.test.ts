@@ -255,10 +255,9 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     const file = join(KUBERNETES, 'Containerfile')
     await host.must(...podman.split(' '), ...build, ...limits, '--file', file, '--tag', image, '/tmp/i')
     await host.must('sh', '-c', kubelet('/tmp/configuration'))
-    const runs = podmanRuns(image, '/tmp/configuration')
-    const daemon = runs.at(-1)!
-    for (const each of runs.slice(0, -1)) await host.must(...run, ...each)
-    await host.must(...run, '--detach', ...daemon)
+    const { initContainers, containers } = podmanRuns(image, '/tmp/configuration')
+    for (const each of initContainers) await host.must(...run, ...each)
+    for (const each of containers) await host.must(...run, '--detach', ...each)
     const program = '/opt/intercede/bin/intercede'
     await until('it serves', async () => (await host.run(program, 'status')).status === 0, 60)
     // As the kubelet would, with the profile that the DaemonSet has written.
@@ -266,9 +265,18 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     const pod = ['--interactive', '--userns=auto', '--cap-add=MKNOD']
     const makes = [base, 'mknod', '/dev/mine', 'c', '1', '3']
     expect((await host.run(...run, ...pod, ...makes)).stderr).toContain('Operation not permitted')
-    const profile = '--security-opt=seccomp=/var/lib/kubelet/seccomp/intercede/mknod.json'
+    const profiles = '/var/lib/kubelet/seccomp/intercede'
+    const profile = `--security-opt=seccomp=${profiles}/mknod.json`
     await host.must(...run, ...pod, profile, ...makes)
     const log = async (): Promise<string> => (await host.run(...podman.split(' '), 'logs', 'daemon')).stderr
     await until('the log has the call', async () => (await log()).includes('"syscall":"mknodat","verdict":"done"'))
+    const edit = 'echo more mknod sysinfo >>/tmp/configuration/profiles && ln -sfn second /tmp/configuration/..data'
+    await host.must('sh', '-c', edit)
+    const more = async (): Promise<boolean> => (await host.run('ls', `${profiles}/more.json`)).status === 0
+    await until('the node has the new profile', more, 60)
+    // As the kubelet does: SIGTERM reaches the daemon, which ends and takes its socket away.
+    await host.must(...podman.split(' '), 'stop', '--time=30', 'daemon', 'configuration')
+    expect(await host.must(...podman.split(' '), 'inspect', '--format={{.State.ExitCode}}', 'daemon')).toBe('0\n')
+    expect((await host.run('ls', '/run/intercede/oci.sock')).status).not.toBe(0)
   })
 })

@@ -1,50 +1,76 @@
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { CLI } from '../../support/machine.ts'
+import { CLI } from '../../support/daemon.ts'
+import { until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const folder = fileURLToPath(new URL('../../../deploy/kubernetes/', import.meta.url))
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-profiles-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
 
-interface DaemonSet {
-  readonly spec: {
-    readonly template: {
-      readonly spec: {
-        readonly initContainers: readonly { readonly name: string; readonly command: readonly string[] }[]
-      }
-    }
-  }
-}
 const read = <T>(name: string): T => parse(readFileSync(join(folder, name), 'utf8')) as T
+const { data } = read<{ readonly data: { readonly 'config.yaml': string; readonly profiles: string } }>(
+  'configuration.yaml',
+)
+
+/** The image's program and script, and what a node and its kubelet have. */
+const configuration = join(scratch, 'configuration')
+const host = join(scratch, 'host')
+const script = join(scratch, 'opt/deploy/kubernetes/configure.sh')
+for (const name of [
+  'configuration',
+  'host/profiles',
+  'host/etc/intercede',
+  'host/run/intercede',
+  'opt/bin',
+  'opt/deploy/kubernetes',
+])
+  mkdirSync(join(scratch, name), { recursive: true })
+copyFileSync(join(folder, 'configure.sh'), script)
+writeFileSync(join(scratch, 'opt/bin/intercede'), `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`, {
+  mode: 0o755,
+})
+
+/** Writes the files as the kubelet does: into a new directory, to which a link then leads. */
+function configure(files: Readonly<Record<string, string>>): void {
+  const version = mkdtempSync(`${configuration}/..version-`)
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(version, name), text)
+  symlinkSync(basename(version), join(configuration, '..new'))
+  renameSync(join(configuration, '..new'), join(configuration, '..data'))
+  for (const name of Object.keys(files))
+    if (!existsSync(join(configuration, name))) symlinkSync(join('..data', name), join(configuration, name))
+}
 
 const noProfile = existsSync('/usr/share/containers/seccomp.json') ? undefined : 'not installed: podman'
 test.skipIf(noProfile)(
-  withReason('the installer of the DaemonSet writes a good profile for each line of the ConfigMap', noProfile),
+  withReason('the DaemonSet writes a good profile for each line of the ConfigMap', noProfile),
   () => {
-    const { initContainers } = read<DaemonSet>('daemonset.yaml').spec.template.spec
-    const [shell, flag, script] = initContainers.find(({ name }) => name === 'profiles')!.command
-    const { data } = read<{ readonly data: Readonly<Record<string, string>> }>('configuration.yaml')
-    for (const name of ['configuration', 'host/profiles', 'host/etc/intercede'])
-      mkdirSync(join(scratch, name), { recursive: true })
-    for (const [name, text] of Object.entries(data)) writeFileSync(join(scratch, 'configuration', name), text)
-    const here = script!
-      .replaceAll('/opt/intercede/bin/intercede', `"${process.execPath}" "${CLI}"`)
-      .replaceAll(/ <?(?=\/(host|configuration)\/)/g, (before) => `${before}${scratch}`)
-    const { status, stderr } = spawnSync(shell!, [flag!, here], { encoding: 'utf8' })
+    configure(data)
+    const { status, stderr } = spawnSync('sh', [script, configuration, host], { encoding: 'utf8' })
     expect(status, stderr).toBe(0)
-    const names = data
-      .profiles!.trim()
+    const names = data.profiles
+      .trim()
       .split('\n')
       .map((line) => `${line.split(' ')[0]}.json`)
-    expect(readdirSync(join(scratch, 'host/profiles')).sort()).toEqual(names.sort())
+    expect(readdirSync(join(host, 'profiles')).sort()).toEqual(names.sort())
     for (const name of names) {
-      const file = join(scratch, 'host/profiles', name)
+      const file = join(host, 'profiles', name)
       expect(spawnSync(process.execPath, [CLI, 'profile', '--check', file], { encoding: 'utf8' })).toMatchObject({
         status: 0,
       })
@@ -53,13 +79,54 @@ test.skipIf(noProfile)(
         listenerPath: '/run/intercede/oci.sock',
       })
     }
-    expect(readFileSync(join(scratch, 'host/etc/intercede/config.yaml'), 'utf8')).toBe(data['config.yaml'])
+    expect(readFileSync(join(host, 'etc/intercede/config.yaml'), 'utf8')).toBe(data['config.yaml'])
+  },
+)
+
+test.skipIf(noProfile)(
+  withReason('an edited ConfigMap changes profiles and daemon without a rollout, and a wrong one nothing', noProfile),
+  { timeout: 60_000 },
+  async () => {
+    configure(data)
+    const config = join(host, 'etc/intercede/config.yaml')
+    writeFileSync(config, data['config.yaml'])
+    let said = ''
+    const started = (program: string, args: readonly string[]): ChildProcess => {
+      const child = spawn(program, args, {
+        env: { ...process.env, RETRY_SECONDS: '0.2' },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+      for (const stream of [child.stdout!, child.stderr!])
+        stream.on('data', (chunk: Buffer) => (said += chunk.toString()))
+      return child
+    }
+    const saying = (words: string): Promise<void> => until(`it says ${words}: ${said}`, () => said.includes(words), 30)
+    const socket = join(host, 'run/intercede/oci.sock')
+    const children = [started(process.execPath, [CLI, 'serve', '--socket', socket, '--config', config])]
+    try {
+      await saying('"serving"')
+      children.push(started('sh', [script, configuration, host, '--watch']))
+      await saying('containers changed')
+      said = ''
+      configure({ 'config.yaml': 'profiles: { build: { mknod: treu } }\n', profiles: 'more mknod sysinfo\n' })
+      await saying('treu')
+      said = ''
+      configure({ 'config.yaml': 'profiles: { build: { mknod: true } }\n', profiles: 'more mknod sysinfo\n' })
+      await saying('containers changed')
+      expect(readFileSync(join(host, 'profiles/more.json'), 'utf8')).toContain('"sysinfo"')
+      expect(existsSync(join(host, 'profiles/bpf.json'))).toBe(true)
+    } finally {
+      for (const child of children) {
+        child.kill()
+        await until('it has ended', () => child.exitCode !== null || child.signalCode !== null, 20)
+      }
+    }
   },
 )
 
 const profiles = new Map(
-  read<{ readonly data: { readonly profiles: string } }>('configuration.yaml')
-    .data.profiles.trim()
+  data.profiles
+    .trim()
     .split('\n')
     .map((line) => [line.split(' ')[0]!, line.split(' ').slice(1)] as const),
 )

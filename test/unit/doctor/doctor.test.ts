@@ -44,7 +44,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = 
     contains: () => true,
     openToOthers: () => undefined,
     nullFlaw: () => undefined,
-    run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.21`),
+    run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.100`),
     ...changes,
   }
 }
@@ -159,6 +159,15 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     missing: 'runc with WAIT_KILLABLE_RECV',
     able: true,
     remedy: /crun/,
+  },
+  {
+    what: 'a crun that gives away the null device',
+    on: machine([], {
+      run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.23.1`),
+    }),
+    missing: 'crun keeps the null device of the host',
+    able: true,
+    remedy: /crun 1\.24/,
   },
   {
     what: 'an old Node',

@@ -1,0 +1,45 @@
+#!/bin/sh
+# configure.sh CONFIGURATION HOST [--watch]: writes the files of the ConfigMap to where the node's kubelet and daemon look for them,
+# and with --watch again whenever it changes.
+set -eu
+configuration=$1
+host=$2
+here=$(dirname "$(readlink -f "$0")")
+intercede=$here/../../bin/intercede
+base=${BASE-/usr/share/containers/seccomp.json}
+
+# Each profile is on top of a base that stands for RuntimeDefault. A name that is gone keeps its file: Pods may use it.
+profiles() {
+  while read -r name keys; do
+    case $name in '' | '#'*) continue ;; esac
+    options=
+    for key in $keys; do options="$options -c $key"; done
+    # shellcheck disable=SC2086 # they are words
+    "$intercede" flags kubernetes $options --name "$name" --base "$base" --write "$host/profiles"
+  done <"$configuration/profiles"
+}
+
+# The daemon reads either file whole.
+daemon() {
+  cp "$configuration/config.yaml" "$host/etc/intercede/.config.yaml"
+  mv "$host/etc/intercede/.config.yaml" "$host/etc/intercede/config.yaml"
+}
+
+if [ "${3-}" != --watch ]; then
+  profiles
+  daemon
+  exit
+fi
+applied=
+while :; do
+  # The kubelet replaces all files at once, by this link, a minute after the ConfigMap was changed.
+  found=$(readlink "$configuration/..data")
+  if [ "$found" = "$applied" ]; then
+    sleep 2
+  elif sh "$0" "$configuration" "$host" && "$intercede" reload --control "$host/run/intercede/control.sock"; then
+    applied=$found
+  else
+    # Why stands in the log of this container; the daemon keeps what it has.
+    sleep "${RETRY_SECONDS-30}"
+  fi
+done

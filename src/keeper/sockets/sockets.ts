@@ -5,6 +5,7 @@ import type { Handover } from '../../runtimes/handover.ts'
 import type { InitLook } from '../../runtimes/inspect.ts'
 import { readContainer } from '../../runtimes/lxc.ts'
 import { OciConnection } from '../../runtimes/oci.ts'
+import { recordedRuntime } from '../../runtimes/recorded.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
@@ -77,7 +78,8 @@ function runtime(fd: Fd, caller: RuntimeCall | undefined, register: Register, st
       if (progress) {
         const handover = { ...progress.handover, ...(place === undefined ? {} : { place }) }
         register(handover, progress.listener, 'listener', {
-          runtime: caller,
+          // A busy machine may have looked too late.
+          runtime: caller ?? recordedRuntime(progress.handover),
           by: peerCredentials(fd).pid,
           connection: fd,
         })

@@ -59,7 +59,10 @@ describe.skipIf(absent)(withReason('recordedRuntime()', absent), () => {
   })
 
   test.skipIf(lacksFuse())(
-    withReason('a program is started in a container whose runtime was gone, whatever it is called', lacksFuse()),
+    withReason(
+      'a program is started in a container whose runtime was gone, whatever it is called, and ps names the runtime',
+      lacksFuse(),
+    ),
     async () => {
       const profile = await writeProfile(machine, 'fuse.json', [...FUSE_KEYS, '--runtime', 'runc'])
       const id = `-late-${process.pid}`
@@ -83,11 +86,12 @@ until [ -S "$2" ]; do sleep 0.1; done
 kill -STOP $daemon
 runc run --detach --bundle "$3" -- "$4" </dev/zero >/dev/null 2>&1
 kill -CONT $daemon
-runc exec -- "$4" sh -c '${MOUNT}'`
+runc exec -- "$4" sh -c '${MOUNT}'
+"$0" "$1" ps --feed "$(dirname "$2")/feed.sock" --format '{runtime}'`
       const log = join(machine.directory, 'log')
       const args = [process.execPath, CLI, machine.socket, folder, id, log]
       const { stdout, stderr } = await machine.run('bash', '-c', script, ...args)
-      expect(stdout.trim().split('\n'), `${stderr}${readFileSync(log, 'utf8')}`).toEqual(MOUNTED)
+      expect(stdout.trim().split('\n'), `${stderr}${readFileSync(log, 'utf8')}`).toEqual([...MOUNTED, 'runc'])
     },
   )
 })

@@ -1,11 +1,15 @@
-import { execFile } from 'node:child_process'
 import { readlinkSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { openToOthers } from '../doctor/own-files.ts'
 import { now } from '../kernel/clock.ts'
-import { execv, spawnWithoutInheritedFds } from '../kernel/exec.ts'
-import { children, hasEnded } from '../kernel/process.ts'
+import { execv } from '../kernel/exec.ts'
+import { orClose, pipe } from '../kernel/fd.ts'
+import { openNothing } from '../kernel/files.ts'
+import { children, reap } from '../kernel/process.ts'
 import type { ReloadMode } from '../policy/config.ts'
 import { build, buildNow } from '../processes/build-id.ts'
+import { Child, howEnded } from '../processes/child.ts'
 import { ownCommand } from '../processes/node-programs.ts'
 import type { Keeper } from './keeper.ts'
 import type { Log } from './log/log.ts'
@@ -23,7 +27,7 @@ export class InheritedChildren {
 
   /** Reaps ended children. To be called once a second. */
   look(): void {
-    this.#pids = this.#pids.filter((pid) => !hasEnded(pid))
+    this.#pids = this.#pids.filter((pid) => reap(pid) === undefined)
   }
 }
 
@@ -170,13 +174,30 @@ export class Reexec implements Successor {
 async function refusal(): Promise<string | undefined> {
   const wrong = openToOthers()
   if (wrong !== undefined) return wrong
+  try {
+    const { child, words } = startCheck()
+    const late = setTimeout(() => child.kill('SIGTERM'), CHECK_MS)
+    const [ending, said] = await Promise.all([child.ended, words.toArray()])
+    clearTimeout(late)
+    // A signal that came meanwhile is heard first.
+    await turn()
+    if ('status' in ending && ending.status === 0) return undefined
+    const text = Buffer.concat(said).toString().trim()
+    return text.replace(/^intercede: /, '') || `its check ${howEnded(ending)}`
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+/** Starts the new program, which checks what it would take over. */
+function startCheck(): { readonly child: Child; readonly words: Socket } {
   const [node, args] = ownCommand('--check-config', '--takes-over', String(FORMAT))
-  const options = { timeout: CHECK_MS, maxBuffer: Number.POSITIVE_INFINITY }
-  return new Promise((resolve) => {
-    spawnWithoutInheritedFds(() =>
-      execFile(node, args, options, (error, _, said) => {
-        resolve(error ? said.trim().replace(/^intercede: /, '') || error.message : undefined)
-      }),
-    )
+  const { read, write } = pipe()
+  using errors = write
+  return orClose([read], () => {
+    using nothing = openNothing()
+    const how = { env: process.env, directory: process.cwd(), detached: false }
+    const child = new Child([node, ...args], { ...how, fds: [nothing, nothing, errors] })
+    return { child, words: new Socket({ fd: read.release(), readable: true, writable: false }) }
   })
 }

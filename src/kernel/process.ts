@@ -16,7 +16,7 @@ import {
 } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { now } from './clock.ts'
-import { isErrno, orElse } from './error.ts'
+import { isErrno, orElse, orUndefined } from './error.ts'
 import type { Handle } from './fd.ts'
 import { namespaceInode, openat, read } from './files.ts'
 import { check, cstring, libc } from './libc.ts'
@@ -48,13 +48,10 @@ export const children = (thread: number = process.pid): readonly number[] =>
     return list.split(' ').filter(Boolean).map(Number)
   })
 
-/** Reaps a child if it has ended, and returns whether it had. Not for children of Node, which reaps them itself. */
-export const hasEnded = (child: number): boolean => libcWaitpid(child, null, WNOHANG) !== 0
-
 /** How a process ended: with a status, or by a signal. */
 export type Ending = { readonly status: number } | { readonly signal: number }
 
-/** Reaps a child if it has ended. Not for children of Node. @returns undefined while it has not */
+/** Reaps a child, which must not be one of Node's, if it has ended. @returns undefined while it has not */
 export function reap(child: number): Ending | undefined {
   const word = new Int32Array(1)
   const reaped = libcWaitpid(child, word, WNOHANG)
@@ -301,18 +298,9 @@ export function timeNamespaceOf(
   name: (entry: string) => Uint8Array,
   read: (entry: string) => string,
 ): TimeNamespace | undefined {
-  const inode = inodeOrNone(proc, name('ns/time'))
+  const inode = orUndefined(['ENOENT'], () => namespaceInode(proc, name('ns/time')))
   if (inode === undefined || namespaceInode(proc, name('ns/time_for_children')) !== inode) return undefined
   return { inode, aheadMs: bootOffset(read('timens_offsets')) }
-}
-
-function inodeOrNone(proc: number, path: Uint8Array): number | undefined {
-  try {
-    return namespaceInode(proc, path)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined
-    throw error
-  }
 }
 
 /** @returns milliseconds; the line is: boottime SECONDS NANOSECONDS, see time_namespaces(7) */

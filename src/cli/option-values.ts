@@ -8,6 +8,48 @@ import { instructed, ociRuntimes } from '../runtimes/known/index.ts'
  * makes the sentence that the user sees.
  */
 
+/** Makes the parser of an option whose value is a text. @param is what every text of this form is */
+const textLike =
+  (form: RegExp, is: string) =>
+  (text: string): string => {
+    if (form.test(text)) return text
+    throw new InvalidArgumentError(`It must be ${is}.`)
+  }
+
+/** Makes the parser of an option whose value is a number within limits. @param is what every such number is */
+const numberLike =
+  (form: RegExp, is: string, from = 0, to = Number.POSITIVE_INFINITY) =>
+  (text: string): number => {
+    const number = form.test(text) ? Number(text) : Number.NaN
+    if (number >= from && number <= to) return number
+    throw new InvalidArgumentError(`It must be ${is}.`)
+  }
+
+const LAST_FIRST_ID = 2 ** 32 - 2 - ID_COUNT
+
+/** A directory in the container. */
+export const parseWorkdir = textLike(/^\//, 'an absolute path in the container, such as /tmp')
+/** A path, which an empty variable of a shell may have left empty. */
+export const parsePath = textLike(/./s, 'a path, and it is empty')
+/** A host name of at most 64 bytes, in the characters that runtimes allow. */
+export const parseName = textLike(/^[a-z0-9][a-z0-9_.-]{0,63}$/i, 'a host name')
+/** A path would lead out of the directory, and the shell splits and expands other words. */
+export const parseFileName = textLike(
+  /^\w[\w.+-]{0,199}$/,
+  'a plain name of letters, digits and . _ + -, without a directory, which is for --write',
+)
+/** The limit is that of timers, 24 days. */
+export const parseSeconds = numberLike(/^\d{1,7}$/, 'a whole number of seconds up to 2000000', 0, 2_000_000)
+/** An id of the host, from which all ids of a container follow. */
+export const parseFirstId = numberLike(
+  /^\d{1,10}$/,
+  `a number from ${ID_COUNT}, above the ids of the host itself, to ${LAST_FIRST_ID}`,
+  ID_COUNT,
+  LAST_FIRST_ID,
+)
+export const parseTail = numberLike(/^\d{1,9}$/, 'a whole number')
+export const parseInterval = numberLike(/./s, 'a number of seconds from 0.1 to 3600', 0.1, 3600)
+
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
 /** The least memory with which any runtime starts a container: with less the kernel kills it before its first word. */
@@ -20,14 +62,6 @@ export function parseSize(text: string): number {
   const bytes = Number(number) * UNITS[unit.toLowerCase()]!
   if (bytes >= LEAST_MIB * UNITS.m! && Number.isSafeInteger(bytes)) return bytes
   throw new InvalidArgumentError(`It must be at least ${LEAST_MIB}m, with less no container starts, and at most 8191t.`)
-}
-
-/** Parses a number of seconds. The limit is that of timers, 24 days. */
-export function parseSeconds(text: string): number {
-  if (!/^\d{1,7}$/.test(text) || Number(text) > 2_000_000) {
-    throw new InvalidArgumentError('It must be a whole number of seconds up to 2000000.')
-  }
-  return Number(text)
 }
 
 /** Parses the name of a runtime for which `flags` has instructions. */
@@ -50,18 +84,6 @@ export function parseUser(text: string): { uid: number; gid: number } {
   return { uid: Number(uid), gid: Number(gid) }
 }
 
-/** Parses the path of a directory in the container, which starts there. */
-export function parseWorkdir(text: string): string {
-  if (text.startsWith('/')) return text
-  throw new InvalidArgumentError('It must be an absolute path in the container, such as /tmp.')
-}
-
-/** Parses the path of a file or directory, which an empty variable of a shell may have left empty. */
-export function parsePath(text: string): string {
-  if (text !== '') return text
-  throw new InvalidArgumentError('It must be a path, and it is empty.')
-}
-
 /** Parses `KEY=VALUE`, or `KEY`, which passes on the variable of our own environment. */
 export function parseEnv(text: string, earlier: readonly string[] = []): string[] {
   if (!/^[^=\s\p{Cc}]+(=|$)/u.test(text))
@@ -73,12 +95,6 @@ export function parseEnv(text: string, earlier: readonly string[] = []): string[
   return own === undefined ? [...earlier] : [...earlier, `${text}=${own}`]
 }
 
-/** Parses the name of a container: a host name of at most 64 bytes, in the characters that runtimes allow. */
-export function parseName(text: string): string {
-  if (!/^[a-z0-9][a-z0-9_.-]{0,63}$/i.test(text)) throw new InvalidArgumentError('It must be a host name.')
-  return text
-}
-
 /** Collects the values of an option that may be repeated. */
 export const collect = (text: string, earlier: readonly string[] = []): string[] => [...earlier, text]
 
@@ -87,22 +103,6 @@ export function parseCap(text: string, earlier: readonly Cap[] = []): readonly C
   const cap = capabilities.find((name) => name === text.toUpperCase().replace(/^CAP_/, ''))
   if (cap === undefined) throw new InvalidArgumentError('It must be a capability of Linux such as MKNOD or SYS_ADMIN.')
   return [...earlier, cap]
-}
-
-/** Parses the name of a file: a path would lead out of the directory, and the shell splits and expands other words. */
-export function parseFileName(text: string): string {
-  if (/^\w[\w.+-]{0,199}$/.test(text)) return text
-  throw new InvalidArgumentError(
-    'It must be a plain name of letters, digits and . _ + -, without a directory, which is for --write.',
-  )
-}
-
-/** Parses an id of the host, from which all ids of a container follow. */
-export function parseFirstId(text: string): number {
-  const last = 2 ** 32 - 2 - ID_COUNT
-  const id = /^\d{1,10}$/.test(text) ? Number(text) : 0
-  if (id >= ID_COUNT && id <= last) return id
-  throw new InvalidArgumentError(`It must be a number from ${ID_COUNT}, above the ids of the host itself, to ${last}.`)
 }
 
 const TIME_UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
@@ -137,19 +137,6 @@ export function parseSince(text: string): number {
   throw new InvalidArgumentError(
     'It must be a time such as 2026-01-31T10:00:00Z, 09:27, today or yesterday, or how long ago, such as 10m or 1h30m.',
   )
-}
-
-/** Parses a count. */
-export function parseTail(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text)
-  throw new InvalidArgumentError('It must be a whole number.')
-}
-
-/** Parses the seconds of an interval. */
-export function parseInterval(text: string): number {
-  const seconds = Number(text)
-  if (seconds >= 0.1 && seconds <= 3600) return seconds
-  throw new InvalidArgumentError('It must be a number of seconds from 0.1 to 3600.')
 }
 
 /** Parses the path of a socket: sun_path holds 108 bytes with the NUL; runtimes notice that only at container start. */

@@ -10,7 +10,7 @@ import {
   type ControlRequest,
   type OrderAnswer,
 } from '../keeper/control/protocol.ts'
-import { isErrno, SyscallError } from '../kernel/error.ts'
+import { ignoring, isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
 import { connect, DaemonSilent } from '../reader/feed.ts'
@@ -53,13 +53,10 @@ function connected(path: string): Fd {
 }
 
 /** Sends the request. A daemon that refuses who we are has answered already. */
-function tell(connection: Fd, request: ControlRequest): void {
-  try {
-    send(connection, Buffer.from(JSON.stringify({ version: CONTROL_VERSION, ...request })))
-  } catch (error) {
-    if (!isErrno(error, 'EPIPE', 'ECONNRESET')) throw error
-  }
-}
+const tell = (connection: Fd, request: ControlRequest): void =>
+  ignoring(['EPIPE', 'ECONNRESET'], () =>
+    send(connection, Buffer.from(JSON.stringify({ version: CONTROL_VERSION, ...request }))),
+  )
 
 function read(file: Fd): ControlAnswer {
   const bytes = Buffer.alloc(fstatSync(file.raw).size)

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { lstatSync, readFileSync, readlinkSync, type Stats } from 'node:fs'
 import { release } from 'node:os'
+import { orElse } from '../kernel/error.ts'
 import { type KernelFeature, kernelFeatures } from '../kernel/probe.ts'
 import { which } from '../runtimes/runtime.ts'
 import { openToOthers, rootOwners } from './own-files.ts'
@@ -60,13 +61,6 @@ export interface HostFacts {
 
 /** How long a program may take to say its version: nothing but a slow machine takes long. */
 const RUN_MS = 60_000
-function orElse<T>(attempt: () => T): T | undefined {
-  try {
-    return attempt()
-  } catch {
-    return undefined
-  }
-}
 
 /** The machine on which this process runs. */
 export const thisHost: HostFacts = {
@@ -74,16 +68,16 @@ export const thisHost: HostFacts = {
   arch: process.arch,
   node: process.versions.node,
   kernel: kernelFeatures,
-  read: (path) => orElse(() => readFileSync(path, 'utf8')) ?? '',
-  link: (path) => orElse(() => readlinkSync(path)),
+  read: (path) => orElse('', () => readFileSync(path, 'utf8')),
+  link: (path) => orElse(undefined, () => readlinkSync(path)),
   which,
-  contains: (path, text) => orElse(() => readFileSync(path).includes(text)) ?? false,
+  contains: (path, text) => orElse(false, () => readFileSync(path).includes(text)),
   openToOthers: () => openToOthers(),
   nullFlaw,
   run(program, ...args) {
     const path = which(program)
     if (path === undefined) return undefined
-    return orElse(() =>
+    return orElse(undefined, () =>
       execFileSync(path, args, { encoding: 'utf8', timeout: RUN_MS, stdio: ['ignore', 'pipe', 'ignore'] }),
     )
   },

@@ -1,6 +1,7 @@
 import { type Cap, capMask } from '../abi/credentials.ts'
 import { PROC_PID_INIT_INO, PROC_USER_INIT_INO } from '../abi/process.ts'
 import { type Target, WAIT_KILLABLE_RECV } from '../filter/target.ts'
+import { orElse } from '../kernel/error.ts'
 import type { KernelFeature } from '../kernel/probe.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
 import { ID_COUNT, lxcfsFiles } from '../runtimes/flags.ts'
@@ -222,13 +223,8 @@ function knowsFlag({ which, contains }: HostFacts, program: string, flag: string
 }
 
 /** Tells whether the kernel knows a filter flag. A kernel that cannot be asked has a filter of a newer one on us. */
-function kernelTakes({ kernel }: HostFacts, flag: string): boolean {
-  try {
-    return flag !== WAIT_KILLABLE_RECV || kernel.waitKillableRecv()
-  } catch {
-    return true
-  }
-}
+const kernelTakes = ({ kernel }: HostFacts, flag: string): boolean =>
+  flag !== WAIT_KILLABLE_RECV || orElse(true, () => kernel.waitKillableRecv())
 
 /**
  * Returns the reader of a profile with only those filter flags that both the kernel and the reader know here: with

@@ -9,7 +9,7 @@ import {
 } from '../abi/credentials.ts'
 import { PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../abi/process.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { ignoring, isErrno } from './error.ts'
+import { ignoring, orFalse } from './error.ts'
 import { check, libc } from './libc.ts'
 
 /**
@@ -92,17 +92,13 @@ export function joinEmptyKeyring(): void {
  * @returns false if they have too many keys; then nothing has changed
  * @see keyctl_chown(3)
  */
-export function giveKeyring(uid: HostId, gid: HostId): boolean {
-  try {
+export const giveKeyring = (uid: HostId, gid: HostId): boolean =>
+  orFalse(['EDQUOT'], () => {
     ignoring(['ENOSYS', 'EACCES'], () =>
       check('keyctl', Number(syscallKeys(keyctl, KEYCTL_CHOWN, KEY_SPEC_SESSION_KEYRING, uid, gid))),
     )
     return true
-  } catch (error) {
-    if (isErrno(error, 'EDQUOT')) return false
-    throw error
-  }
-}
+  })
 
 /**
  * Takes all rights to the session keyring of the calling thread from whoever possesses it: only its owner, our user,

@@ -1,6 +1,5 @@
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
-import { FSOPEN_CLOEXEC } from '../abi/mount.ts'
 import {
   BPF_RET,
   encodeAddfd,
@@ -14,22 +13,19 @@ import {
   SECCOMP_RET_USER_NOTIF,
   SECCOMP_SET_MODE_FILTER,
 } from '../abi/seccomp.ts'
-import { STATX_MNT_ID_UNIQUE } from '../abi/stat.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
-import { isErrno, SyscallError } from './error.ts'
+import { isErrno, orElse, orFalse, SyscallError } from './error.ts'
 import { Fd } from './fd.ts'
-import { openat, openat2 } from './files.ts'
+import { openat, openat2, uniqueMountId } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { cloneFile, detachedTmpfs } from './mount.ts'
+import { cloneFile, detachedTmpfs, fsopen } from './mount.ts'
 import { tidFromNamespace } from './pidfd.ts'
 import { notifSetFlags } from './seccomp.ts'
 
 const numbers = ownSyscalls(process.arch)
 
 const syscallSeccomp = libc.func('syscall', 'long', ['long', 'uint32_t', 'uint32_t', 'uint8_t *'])
-const syscallFsopen = libc.func('syscall', 'long', ['long', 'uint8_t *', 'uint32_t'])
 const syscallMountSetattr = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint32_t', 'void *', 'size_t'])
-const libcStatx = libc.func('statx', 'int', ['int', 'uint8_t *', 'int', 'uint32_t', 'uint8_t *'])
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'uint8_t *'])
 
 const seccomp = (operation: number, flags: number, argument: Uint8Array | null): number =>
@@ -80,28 +76,20 @@ function knowsAddfdFlag(flags: number): boolean {
   return libcIoctl(theListener().raw, SECCOMP_IOCTL_NOTIF_ADDFD, addfd) < 0 && lastErrno() === errnos.ENOENT
 }
 
-function succeeds(open: () => Fd): boolean {
-  try {
+const succeeds = (open: () => Fd): boolean =>
+  orElse(false, () => {
     open()[Symbol.dispose]()
     return true
-  } catch {
-    return false
-  }
-}
+  })
 
 function pidTranslation(): boolean {
   using namespace = openat(AT_FDCWD, cstring('/proc/self/ns/pid'), O_RDONLY)
-  try {
-    return tidFromNamespace(namespace, process.pid) === process.pid
-  } catch {
-    return false
-  }
+  return orElse(false, () => tidFromNamespace(namespace, process.pid) === process.pid)
 }
 
 function uniqueMountIds(): boolean {
-  const statx = new Uint8Array(256)
-  check('statx', libcStatx(AT_FDCWD, cstring('/'), 0, STATX_MNT_ID_UNIQUE, statx))
-  return (new DataView(statx.buffer).getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0
+  using root = openat(AT_FDCWD, cstring('/'), O_PATH)
+  return uniqueMountId(root) !== undefined
 }
 
 /** A kernel with mount_setattr(2) refuses a struct of no bytes; another kernel refuses the call (ENOSYS). */
@@ -111,13 +99,10 @@ const mountSetattr = (): boolean =>
 /** Copies a mount that is attached nowhere, as is done to show a device node inside a container. */
 function copyDetached(): boolean {
   using tmpfs = detachedTmpfs([])
-  try {
+  return orFalse(['EINVAL'], () => {
     cloneFile(tmpfs, cstring('.'))[Symbol.dispose]()
     return true
-  } catch (error) {
-    if (isErrno(error, 'EINVAL')) return false
-    throw error
-  }
+  })
 }
 
 /**
@@ -127,7 +112,7 @@ function copyDetached(): boolean {
  */
 function fileSystem(name: string): boolean {
   try {
-    new Fd(check('fsopen', Number(syscallFsopen(numbers.fsopen, cstring(name), FSOPEN_CLOEXEC))))[Symbol.dispose]()
+    fsopen(cstring(name))[Symbol.dispose]()
     return true
   } catch (error) {
     if (isErrno(error, 'EPERM')) throw error

@@ -2,6 +2,7 @@ import { errnoName } from '../abi/errno.ts'
 import { explain, type Reason, type ReasonCode, unpackName } from '../calls/reasons.ts'
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
+import { orElse } from '../kernel/error.ts'
 import { type KeyName, keyNames, keys } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
 import type { RefusalCount } from './read-counts.ts'
@@ -40,13 +41,8 @@ const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => Wanted
  */
 export function wantedKey({ code, a = 0, b = 0 }: Reason): WantedKey | undefined {
   const found = wanted[code]?.(a, b)
-  if (!found) return undefined
-  try {
-    return { key: found.key, value: keys[found.key].canonical(found.value) }
-  } catch {
-    // No container may have it.
-    return undefined
-  }
+  // What no container may have has no value.
+  return found && orElse(undefined, () => ({ key: found.key, value: keys[found.key].canonical(found.value) }))
 }
 
 /** A kind of refusals: how often it happened, its last call, and what to change. */

@@ -1,13 +1,9 @@
 import { readFileSync } from 'node:fs'
+import { orElse } from '../kernel/error.ts'
 
 /** Reads a file of the installation, whose files may just be being replaced. */
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(new URL(path, import.meta.url), 'utf8').trim()
-  } catch {
-    return undefined
-  }
-}
+const read = (path: string): string | undefined =>
+  orElse(undefined, () => readFileSync(new URL(path, import.meta.url), 'utf8').trim())
 
 /** Returns the version and the build, by which two installations of the same version differ. */
 export function version(): string {

@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { parseLxcPolicy } from '../filter/lxc.ts'
 import { NOTIFY, type OciRule } from '../filter/oci.ts'
 import { machines } from '../filter/target.ts'
+import { orElse } from '../kernel/error.ts'
 import type { Handover } from './handover.ts'
 import { readText } from './text-file.ts'
 
@@ -37,11 +38,7 @@ export const givesUserns = (bundle: string): boolean | undefined =>
 /** Reads the `config.json` of a bundle. @returns undefined if there is none, or it does not match `schema` */
 export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
   if (!isAbsolute(bundle)) return undefined
-  try {
-    return v.parse(schema, JSON.parse(readText(join(bundle, 'config.json'))))
-  } catch {
-    return undefined
-  }
+  return orElse(undefined, () => v.parse(schema, JSON.parse(readText(join(bundle, 'config.json')))))
 }
 
 const Rule = v.object({ names: v.array(v.string()), action: v.string() })
@@ -66,13 +63,11 @@ export function trappedCalls({ bundle, lxcConfig }: Handover): ReadonlySet<strin
 /** Reads the policy that the configuration of a container of LXC names. */
 function lxcRules({ root, file }: NonNullable<Handover['lxcConfig']>): readonly OciRule[] | undefined {
   const sections = machines[process.arch]?.sections ?? new Set<string>()
-  try {
+  // The container may have been started from another file, or its policy is of a kind that we do not read.
+  return orElse(undefined, () => {
     const policy = policyFile(readText(`${root}${file}`))
     return policy === undefined ? undefined : parseLxcPolicy(readText(`${root}${policy}`), sections).profile.syscalls
-  } catch {
-    // The container was started from another file, or its policy is of a kind that we do not read.
-    return undefined
-  }
+  })
 }
 
 const ASSIGNMENT = /^\s*lxc\.(include|seccomp\.profile)\s*=\s*(.*?)\s*$/

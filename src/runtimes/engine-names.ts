@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { orElse } from '../kernel/error.ts'
 import { firstFitting } from '../shared/texts.ts'
 import { readText } from './text-file.ts'
 
@@ -30,15 +31,12 @@ export type EngineNamesLookup = (id: string, bundle: string) => EngineNames | un
 export function engineNamesLookup(): EngineNamesLookup {
   const stores = new Map<string, ReadonlyMap<string, Stored>>()
   let docker: ReadonlySet<string> | undefined
-  return (id, bundle) => {
-    try {
+  return (id, bundle) =>
+    orElse(undefined, () => {
       if (bundle.includes('-containers/')) return ofPodman(id, bundle, stores)
       docker ??= new Set(existsSync(DOCKER) ? readdirSync(DOCKER) : [])
       return docker.has(id) ? ofDocker(id) : undefined
-    } catch {
-      return undefined
-    }
-  }
+    })
 }
 
 interface Stored {

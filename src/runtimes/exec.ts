@@ -3,6 +3,7 @@ import { basename, join, normalize } from 'node:path'
 import * as v from 'valibot'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import type { Exec } from '../calls/fuse.ts'
+import { orElse } from '../kernel/error.ts'
 import type { Fd, Handle } from '../kernel/fd.ts'
 import { openat } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
@@ -54,12 +55,8 @@ export function stateDirectoryOf({ program, options }: RuntimeCall): string | un
   const at = options.lastIndexOf('--root')
   const root = at >= 0 ? options[at + 1] : own && join('/run', own.record.root)
   if (!root?.startsWith('/')) return undefined
-  try {
-    return realpathSync(root)
-  } catch {
-    // It is in another mount namespace.
-    return normalize(join(root, '/')).slice(0, -1)
-  }
+  // It may be in another mount namespace.
+  return orElse(normalize(join(root, '/')).slice(0, -1), () => realpathSync(root))
 }
 
 /**
@@ -149,12 +146,10 @@ const CONFIG_LIMIT = 64 * 1024
 export function execFor({ bundle, pid }: Handover, runtime: RuntimeCall | undefined): Exec | undefined {
   const process = runtime && readBundle(bundle, Config)?.process
   if (!process) return undefined
-  try {
+  return orElse(undefined, () => {
     const filters = statusField(readFileSync(`/proc/${pid}/status`, 'latin1'), 'Seccomp_filters')
     const { program, options, env } = runtime
     const exec = { program, options, env, process, filters: Number(filters) }
     return JSON.stringify(exec).length > CONFIG_LIMIT ? undefined : exec
-  } catch {
-    return undefined
-  }
+  })
 }

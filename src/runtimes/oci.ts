@@ -77,12 +77,7 @@ export class OciConnection implements Disposable {
 
   get #isComplete(): boolean {
     if (!this.#chunks.at(-1)?.toString('latin1').trimEnd().endsWith('}')) return false
-    try {
-      JSON.parse(this.#text)
-      return true
-    } catch {
-      return false
-    }
+    return orElse(false, () => JSON.parse(this.#text) !== undefined)
   }
 
   get #text(): string {

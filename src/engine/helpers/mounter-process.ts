@@ -3,6 +3,7 @@ import { AT_FDCWD, O_PATH } from '../../abi/fcntl.ts'
 import { SIGKILL } from '../../abi/process.ts'
 import { sendToMounter } from '../../caller/mounts/mounter-client.ts'
 import { now, processTime } from '../../kernel/clock.ts'
+import { orElse } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
@@ -118,10 +119,5 @@ async function isAnswered(socket: Handle, patience: number, pid: number): Promis
     }
     await sleep(Math.min(SOON_MS + GROWTH * passed, LATE_MS))
   }
-  try {
-    const answer = receive(socket, new Uint8Array(REPLY_LIMIT))
-    return answer !== undefined && answer.length > 0
-  } catch {
-    return false
-  }
+  return orElse(false, () => (receive(socket, new Uint8Array(REPLY_LIMIT))?.length ?? 0) > 0)
 }

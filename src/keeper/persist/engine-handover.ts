@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import type { Fd } from '../../kernel/fd.ts'
+import { numberOf } from '../../kernel/pidfd.ts'
 import { MOUNTERS } from '../../link/limits.ts'
 import type { ForNextEngine, ToKeeper } from '../../link/messages.ts'
 import type { SharedMemories } from '../../link/spawn-engine.ts'
@@ -34,7 +34,7 @@ class MounterFds {
     if (socket && pidfd && this.#all.size < MOUNTERS) {
       // The engine has shut the socket of a mounter that hangs, which ends nobody knows when.
       const unwatch = [pidfd, socket].map((fd) => this.#reactor.watch(fd, () => this.#drop(kept)))
-      const kept = { socket, pidfd, pid: pidOf(pidfd), unwatch }
+      const kept = { socket, pidfd, pid: numberOf(pidfd), unwatch }
       this.#all.add(kept)
       return
     }
@@ -60,11 +60,6 @@ class MounterFds {
     kept.socket[Symbol.dispose]()
     kept.pidfd[Symbol.dispose]()
   }
-}
-
-/** @see proc_pid_fdinfo(5) "pidfds" */
-function pidOf(pidfd: Fd): number {
-  return Number(/^Pid:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pidfd.raw}`, 'latin1'))?.[1] ?? 0)
 }
 
 /** Hands state from one engine to the next: the memories that engines share with us, descriptors and mounters. */

@@ -1,7 +1,7 @@
 import { fstatSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { MOUNT_ATTR_RDONLY } from '../../abi/mount.ts'
-import { isErrno } from '../../kernel/error.ts'
+import { isErrno, orUndefined } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { whyNotOnlyRoot } from './closed.ts'
 import { type HostTree, openHostTree } from './host-tree.ts'
@@ -100,14 +100,8 @@ export function openTarget(root: Handle, { text, target, isDirectory }: Bind): F
 }
 
 /** Returns undefined if a component, or the end of a path to a directory, is no directory. */
-function openOrMake(root: Handle, target: string, isDirectory: boolean): Fd | undefined {
-  try {
-    return isDirectory ? inside(root, target) : insideFile(root, target)
-  } catch (error) {
-    if (isErrno(error, 'ENOTDIR')) return undefined
-    throw error
-  }
-}
+const openOrMake = (root: Handle, target: string, isDirectory: boolean): Fd | undefined =>
+  orUndefined(['ENOTDIR'], () => (isDirectory ? inside(root, target) : insideFile(root, target)))
 
 /**
  * Mounts what is bound. Without `idmap` owners are not mapped: files of the host's root belong to nobody in the

@@ -1,14 +1,12 @@
 import { fstatSync, type Stats } from 'node:fs'
 import { AT_FDCWD, O_PATH, RESOLVE_NO_SYMLINKS } from '../../abi/fcntl.ts'
 import { MS_PRIVATE } from '../../abi/mount.ts'
-import { isErrno } from '../../kernel/error.ts'
+import { orUndefined } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { copyTree, mountSetattr, moveMount } from '../../kernel/mount.ts'
 import type { Mount } from '../../kernel/procfs/mountinfo.ts'
-
-const openStraight = (path: string): Fd => openat2(AT_FDCWD, cstring(path), O_PATH, RESOLVE_NO_SYMLINKS)
 
 /**
  * A directory or file of the host that the container gets. It is opened once, so that what is checked is what is
@@ -26,14 +24,9 @@ export class HostTree implements Handle {
   constructor(path: string, recursive: boolean) {
     this.path = path
     this.recursive = recursive
-    try {
-      this.#file = openStraight(path)
-      this.isStraight = true
-    } catch (error) {
-      if (!isErrno(error, 'ELOOP')) throw error
-      this.#file = openat(AT_FDCWD, cstring(path), O_PATH)
-      this.isStraight = false
-    }
+    const straight = orUndefined(['ELOOP'], () => openat2(AT_FDCWD, cstring(path), O_PATH, RESOLVE_NO_SYMLINKS))
+    this.isStraight = straight !== undefined
+    this.#file = straight ?? openat(AT_FDCWD, cstring(path), O_PATH)
   }
 
   get raw(): number {
@@ -73,14 +66,8 @@ export class HostTree implements Handle {
 }
 
 /** Opens what is at `path`; returns undefined if there is nothing. */
-export function openHostTree(path: string, recursive: boolean): HostTree | undefined {
-  try {
-    return new HostTree(path, recursive)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) return undefined
-    throw error
-  }
-}
+export const openHostTree = (path: string, recursive: boolean): HostTree | undefined =>
+  orUndefined(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'], () => new HostTree(path, recursive))
 
 const contains = (outer: string, inner: string): boolean => inner.startsWith(outer === '/' ? '/' : `${outer}/`)
 

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
 import { MS_PRIVATE } from '../../abi/mount.ts'
-import { isErrno } from '../../kernel/error.ts'
+import { orUndefined } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
@@ -39,27 +39,23 @@ export const openDirectory = (path: string): Fd => openat(AT_FDCWD, cstring(path
  * link is followed as the container would follow it, never out of the tree.
  */
 export function inside(root: Handle, path: string): Fd {
-  try {
-    return openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT') || path === '/') throw error
-  }
+  const open = (): Fd => openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
+  const there = path === '/' ? open() : orUndefined(['ENOENT'], open)
+  if (there) return there
   using parent = inside(root, dirname(path))
   mkdirSync(`/proc/self/fd/${parent.raw}/${basename(path)}`, { mode: 0o755 })
-  return openat2(root.raw, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT)
+  return open()
 }
 
 /** Opens the file `path` of the tree below `root` as `inside` does, and makes an empty one if it is missing. */
 export function insideFile(root: Handle, path: string): Fd {
-  try {
-    return openat2(root.raw, cstring(path), O_PATH, RESOLVE_IN_ROOT)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
-  }
+  const open = (): Fd => openat2(root.raw, cstring(path), O_PATH, RESOLVE_IN_ROOT)
+  const there = orUndefined(['ENOENT'], open)
+  if (there) return there
   using parent = inside(root, dirname(path))
   // O_EXCL follows no symbolic link, which could lead out of the tree.
   writeFileSync(`/proc/self/fd/${parent.raw}/${basename(path)}`, '', { flag: 'wx', mode: 0o644 })
-  return openat2(root.raw, cstring(path), O_PATH, RESOLVE_IN_ROOT)
+  return open()
 }
 
 interface Graft {

@@ -67,6 +67,20 @@ const SIZES = {
 } as const
 const [PART, WORDS] = struct(SIZES)
 
+/** The memory of `SharedState`, by its parts. */
+class SharedWords {
+  readonly buffer: SharedArrayBuffer
+
+  /** @param buffer the memory that the main thread made; without it, new memory is made */
+  constructor(buffer = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT)) {
+    this.buffer = buffer
+  }
+
+  protected part(name: keyof typeof SIZES): Int32Array {
+    return new Int32Array(this.buffer, PART[name] * Int32Array.BYTES_PER_ELEMENT, SIZES[name])
+  }
+}
+
 /**
  * What the threads of one engine share: who leads, and a few words for each listener and each container. Everything
  * else is a thread's own. The memory ends with the engine, and with it all locks that lie in it.
@@ -75,81 +89,46 @@ const [PART, WORDS] = struct(SIZES)
  * `resetContainer`, except that a thread may clear a listener that it has removed from the set. Counters are changed
  * atomically, by any thread; strikes are counted by the deputy alone.
  */
-export class SharedState {
-  readonly buffer: SharedArrayBuffer
-  readonly #leadership: Int32Array
-  readonly #activity: Int32Array
-  readonly #counts: Int32Array
+export class SharedState extends SharedWords {
+  readonly #leadership = this.part('leadership')
+  readonly #activity = this.part('activity')
+  readonly #counts = this.part('counts')
   /** For `DedicatedReceiver`. */
-  readonly dedicated: Int32Array
+  readonly dedicated = this.part('dedicated')
   /** For `InheritedCalls`. */
-  readonly inherited: Int32Array
-  readonly walkers: WalkerTable
-  readonly listeners: ListenerTable
+  readonly inherited = this.part('inherited')
+  readonly walkers = new WalkerTable(this.part('walkers'))
+  readonly listeners = new ListenerTable(this.part('listeners'))
   /** Which listeners are connections of LXC monitors, and the state of those. */
-  readonly proxies: LxcProxyState
+  readonly proxies = new LxcProxyState(this.part('proxies'), seconds)
   /** By container: its calls in flight. */
-  readonly containerCalls: Int32Array
+  readonly containerCalls = this.part('containerCalls')
   /** By container: its strikes, and the second at which they are forgotten. */
-  readonly #containerStrikes: Int32Array
-  readonly #containerForgiven: Int32Array
+  readonly #containerStrikes = this.part('containerStrikes')
+  readonly #containerForgiven = this.part('containerForgiven')
   /** What the device rules of the containers allow. */
-  readonly deviceRules: DeviceRulesCache
+  readonly deviceRules = new DeviceRulesCache(this.part('deviceRules'), seconds)
   /** Limits how often a process probes the device rules. */
-  readonly rulesPace: RateLimit
+  readonly rulesPace = new RateLimit(this.part('rulesPace'), RULES_PACE)
   /** Known to no other process: see `CallerDeviceRules`. */
-  readonly rulesSeed: Uint8Array
+  readonly rulesSeed = this.#seed(this.part('rulesSeed'))
   /** The figures that sysinfo(2) reports to containers. */
-  readonly sysinfo: SysinfoCache
-  readonly spawnGuard: SpawnGuard
+  readonly sysinfo = new SysinfoCache(this.part('sysinfo'))
+  readonly spawnGuard = new SpawnGuard(this.#counts.subarray(COUNT.spawning))
   /** For `PersistentState`. */
-  readonly persistentLocks: { readonly programs: Int32Array; readonly contexts: Int32Array }
+  readonly persistentLocks = { programs: this.part('programLocks'), contexts: this.part('contextLocks') }
   /** The acts of calls whose answers may get lost. */
-  readonly replyCache: ReplyCache
-  readonly #containerMounts: Int32Array
-  readonly #containerPinned: Int32Array
-  readonly #containerMuted: Int32Array
-  readonly #containerWaited: Int32Array
+  readonly replyCache = new ReplyCache(this.part('replyCache'))
+  readonly #containerMounts = this.part('containerMounts')
+  readonly #containerPinned = this.part('containerPinned')
+  readonly #containerMuted = this.part('containerMuted')
+  readonly #containerWaited = this.part('containerWaited')
   /** The lane of each thread, and the priority of the fast lane. */
-  readonly lanes: Lanes
+  readonly lanes = new Lanes(this.part('lanes'))
   /** The containers whose calls take turns, because they use too much processor time. */
-  readonly inTurn: FairShare
+  readonly inTurn = new FairShare(this.part('inTurn'), IN_TURN_MS)
   /** The containers whose calls use so much that they are served in the slow lane too. */
-  readonly slow: FairShare
-
-  /**
-   * @param buffer the memory that the main thread made; without it, new memory is made
-   */
-  constructor(buffer = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT)) {
-    this.buffer = buffer
-    const part = (name: keyof typeof SIZES): Int32Array =>
-      new Int32Array(buffer, PART[name] * Int32Array.BYTES_PER_ELEMENT, SIZES[name])
-    this.#leadership = part('leadership')
-    this.#activity = part('activity')
-    this.#counts = part('counts')
-    this.spawnGuard = new SpawnGuard(this.#counts.subarray(COUNT.spawning))
-    this.dedicated = part('dedicated')
-    this.inherited = part('inherited')
-    this.lanes = new Lanes(part('lanes'))
-    this.listeners = new ListenerTable(part('listeners'))
-    this.proxies = new LxcProxyState(part('proxies'), seconds)
-    this.containerCalls = part('containerCalls')
-    this.#containerStrikes = part('containerStrikes')
-    this.#containerForgiven = part('containerForgiven')
-    this.walkers = new WalkerTable(part('walkers'))
-    this.#containerMounts = part('containerMounts')
-    this.#containerPinned = part('containerPinned')
-    this.#containerMuted = part('containerMuted')
-    this.#containerWaited = part('containerWaited')
-    this.inTurn = new FairShare(part('inTurn'), IN_TURN_MS)
-    this.slow = new FairShare(part('slow'), SLOW_MS)
-    this.deviceRules = new DeviceRulesCache(part('deviceRules'), seconds)
-    this.rulesPace = new RateLimit(part('rulesPace'), RULES_PACE)
-    this.rulesSeed = this.#seed(part('rulesSeed'))
-    this.sysinfo = new SysinfoCache(part('sysinfo'))
-    this.persistentLocks = { programs: part('programLocks'), contexts: part('contextLocks') }
-    this.replyCache = new ReplyCache(part('replyCache'))
-  }
+  readonly slow = new FairShare(this.part('slow'), SLOW_MS)
 
   /** Returns the seed. The main thread chooses it before there is another thread. */
   #seed(words: Int32Array): Uint8Array {

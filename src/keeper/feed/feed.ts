@@ -369,33 +369,24 @@ function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed
   return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
-/** Returns the entry for an event in the ring of events; undefined if readers see the event elsewhere. */
-function eventEntry(event: KeeperEvent): object | undefined {
-  switch (event.type) {
-    case 'registered':
-      return { id: event.handover.id }
-    case 'resumed':
-      return { id: event.id, ...formatResumedKeys(event) }
-    case 'ended':
-      return { id: event.id }
-    case 'set':
-      return { id: event.id, message: formatSetKeys(event), who: event.who }
-    case 'reloadOrdered':
-      return { message: `${event.by} has ordered a reload${event.isForced ? ' by force' : ''}`, who: event.who }
-    case 'stopOrdered':
-      return { id: event.id, message: `${event.by} ends it by ${event.signal}`, who: event.who }
-    case 'refused':
-    case 'fault':
-      return { message: event.message.slice(0, MESSAGE_LIMIT) }
-    case 'engineEnded':
-      return { message: `the engine ${event.how}` }
-    case 'engineStarted':
-      return { pid: event.pid }
-    case 'program':
-      return { id: event.id, message: `${event.program} failed`.slice(0, MESSAGE_LIMIT) }
-    case 'recordsLost':
-      return { count: event.count }
-    default:
-      return undefined
-  }
+/** The entries for events in the ring of events; readers see all others elsewhere. */
+const ENTRIES: { readonly [Type in KeeperEvent['type']]?: (event: EventOf<Type>) => object } = {
+  registered: ({ handover }) => ({ id: handover.id }),
+  resumed: (event) => ({ id: event.id, ...formatResumedKeys(event) }),
+  ended: ({ id }) => ({ id }),
+  set: (event) => ({ id: event.id, message: formatSetKeys(event), who: event.who }),
+  reloadOrdered: ({ by, who, isForced }) => ({
+    message: `${by} has ordered a reload${isForced ? ' by force' : ''}`,
+    who,
+  }),
+  stopOrdered: ({ id, by, signal, who }) => ({ id, message: `${by} ends it by ${signal}`, who }),
+  refused: ({ message }) => ({ message: message.slice(0, MESSAGE_LIMIT) }),
+  fault: ({ message }) => ({ message: message.slice(0, MESSAGE_LIMIT) }),
+  engineEnded: ({ how }) => ({ message: `the engine ${how}` }),
+  engineStarted: ({ pid }) => ({ pid }),
+  program: ({ id, program }) => ({ id, message: `${program} failed`.slice(0, MESSAGE_LIMIT) }),
+  recordsLost: ({ count }) => ({ count }),
 }
+
+const eventEntry = (event: KeeperEvent): object | undefined =>
+  (ENTRIES[event.type] as ((event: KeeperEvent) => object) | undefined)?.(event)

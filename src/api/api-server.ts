@@ -261,9 +261,9 @@ export class ApiServer {
   #ownMetrics(): string {
     const name = 'intercede_api'
     return [
-      metric(`${name}_connections`, 'gauge', 'Connections to this server.', [['', this.#connections]]),
-      metric(`${name}_connections_refused_total`, 'counter', 'Connections over the limit.', [['', this.#refused]]),
-      metric(`${name}_streams_cut_off_total`, 'counter', 'Streams whose clients did not read.', [['', this.#cutOff]]),
+      metric(`${name}_connections`, 'gauge', 'Connections to this server.', this.#connections),
+      metric(`${name}_connections_refused_total`, 'counter', 'Connections over the limit.', this.#refused),
+      metric(`${name}_streams_cut_off_total`, 'counter', 'Streams whose clients did not read.', this.#cutOff),
     ].join('')
   }
 

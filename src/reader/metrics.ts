@@ -13,6 +13,7 @@ import type { FeedReader } from './feed.ts'
 
 type Labels = Readonly<Record<string, string>>
 type MetricType = 'counter' | 'gauge'
+type Series = readonly (readonly [labels: string, value: number])[]
 
 /** Quotes a value. Texts that a container has chosen already have octal escapes for unprintable characters. */
 const labelValue = (text: string): string => escaped(text).replaceAll('\\', '\\\\').replaceAll('"', '\\"')
@@ -26,16 +27,12 @@ export function labelled(labels: Labels): string {
 /**
  * Makes the text of one metric in the format of Prometheus.
  *
- * @param series each with its labels, as `labelled` shows them
+ * @param series each with its labels, as `labelled` shows them; or the value of the only one, which has none
  */
-export function metric(
-  name: string,
-  type: MetricType,
-  help: string,
-  series: Iterable<readonly [labels: string, value: number]>,
-): string {
+export function metric(name: string, type: MetricType, help: string, series: Series | number): string {
   let text = `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`
-  for (const [labels, value] of series) text += `${name}${labels} ${value}\n`
+  for (const [labels, value] of typeof series === 'number' ? [['', series]] : series)
+    text += `${name}${labels} ${value}\n`
   return text
 }
 
@@ -185,7 +182,6 @@ const SECONDS = BOUNDS.map((bound) => String(bound / 1e6))
 
 type Daemon = FeedReader['directory']['daemon']
 type Counted = Readonly<Record<string, number>>
-type Series = readonly (readonly [labels: string, value: number])[]
 
 /** In characters of a name: each series of a container has it. */
 const NAME = 128
@@ -224,14 +220,11 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
     counts[label] = (counts[label] ?? 0) + 1
   }
   const listeners = containers.reduce((sum, each) => sum + Number(each.listeners), 0)
+  const known = byLabel('runtime', Object.keys(counts).length === 0 ? { unknown: 0 } : counts)
+  const help = 'Listeners: one for each container and each process exec-ed into it.'
   return [
-    metric(
-      ...(['intercede_containers', 'gauge', 'Containers that are known.'] as const),
-      Object.keys(counts).length === 0 ? [[labelled({ runtime: 'unknown' }), 0]] : byLabel('runtime', counts),
-    ),
-    metric('intercede_listeners', 'gauge', 'Listeners: one for each container and each process exec-ed into it.', [
-      ['', listeners],
-    ]),
+    metric('intercede_containers', 'gauge', 'Containers that are known.', known),
+    metric('intercede_listeners', 'gauge', help, listeners),
   ].join('')
 }
 
@@ -249,8 +242,8 @@ const callLabels = ({ syscall, verdict, reason, which }: CallTotal): string =>
 
 function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemon): string {
   const series = [...totals].map((total) => [callLabels(total), total.calls] as const)
-  const noEngine = series.some(([labels]) => labels.includes('reason="noEngine"'))
   const zero = labelled({ syscall: 'other', verdict: 'left', reason: 'noEngine' })
+  if (!series.some(([labels]) => labels.includes('reason="noEngine"'))) series.push([zero, 0])
   const name = 'intercede_call_duration_seconds'
   let text = `# HELP ${name} From the receipt of a call to its answer.\n# TYPE ${name} histogram\n`
   for (const { syscall, verdict, buckets, microseconds } of durations)
@@ -259,41 +252,33 @@ function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemo
       seconds: microseconds / 1e6,
     })
   return [
-    metric('intercede_calls_total', 'counter', 'Calls, by outcome and reason.', [
-      ...series,
-      ...(noEngine ? [] : [[zero, 0] as const]),
-    ]),
+    metric('intercede_calls_total', 'counter', 'Calls, by outcome and reason.', series),
     text,
-    metric('intercede_calls_in_flight', 'gauge', 'Calls that are being served.', [['', inFlight]]),
-    metric('intercede_calls_stuck', 'gauge', 'Calls that are served for longer than ten seconds.', [['', stuck]]),
+    metric('intercede_calls_in_flight', 'gauge', 'Calls that are being served.', inFlight),
+    metric('intercede_calls_stuck', 'gauge', 'Calls that are served for longer than ten seconds.', stuck),
   ].join('')
 }
 
-function ofEvents({ restarts, reloads, registrations = {}, ...sums }: Daemon): string {
-  const zeros = refusalCauses.map((cause) => [`unknown refused ${cause}`, 0] as const)
-  const registered = Object.entries({ ...Object.fromEntries(zeros), ...registrations })
+function ofEvents(daemon: Daemon): string {
+  const { recordsLost: lost = 0, linesSuppressed: suppressed = 0 } = daemon
+  const restarts = byLabel('cause', withZeros(restartCauses, daemon.restarts))
+  const reloads = byLabel('result', withZeros(reloadResults, daemon.reloads))
+  const refused = refusalCauses.map((cause) => `unknown refused ${cause}`)
+  const registrations = Object.entries(withZeros(refused, daemon.registrations)).map(([key, count]) => {
+    const [runtime = '', result = '', cause] = key.split(' ')
+    return [labelled({ runtime, result, ...(cause === undefined ? {} : { cause }) }), count] as const
+  })
   return [
+    metric('intercede_engine_restarts_total', 'counter', 'Engines that ended and were replaced, by cause.', restarts),
+    metric('intercede_records_lost_total', 'counter', 'Records that were overwritten before they were logged.', lost),
     metric(
-      ...(['intercede_engine_restarts_total', 'counter', 'Engines that ended and were replaced, by cause.'] as const),
-      byLabel('cause', withZeros(restartCauses, restarts)),
+      'intercede_log_lines_suppressed_total',
+      'counter',
+      'Lines of the log that were counted instead.',
+      suppressed,
     ),
-    metric('intercede_records_lost_total', 'counter', 'Records that were overwritten before they were logged.', [
-      ['', sums.recordsLost ?? 0],
-    ]),
-    metric('intercede_log_lines_suppressed_total', 'counter', 'Lines of the log that were counted instead.', [
-      ['', sums.linesSuppressed ?? 0],
-    ]),
-    metric(
-      ...(['intercede_registrations_total', 'counter', 'Hand-overs of runtimes, by result.'] as const),
-      registered.map(([key, count]) => {
-        const [runtime = '', result = '', cause] = key.split(' ')
-        return [labelled({ runtime, result, ...(cause === undefined ? {} : { cause }) }), count]
-      }),
-    ),
-    metric(
-      ...(['intercede_reloads_total', 'counter', 'Reloads of configuration or program, by result.'] as const),
-      byLabel('result', withZeros(reloadResults, reloads)),
-    ),
+    metric('intercede_registrations_total', 'counter', 'Hand-overs of runtimes, by result.', registrations),
+    metric('intercede_reloads_total', 'counter', 'Reloads of configuration or program, by result.', reloads),
   ].join('')
 }
 

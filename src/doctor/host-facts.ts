@@ -22,22 +22,9 @@ export function flawOfNull({ uid, mode }: Pick<Stats, 'uid' | 'mode'>, good: Rea
 }
 
 /** The same for the host on which this process runs. */
-function nullFlaw(): string | undefined {
+export function nullFlaw(): string | undefined {
   const stat = lstatSync(PATH, { throwIfNoEntry: false })
   return stat && flawOfNull(stat, rootOwners())
-}
-
-/** Watches /dev/null, which a container may get at any time: each flaw is said once, until it is mended. */
-export class NullDevice {
-  #said: string | undefined
-
-  /** @returns a flaw that was not there at the last look */
-  look(): string | undefined {
-    const flaw = nullFlaw()
-    const isNew = flaw !== this.#said
-    this.#said = flaw
-    return isNew ? flaw : undefined
-  }
 }
 
 /** The questions that probes ask about the machine; tests replace them. Only `kernel` may throw. */

@@ -11,7 +11,7 @@ import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { lookAtInit } from '../runtimes/inspect.ts'
 import { counted } from '../shared/texts.ts'
 import { Admission, announce, requireRoom, restoreContainers } from './containers/admission.ts'
-import { PassedCalls, PassThrough } from './containers/pass-through.ts'
+import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { Control } from './control/control.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
@@ -147,8 +147,8 @@ export class Keeper {
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
     this.#slots = new Slots(memory)
-    const passed = new PassedCalls(this.#slots, counts, options.arguments)
-    this.#passThrough = new PassThrough(this.#reactor, this.#slots, passed, (listener) => this.#gone(listener))
+    const counted = { counts, mode: options.arguments }
+    this.#passThrough = new PassThrough(this.#reactor, this.#slots, counted, (listener) => this.#gone(listener))
     this.#engine = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { CallRecord } from '../calls/record.ts'
-import { NULL_REMEDY, NullDevice } from '../doctor/host-facts.ts'
+import { NULL_REMEDY, nullFlaw } from '../doctor/host-facts.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { exitGroup } from '../kernel/process.ts'
 import type { Config } from '../policy/config.ts'
@@ -81,7 +81,8 @@ class Service {
   readonly #settings = new Map<string, Settings>()
   readonly #children = new InheritedChildren()
   readonly #manager = new ServiceManager(process.env)
-  readonly #null = new NullDevice()
+  /** What was wrong with /dev/null at the last look: a flaw is said once, until it is mended. */
+  #nullFlaw: string | undefined
   /** Undefined in the state starting. */
   #keeper: Keeper | undefined
   /** Undefined in the state starting. */
@@ -268,8 +269,9 @@ class Service {
 
   /** A user's containers do not get the host's null device, which the user may not give. */
   #lookAtNull(): void {
-    const flaw = this.#sockets.forUser ? undefined : this.#null.look()
-    if (flaw !== undefined) this.#log.write('warn', flaw, { remedy: NULL_REMEDY })
+    const flaw = this.#sockets.forUser ? undefined : nullFlaw()
+    if (flaw !== undefined && flaw !== this.#nullFlaw) this.#log.write('warn', flaw, { remedy: NULL_REMEDY })
+    this.#nullFlaw = flaw
   }
 
   #fail({ message, stack }: Error): never {

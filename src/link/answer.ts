@@ -12,7 +12,7 @@ import type { Handle } from '../kernel/fd.ts'
 import { notifAddfd, notifIdValid, notifSend } from '../kernel/seccomp.ts'
 
 /** How SECCOMP_IOCTL_NOTIF_ADDFD installs a descriptor in the caller's table. */
-export interface AddFd {
+interface AddFd {
   /** Whether execve(2) closes the new descriptor. */
   readonly cloexec: boolean
   /** The number of the caller's descriptor that is replaced (SECCOMP_ADDFD_FLAG_SETFD). */

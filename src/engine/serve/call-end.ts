@@ -8,7 +8,7 @@ import type { CallRecord, RecordedArguments, RecordTexts } from '../../calls/rec
 import type { Syscall } from '../../calls/syscall.ts'
 import { now } from '../../kernel/clock.ts'
 import type { Handle } from '../../kernel/fd.ts'
-import { type AddFd, Answer } from '../../link/answer.ts'
+import { Answer } from '../../link/answer.ts'
 import { type Slots, STATE } from '../../link/journal.ts'
 import type { CountWriter } from '../../memories/count-writer.ts'
 import type { RecordWriter } from '../../memories/records.ts'
@@ -70,42 +70,6 @@ export const readsFirst = ({ handler }: Call): boolean => handler?.screenCopy !=
 /** Returns whether a screened call is most likely answered at once. */
 export const isQuick = (call: Call): boolean => isBrief(call) || readsFirst(call)
 
-/**
- * Answers calls with descriptors, in one step or in two.
- *
- * One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call. But if this thread is stopped, frozen or
- * killed before the caller has installed the descriptor, the call returns 0 without a descriptor, since
- * kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps (ADDFD, then SEND)
- * are exact whatever happens to this thread, but only where no signal can cancel the call: under
- * SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
- */
-class FdAnswer {
-  readonly #answer: Answer
-  readonly #slots: Slots
-
-  constructor(answer: Answer, slots: Slots) {
-    this.#answer = answer
-    this.#slots = slots
-  }
-
-  /**
-   * Gives the caller a descriptor as the result of its call.
-   *
-   * @param fd closed here: a mount whose descriptor we still held when the caller goes on could not be unmounted
-   * @returns the number in the caller's table; undefined if the call no longer waits
-   */
-  give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
-    const isAnswer = !container.waitKillable
-    const giving: AddFd = { cloexec, isAnswer }
-    const number = this.#answer.descriptor(listener, slot, fd, giving)
-    // At once: an engine that ends before gives another descriptor.
-    if (number !== undefined && !isAnswer) this.#slots.settle(slot, BigInt(number), 0)
-    fd[Symbol.dispose]()
-    if (number === undefined || isAnswer) return number
-    return this.#answer.value(listener, slot, BigInt(number)) ? number : undefined
-  }
-}
-
 /** The memories into which outcomes are written. */
 export interface OutcomeWriters {
   readonly records: RecordWriter
@@ -121,7 +85,6 @@ export interface OutcomeWriters {
  */
 export class CallEnd {
   readonly answer: Answer
-  readonly #fdAnswer: FdAnswer
   readonly #slots: Slots
   readonly #records: RecordWriter
   readonly #counts: CountWriter
@@ -140,7 +103,6 @@ export class CallEnd {
     this.#caller = caller
     this.#args = { registers: mode === 'none' ? undefined : slots.words, from: 0, texts, caller }
     this.answer = new Answer(slots.view)
-    this.#fdAnswer = new FdAnswer(this.answer, slots)
   }
 
   /**
@@ -178,9 +140,31 @@ export class CallEnd {
       if (replaced) sent?.(replaces)
       return replaced
     }
-    const number = this.#fdAnswer.give(listenerFd, slot, container, passed, cloexec === true)
+    const number = this.#give(listenerFd, slot, container, passed, cloexec === true)
     if (number !== undefined) sent?.(number)
     return number !== undefined
+  }
+
+  /**
+   * Gives the caller a descriptor as the result of its call, in one step or in two.
+   *
+   * One step (SECCOMP_ADDFD_FLAG_SEND) is exact if a signal cancels the call. But if this thread is stopped, frozen or
+   * killed before the caller has installed the descriptor, the call returns 0 without a descriptor, since
+   * kernel/seccomp.c seccomp_notify_addfd() takes back the descriptor and not the answer. Two steps (ADDFD, then SEND)
+   * are exact whatever happens to this thread, but only where no signal can cancel the call: under
+   * SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+   *
+   * @param fd closed here: a mount whose descriptor we still held when the caller goes on could not be unmounted
+   * @returns the number in the caller's table; undefined if the call no longer waits
+   */
+  #give(listener: number, slot: number, container: Container, fd: Handle, cloexec: boolean): number | undefined {
+    const isAnswer = !container.waitKillable
+    const number = this.answer.descriptor(listener, slot, fd, { cloexec, isAnswer })
+    // At once: an engine that ends before gives another descriptor.
+    if (number !== undefined && !isAnswer) this.#slots.settle(slot, BigInt(number), 0)
+    fd[Symbol.dispose]()
+    if (number === undefined || isAnswer) return number
+    return this.answer.value(listener, slot, BigInt(number)) ? number : undefined
   }
 
   #replace(listenerFd: number, slot: number, fd: Handle, replaces: number, value: bigint): boolean {

@@ -12,37 +12,6 @@ import type { ArgumentMode } from '../../policy/config.ts'
 import type { Reactor } from '../process/reactor.ts'
 import type { HeldListener } from './registry.ts'
 
-/** Counts the calls that are left to the kernel while there is no engine. An engine counts all others. */
-export class PassedCalls {
-  readonly #slots: Slots
-  readonly #writer: CountWriter
-  readonly #hasArguments: boolean
-
-  constructor(slots: Slots, counts: ArrayBuffer, mode: ArgumentMode = 'all') {
-    this.#slots = slots
-    this.#writer = new CountWriter(counts)
-    this.#hasArguments = mode !== 'none'
-  }
-
-  /**
-   * @param slot the slot of the call
-   */
-  count({ index: container, serial }: ContainerNumbers, slot: number): void {
-    const { view, words } = this.#slots
-    const registers = this.#hasArguments ? words : undefined
-    this.#writer.count(
-      {
-        ...{ container, serial, verdict: 'continue', errno: 0, reason: 'noEngine', a: 0, b: 0, microseconds: 0 },
-        nr: view.getInt32(slot + NOTIF.nr, true),
-        arch: view.getUint32(slot + NOTIF.arch, true),
-        tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
-        time: Date.now(),
-      },
-      { registers, from: (slot + NOTIF.args) >> 2, texts: { bytes: new Uint8Array(), length: 0 } },
-    )
-  }
-}
-
 /**
  * Answers calls with _continue_ while no engine is started because engines fail all the time. The kernel then judges
  * each caller with the caller's own rights: containers get no help, but they go on.
@@ -51,16 +20,24 @@ export class PassThrough {
   readonly #reactor: Reactor
   readonly #slots: Slots
   readonly #answer: Answer
-  readonly #passed: PassedCalls
+  /** An engine counts all other calls. */
+  readonly #counts: CountWriter
+  readonly #hasArguments: boolean
   readonly #gone: (listener: number) => void
   readonly #unwatch = new Map<number, () => void>()
 
   /** @param gone is called when the last task of a listener has ended */
-  constructor(reactor: Reactor, slots: Slots, passed: PassedCalls, gone: (listener: number) => void) {
+  constructor(
+    reactor: Reactor,
+    slots: Slots,
+    { counts, mode = 'all' }: { readonly counts: ArrayBuffer; readonly mode: ArgumentMode | undefined },
+    gone: (listener: number) => void,
+  ) {
     this.#reactor = reactor
     this.#slots = slots
     this.#answer = new Answer(slots.view)
-    this.#passed = passed
+    this.#counts = new CountWriter(counts)
+    this.#hasArguments = mode !== 'none'
     this.#gone = gone
   }
 
@@ -95,7 +72,22 @@ export class PassThrough {
 
   #continue(listener: number, slot: number, container: ContainerNumbers): void {
     this.#answer.continue(listener, slot)
-    this.#passed.count(container, slot)
+    this.#count(container, slot)
+  }
+
+  #count({ index: container, serial }: ContainerNumbers, slot: number): void {
+    const { view, words } = this.#slots
+    const registers = this.#hasArguments ? words : undefined
+    this.#counts.count(
+      {
+        ...{ container, serial, verdict: 'continue', errno: 0, reason: 'noEngine', a: 0, b: 0, microseconds: 0 },
+        nr: view.getInt32(slot + NOTIF.nr, true),
+        arch: view.getUint32(slot + NOTIF.arch, true),
+        tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
+        time: Date.now(),
+      },
+      { registers, from: (slot + NOTIF.args) >> 2, texts: { bytes: new Uint8Array(), length: 0 } },
+    )
   }
 
   stop(): void {

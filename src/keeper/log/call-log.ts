@@ -113,6 +113,8 @@ class ContainerCalls {
   readonly #done = new Calls(LINES_LIMITS.done)
   readonly #others = new Calls(LINES_LIMITS.others)
   readonly #programs = new Lines(LINES_LIMITS.programs)
+  /** All lines, by the names under which those that were dropped are counted. */
+  readonly #lines = { leftOut: this.#others.lines, leftOutDone: this.#done.lines, leftOutPrograms: this.#programs }
   #start = 0
 
   isOver(time: number): boolean {
@@ -122,7 +124,7 @@ class ContainerCalls {
   /** Begins a minute. @returns what had no line in the previous minute; undefined if there is nothing */
   begin(time: number): LeftOut | undefined {
     this.#start = time
-    for (const lines of [this.#done.lines, this.#others.lines, this.#programs]) lines.begin()
+    for (const lines of Object.values(this.#lines)) lines.begin()
     return this.#leftOut()
   }
 
@@ -146,17 +148,11 @@ class ContainerCalls {
   }
 
   #leftOut(): LeftOut | undefined {
-    const [done, others, programs] = [
-      this.#done.lines.leftOut(),
-      this.#others.lines.leftOut(),
-      this.#programs.leftOut(),
-    ]
-    if (!done && !others && !programs) return undefined
-    return {
-      ...(others ? { leftOut: others } : {}),
-      ...(done ? { leftOutDone: done } : {}),
-      ...(programs ? { leftOutPrograms: programs } : {}),
-    }
+    const left = Object.entries(this.#lines).flatMap(([name, lines]) => {
+      const count = lines.leftOut()
+      return count ? [[name, count] as const] : []
+    })
+    return left.length > 0 ? Object.fromEntries(left) : undefined
   }
 }
 

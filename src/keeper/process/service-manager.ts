@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { errnos } from '../../abi/errno.ts'
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
-import { SyscallError } from '../../kernel/error.ts'
+import { isErrno, SyscallError } from '../../kernel/error.ts'
 import { dup, Fd, type Handle, setCloexec } from '../../kernel/fd.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
 import { connectDatagram, send } from '../../kernel/socket.ts'
@@ -43,7 +42,7 @@ export class ServiceManager {
    */
   constructor(env: NodeJS.ProcessEnv) {
     this.inherited = [...inherit(env), ...left(env)]
-    for (const { name, fd } of this.inherited) this.#keep(name, fd)
+    for (const { name, fd } of this.inherited) this.hold(name, fd)
     const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: watchdog, WATCHDOG_PID: watched } = env
     this.#socket = socket ? connectDatagram(socket) : undefined
     this.#hasWatchdog = watchdog !== undefined && (watched === undefined || watched === String(process.pid))
@@ -88,13 +87,14 @@ export class ServiceManager {
 
   /** Stores a copy of a descriptor for the next process and the next program. systemd stores no descriptor twice. */
   store(name: string, fd: Handle): void {
-    this.#keep(name, fd)
+    this.hold(name, fd)
     this.#tell(`FDSTORE=1\nFDPOLL=0\nFDNAME=${name}`, [fd])
   }
 
   /** Stores a copy for the next program in this process only. */
   hold(name: string, fd: Handle): void {
-    this.#keep(name, fd)
+    this.#kept.get(name)?.[Symbol.dispose]()
+    this.#kept.set(name, dup(fd))
   }
 
   has(name: string): boolean {
@@ -126,11 +126,6 @@ export class ServiceManager {
     }
   }
 
-  #keep(name: string, fd: Handle): void {
-    this.#kept.get(name)?.[Symbol.dispose]()
-    this.#kept.set(name, dup(fd))
-  }
-
   #tell(text: string, fds: readonly Handle[] = []): void {
     if (!this.#socket || (this.#queue.length === 0 && this.#send(text, fds))) return
     this.#queue.push({ text, fds: fds.map(dup) })
@@ -157,7 +152,7 @@ export class ServiceManager {
       send(this.#socket!, Buffer.from(text), fds, MSG_DONTWAIT)
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
-      return error.errno !== errnos.EAGAIN && error.errno !== errnos.ETOOMANYREFS
+      return !isErrno(error, 'EAGAIN', 'ETOOMANYREFS')
     }
     return true
   }

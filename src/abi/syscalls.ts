@@ -27,6 +27,14 @@ export const everywhere = {
   removexattrat: 466,
 }
 
+type AttributeCall = `${'' | 'l' | 'f'}${'set' | 'get' | 'list' | 'remove'}xattr`
+
+/** The calls on attributes have numbers in this order on every architecture. */
+function attributesFrom(first: number): Readonly<Record<AttributeCall, number>> {
+  const names = ['set', 'get', 'list', 'remove'].flatMap((act) => ['', 'l', 'f'].map((file) => `${file}${act}xattr`))
+  return Object.fromEntries(names.map((name, index) => [name, first + index])) as Record<AttributeCall, number>
+}
+
 /** i386 had them first, and arm took them over. */
 const old32 = {
   mknod: 14,
@@ -35,18 +43,7 @@ const old32 = {
   sysinfo: 116,
   sched_setparam: 154,
   sched_setscheduler: 156,
-  setxattr: 226,
-  lsetxattr: 227,
-  fsetxattr: 228,
-  getxattr: 229,
-  lgetxattr: 230,
-  fgetxattr: 231,
-  listxattr: 232,
-  llistxattr: 233,
-  flistxattr: 234,
-  removexattr: 235,
-  lremovexattr: 236,
-  fremovexattr: 237,
+  ...attributesFrom(226),
 }
 
 export const architectures = {
@@ -62,18 +59,7 @@ export const architectures = {
       sched_setscheduler: 144,
       mount: 165,
       umount2: 166,
-      setxattr: 188,
-      lsetxattr: 189,
-      fsetxattr: 190,
-      getxattr: 191,
-      lgetxattr: 192,
-      fgetxattr: 193,
-      listxattr: 194,
-      llistxattr: 195,
-      flistxattr: 196,
-      removexattr: 197,
-      lremovexattr: 198,
-      fremovexattr: 199,
+      ...attributesFrom(188),
       mknodat: 259,
       sched_setattr: 314,
       bpf: 321,
@@ -97,18 +83,7 @@ export const architectures = {
     bits: 64,
     numbers: {
       ...everywhere,
-      setxattr: 5,
-      lsetxattr: 6,
-      fsetxattr: 7,
-      getxattr: 8,
-      lgetxattr: 9,
-      fgetxattr: 10,
-      listxattr: 11,
-      llistxattr: 12,
-      flistxattr: 13,
-      removexattr: 14,
-      lremovexattr: 15,
-      fremovexattr: 16,
+      ...attributesFrom(5),
       mknodat: 33,
       umount2: 39,
       mount: 40,
@@ -144,22 +119,16 @@ export const syscallName = (arch: number, nr: number): string | undefined => nam
 /** What came after the numbers were unified has one number on every architecture. */
 const unified = {
   pidfd_send_signal: 424,
-  open_tree: 428,
-  move_mount: 429,
-  fsopen: 430,
-  fsconfig: 431,
-  fsmount: 432,
-  fspick: 433,
   pidfd_open: 434,
   process_mrelease: 448,
   openat2: 437,
   faccessat2: 439,
-  mount_setattr: 442,
 }
 
 /** Numbers of the calls that we make ourselves where the C library has no wrapper, or one for the whole process. */
 const own = {
   x64: {
+    ...architectures.x86_64.numbers,
     ...unified,
     getgroups: 115,
     setgroups: 116,
@@ -169,8 +138,6 @@ const own = {
     setfsgid: 123,
     capget: 125,
     capset: 126,
-    sched_setparam: 142,
-    sched_setscheduler: 144,
     pivot_root: 155,
     gettid: 186,
     tgkill: 234,
@@ -178,13 +145,12 @@ const own = {
     keyctl: 250,
     ioprio_set: 251,
     ioprio_get: 252,
-    sched_setattr: 314,
     sched_getattr: 315,
     kcmp: 312,
     seccomp: 317,
-    bpf: 321,
   },
   arm64: {
+    ...architectures.aarch64.numbers,
     ...unified,
     ioprio_set: 30,
     ioprio_get: 31,
@@ -192,8 +158,6 @@ const own = {
     capget: 90,
     capset: 91,
     exit_group: 94,
-    sched_setparam: 118,
-    sched_setscheduler: 119,
     setresuid: 147,
     setresgid: 149,
     setfsuid: 151,
@@ -202,12 +166,10 @@ const own = {
     setgroups: 159,
     gettid: 178,
     tgkill: 131,
-    sched_setattr: 274,
     keyctl: 219,
     sched_getattr: 275,
     kcmp: 272,
     seccomp: 277,
-    bpf: 280,
   },
 } as const
 

@@ -85,7 +85,6 @@ interface Listing {
   readonly room: number
 }
 
-/** The acts on device programs. */
 export interface ProgramVerbs {
   readonly loadProgram: {
     readonly load: Omit<ProgramLoad, 'log'>

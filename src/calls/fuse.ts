@@ -11,7 +11,6 @@ export interface Readiness {
   readonly process: ProcessSpec
 }
 
-/** A mount by a FUSE program. */
 export interface FuseMount extends Readiness {
   /** The program's arguments; bytes of the caller are Latin-1 here. */
   readonly args: readonly string[]

@@ -48,7 +48,6 @@ export interface RemountCall {
   readonly data?: string
 }
 
-/** A device node to make. */
 export interface NodeRequest {
   readonly dir: Handle
   readonly name: PathBytes

@@ -223,7 +223,6 @@ function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pic
   }
 }
 
-/** A kind of refusals, and its container. */
 interface Found {
   readonly view: ContainerView
   readonly refusal: RefusalView

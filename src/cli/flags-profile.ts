@@ -19,7 +19,6 @@ export interface FlagsOptions extends PolicyOptions {
   readonly write?: string | true
 }
 
-/** A runtime, and what to tell it. */
 interface Told {
   readonly name: string
   readonly instructions: Instructions

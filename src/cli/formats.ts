@@ -8,7 +8,6 @@ export interface Format {
   readonly fields: readonly string[]
 }
 
-/** What `top` can sort by. */
 export const TOP_SORTS = ['rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight', 'stuck'] as const
 
 /** What names a container, where a row is about one. */

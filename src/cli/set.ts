@@ -38,7 +38,6 @@ function readKeys(words: readonly string[]): Readonly<Record<string, string>> {
   return Object.fromEntries([...settings].map(([name, { text }]) => [name, text]))
 }
 
-/** Lists changes, a line each. */
 const changeLines = (changes: ChangedKeys): readonly string[] =>
   Object.entries(changes).map(([key, change]) => formatValue(formatChange(key, change)))
 

@@ -47,7 +47,6 @@ export function checkUsage(isGood: boolean, message: string): void {
   if (!isGood) throw new UsageError(message)
 }
 
-/** Returns the exit status for an error. */
 export const statusFor = (error: unknown): number => (error as { exitCode?: number }).exitCode ?? STATUS.failure
 
 /** What to do about errors of the kernel that have nothing to do with us. */

@@ -35,7 +35,6 @@ export interface PolicyOptions {
   readonly profile?: string | undefined
   /** The reach: keys that the daemon's configuration may turn on later, while containers run. */
   readonly trap?: readonly string[] | undefined
-  /** The file of the daemon's configuration. */
   readonly daemonConfig?: string | undefined
   readonly user?: boolean | undefined
   /** Of `flags` alone: some of them may hold by the daemon's configuration. */

@@ -12,7 +12,6 @@ import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
 import { type HostFacts, NULL_REMEDY, thisHost } from './host-facts.ts'
 
-/** What a probe found, and whether that is as it should be. */
 export interface Finding {
   readonly ok: boolean
   readonly found?: string

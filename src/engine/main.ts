@@ -157,7 +157,6 @@ const threadData = (limits: Pick<EngineOptions, 'calls' | 'callsPerContainer' | 
   descriptors: openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY).raw,
 })
 
-/** Makes the reports of the pool messages to the keeper. */
 const reports = (
   tell: (message: ToKeeper, fds?: readonly Fd[]) => void,
   onFault: PoolOptions['onFault'],

@@ -302,7 +302,6 @@ const ofEngine = ({ log, limits }: Config): unknown => {
   return { arguments: log.arguments, ...rest }
 }
 
-/** Returns what makes policies by a configuration. */
 const resolveBy =
   (config: Config): KeeperOptions['resolve'] =>
   (handover, set) =>
@@ -322,7 +321,6 @@ function resolved(config: Config, handover: Handover, given: readonly SetKey[]):
 
 const brief = (note: Note): Note => ({ ...note, value: shortened(note.value) })
 
-/** The kind of a line in the log of calls. */
 function kindOf({ level, message }: CallLine): LogKind {
   if (message !== 'call') return 'leftOut'
   return level === 'notice' ? 'refusedCall' : 'call'

@@ -136,7 +136,6 @@ const syscallMountSetattr = libc.func(
   'long syscall(long number, int dir, uint8_t *path, uint32_t flags, uint8_t *attributes, size_t size)',
 )
 
-/** A change by mount_setattr(2). */
 interface AttributeChange {
   /** MOUNT_ATTR_*. */
   readonly set?: bigint

@@ -99,7 +99,6 @@ const libcPread = libc.func('long pread(int fd, uint8_t *buffer, size_t length, 
 const libcPwrite = libc.func('long pwrite(int fd, uint8_t *bytes, size_t length, uint64_t offset)')
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 
-/** A writable mapping. */
 interface Mapping {
   /** The address after the last byte. */
   readonly end: bigint

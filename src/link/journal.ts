@@ -63,7 +63,6 @@ export function writeMagic(memory: ArrayBuffer): void {
   new DataView(memory).setInt32(4 * LAYOUT, JOURNAL_LAYOUT, true)
 }
 
-/** Returns whether a journal has our layout. */
 export const isJournal = (memory: ArrayBuffer): boolean =>
   memory.byteLength === JOURNAL_SIZE && new DataView(memory).getInt32(4 * LAYOUT, true) === JOURNAL_LAYOUT
 

@@ -154,7 +154,6 @@ export class DirectoryWriter {
     }
   }
 
-  /** Adds to one of the rings. */
   add(ring: 'ended' | 'refused' | 'events', about: object): void {
     const section = sections[ring]
     const number = this.#words[section.used]!

@@ -1,4 +1,3 @@
-/** One of LIMITS. */
 export interface Limit {
   readonly usually: number
   readonly from: number

@@ -50,7 +50,6 @@ export const ERRORS: Handle = { raw: 2, [Symbol.dispose]() {} }
  */
 export class Child {
   readonly pid: number
-  /** How it has ended. */
   readonly ended: Promise<Ending>
   #tell: (ending: Ending) => void = () => {}
   #isOver = false
@@ -92,7 +91,6 @@ export class Child {
     return this.#isOver
   }
 
-  /** Notices its end. */
   look(): void {
     const ending = reap(this.pid)
     if (ending === undefined) return

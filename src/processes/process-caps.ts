@@ -7,7 +7,6 @@ type Needed = Readonly<Partial<Record<Cap, string>>>
 
 /** The capabilities of a helper process of the engine. */
 export interface ProcessCaps {
-  /** What the process is. */
   readonly is: string
   /**
    * The capabilities that each thread and each executed program can have at most: the bounding set, which is set

@@ -22,7 +22,6 @@ export interface CallRate extends ContainerNames {
   readonly p99: number | undefined
 }
 
-/** A container, and its calls that are being served. */
 interface Served extends ContainerNames {
   readonly inFlight: number
   readonly stuck: number

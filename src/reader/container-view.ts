@@ -172,7 +172,6 @@ function pick(view: ContainerView, names: readonly string[]): Row {
   return row
 }
 
-/** A kind of refusals, with its container. */
 export interface RefusalRow extends RefusalView, ContainerNames {
   readonly container: string
   readonly name: string

@@ -87,7 +87,6 @@ export const escapeOtherMembers = (entry: Entry): Entry =>
     Object.entries(entry).map(([name, value]) => [printable(name), RAW.has(name) ? value : printableIn(value)]),
   )
 
-/** Reads the directory from its memory. */
 export class DirectoryReader {
   readonly #memory: MemoryFile
 
@@ -99,7 +98,6 @@ export class DirectoryReader {
     return this.#memory.word(4 * word)
   }
 
-  /** The served containers. */
   get containers(): readonly Entry[] {
     return this.#all('containers', [...Array(this.usedContainers).keys()])
   }
@@ -113,7 +111,6 @@ export class DirectoryReader {
     }
   }
 
-  /** The served container at a place. */
   container(index: number): Entry | undefined {
     return this.#place('containers', index)
   }
@@ -145,7 +142,6 @@ export class DirectoryReader {
     return Math.max(0, this.nextEvent - sections.events.places)
   }
 
-  /** The number of the next event. */
   get nextEvent(): number {
     return this.#word(DIRECTORY_WORD.usedEvents)
   }

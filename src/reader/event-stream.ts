@@ -42,7 +42,6 @@ export interface EventView extends ContainerNames {
   readonly changed?: unknown
 }
 
-/** A container as events name it. */
 interface Which extends ContainerNames {
   readonly container: string
 }

@@ -110,7 +110,6 @@ export class FeedReader {
   }
 }
 
-/** Thrown if no daemon is there. */
 export class NoDaemon extends Error {}
 
 /** Thrown if a daemon exists but does not answer in time. */

@@ -78,7 +78,6 @@ interface CallTotal {
 const OTHER = 'other'
 const BUCKETS = BOUNDS.length + 1
 
-/** Sums of calls by labels. */
 class Sums {
   readonly all = new Map<string, CallTotal>()
   readonly #buckets: number

@@ -23,7 +23,6 @@ export class RulesKeys {
     this.#room.set(seed)
   }
 
-  /** @param length of the text */
   keyOf(dev: Dev, length: number): Buffer {
     this.#room.writeUInt32LE(dev, DEV_AT)
     return hash('sha256', this.#room.subarray(0, TEXT_AT + length), 'buffer')
@@ -50,7 +49,6 @@ const UNKNOWN = 8
 
 export const encodeRules = (rules: DeviceRules | undefined): number =>
   rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) : UNKNOWN
-/** The answers by their words. */
 const decoded = Array.from({ length: UNKNOWN }, (_, word) => ({
   mknod: (word & MKNOD) !== 0,
   open: (word & OPEN) !== 0,

@@ -100,7 +100,6 @@ export class DeviceProbe implements Disposable {
     return new Map(this.#devices.map((dev) => [dev, rulesOf(nameOf(dev))]))
   }
 
-  /** Kills it, if it has not ended. */
   [Symbol.dispose](): void {
     this.#child.kill('SIGKILL')
     this.#place[Symbol.dispose]()

@@ -102,7 +102,6 @@ export class Walkers {
     this.#fault = fault
   }
 
-  /** Allows walkers for a container. */
   admit(container: number, { userns, pidns }: Namespaces): void {
     this.#places.set(container, { userns, pidns, walker: undefined, abandoned: 0 })
     this.#table.set(container, 'none')

@@ -95,16 +95,12 @@ export class PersistentState {
     this.#fdStore.end(inheritedFds.rest())
   }
 
-  /**
-   * @param serial the container's serial, which no other container has
-   */
   admit(container: number, serial: number): void {
     if (this.#serials[container] === serial) return
     this.forget(container)
     this.#serials[container] = serial
   }
 
-  /** Forgets all other containers. */
   keepOnly(containers: { has(container: number): boolean }): void {
     for (const [container, serial] of this.#serials.entries())
       if (serial !== 0 && !containers.has(container)) this.forget(container)

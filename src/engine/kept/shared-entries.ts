@@ -66,7 +66,6 @@ export class SharedEntries {
     return fd !== undefined
   }
 
-  /** The entries that have an owner. */
   get owned(): number[] {
     const owned: number[] = []
     for (let index = 0; index < this.#count; index++) if (this.get(index, 'owner') !== 0) owned.push(index)

@@ -78,7 +78,6 @@ export class DedicatedReceiver {
     return this.#listener
   }
 
-  /** The slot into which its calls are received. */
   get slot(): number {
     return this.#slot
   }

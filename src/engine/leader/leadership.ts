@@ -43,7 +43,6 @@ const POSTS = 64
 
 /** Callbacks for hanging threads that do not lead. */
 export interface Hangs {
-  /** Called with a thread that hangs in a call. */
   readonly onHang: (thread: Tid) => void
   /**
    * Asked while the leader waits: must the deputy soon look again? It must while a dedicated receiver serves a call: if

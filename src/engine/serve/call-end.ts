@@ -17,7 +17,6 @@ import type { LxcProxyCall } from '../lxc/lxc-proxy.ts'
 import type { Replay } from '../replay/replay.ts'
 import { type Outcome, outcomeOfError } from './outcome.ts'
 
-/** Where a call was received, and for whom. */
 interface Received {
   /** Offset in the journal, in bytes. */
   readonly slot: number
@@ -105,9 +104,6 @@ export class CallEnd {
     this.answer = new Answer(slots.view)
   }
 
-  /**
-   * @param replay the replay of the call's act
-   */
   finish(call: Call, outcome: Outcome, replay?: Replay<Act>): void {
     const { slot } = call
     const { is, errno, why } = outcome

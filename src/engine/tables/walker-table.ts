@@ -47,7 +47,6 @@ export class WalkerTable {
     setAndWake(this.#words, container * WORDS + WORD.walker, WALKER[walker])
   }
 
-  /** Notes that a walker has started. */
   started(container: number, socket: number, pid: number): void {
     Atomics.store(this.#words, container * WORDS + WORD.pid, pid)
     Atomics.store(this.#words, container * WORDS + WORD.used, now())

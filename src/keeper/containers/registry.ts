@@ -165,7 +165,6 @@ export class Registry {
     return this.#listeners.get(listener)
   }
 
-  /** All listeners, by number. */
   get listeners(): Iterable<[number, HeldListener]> {
     return this.#listeners
   }

@@ -252,7 +252,6 @@ export class Control {
     )
   }
 
-  /** Returns what a reload would change. */
   #dryRun(isForced: boolean): ReloadAnswer {
     const { registry, options } = this.#dependencies
     if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')

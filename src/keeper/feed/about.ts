@@ -43,7 +43,6 @@ const listed = (traps: Traps | undefined): readonly string[] | 'unknown' =>
 const keysOf = (settings: Settings): object =>
   Object.fromEntries([...settings].map(([name, setting]) => [name, keyState(setting)]))
 
-/** Lists the calls that are on. */
 const onOf = (settings: Settings): readonly string[] =>
   keyNames.filter((name) => callOf(name) === name && settings.get(name)?.text === 'true')
 

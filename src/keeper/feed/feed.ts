@@ -109,7 +109,6 @@ export interface DaemonFacts {
   readonly forUser: boolean
   /** The configuration file that it reads if it exists. */
   readonly configPath?: string | undefined
-  /** The limits of each container. */
   readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
 }
 
@@ -281,7 +280,6 @@ export class Feed {
     })
   }
 
-  /** Publishes that a container has ended, and its counts. */
   ended({ container: { index } }: ContainerEntry): void {
     const about = this.#about.get(index)
     const counts = this.#counts.read(index)

@@ -164,7 +164,6 @@ export class History {
     this.#file = undefined
   }
 
-  /** Returns the lines of running containers. */
   #linesOf(containers: readonly number[]): readonly object[] {
     return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined, LINE.running))
   }
@@ -213,7 +212,6 @@ function containerLine({ about, counts }: PastContainer, ended: number | undefin
 interface Nameless {
   readonly id: string
   readonly bundle: string
-  /** Takes what was found. */
   readonly found: (names: EngineNames | undefined) => void
 }
 
@@ -230,7 +228,6 @@ export class NameSearch {
   #timer: NodeJS.Timeout | undefined
   #next = 0
 
-  /** @param serial of the container */
   add(serial: number, nameless: Nameless): void {
     this.#waiting.set(serial, nameless)
     this.#timer ??= setTimeout(() => this.look(), Math.max(0, this.#next - now())).unref()

@@ -8,11 +8,9 @@ export const callName = ({ arch, nr }: CallRecord): string => syscallName(arch, 
 
 /** The text for all calls of a kind, in the order of a log line. */
 interface KindDescription {
-  /** The name of the errno, if there is one. */
   readonly errno?: string
   readonly reason: ReasonCode
   readonly says: string
-  /** The remedy, if there is one. */
   readonly remedy?: string
 }
 

@@ -93,7 +93,6 @@ const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) =>
   recordsLost: ({ count }) => ['warn', 'records were lost: calls came faster than they could be logged', { count }],
 }
 
-/** Writes the log line of an event of the keeper. */
 export function logEvent(log: Log, event: KeeperEvent): void {
   const line = lines[event.type] as (event: KeeperEvent) => Line
   const [level, message, details] = line(event)

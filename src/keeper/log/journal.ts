@@ -57,7 +57,6 @@ function field(name: string, value: string): Buffer {
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '')
 
-/** One sentence about a call. */
 function aboutCall({ syscall, verdict, errno, says, remedy, since }: LogEntry['details']): string {
   const word = text(verdict)
   const became = `${text(syscall)} ${word === 'left' ? 'left to the kernel' : word}${errno ? ` ${text(errno)}` : ''}`

@@ -4,7 +4,6 @@ import { oneLine } from '../../shared/texts.ts'
 import { type JournalLog, type LogKind, priorities } from './journal.ts'
 import { LineWriter } from './line-writer.ts'
 
-/** Writes whole lines of a log. */
 interface Lines {
   write(line: string): void
   close(): void
@@ -36,9 +35,6 @@ export class Log {
     this.#from = logLevels.indexOf(level)
   }
 
-  /**
-   * @param kind the subject, for the journal
-   */
   write(level: LogLevel, message: string, details: Readonly<Record<string, unknown>> = {}, kind?: LogKind): void {
     if (logLevels.indexOf(level) < this.#from) return
     if (this.#journal) this.#journal.write({ level, message, details, kind })

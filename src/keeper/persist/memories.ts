@@ -26,7 +26,6 @@ export interface OpenMemory {
 
 interface Layout {
   readonly size: number
-  /** Returns whether a memory has this layout. */
   readonly is: (memory: ArrayBuffer) => boolean
   readonly format: (memory: ArrayBuffer) => void
 }

@@ -121,7 +121,6 @@ export type KeeperEvent =
   /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly cause: RestartCause; readonly pause: number }
 
-/** What a reload did. */
 export interface Reloaded {
   readonly changed: readonly ChangedContainer[]
   /** What took all keys from containers: a sentence for each. */

@@ -101,7 +101,6 @@ export class ServiceManager {
     return this.#kept.has(name)
   }
 
-  /** Removes all descriptors of that name. */
   remove(name: string): void {
     this.#kept.get(name)?.[Symbol.dispose]()
     this.#kept.delete(name)

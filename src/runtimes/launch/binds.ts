@@ -8,7 +8,6 @@ import { type HostTree, openHostTree } from './host-tree.ts'
 import { hiddenPoints } from './oci-config.ts'
 import { inside, insideFile } from './tree.ts'
 
-/** What `--bind` asks for. */
 export interface BindRequest {
   /** As it was given, for messages. */
   readonly text: string

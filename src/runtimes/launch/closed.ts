@@ -58,7 +58,6 @@ function isClosed(directory: Handle, mounts: HostMounts): boolean {
 
 const parentOf = (directory: Handle): Fd => openat(directory.raw, cstring('..'), O_PATH | O_DIRECTORY)
 
-/** Tells whether a directory, or a directory above it, is closed. */
 function isBehindClosed(directory: Handle, mounts: HostMounts): boolean {
   if (isClosed(directory, mounts)) return true
   using parent = parentOf(directory)

@@ -54,7 +54,6 @@ function remedyFor(errors: string, workdir = '/'): string {
   return '"intercede doctor" says what this machine lacks'
 }
 
-/** What was asked for. */
 interface Asked {
   readonly command: readonly string[]
   /** The directory in which the runtime may have failed to start the command. */

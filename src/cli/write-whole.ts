@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import {
-  closeSync,
   constants,
   fchmodSync,
   fchownSync,
@@ -19,6 +18,8 @@ import { isAbsolute } from 'node:path'
 import { O_PATH } from '../abi/fcntl.ts'
 import { PROC_SUPER_MAGIC, S_ISVTX, S_IWGRP, S_IWOTH } from '../abi/stat.ts'
 import { owners } from '../doctor/own-files.ts'
+import { orElse } from '../kernel/error.ts'
+import { Fd, type Handle } from '../kernel/fd.ts'
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants
 /** Signals at which a user ends a command. */
@@ -54,15 +55,15 @@ export function writeNew(path: string, bytes: Uint8Array): void {
 /** A directory, open, and a name in it. Both stay what they are if somebody exchanges directories on the way. */
 class Place {
   readonly name: string
-  readonly #directory: number
+  readonly #directory: Handle
 
-  constructor(directory: number, name: string) {
+  constructor(directory: Handle, name: string) {
     this.#directory = directory
     this.name = name
   }
 
   at(name = this.name): string {
-    return `/proc/self/fd/${this.#directory}/${name}`
+    return `/proc/self/fd/${this.#directory.raw}/${name}`
   }
 
   look(): Stats | undefined {
@@ -72,15 +73,13 @@ class Place {
 
 /** Lets `act` work in the place to which a path leads. @param last whether a link at the end is followed too */
 function withPlace(path: string, last: 'follow' | 'stop', act: (place: Place) => void): void {
-  const walk = new Walk(path)
+  using walk = new Walk(path)
   try {
     act(walk.place(last))
   } catch (error) {
     const { message } = error as Error
     if (error instanceof Error) error.message = message.replaceAll(/'\/proc\/self\/fd\/\d+\/[^']*'/g, `'${path}'`)
     throw error
-  } finally {
-    walk.close()
   }
 }
 
@@ -89,21 +88,21 @@ function withPlace(path: string, last: 'follow' | 'stop', act: (place: Place) =>
  * have put it there: whoever can exchange a link and a directory would choose where root writes
  * (fs/namei.c may_follow_link() bars that in sticky directories only, and only if fs.protected_symlinks is set).
  */
-class Walk {
+class Walk implements Disposable {
   readonly #path: string
   readonly #left: string[] = []
   readonly #owners = owners()
-  #directory: number
+  #directory: Fd
   #links = 0
 
   constructor(path: string) {
     this.#path = path
-    this.#directory = openSync(isAbsolute(path) ? '/' : '.', O_PATH | O_DIRECTORY)
+    this.#directory = new Fd(openSync(isAbsolute(path) ? '/' : '.', O_PATH | O_DIRECTORY))
     this.#add(path)
   }
 
-  close(): void {
-    closeSync(this.#directory)
+  [Symbol.dispose](): void {
+    this.#directory[Symbol.dispose]()
   }
 
   place(last: 'follow' | 'stop'): Place {
@@ -130,9 +129,8 @@ class Walk {
   }
 
   #enter(path: string, flags: number): void {
-    const next = openSync(path, O_PATH | O_DIRECTORY | flags)
-    closeSync(this.#directory)
-    this.#directory = next
+    using _before = this.#directory
+    this.#directory = new Fd(openSync(path, O_PATH | O_DIRECTORY | flags))
   }
 
   /** @returns false if the kernel has to follow the link */
@@ -147,7 +145,7 @@ class Walk {
   }
 
   #requireOurs(name: string, uid: number): void {
-    const directory = fstatSync(this.#directory)
+    const directory = fstatSync(this.#directory.raw)
     const isOpen = (directory.mode & S_ISVTX) === 0 && (directory.mode & (S_IWGRP | S_IWOTH)) !== 0
     if (this.#owners.has(uid) && this.#owners.has(directory.uid) && !isOpen) return
     const whose = this.#owners.has(uid) ? 'is in a directory of other users' : `belongs to user ${uid}`
@@ -163,13 +161,9 @@ function writeThrough(place: Place, text: string, there: Stats): void {
     writeFileSync(place.at(), text)
     return
   }
-  const file = openSync(place.at(), O_WRONLY | O_NOFOLLOW)
-  try {
-    if (fstatSync(file).isFile()) throw new Error('it was replaced by a file just now; try again')
-    writeFileSync(file, text)
-  } finally {
-    closeSync(file)
-  }
+  using file = new Fd(openSync(place.at(), O_WRONLY | O_NOFOLLOW))
+  if (fstatSync(file.raw).isFile()) throw new Error('it was replaced by a file just now; try again')
+  writeFileSync(file.raw, text)
 }
 
 function replace(place: Place, text: string, before: Stats | undefined): void {
@@ -198,16 +192,14 @@ function create(
   mode: number,
   adjust?: (file: number) => void,
 ): void {
-  const file = openSync(place.at(name), O_WRONLY | O_CREAT | O_EXCL, mode)
+  using file = new Fd(openSync(place.at(name), O_WRONLY | O_CREAT | O_EXCL, mode))
   try {
-    writeFileSync(file, bytes)
-    adjust?.(file)
-    fsyncSync(file)
+    writeFileSync(file.raw, bytes)
+    adjust?.(file.raw)
+    fsyncSync(file.raw)
   } catch (error) {
     rmSync(place.at(name), { force: true })
     throw error
-  } finally {
-    closeSync(file)
   }
 }
 
@@ -219,14 +211,9 @@ function keepOwner(file: number, { uid, gid, mode }: Stats): void {
 
 /** Without it the machine may stop and come back with the old file. Not every file system can do it. */
 function syncDirectory(place: Place): void {
-  const directory = openSync(place.at('.'), O_RDONLY | O_DIRECTORY)
-  try {
-    fsyncSync(directory)
-  } catch {
-    // The file is whole all the same.
-  } finally {
-    closeSync(directory)
-  }
+  using directory = new Fd(openSync(place.at('.'), O_RDONLY | O_DIRECTORY))
+  // If that fails, the file is whole all the same.
+  orElse(undefined, () => fsyncSync(directory.raw))
 }
 
 /** Lets a signal end us only after `act`, which takes moments and would leave a file beside the file. */

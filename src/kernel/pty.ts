@@ -1,7 +1,7 @@
-import { closeSync, constants, openSync } from 'node:fs'
+import { constants, openSync } from 'node:fs'
 import { O_CLOEXEC } from '../abi/fcntl.ts'
 import { TCSADRAIN, TIOCGPTPEER, TIOCSPTLCK, TIOCSWINSZ } from '../abi/ioctl.ts'
-import { Fd, type Handle } from './fd.ts'
+import { Fd, guarded, type Handle } from './fd.ts'
 import { check, libc } from './libc.ts'
 
 /** Larger than `struct termios` of any C library. */
@@ -23,16 +23,12 @@ const libcIoctlFlags = libc.func('int ioctl(int fd, unsigned long request, long 
  * @see ioctl_tty(2) TIOCGPTPEER
  */
 export function openPty(): { readonly master: Fd; readonly slave: Fd } {
-  const raw = openSync('/dev/ptmx', constants.O_RDWR | constants.O_NOCTTY)
-  try {
-    check('TIOCSPTLCK', libcIoctlBytes(raw, TIOCSPTLCK, new Uint8Array(4)))
+  const master = new Fd(openSync('/dev/ptmx', constants.O_RDWR | constants.O_NOCTTY))
+  return guarded(master, () => {
+    check('TIOCSPTLCK', libcIoctlBytes(master.raw, TIOCSPTLCK, new Uint8Array(4)))
     const flags = constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC
-    const slave = check('TIOCGPTPEER', libcIoctlFlags(raw, TIOCGPTPEER, flags))
-    return { master: new Fd(raw), slave: new Fd(slave) }
-  } catch (error) {
-    closeSync(raw)
-    throw error
-  }
+    return { master, slave: new Fd(check('TIOCGPTPEER', libcIoctlFlags(master.raw, TIOCGPTPEER, flags))) }
+  })
 }
 
 /** Sets a terminal's size; its foreground processes get SIGWINCH. `struct winsize` is u16 rows, columns, x, y. */

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process'
-import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
+import { Fd } from '../kernel/fd.ts'
 import { PRINT_INPUT, STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
 import { HISTORY_FILES } from '../memories/feed-path.ts'
@@ -33,24 +34,19 @@ const LINE_END = 0x7d
 
 /** Returns both files, the older one first. @throws {Error} of node:fs, except if there is no such file */
 function filesIn(directory: string): readonly Buffer[] {
-  const open = (name: string): number | undefined => {
+  const open = (name: string): Fd | undefined => {
     try {
-      return openSync(join(directory, name), 'r')
+      return new Fd(openSync(join(directory, name), 'r'))
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       throw error
     }
   }
   // In this order, and once: if the daemon begins a new file meanwhile, this one becomes the one before it.
-  const now = open(HISTORY_FILES.now)
-  const before = open(HISTORY_FILES.before)
-  const files = [before, now].filter((file) => file !== undefined)
-  try {
-    const isSame = files.length === 2 && fstatSync(before!).ino === fstatSync(now!).ino
-    return (isSame ? [now!] : files).map((file) => readFileSync(file))
-  } finally {
-    for (const file of files) closeSync(file)
-  }
+  using now = open(HISTORY_FILES.now)
+  using before = open(HISTORY_FILES.before)
+  const isSame = now && before && fstatSync(before.raw).ino === fstatSync(now.raw).ino
+  return [isSame ? undefined : before, now].flatMap((file) => (file ? [readFileSync(file.raw)] : []))
 }
 
 /** Yields the lines that are not empty, the newest first, as bytes: most of them nobody wants. */

@@ -1,5 +1,6 @@
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs'
+import { constants, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { Fd } from '../kernel/fd.ts'
 
 const { O_NONBLOCK, O_RDONLY } = constants
 const MIB = 1024 * 1024
@@ -13,20 +14,16 @@ const MIB = 1024 * 1024
  * @throws {Error} that says what is wrong with the file, without its name
  */
 export function readText(path: string, { pipes = false, limit = MIB } = {}): string {
-  const file = opened(path, O_RDONLY | (pipes ? 0 : O_NONBLOCK))
-  try {
-    const about = fstatSync(file)
-    if (!about.isFile() && !(pipes && about.isFIFO()))
-      throw new Error('it is no regular file; name one that holds the text')
-    return textOf(file, limit)
-  } finally {
-    closeSync(file)
-  }
+  using file = opened(path, O_RDONLY | (pipes ? 0 : O_NONBLOCK))
+  const about = fstatSync(file.raw)
+  if (!about.isFile() && !(pipes && about.isFIFO()))
+    throw new Error('it is no regular file; name one that holds the text')
+  return textOf(file.raw, limit)
 }
 
-function opened(path: string, flags: number): number {
+function opened(path: string, flags: number): Fd {
   try {
-    return openSync(path, flags)
+    return new Fd(openSync(path, flags))
   } catch (error) {
     throw new Error(`${(error as Error).message}; name a file that is there and can be read`)
   }

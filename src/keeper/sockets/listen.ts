@@ -1,20 +1,9 @@
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  fstatSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  type Stats,
-  statSync,
-} from 'node:fs'
+import { chmodSync, chownSync, fstatSync, lstatSync, mkdirSync, openSync, rmSync, type Stats, statSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { O_NOFOLLOW, O_PATH } from '../../abi/fcntl.ts'
 import { now } from '../../kernel/clock.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
-import { type Fd, guarded, requireDescriptors } from '../../kernel/fd.ts'
+import { Fd, guarded, requireDescriptors } from '../../kernel/fd.ts'
 import { accept, connectUnix, listenUnix, type SocketType } from '../../kernel/socket.ts'
 import type { KeptSocket, PersistedState } from '../persist/persisted-state.ts'
 import type { Reactor } from '../process/reactor.ts'
@@ -61,14 +50,10 @@ export function removeSocket(path: string): void {
  * @throws {Error} of node:fs
  */
 export function shareSocket(path: string, gid: number): void {
-  const file = openSync(path, O_PATH | O_NOFOLLOW)
-  try {
-    if (!isOurs(fstatSync(file))) return
-    chownSync(`/proc/self/fd/${file}`, 0, gid)
-    chmodSync(`/proc/self/fd/${file}`, 0o660)
-  } finally {
-    closeSync(file)
-  }
+  using file = new Fd(openSync(path, O_PATH | O_NOFOLLOW))
+  if (!isOurs(fstatSync(file.raw))) return
+  chownSync(`/proc/self/fd/${file.raw}`, 0, gid)
+  chmodSync(`/proc/self/fd/${file.raw}`, 0o660)
 }
 
 /** Makes the default directory. Another missing directory may be a typing error, and would stay for ever. */

@@ -6,6 +6,7 @@ import { ociRuntimes } from '../runtimes/known/index.ts'
 import { parseBind } from '../runtimes/launch/binds.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import { output } from '../runtimes/launch/pipes.ts'
+import type { LaunchOptions } from '../runtimes/launch/plan.ts'
 import { oneLine } from '../shared/texts.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
@@ -46,25 +47,18 @@ class NotesAtOnce implements Notes {
   }
 }
 
-interface RunOptions {
+interface RunOptions extends Pick<LaunchOptions, Passed> {
   readonly config?: readonly string[]
-  readonly rootfs?: string
-  readonly exposeHost?: boolean
   readonly bind?: readonly string[]
   readonly device?: readonly string[]
-  readonly memory?: number
-  readonly net: 'none' | 'host'
   readonly runtime?: string
-  readonly name?: string
-  readonly env?: readonly string[]
-  readonly workdir?: string
-  readonly user?: { readonly uid: number; readonly gid: number }
   readonly init: boolean
-  readonly systemd?: boolean
   readonly stopTimeout?: number
   readonly explain?: boolean
   readonly quiet?: boolean
 }
+/** The options that are those of the launcher. */
+type Passed = 'rootfs' | 'exposeHost' | 'memory' | 'net' | 'name' | 'env' | 'workdir' | 'user' | 'systemd'
 
 /** In characters: more of a command is not listed. */
 const COMMAND_LIMIT = 512

@@ -101,6 +101,9 @@ export const kernelProbes: readonly Probe[] = [
   },
 ]
 
+const withoutFlaw = (flaw: string | undefined): Finding =>
+  flaw === undefined ? { ok: true } : { ok: false, found: flaw }
+
 /** Capabilities without which an engine thread can neither become its caller nor act for it. */
 const NEEDED: readonly Cap[] = [
   'CHOWN',
@@ -181,20 +184,14 @@ const surroundings: readonly Probe[] = [
   },
   {
     name: "intercede's own files",
-    probe(machine) {
-      const found = machine.openToOthers()
-      return { ok: found === undefined, ...(found === undefined ? {} : { found }) }
-    },
+    probe: (machine) => withoutFlaw(machine.openToOthers()),
     follows: 'serve does not start: whoever can change these files controls a process of root',
     remedy:
       'give them, and the directories that they are in, to root, writable for root only; or install a copy for root',
   },
   {
     name: 'the null device',
-    probe(machine) {
-      const found = machine.nullFlaw()
-      return { ok: found === undefined, ...(found === undefined ? {} : { found }) }
-    },
+    probe: (machine) => withoutFlaw(machine.nullFlaw()),
     follows: 'programs of users may fail where they open it',
     remedy: NULL_REMEDY,
   },

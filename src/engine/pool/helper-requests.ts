@@ -14,7 +14,7 @@ import type { FsContextStore } from '../kept/fs-context-store.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { HelperRequest } from '../thread/thread-messages.ts'
 
-interface HelperDependencies {
+export interface HelperDependencies {
   readonly contexts: FsContextStore
   readonly onFault: (message: string) => void
   /** Called with each mounter that was started. */

@@ -8,7 +8,7 @@ import { LxcProxyDeadlines } from '../lxc/lxc-proxy.ts'
 import { continueLostCalls, InheritedCalls } from '../tables/inherited-calls.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 
-interface ListenersDependencies {
+export interface ListenersDependencies {
   readonly epoll: Epoll
   readonly slots: Slots
   /** Called when all tasks of a listener have ended and its descriptor is closed. */

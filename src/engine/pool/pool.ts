@@ -1,27 +1,26 @@
 import type { Container, ContainerHandles, ContainerNumbers } from '../../caller/identity/container.ts'
 import { InheritedFds } from '../../caller/programs/fd-store.ts'
-import type { Epoll } from '../../kernel/epoll.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { map } from '../../kernel/shared-memory.ts'
 import { Heartbeat, Slots } from '../../link/journal.ts'
-import type { PolicyPart, ProgramEnd, ToEngine } from '../../link/messages.ts'
+import type { PolicyPart, ToEngine } from '../../link/messages.ts'
 import { setInFlight } from '../../memories/counts-layout.ts'
-import type { MounterProcess } from '../helpers/mounter-process.ts'
 import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
 import { PersistentState } from '../kept/persistent-state.ts'
 import { IdleWaker } from '../leader/dedicated-receiver.ts'
 import { SharedState } from '../thread/shared-state.ts'
 import type { MainRequest, ToThread } from '../thread/thread-messages.ts'
-import { HelperRequests } from './helper-requests.ts'
-import { Listeners } from './listeners.ts'
+import { type HelperDependencies, HelperRequests } from './helper-requests.ts'
+import { Listeners, type ListenersDependencies } from './listeners.ts'
 import { RtPriority } from './rt-priority.ts'
 import { type SharedData, Threads } from './threads.ts'
 import type { WaitingWorker } from './waiting-worker.ts'
 
 type Announced = Extract<ToEngine, { type: 'container' }>
 
-export interface PoolOptions {
-  readonly epoll: Epoll
+export interface PoolOptions
+  extends Pick<ListenersDependencies, 'epoll' | 'onGone'>,
+    Pick<HelperDependencies, 'onFault' | 'onMounter' | 'onProgram'> {
   /** How many threads are started at first. */
   readonly threads: number
   /** The first of these threads, which is already started. */
@@ -29,19 +28,13 @@ export interface PoolOptions {
   /** The threads' data, without what the pool makes itself. */
   readonly data: Omit<SharedData, 'state' | 'epoll' | 'inheritedReady'>
   readonly onReady: () => void
-  /** Called when all tasks of a listener have ended and its descriptor is closed. */
-  readonly onGone: (listener: number) => void
   readonly onHalfFull: () => void
-  readonly onFault: (message: string) => void
-  readonly onMounter: (mounter: MounterProcess) => void
   /** Called when every thread will know the changed policy of a container before it receives the next call. */
   readonly onPolicy: (container: ContainerNumbers) => void
   /** Called when half of all calls hang for callers that have ended: ends this engine, which frees their threads. */
   readonly onStranded: (calls: number) => void
   /** Called when calls of a container have waited for other calls of it. */
   readonly onWaited: (container: ContainerNumbers) => void
-  /** Called when a program in a container failed. */
-  readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
 
 /** Manages the engine's threads, containers and listeners, in the main thread, which serves no call itself. */

@@ -1,4 +1,4 @@
-import type { ChangedContainer, ChangedKeys } from '../process/events.ts'
+import type { ChangedKeys, Reloaded } from '../process/events.ts'
 
 /** The socket on which the host's daemon takes orders. */
 export const CONTROL_SOCKET = '/run/intercede/control.sock'
@@ -41,12 +41,9 @@ export interface SetAnswer {
   readonly warnings: readonly string[]
 }
 
-export interface ReloadAnswer {
+export interface ReloadAnswer extends Reloaded {
   /** How many containers are served. */
   readonly containers: number
-  readonly changed: readonly ChangedContainer[]
-  /** What took all keys from containers: a sentence for each. */
-  readonly warnings: readonly string[]
 }
 
 /** What a request gives: of a stop, nothing. */

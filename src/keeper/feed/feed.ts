@@ -11,7 +11,6 @@ import type { DirectoryWriter } from '../../memories/directory.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
-import type { Limits } from '../../policy/limits.ts'
 import { version } from '../../processes/version.ts'
 import type { EngineNames } from '../../runtimes/engine-names.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
@@ -102,15 +101,7 @@ interface Beat {
 }
 
 /** The daemon's facts that only the configuration and this program decide. */
-export interface DaemonFacts {
-  /** Whether metrics name containers. */
-  readonly containerLabel: boolean
-  /** Whether an unprivileged user runs it, so that nobody can give it orders. */
-  readonly forUser: boolean
-  /** The configuration file that it reads if it exists. */
-  readonly configPath?: string | undefined
-  readonly limits: Pick<Limits, 'callsPerContainer' | 'listenersPerContainer'> & { readonly kept: number }
-}
+export type DaemonFacts = Pick<DaemonTotals, 'containerLabel' | 'forUser' | 'configPath' | 'limits'>
 
 /**
  * Writes what readers may know about containers and the daemon: the directory, and the owners of the places for counts.

@@ -75,14 +75,14 @@ function only(before: Named | undefined, profile: Named): Named {
 }
 
 /** Reads one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
-export function parseLines(text: string, origin?: Origin, file?: string): Lines {
+export function parseLines(text: string, origin?: Origin): Lines {
   if (text.includes('\0'))
     throw new PolicyError('it has a NUL, at which some programs end a text', {}, '; leave it out')
   const entries: KeyValueLine[] = []
   let profile: Lines['profile']
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue
-    const place: Place = { line: index + 1, ...(file === undefined ? {} : { file }) }
+    const place = { line: index + 1 }
     const [key, value] = parseAssignment(line, place)
     if (key === PROFILE) profile = only(profile, { name: value, place })
     else entries.push([key, value, origin, place])

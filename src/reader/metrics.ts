@@ -3,6 +3,7 @@ import { syscallName } from '../abi/syscalls.ts'
 import { escaped } from '../calls/escape.ts'
 import { WORDS } from '../calls/record.ts'
 import { orElse } from '../kernel/error.ts'
+import { STAT, statNumber } from '../kernel/procfs/status.ts'
 import { pageSize, ticksPerSecond } from '../kernel/system-info.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import { FewLabels, refusalCauses, reloadResults, restartCauses } from '../memories/daemon-totals.ts'
@@ -148,22 +149,16 @@ interface ProcessStats {
 
 const bootTime = (): number => Number(/^btime (\d+)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1] ?? 0)
 
-/**
- * Reads the resources of a process; undefined if there is no process with this pid, or we may not see it.
- *
- * @see proc_pid_stat(5): 14 utime, 15 stime, 20 num_threads, 22 starttime, 24 rss
- */
+/** Reads the resources of a process; undefined if there is no process with this pid, or we may not see it. */
 const processStats = (pid: number): ProcessStats | undefined =>
   orElse(undefined, () => {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    // The second field is the program's name, which may contain anything except NUL.
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-    const field = (number: number): number => Number(fields[number - 3])
+    const stat = readFileSync(`/proc/${pid}/stat`)
+    const field = (name: keyof typeof STAT): number => statNumber(stat, stat.length, STAT[name])
     return {
-      cpuSeconds: (field(14) + field(15)) / ticksPerSecond(),
-      residentBytes: field(24) * pageSize(),
-      threads: field(20),
-      start: bootTime() + field(22) / ticksPerSecond(),
+      cpuSeconds: (field('userTime') + field('systemTime')) / ticksPerSecond(),
+      residentBytes: field('resident') * pageSize(),
+      threads: field('threads'),
+      start: bootTime() + field('startTime') / ticksPerSecond(),
     }
   })
 

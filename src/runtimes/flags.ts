@@ -138,6 +138,14 @@ export const yamlText = (text: string): string => JSON.stringify(text)
 
 export const fuseDevice = ({ fuse }: Wanted): readonly string[] => (fuse ? ['--device=/dev/fuse'] : [])
 
+/** The options that podman, buildah and Docker have in common, except for annotations. */
+export const dockerOptions = (wanted: Wanted): readonly string[] => [
+  ...options('cap-add', wanted.caps),
+  ...fuseDevice(wanted),
+  ...options('volume', volumes(wanted)),
+  `--security-opt=seccomp=${wanted.profile}`,
+]
+
 /**
  * Returns the directory of a user's profiles and configuration. The user's containers and daemon share the user
  * namespace that podman made.

@@ -5,7 +5,10 @@ const SPACE = 0x20
 const DIGIT = 0x30
 
 /** Fields of proc_pid_stat(5), counted from the one after the name. */
-export const STAT = { state: 0, ppid: 1, group: 2, foreground: 5, userTime: 11, systemTime: 12, startTime: 19 } as const
+export const STAT = {
+  ...{ state: 0, ppid: 1, group: 2, foreground: 5 },
+  ...{ userTime: 11, systemTime: 12, threads: 17, startTime: 19, resident: 21 },
+} as const
 
 /**
  * The words of sh that print what is redirected to them, without another program: for a process of its own that reads

@@ -1,5 +1,5 @@
 import type { Target } from '../../filter/target.ts'
-import { annotationsOf, fuseDevice, options, volumes } from '../flags.ts'
+import { annotationsOf, dockerOptions, options } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { runc } from './runc.ts'
 
@@ -16,13 +16,7 @@ export const docker = {
     ending: '.docker.json',
     prepared: [['/etc/docker/daemon.json', /"userns-remap"/]],
     flags(wanted) {
-      const lines = [
-        ...options('cap-add', wanted.caps),
-        ...fuseDevice(wanted),
-        ...options('volume', volumes(wanted)),
-        `--security-opt=seccomp=${wanted.profile}`,
-        ...options('annotation', annotationsOf(wanted)),
-      ]
+      const lines = [...dockerOptions(wanted), ...options('annotation', annotationsOf(wanted))]
       const remap =
         'Docker has user namespaces for all containers or none: "userns-remap": "default" in /etc/docker/daemon.json'
       return { lines, besides: wanted.prepared ? [] : [remap] }

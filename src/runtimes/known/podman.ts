@@ -2,7 +2,7 @@ import { major, minor } from '../../abi/stat.ts'
 import type { Target } from '../../filter/target.ts'
 import {
   annotationsOf,
-  fuseDevice,
+  dockerOptions,
   ID_COUNT,
   type Instructed,
   type NodevStorage,
@@ -89,10 +89,7 @@ export const podman = {
       const lines = [
         // Without it podman gives the container /dev/null of the host, and crun gives that to the container's root.
         ...(wanted.user ? [] : ['--interactive', '--userns=auto']),
-        ...options('cap-add', wanted.caps),
-        ...fuseDevice(wanted),
-        ...options('volume', volumes(wanted)),
-        `--security-opt=seccomp=${wanted.profile}`,
+        ...dockerOptions(wanted),
         ...options('annotation', annotationsOf(wanted)),
       ]
       return { lines, besides: ids(wanted), advice: adviceForRun(wanted) }
@@ -117,10 +114,7 @@ const builder = (name: string, squash: string): Instructed => ({
         `--userns=auto:size=${ID_COUNT}`,
         // podman 5.4.2 and buildah 1.39.3 store layers with ids of the host, except when they put all into one layer.
         squash,
-        ...options('cap-add', wanted.caps),
-        ...fuseDevice(wanted),
-        ...options('volume', volumes(wanted)),
-        `--security-opt=seccomp=${wanted.profile}`,
+        ...dockerOptions(wanted),
         // Device rules, which every build has, keep the nodes of images closed then.
         ...(nodev?.isAlone ? [`--storage-opt=overlay.mountopt=${nodev.without}`] : []),
       ]

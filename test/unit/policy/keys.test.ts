@@ -76,11 +76,11 @@ describe('parseAssignment()', () => {
 describe('parseLines()', () => {
   test('knows where each entry stood', () => {
     const text = `# made by hand\n\nprofile=build\r\n${P}mknod=true\n  sysinfo\n`
-    expect(parseLines(text, { kind: 'metadata' }, 'x')).toEqual({
-      profile: { name: 'build', place: { file: 'x', line: 3 } },
+    expect(parseLines(text, { kind: 'metadata' })).toEqual({
+      profile: { name: 'build', place: { line: 3 } },
       entries: [
-        [`${P}mknod`, 'true', { kind: 'metadata' }, { file: 'x', line: 4 }],
-        [`${P}sysinfo`, 'true', { kind: 'metadata' }, { file: 'x', line: 5 }],
+        [`${P}mknod`, 'true', { kind: 'metadata' }, { line: 4 }],
+        [`${P}sysinfo`, 'true', { kind: 'metadata' }, { line: 5 }],
       ],
     })
   })

@@ -247,8 +247,7 @@ function versionOf({ run, which }: HostFacts, program: string): string | undefin
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
 
 /** Tells whether a version is that one or later. A fault can only be known by the version: no program names its own. */
-const isFrom = (version: string, first: string): boolean =>
-  version.localeCompare(first, 'en', { numeric: true }) >= 0
+const isFrom = (version: string, first: string): boolean => version.localeCompare(first, 'en', { numeric: true }) >= 0
 
 function ociRuntime(runtime: OciRuntime): readonly Probe[] {
   const { fault } = runtime

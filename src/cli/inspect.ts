@@ -1,6 +1,7 @@
 import { isoTime } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
+import { PREFIX } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import type { Note } from '../policy/resolve.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
@@ -119,7 +120,8 @@ function formatDetail(view: ContainerView, limits: DaemonLimits): string {
     ...(keys ? [`\n${keyTable(view)}`] : []),
     ...(warnings as readonly string[]).map((warning) => `\ncannot work: ${formatValue(warning)}\n`),
     ...(ignored as readonly Note[]).map(
-      ({ key, value, why }) => `\nignored annotation: ${formatValue(`${key}=${value}`)}: ${formatValue(why)}\n`,
+      ({ key, value, why }) =>
+        `\nignored ${key.startsWith(PREFIX) ? 'annotation' : 'key of "intercede set"'}: ${formatValue(`${key}=${value}`)}: ${formatValue(why)}\n`,
     ),
     ...view.refusals.map(formatRefusal),
     ...(view.droppedRefusals > 0 ? [`\n${formatDropped(view)}\n`] : []),

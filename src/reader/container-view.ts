@@ -195,8 +195,9 @@ export function joinOutlived(all: readonly ContainerView[]): readonly ContainerV
       rows[index] = undefined
     }
   }
-  all.forEach((view, index) => isStray(view) || take(view, index))
-  all.forEach((view, index) => isStray(view) && take(view, index))
+  // What is a part of others comes after them.
+  for (const stray of [false, true])
+    for (const [index, view] of all.entries()) if (isStray(view) === stray) take(view, index)
   return rows.filter((row) => row !== undefined)
 }
 

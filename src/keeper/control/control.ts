@@ -180,12 +180,12 @@ export class Control {
   }
 
   /** Makes a change at once. @returns once the engine uses it */
-  #make(entry: ContainerEntry, { said, set, withheld, warnings }: PolicyChange): Promise<void> {
+  #make(entry: ContainerEntry, { said, set, withheld, warnings, ignored }: PolicyChange): Promise<void> {
     const { registry, feed } = this.#dependencies
     registry.change(entry, said, set)
     const holds = this.#tell(entry)
     this.#store(entry)
-    feed.set(entry, { withheld, warnings })
+    feed.set(entry, { withheld, warnings, ignored })
     return holds
   }
 

@@ -13,6 +13,7 @@ import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
+import type { PolicyChange } from '../control/live-policy.ts'
 import { keyState } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
 import type { KeeperEvent, KeeperOptions, Traps } from '../process/events.ts'
@@ -94,7 +95,7 @@ export const aboutRegistered = (
 /** Returns the directory's entry for a running container whose policy was changed. */
 export const aboutChanged = (
   entry: ContainerEntry,
-  flaws: { readonly withheld: readonly string[]; readonly warnings: readonly string[] },
+  flaws: Pick<PolicyChange, 'withheld' | 'warnings' | 'ignored'>,
   { set: _, barred: __, ...before }: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> => ({ ...before, ...standing(entry), ...flaws })
 

@@ -111,6 +111,28 @@ describe.sequential('set', () => {
   })
 })
 
+test('annotations that are ignored keep nobody from setting keys, and are not ignored for ever', async () => {
+  const given = ['profile=nonesuch', 'sysinfo=true'].flatMap((word) => [
+    ...['--annotation', `security.syscalls.intercept.${word}`],
+  ])
+  const annotated = new Maker(daemon, [...OFF, '--id', 'annotated', ...given])
+  const ignored = async (): Promise<unknown> =>
+    ((await read('inspect', 'annotated'))[0]!.ignored as { key: string }[]).map(({ key }) => key.split('.').at(-1))
+  try {
+    expect(await annotated.make()).toBe(REFUSED)
+    expect(await ignored()).toEqual(['profile', 'sysinfo'])
+    expect(await set('annotated', 'mknod')).toMatchObject({ status: 0 })
+    expect(await annotated.make()).toBe('ok')
+    daemon.configure('default: { sysinfo: true }')
+    await reload()
+    expect(await ignored()).toEqual(['profile'])
+  } finally {
+    annotated.end()
+    daemon.configure('')
+    await reload()
+  }
+})
+
 describe.sequential('reload', () => {
   test('--dry-run says what would change, and changes nothing', async () => {
     daemon.configure('ceiling: { mknod: false }')

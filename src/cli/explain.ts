@@ -38,6 +38,7 @@ interface WaysToAllow {
 }
 
 const ALLOWED = 'nothing: it is allowed by now'
+const WAS_SET = 'turn it on for good: "intercede set" did so only for this container'
 
 /** A call that does nothing without a list, and what to put into that. */
 const LISTS: { readonly [Call in CallName]?: string } = {
@@ -214,14 +215,14 @@ function turnOn(entry: KeyEntry | undefined): string {
 }
 
 /** Returns the remedy of a refusal where it depends on more than the reason. */
-function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
+export function remedyHere(view: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
   if (reason !== 'keyOff' || !wants) return {}
-  const entry = ((about.keys ?? {}) as Keys)[wants.key]
-  return {
-    remedy: keys[wants.key].lowers(entry?.value || keys[wants.key].default, wants.value) ? ALLOWED : turnOn(entry),
-  }
+  const entry = ((view.about.keys ?? {}) as Keys)[wants.key]
+  const isOn = keys[wants.key].lowers(entry?.value || keys[wants.key].default, wants.value)
+  if (!isOn) return { remedy: turnOn(entry) }
+  return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
 }
 
 /** A kind of refusals, and its container. */

@@ -152,7 +152,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
-  // A daemon that hangs, or that we may not ask, may serve what history has. One that runs serves LXC's at the next call.
+  // A daemon that hangs, or that we may not ask, may serve what history has. Any serves LXC's at the next call.
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
   // A container that outlives its daemon is running, too.

@@ -97,6 +97,7 @@ const namesBeside = (socket: string): ReadonlyMap<string, string> =>
 export function reloadCommand({ dryRun, force = false, format, control }: ReloadOptions): void {
   const dry = dryRun === true
   const socket = controlSocket(control)
+  requireOrders(socket)
   const said = askDaemon<ReloadAnswer>(socket, { type: 'reload', dry, force })
   if (format === 'json') {
     print(`${shownJson(said)}\n`)

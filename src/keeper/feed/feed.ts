@@ -1,3 +1,4 @@
+import { explain, why } from '../../calls/reasons.ts'
 import type { CountPlaces } from '../../memories/count-places.ts'
 import {
   type DaemonTotals,
@@ -366,14 +367,19 @@ const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
   const changed = changedKeys(before, settings, policy, traps)
-  return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
+  return changed ? { message: `the container continues with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
 /** Returns the entry for an event in the ring of events; undefined if readers see the event elsewhere. */
 function eventEntry(event: KeeperEvent): object | undefined {
   switch (event.type) {
     case 'registered':
-      return { id: event.handover.id }
+      return {
+        id: event.handover.id,
+        ...(event.barred
+          ? { message: `all calls of the container are left to the kernel: ${explain(why(event.barred)).says}` }
+          : {}),
+      }
     case 'resumed':
       return { id: event.id, ...formatResumedKeys(event) }
     case 'ended':

@@ -102,7 +102,7 @@ export function journalEntry(entry: LogEntry): Buffer {
     ['SYSLOG_IDENTIFIER', 'intercede'],
   ]
   if (kind) fields.push(['MESSAGE_ID', messageIds[kind]])
-  // "podman logs" and "docker logs" take every line with CONTAINER_ID_FULL for output of the container, whoever wrote it.
+  // "podman logs" and "docker logs" take all lines with CONTAINER_ID_FULL for output of the container.
   if (typeof container === 'string') {
     fields.push(['INTERCEDE_CONTAINER', escaped(shortId(container))], ['INTERCEDE_CONTAINER_FULL', escaped(container)])
   }

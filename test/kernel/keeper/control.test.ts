@@ -158,7 +158,7 @@ describe.sequential('reload', () => {
     expect(refused.stderr).toMatch(/^intercede: Cannot set keys of container .*mknod=true is above its ceiling "false"/)
     await set(await idOf(), '--unset', 'mknod')
     const events = await read('events', await idOf(), '--no-follow', '--filter', 'type=resumed')
-    expect(events.at(-1)!.message).toMatch(/^the container is served on with .*mknod: false \(set asks for true/)
+    expect(events.at(-1)!.message).toMatch(/^the container continues with .*mknod: false \(set asks for true/)
   })
 
   test('of a configuration that is wrong changes nothing, and says why', async () => {
@@ -434,7 +434,11 @@ describe('bad input is one sentence with a remedy', () => {
       125,
       'the file system "ext4" is in both security.syscalls.intercept.mount.allowed',
     ],
-    [['FIRST', 'mknod', '--control', '/nowhere/control.sock'], 125, 'there is no such socket; start "intercede serve"'],
+    [
+      ['FIRST', 'mknod', '--control', '/nowhere/control.sock'],
+      125,
+      'there is no such socket; start the service, or "intercede serve"',
+    ],
     [['FIRST', 'mknod', '--control', 'FEED'], 125, 'the daemon has ended, or takes no orders there'],
   ])('set %j ends with %i', async (words, status, says) => {
     const id = await idOf()
@@ -510,7 +514,7 @@ describe('a daemon that is stopped', () => {
     process.kill(stopped.pid!, 'SIGCONT')
     await stopped.close()
   })
-  const SILENT = /the daemon does not answer: it hangs, or is stopped/
+  const SILENT = /the daemon does not answer: it hangs, is stopped, or starts/
 
   test.each(READING)('%s says so', async (command) => {
     const done = await intercede(...command.split(' '), '--feed', join(stopped.directory, 'feed.sock'))

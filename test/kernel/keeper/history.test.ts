@@ -388,7 +388,7 @@ describe.sequential('a daemon', () => {
       process.kill(daemon.pid!, 'SIGSTOP')
       const HANGS = {
         status: 125,
-        stderr: expect.stringContaining('the daemon does not answer: it hangs, or is stopped'),
+        stderr: expect.stringContaining('the daemon does not answer: it hangs, is stopped, or starts'),
       }
       const [list, inspected, explained] = [await past('ps'), await past('inspect', 'waits'), await past('explain')]
       for (const done of [list, inspected, explained]) expect(done).toMatchObject(HANGS)

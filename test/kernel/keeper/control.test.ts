@@ -121,6 +121,10 @@ test('annotations that are ignored keep nobody from setting keys, and are not ig
   try {
     expect(await annotated.make()).toBe(REFUSED)
     expect(await ignored()).toEqual(['profile', 'sysinfo'])
+    const barred = new Maker(daemon, ['--id', 'barred', '--metadata', 'profile=nonesuch'])
+    expect(await barred.once()).toBe(REFUSED)
+    const [registered] = await read('events', 'barred', '--no-follow')
+    expect(registered!.message).toMatch(/^all calls of the container are left to the kernel: the container's metadata/)
     expect(await set('annotated', 'mknod')).toMatchObject({ status: 0 })
     expect(await annotated.make()).toBe('ok')
     daemon.configure('default: { sysinfo: true }')

@@ -12,7 +12,6 @@ import { trappedCalls } from '../../runtimes/bundle.ts'
 import { briefly, counted, fewOf } from '../../shared/texts.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
 import { type Admission, barredToo, type Decision } from '../containers/admission.ts'
-import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
@@ -186,12 +185,15 @@ export const losers = (plans: readonly ReloadPlan[]): readonly { readonly entry:
   plans.flatMap(({ entry, loses }) => (loses === undefined ? [] : [{ entry, why: loses }]))
 
 /** @throws {Error} if a reload would take their profile from running containers: a typing error must not do that */
-export function requirePolicies(plans: readonly ReloadPlan[]): void {
+export function requirePolicies(
+  plans: readonly ReloadPlan[],
+  nameOf: (entry: ContainerEntry) => string | undefined,
+): void {
   const lost = losers(plans)
   if (lost.length === 0) return
-  const names = lost.map(({ entry: { container, handover } }) => {
-    const { name } = annotatedNames(handover.annotations)
-    return name === undefined ? container.id : `${container.id} (${name})`
+  const names = lost.map(({ entry }) => {
+    const [id, name] = [entry.container.id, nameOf(entry)]
+    return name === undefined ? id : `${id} (${name})`
   })
   throw new Error(
     `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${fewOf(names)}: ${lost[0]!.why}; correct the configuration, or take the keys from them with "intercede reload --force"`,

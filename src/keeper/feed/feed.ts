@@ -246,6 +246,11 @@ export class Feed {
     this.history.changed(index)
   }
 
+  /** Returns the name of a container, once it is known. */
+  nameOf({ container: { index } }: ContainerEntry): string | undefined {
+    return this.#about.get(index)?.name as string | undefined
+  }
+
   /** Publishes how many listeners a container has. */
   changed({ container: { index }, listeners }: ContainerEntry): void {
     const about = this.#about.get(index)

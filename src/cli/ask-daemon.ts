@@ -13,14 +13,17 @@ import {
 import { ignoring, isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
+import { FEED_SOCKET } from '../memories/feed-path.ts'
 import { connect, DaemonSilent } from '../reader/feed.ts'
+import { usualSocket } from './open-feed.ts'
 
 /** Limit of the wait: a new program is checked for half a minute at most, and hand-overs are waited for. */
 const ANSWER_MS = 90_000
 
 const REMEDIES: Readonly<Record<string, string>> = {
-  ENOENT: 'there is no such socket; start "intercede serve" as root, or name its socket with --control',
-  ECONNREFUSED: 'no daemon answers there; start "intercede serve" as root, or name its socket with --control',
+  ENOENT: 'there is no such socket; start the service, or "intercede serve" as root, or name its socket with --control',
+  ECONNREFUSED:
+    'no daemon answers there; start the service, or "intercede serve" as root, or name its socket with --control',
   EACCES: 'only root of the host may; use sudo',
   EPROTOTYPE: 'it is a socket of another kind; name control.sock with --control',
 }
@@ -35,6 +38,10 @@ export const controlSocket = (control: string | undefined, feed?: string): strin
  * @throws {Error} if we may not
  */
 export function requireOrders(path: string): void {
+  if (path === CONTROL_SOCKET && usualSocket() !== FEED_SOCKET)
+    throw new Error(
+      'Cannot give orders: a daemon of --user takes none; change its configuration and send it SIGHUP, "intercede status" has its pid',
+    )
   try {
     accessSync(path, constants.W_OK)
   } catch (error) {

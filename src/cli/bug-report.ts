@@ -118,6 +118,13 @@ const configOf = (socket: string): string =>
     return (isTrusted ? feed.directory.daemon.configPath : undefined) ?? configFile(false)
   })
 
+function journal(): string {
+  const words = ['--lines', `${LOG_LINES}`, '--output', 'json', '--no-pager', '--quiet']
+  const lines = said('journalctl', '--unit', 'intercede', ...words)
+  if (lines !== '') return lines
+  throw new Error('The journal shows no line of intercede.service: there is none, or only root may read it')
+}
+
 const sources = (report: Report, feed: string | undefined): readonly Source[] => [
   { name: 'doctor.json', says: 'what this machine can do', find: () => `${JSON.stringify(report, undefined, 2)}\n` },
   {
@@ -154,8 +161,7 @@ const sources = (report: Report, feed: string | undefined): readonly Source[] =>
   {
     name: 'log.jsonl',
     says: `the last ${LOG_LINES} lines of its log, with last words of FUSE programs in containers`,
-    find: () =>
-      said('journalctl', '--unit', 'intercede', '--lines', `${LOG_LINES}`, '--output', 'json', '--no-pager', '--quiet'),
+    find: journal,
   },
 ]
 

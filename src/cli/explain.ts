@@ -16,6 +16,7 @@ import {
   formatContainer,
   formatDropped,
   isServed,
+  LXC,
   listedSince,
   openFeeds,
   type ReadOptions,
@@ -37,6 +38,7 @@ interface WaysToAllow {
 }
 
 const ALLOWED = 'nothing: it is allowed by now'
+const WAS_SET = 'turn it on for good: "intercede set" did so only for this container'
 
 /** A call that does nothing without a list, and what to put into that. */
 const LISTS: { readonly [Call in CallName]?: string } = {
@@ -213,14 +215,14 @@ function turnOn(entry: KeyEntry | undefined): string {
 }
 
 /** Returns the remedy of a refusal where it depends on more than the reason. */
-function remedyHere({ about }: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
+export function remedyHere(view: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
   if (reason !== 'keyOff' || !wants) return {}
-  const entry = ((about.keys ?? {}) as Keys)[wants.key]
-  return {
-    remedy: keys[wants.key].lowers(entry?.value || keys[wants.key].default, wants.value) ? ALLOWED : turnOn(entry),
-  }
+  const entry = ((view.about.keys ?? {}) as Keys)[wants.key]
+  const isOn = keys[wants.key].lowers(entry?.value || keys[wants.key].default, wants.value)
+  if (!isOn) return { remedy: turnOn(entry) }
+  return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
 }
 
 interface Found {
@@ -280,12 +282,17 @@ function formatRest(rest: readonly Found[]): readonly string[] {
 
 /** Says which containers nobody serves any more; nothing if there are none. */
 function formatUnserved(views: readonly ContainerView[]): readonly string[] {
-  const orphans = views.filter(({ state }) => state === 'unserved').map(formatContainer)
-  if (orphans.length === 0) return []
-  const [are, them] = orphans.length === 1 ? ['is', 'it'] : ['are', 'them']
-  return [
-    `${fewOf(orphans)} ${are} not served: the daemon that served ${them} has ended, so trapped calls fail with ENOSYS; restart ${them}`,
-  ]
+  const orphans = views.filter(({ state }) => state === 'unserved')
+  // LXC asks whichever daemon is there.
+  const [ofLxc, others] = [true, false].map((is) => orphans.filter(({ runtime }) => (runtime === LXC) === is))
+  return [others!, ofLxc!].flatMap((few) => {
+    if (few.length === 0) return []
+    const [are, them] = few.length === 1 ? ['is', 'it'] : ['are', 'them']
+    const names = fewOf(few.map(formatContainer))
+    return [
+      `${names} ${are} not served: the daemon that served ${them} has ended, so trapped calls fail with ENOSYS; ${few === ofLxc ? 'start the daemon' : `restart ${them}`}`,
+    ]
+  })
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -326,7 +333,8 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
       ...formatAllDropped(shown),
       ...formatRest(found.slice(few.length)),
     ]
-    return paragraphs.length === 0 ? 'Nothing was refused.\n' : `${paragraphs.join('\n\n')}\n`
+    const none = feeds.missing ? 'Without the daemon, no refusal is known.\n' : 'Nothing was refused.\n'
+    return paragraphs.length === 0 ? none : `${paragraphs.join('\n\n')}\n`
   }
   if (format.kind !== 'table') for (const text of orphans) say(text)
   print(formatRows(format, () => found.map(rowOf), asText))

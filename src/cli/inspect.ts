@@ -1,7 +1,9 @@
 import { isoTime } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
+import { PREFIX } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
+import { callOf, type KeyName } from '../policy/keys.ts'
 import type { Note } from '../policy/resolve.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
@@ -52,14 +54,23 @@ function formatOrigin(name: string, { origin, asked }: KeyEntry, set: readonly S
 
 const orNone = (value: string | undefined): string => (value === '' ? '-' : (value ?? ''))
 
+/** Whether the container's filter traps the call of a key. @param traps a list, or that it is unknown */
+function isTrapped(name: string, traps: unknown): boolean {
+  const call = callOf(name as KeyName)
+  return !Array.isArray(traps) || traps.includes(call) || traps.includes(`${call}at`)
+}
+
 function keyTable({ about, runtime }: ContainerView): string {
   const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
   const set = (about.set ?? []) as readonly SetEntry[]
-  const changed = (entry: KeyEntry): string => (runtime === RUN ? 'the command line of run' : changedBy(entry))
+  const changed = (name: string, entry: KeyEntry): string => {
+    if (runtime === RUN) return 'the command line of run'
+    return isTrapped(name, about.traps) ? changedBy(entry) : 'a seccomp profile that traps it, and a new container'
+  }
   const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
   const rows = entries.map(([name, entry]) => [
     ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(formatValue),
-    ...[formatOrigin(name, entry, set), changed(entry)].map(formatValue),
+    ...[formatOrigin(name, entry, set), changed(name, entry)].map(formatValue),
   ])
   const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
   return table(
@@ -119,7 +130,8 @@ function formatDetail(view: ContainerView, limits: DaemonLimits): string {
     ...(keys ? [`\n${keyTable(view)}`] : []),
     ...(warnings as readonly string[]).map((warning) => `\ncannot work: ${formatValue(warning)}\n`),
     ...(ignored as readonly Note[]).map(
-      ({ key, value, why }) => `\nignored annotation: ${formatValue(`${key}=${value}`)}: ${formatValue(why)}\n`,
+      ({ key, value, why }) =>
+        `\nignored ${key.startsWith(PREFIX) ? 'annotation' : 'key of "intercede set"'}: ${formatValue(`${key}=${value}`)}: ${formatValue(why)}\n`,
     ),
     ...view.refusals.map(formatRefusal),
     ...(view.droppedRefusals > 0 ? [`\n${formatDropped(view)}\n`] : []),

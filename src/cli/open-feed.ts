@@ -1,12 +1,19 @@
-import { existsSync, fstatSync } from 'node:fs'
+import { accessSync, constants, existsSync, fstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
-import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
+import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import { describeAmbiguity, eachContainer, findContainer, isLikeId, pastViews } from '../reader/container-view.ts'
+import {
+  describeAmbiguity,
+  eachContainer,
+  findContainer,
+  isLikeId,
+  joinOutlived,
+  pastViews,
+} from '../reader/container-view.ts'
 import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
@@ -89,6 +96,11 @@ const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
 function pastIn(directory: string | undefined): Feeds['past'] | undefined {
   if (directory === undefined || !existsSync(directory)) return undefined
+  const file = join(directory, HISTORY_FILES.now)
+  if (existsSync(file) && !orElse(false, () => accessSync(file, constants.R_OK) === undefined)) {
+    say(`Cannot read history in "${directory}": only root and members of the group intercede may`)
+    return undefined
+  }
   let said = false
   const sayOnce = (text: string): void => {
     if (!said) say(text)
@@ -103,9 +115,7 @@ function pastIn(directory: string | undefined): Feeds['past'] | undefined {
         )
       return past
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException
-      const why = code === 'EACCES' ? 'only root and members of the group intercede may' : message
-      sayOnce(`Cannot read history in "${directory}": ${why}`)
+      sayOnce(`Cannot read history in "${directory}": ${(error as Error).message}`)
       return NOTHING
     }
   }
@@ -116,7 +126,7 @@ function together(shown: readonly ContainerView[], past: readonly ContainerView[
   const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
   const kept = past.filter(({ serial }) => !running.has(serial))
   const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
-  return [...shown.filter(({ serial, state }) => state !== 'ended' || !ended.has(serial)), ...kept]
+  return joinOutlived([...shown.filter(({ serial, state }) => state !== 'ended' || !ended.has(serial)), ...kept])
 }
 
 /**
@@ -126,8 +136,11 @@ function together(shown: readonly ContainerView[], past: readonly ContainerView[
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
 export function openFeeds(path: string | undefined, history?: HistorySource): Feeds {
-  if (history?.directory !== undefined && !existsSync(history.directory))
-    throw new Error(`Cannot read history in ${briefly(history.directory)}: it is not there; name another directory`)
+  const named = history?.directory
+  if (named !== undefined && !Object.values(HISTORY_FILES).some((name) => existsSync(join(named, name))))
+    throw new Error(
+      `Cannot read history in ${briefly(named)}: ${existsSync(named) ? 'there is none' : 'it is not there'}; name another directory`,
+    )
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
   const past = history && pastIn(history.directory ?? directoryOf(daemon, path))
@@ -139,8 +152,9 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
-  // A daemon that hangs, or that we may not ask, may serve what history has.
+  // A daemon that hangs, or that we may not ask, may serve what history has. Any serves LXC's at the next call.
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
+  const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
   // A container that outlives its daemon is running, too.
   const views = (all: boolean, which: WhichRefusals, since: number, word?: string): Iterable<ContainerView> =>
     past
@@ -148,7 +162,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
           [...each(all, which)],
           pastViews(past(since, word).containers)
             .filter(({ state }) => all || state !== 'ended')
-            .map((view) => (isUnknown && view.state === 'unserved' ? { ...view, state: 'unknown' } : view)),
+            .map((view) => (view.state === 'unserved' && mayBeServed(view) ? { ...view, state: 'unknown' } : view)),
         )
       : each(all, which)
   return {
@@ -174,8 +188,9 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   }
 }
 
-/** What stands for the runtime of a container of `intercede run`. */
+/** What stands for the runtime of a container of `intercede run`, and of LXC. */
 export const RUN = 'run'
+export const LXC = 'lxc'
 
 function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'missing'>> {
   try {

@@ -41,7 +41,10 @@ function check(file: string, target: Target, options: ConfigOptions): void {
   ]
   if (findings.length > 0) printAtOnce(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
   const count = findings.filter(({ is }) => is === 'wrong').length
-  if (count > 0) throw refuse(`${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it anew`)
+  if (count > 0)
+    throw refuse(
+      `${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it again, or name with --runtime who reads it`,
+    )
 }
 
 /** The options that say something only beside others, or only without them. */

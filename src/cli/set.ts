@@ -62,6 +62,10 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   if (feeds.missing && state !== 'ended') throw feeds.missing
   if (state === 'unserved')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: no daemon serves it any more; restart it`)
+  if (state === 'unknown')
+    throw new NegativeAnswer(
+      `Cannot set keys of container ${briefly(word)}: the daemon has not seen it since it was restarted; it serves the next trapped call of the container, and takes orders then`,
+    )
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)
   const request = { type: 'set', container: id, serial, set, unset } as const
@@ -92,6 +96,7 @@ const namesBeside = (socket: string): ReadonlyMap<string, string> =>
 export function reloadCommand({ dryRun, force = false, format, control }: ReloadOptions): void {
   const dry = dryRun === true
   const socket = controlSocket(control)
+  requireOrders(socket)
   const said = askDaemon<ReloadAnswer>(socket, { type: 'reload', dry, force })
   if (format === 'json') {
     print(`${shownJson(said)}\n`)

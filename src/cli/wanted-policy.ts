@@ -98,7 +98,7 @@ const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {
   const reasons = ineffectiveHere(settings).join('; ')
   if (reasons !== '') return `${reasons}; give that too`
   return profile === undefined
-    ? 'no key is on; try -c mknod'
+    ? 'no key is on; try -c mknod, or name a profile with --profile'
     : `no key is on in the profile ${briefly(profile)}; turn one on there, or name with --trap what it may have later`
 }
 

@@ -155,6 +155,52 @@ export function describeAmbiguity(found: readonly ContainerView[], word: string)
   return `Cannot tell which container ${briefly(word)} is: ${why}; give ${named.length > 0 ? 'the whole id' : 'more of its id'}`
 }
 
+const SUMMED = ['calls', 'done', 'left', 'errors', 'gone', 'droppedRefusals'] as const
+
+/** Adds to a view what another one has of the same container. */
+function joined(view: ContainerView, other: ContainerView): ContainerView {
+  const refusals = [...view.refusals, ...other.refusals].sort((one, another) => another.time - one.time)
+  const sums = Object.fromEntries(SUMMED.map((name) => [name, view[name] + other[name]]))
+  return { ...view, ...sums, refusals, lastRefusal: refusals[0]?.call, lastRefusalTime: refusals[0]?.time }
+}
+
+/** Whether it is a process that was exec'd into a container which its daemon does not know. */
+const isStray = ({ about }: ContainerView): boolean => (about.barred as Entry | undefined)?.code === 'unknownContainer'
+
+/** Whether two views of the same id are of one container. A list of present containers lacks times. */
+function isOne(one: ContainerView, other: ContainerView): boolean {
+  const [{ since, started }, { since: otherSince, started: otherStarted }] = [one.about, other.about]
+  if (!isStray(other)) return one.pid === other.pid && (started ?? otherStarted) === (otherStarted ?? started)
+  if (since === undefined) return other.state !== 'ended'
+  return otherSince === undefined || number(since) <= number(otherSince)
+}
+
+/**
+ * Joins the views of containers that outlived their daemon. The next one serves the same container of LXC again, and
+ * knows of the others only what is exec'd into them.
+ *
+ * @param all what a daemon shows, then what history has, the oldest first
+ */
+export function joinOutlived(all: readonly ContainerView[]): readonly ContainerView[] {
+  const rows: (ContainerView | undefined)[] = [...all]
+  const byId = new Map<string, number[]>()
+  const take = (view: ContainerView, index: number): void => {
+    const same = byId.get(view.id) ?? []
+    byId.set(view.id, same)
+    const at = same.findLast((each) => isOne(rows[each]!, view))
+    const found = at === undefined ? undefined : rows[at]!
+    if (found === undefined) same.push(index)
+    else {
+      rows[at!] = found.state === 'ended' && !isStray(view) ? joined(view, found) : joined(found, view)
+      rows[index] = undefined
+    }
+  }
+  // What is a part of others comes after them.
+  for (const stray of [false, true])
+    for (const [index, view] of all.entries()) if (isStray(view) === stray) take(view, index)
+  return rows.filter((row) => row !== undefined)
+}
+
 type Row = Readonly<Record<string, unknown>>
 
 /** A container in a list, for programs. */

@@ -64,7 +64,7 @@ function callEvent(cursor: string, followed: FollowedRecord, which: Which): Even
 
 const SENTENCES: Readonly<Record<string, string>> = {
   registered: 'the container is served from now on',
-  resumed: 'the container is served on',
+  resumed: 'the container continues',
   ended: 'the container has ended',
   engineStarted: 'another engine serves now',
   reloaded: 'the daemon has read its configuration again',

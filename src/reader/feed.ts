@@ -114,7 +114,7 @@ export class NoDaemon extends Error {}
 
 /** Thrown if a daemon exists but does not answer in time. */
 export class DaemonSilent extends Error {
-  readonly why = 'the daemon does not answer: it hangs, or is stopped; see "systemctl status intercede"'
+  readonly why = 'the daemon does not answer: it hangs, is stopped, or starts; see "systemctl status intercede"'
 
   constructor(path: string) {
     super()
@@ -149,8 +149,8 @@ export function connect(path: string = FEED_SOCKET, patience = ANSWER_MS): FeedR
 }
 
 const REMEDIES: Readonly<Record<string, string>> = {
-  ENOENT: 'there is no such socket; start "intercede serve", or name its socket with --feed',
-  ECONNREFUSED: 'no daemon answers there; start "intercede serve", or name its socket with --feed',
+  ENOENT: 'there is no such socket; start the service or "intercede serve", or name its socket with --feed',
+  ECONNREFUSED: 'no daemon answers there; start the service or "intercede serve", or name its socket with --feed',
   EACCES: 'only root and members of the group intercede may; use sudo, or become a member',
   EPROTOTYPE: 'it is a socket of another kind; name feed.sock with --feed',
 }

@@ -203,8 +203,9 @@ export function pastEvents(
     .filter(({ first, time }) => (first === undefined ? time : Date.parse(first)) < until.calls)
   const names = new Map(containers.map((about) => [about.id, namesOf(about)]))
   const others = events.flatMap((entry) => {
-    const { container, changed } = entry
-    if (Number(entry.time) >= until.events) return []
+    const { container, changed, type } = entry
+    // No daemon shows what could not be written.
+    if (Number(entry.time) >= until.events && type !== 'historyLost') return []
     return [
       {
         ...daemonEvent({ ...entry, id: container }, names.get(container)),

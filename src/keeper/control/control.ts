@@ -180,12 +180,12 @@ export class Control {
   }
 
   /** Makes a change at once. @returns once the engine uses it */
-  #make(entry: ContainerEntry, { said, set, withheld, warnings }: PolicyChange): Promise<void> {
+  #make(entry: ContainerEntry, { said, set, withheld, warnings, ignored }: PolicyChange): Promise<void> {
     const { registry, feed } = this.#dependencies
     registry.change(entry, said, set)
     const holds = this.#tell(entry)
     this.#store(entry)
-    feed.set(entry, { withheld, warnings })
+    feed.set(entry, { withheld, warnings, ignored })
     return holds
   }
 
@@ -212,7 +212,7 @@ export class Control {
 
   /** @throws {Error} if running containers would lose their policy by another configuration */
   requirePolicies(resolve: KeeperOptions['resolve']): void {
-    requirePolicies(this.#plan(resolve))
+    this.#require(this.#plan(resolve))
   }
 
   /**
@@ -245,6 +245,10 @@ export class Control {
     return Promise.all(made).then(() => outcomeOf(plans))
   }
 
+  #require(plans: readonly ReloadPlan[]): void {
+    requirePolicies(plans, (entry) => this.#dependencies.feed.nameOf(entry))
+  }
+
   #plan(resolve: KeeperOptions['resolve']): readonly ReloadPlan[] {
     const { registry, admission } = this.#dependencies
     return [...registry.entries].map((entry) =>
@@ -256,7 +260,7 @@ export class Control {
     const { registry, options } = this.#dependencies
     if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
     const plans = this.#plan(options.readAnew())
-    if (!isForced) requirePolicies(plans)
+    if (!isForced) this.#require(plans)
     return { containers: registry.size, ...outcomeOf(plans) }
   }
 

@@ -12,7 +12,6 @@ import { trappedCalls } from '../../runtimes/bundle.ts'
 import { briefly, counted, fewOf } from '../../shared/texts.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
 import { type Admission, barredToo, type Decision } from '../containers/admission.ts'
-import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
@@ -27,6 +26,8 @@ export interface PolicyChange {
   readonly withheld: readonly string[]
   /** Everything that cannot work after the change. */
   readonly warnings: readonly string[]
+  /** Annotations that do not do what they say after the change, and what was set before and contradicts it. */
+  readonly ignored: readonly Note[]
 }
 
 /** A change that an administrator requested. */
@@ -65,16 +66,23 @@ function canonical(name: KeyName, value: string): string {
   }
 }
 
+const ignoredIn = ({ details }: Decision['resolved']): readonly Note[] => (details.ignored ?? []) as readonly Note[]
+
 /** Says why a container cannot have the changed policy at all. */
-function obstacle({ container }: ContainerEntry, { said, withheld, resolved }: Decision): string | undefined {
+function obstacle(
+  { container }: ContainerEntry,
+  { said, withheld, resolved }: Decision,
+  set: readonly SetKey[],
+): string | undefined {
   const barred = said.barred ?? container.barred
   if (barred) return `all its calls are left to the kernel: ${explain(why(barred)).says}`
   const needsRuntime = (said.policy.mount?.fuse.size ?? 0) > 0 && container.exec === undefined
   if (needsRuntime)
     return 'the container did not have mount.fuse when it started, so the daemon did not keep how its runtime starts a program; set the key in its profile and start it again'
-  const ignored = resolved.details.ignored as readonly { readonly why: string }[] | undefined
+  // An annotation that is ignored, which anybody may give, must not stop an administrator.
+  const contradicted = ignoredIn(resolved).findLast(({ key }) => set.some((each) => each.key === key))
   const [held] = withheld
-  return held === undefined ? (ignored?.at(-1)?.why.replace(/^Cannot read policy: /, '') ?? undefined) : held
+  return held ?? contradicted?.why.replace(/^Cannot read policy: /, '')
 }
 
 /** Returns the calls of a key that the filter does not trap. They do not matter for switching a key off. */
@@ -117,7 +125,7 @@ export function planChange(
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const given = Object.keys(request.set).map((key) => toKeyName(key))
   const flaws = given.map((name) => flawOf(name, set.find(({ key }) => key === name)!.value, decision, traps))
-  const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision)
+  const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision, set)
   if (flaw !== undefined) throw new Error(flaw)
   const [all, known] = [decision, say(handover, entry.set)].map((each) => warningsOf(entry, each, traps))
   const unclear = unknownTraps(traps, given)
@@ -126,6 +134,7 @@ export function planChange(
     set,
     changed: changedKeys(before, said.settings, said.policy, traps) ?? {},
     withheld: decision.withheld,
+    ignored: ignoredIn(decision.resolved),
     warnings: [...all!, ...unclear],
     news: [...all!.filter((text) => !known!.includes(text) || given.some((name) => isAbout(text, name))), ...unclear],
   }
@@ -160,13 +169,13 @@ export function planReload(
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const changed = changedKeys(before, said.settings, said.policy, traps) ?? {}
   const warnings = warningsOf(entry, { ...decision, said }, traps)
-  return { entry, wrong, loses, change: { said, set, changed, withheld, warnings, traps } }
+  const ignored = ignoredIn(decision.resolved)
+  return { entry, wrong, loses, change: { said, set, changed, withheld, warnings, ignored, traps } }
 }
 
 /** Returns why an annotation can no longer choose the profile that gives a container some of its keys. */
-function lostProfile(before: Settings, { resolved: { details } }: Decision): string | undefined {
-  const ignored = (details.ignored ?? []) as readonly Note[]
-  const chosen = ignored.find(({ key }) => key === PROFILE)
+function lostProfile(before: Settings, { resolved }: Decision): string | undefined {
+  const chosen = ignoredIn(resolved).find(({ key }) => key === PROFILE)
   const had = [...before.values()].some(({ origin }) => origin.kind === 'profile' && origin.name === chosen?.value)
   return chosen && had ? `its profile "${chosen.value}" is not there for it any more: ${chosen.why}` : undefined
 }
@@ -176,12 +185,15 @@ export const losers = (plans: readonly ReloadPlan[]): readonly { readonly entry:
   plans.flatMap(({ entry, loses }) => (loses === undefined ? [] : [{ entry, why: loses }]))
 
 /** @throws {Error} if a reload would take their profile from running containers: a typing error must not do that */
-export function requirePolicies(plans: readonly ReloadPlan[]): void {
+export function requirePolicies(
+  plans: readonly ReloadPlan[],
+  nameOf: (entry: ContainerEntry) => string | undefined,
+): void {
   const lost = losers(plans)
   if (lost.length === 0) return
-  const names = lost.map(({ entry: { container, handover } }) => {
-    const { name } = annotatedNames(handover.annotations)
-    return name === undefined ? container.id : `${container.id} (${name})`
+  const names = lost.map(({ entry }) => {
+    const [id, name] = [entry.container.id, nameOf(entry)]
+    return name === undefined ? id : `${id} (${name})`
   })
   throw new Error(
     `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${fewOf(names)}: ${lost[0]!.why}; correct the configuration, or take the keys from them with "intercede reload --force"`,

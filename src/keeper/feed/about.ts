@@ -9,6 +9,7 @@ import { ticksPerSecond } from '../../kernel/system-info.ts'
 import { PREFIX } from '../../policy/key.ts'
 import { parseLines } from '../../policy/key-value-lines.ts'
 import { callOf, keyNames } from '../../policy/keys.ts'
+import type { Note } from '../../policy/resolve.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
 import { annotatedNames } from '../containers/annotations.ts'
@@ -93,7 +94,7 @@ export const aboutRegistered = (
 /** Returns the directory's entry for a running container whose policy was changed. */
 export const aboutChanged = (
   entry: ContainerEntry,
-  flaws: { readonly withheld: readonly string[]; readonly warnings: readonly string[] },
+  flaws: Readonly<Record<'withheld' | 'warnings', readonly string[]>> & { readonly ignored: readonly Note[] },
   { set: _, barred: __, ...before }: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> => ({ ...before, ...standing(entry), ...flaws })
 

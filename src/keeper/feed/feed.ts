@@ -1,3 +1,4 @@
+import { explain, why } from '../../calls/reasons.ts'
 import type { CountPlaces } from '../../memories/count-places.ts'
 import {
   type DaemonTotals,
@@ -235,6 +236,11 @@ export class Feed {
     this.history.changed(index)
   }
 
+  /** Returns the name of a container, once it is known. */
+  nameOf({ container: { index } }: ContainerEntry): string | undefined {
+    return this.#about.get(index)?.name as string | undefined
+  }
+
   /** Publishes how many listeners a container has. */
   changed({ container: { index }, listeners }: ContainerEntry): void {
     const about = this.#about.get(index)
@@ -355,12 +361,15 @@ const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
   const changed = changedKeys(before, settings, policy, traps)
-  return changed ? { message: `the container is served on with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
+  return changed ? { message: `the container continues with ${formatChanges(changed)}`.slice(0, MESSAGE_LIMIT) } : {}
 }
 
 /** The entries for events in the ring of events; readers see all others elsewhere. */
 const ENTRIES: { readonly [Type in KeeperEvent['type']]?: (event: EventOf<Type>) => object } = {
-  registered: ({ handover }) => ({ id: handover.id }),
+  registered: ({ handover, barred }) => ({
+    id: handover.id,
+    ...(barred ? { message: `all calls of the container are left to the kernel: ${explain(why(barred)).says}` } : {}),
+  }),
   resumed: (event) => ({ id: event.id, ...formatResumedKeys(event) }),
   ended: ({ id }) => ({ id }),
   set: (event) => ({ id: event.id, message: formatSetKeys(event), who: event.who }),

@@ -70,7 +70,9 @@ function sentence({ message, details, kind }: LogEntry): string {
   const { container, cannot } = details
   const about = container === undefined ? '' : `${shortId(text(container))}: `
   if (isCall(kind)) return `${about}${aboutCall(details)}`
-  return `${about}${message}${Array.isArray(cannot) ? `; ${cannot.join('; ')}` : ''}`
+  // In JSON, the one word is enough: the line has all about the container.
+  const what = kind === 'registered' ? 'the container was handed over' : message
+  return `${about}${what}${Array.isArray(cannot) ? `; ${cannot.join('; ')}` : ''}`
 }
 
 const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
@@ -99,8 +101,9 @@ export function journalEntry(entry: LogEntry): Buffer {
     ['SYSLOG_IDENTIFIER', 'intercede'],
   ]
   if (kind) fields.push(['MESSAGE_ID', messageIds[kind]])
+  // "podman logs" and "docker logs" take all lines with CONTAINER_ID_FULL for output of the container.
   if (typeof container === 'string') {
-    fields.push(['CONTAINER_ID', escaped(shortId(container))], ['CONTAINER_ID_FULL', escaped(container)])
+    fields.push(['INTERCEDE_CONTAINER', escaped(shortId(container))], ['INTERCEDE_CONTAINER_FULL', escaped(container)])
   }
   for (const [name, member] of Object.entries(FIELDS))
     if (details[member] !== undefined) fields.push([name, escaped(text(details[member]))])

@@ -51,6 +51,8 @@ export const errorsIn = (log: string): readonly string[] =>
 function remedyFor(errors: string, workdir = '/'): string {
   const [, first = ''] = workdir.split('/')
   if (first !== '' && errors.includes(`/${first}`)) return 'name a --workdir that the container has'
+  // Without that, it is the directory in which "run" was started.
+  if (/\b(chdir|cwd)\b/.test(errors)) return 'name a --workdir that the command may search'
   return '"intercede doctor" says what this machine lacks'
 }
 

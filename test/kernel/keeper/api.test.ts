@@ -327,7 +327,7 @@ test('without a daemon it says so, and goes on when there is one again', async (
     other.close()
     const { status, text } = await own.ask('/v1/status')
     expect(status).toBe(503)
-    expect(JSON.parse(text).error).toMatch(/start "intercede serve"/)
+    expect(JSON.parse(text).error).toMatch(/start the service or "intercede serve"/)
   } finally {
     await own.close()
   }
@@ -344,7 +344,7 @@ test('of a daemon that is stopped it says for a while what is known, and keeps n
     expect((await own.ask('/v1/status')).status).toBe(200)
     const stream = await own.ask('/v1/events?follow=false')
     expect(stream.status).toBe(503)
-    expect(JSON.parse(stream.text).error).toMatch(/the daemon does not answer: it hangs, or is stopped; see/)
+    expect(JSON.parse(stream.text).error).toMatch(/the daemon does not answer: it hangs, is stopped, or starts; see/)
     const start = Date.now()
     for (let again = 0; again < 20; again++) expect((await own.ask('/v1/status')).status).toBe(200)
     expect(Date.now() - start).toBeLessThan(10_000)

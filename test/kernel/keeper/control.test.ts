@@ -111,6 +111,32 @@ describe.sequential('set', () => {
   })
 })
 
+test('annotations that are ignored keep nobody from setting keys, and are not ignored for ever', async () => {
+  const given = ['profile=nonesuch', 'sysinfo=true'].flatMap((word) => [
+    ...['--annotation', `security.syscalls.intercept.${word}`],
+  ])
+  const annotated = new Maker(daemon, [...OFF, '--id', 'annotated', ...given])
+  const ignored = async (): Promise<unknown> =>
+    ((await read('inspect', 'annotated'))[0]!.ignored as { key: string }[]).map(({ key }) => key.split('.').at(-1))
+  try {
+    expect(await annotated.make()).toBe(REFUSED)
+    expect(await ignored()).toEqual(['profile', 'sysinfo'])
+    const barred = new Maker(daemon, ['--id', 'barred', '--metadata', 'profile=nonesuch'])
+    expect(await barred.once()).toBe(REFUSED)
+    const [registered] = await read('events', 'barred', '--no-follow')
+    expect(registered!.message).toMatch(/^all calls of the container are left to the kernel: the container's metadata/)
+    expect(await set('annotated', 'mknod')).toMatchObject({ status: 0 })
+    expect(await annotated.make()).toBe('ok')
+    daemon.configure('default: { sysinfo: true }')
+    await reload()
+    expect(await ignored()).toEqual(['profile'])
+  } finally {
+    annotated.end()
+    daemon.configure('')
+    await reload()
+  }
+})
+
 describe.sequential('reload', () => {
   test('--dry-run says what would change, and changes nothing', async () => {
     daemon.configure('ceiling: { mknod: false }')
@@ -136,7 +162,7 @@ describe.sequential('reload', () => {
     expect(refused.stderr).toMatch(/^intercede: Cannot set keys of container .*mknod=true is above its ceiling "false"/)
     await set(await idOf(), '--unset', 'mknod')
     const events = await read('events', await idOf(), '--no-follow', '--filter', 'type=resumed')
-    expect(events.at(-1)!.message).toMatch(/^the container is served on with .*mknod: false \(set asks for true/)
+    expect(events.at(-1)!.message).toMatch(/^the container continues with .*mknod: false \(set asks for true/)
   })
 
   test('of a configuration that is wrong changes nothing, and says why', async () => {
@@ -412,7 +438,11 @@ describe('bad input is one sentence with a remedy', () => {
       125,
       'the file system "ext4" is in both security.syscalls.intercept.mount.allowed',
     ],
-    [['FIRST', 'mknod', '--control', '/nowhere/control.sock'], 125, 'there is no such socket; start "intercede serve"'],
+    [
+      ['FIRST', 'mknod', '--control', '/nowhere/control.sock'],
+      125,
+      'there is no such socket; start the service, or "intercede serve"',
+    ],
     [['FIRST', 'mknod', '--control', 'FEED'], 125, 'the daemon has ended, or takes no orders there'],
   ])('set %j ends with %i', async (words, status, says) => {
     const id = await idOf()
@@ -488,7 +518,7 @@ describe('a daemon that is stopped', () => {
     process.kill(stopped.pid!, 'SIGCONT')
     await stopped.close()
   })
-  const SILENT = /the daemon does not answer: it hangs, or is stopped/
+  const SILENT = /the daemon does not answer: it hangs, is stopped, or starts/
 
   test.each(READING)('%s says so', async (command) => {
     const done = await intercede(...command.split(' '), '--feed', join(stopped.directory, 'feed.sock'))

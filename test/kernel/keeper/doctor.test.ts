@@ -96,6 +96,14 @@ describe('doctor --bundle', () => {
     expect(stdout).toMatch(/^Cannot read ".*none": there is no such socket/)
   })
 
+  test('does not take a journal that it may not read for an empty one', async () => {
+    writeFileSync(join(directory, 'journalctl'), '#!/bin/sh\n', { mode: 0o755 })
+    const path = `PATH=${directory}:${process.env.PATH}`
+    expect((await bundle(['--feed', join(directory, 'none')], ['env', path])).status).toBe(0)
+    const words = ['-x', '-O', '-f', archive, 'intercede/log.jsonl.missing']
+    expect(spawnSync('tar', words, { encoding: 'utf8' }).stdout).toMatch(/^The journal shows no line.*only root may/)
+  })
+
   test('a name that is taken stays as it is, a link to nothing too', async () => {
     writeFileSync(archive, 'mine')
     expect(await bundle([])).toMatchObject({

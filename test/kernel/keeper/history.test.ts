@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import {
   appendFileSync,
   chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
   linkSync,
@@ -25,7 +26,7 @@ import type { HistoryOptions } from '../../../src/keeper/process/events.ts'
 import { startTime } from '../../../src/kernel/process.ts'
 import { ticksPerSecond } from '../../../src/kernel/system-info.ts'
 import { findContainer, pastViews } from '../../../src/reader/container-view.ts'
-import { readHistory } from '../../../src/reader/history.ts'
+import { pastEvents, readHistory } from '../../../src/reader/history.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
@@ -208,6 +209,9 @@ describe('the files', () => {
       expect(readHistory(directory, 0).events.find(({ type }) => type === 'historyLost')).toMatchObject({
         count: 100 - kept,
       })
+      // Also beside the daemon that lost them, which itself shows everything since then.
+      const all = pastEvents(readHistory(directory, 0), { calls: 0, events: 0 })
+      expect(all.map(({ type }) => type)).toEqual(['historyLost'])
       expect(store.faults.length).toBe(1)
     } finally {
       execFileSync('umount', [directory])
@@ -331,6 +335,20 @@ describe.sequential('a daemon', () => {
     const alone = await intercede('explain', '--history', directory, '--since', 'today')
     expect(alone.stdout.replaceAll(/\d+s ago/g, '')).toContain('build-2 (\\033[31mred')
     expect(alone).toMatchObject({ status: 125, stderr: expect.stringMatching(/no daemon answers.*only history and/) })
+    // A user sees an error, instead of an empty list or the sentence that nothing was refused.
+    const file = join(directory, 'history.jsonl')
+    chownSync(file, 1000, 1000)
+    chmodSync(file, 0o600)
+    const asUser = ['--bounding-set=-dac_override,-dac_read_search', process.execPath, CLI]
+    for (const command of ['ps', 'explain'])
+      expect(await execute('setpriv', [...asUser, command, '--feed', feed, '--history', directory])).toMatchObject({
+        ...{ status: 125, stdout: '' },
+        stderr: expect.stringMatching(
+          /^intercede: Cannot read history in .*: only root and.*\n.*no daemon answers.*--feed\n$/,
+        ),
+      })
+    chownSync(file, 0, 0)
+    chmodSync(file, 0o640)
     await daemon.close()
     const next = await start()
     try {
@@ -388,7 +406,7 @@ describe.sequential('a daemon', () => {
       process.kill(daemon.pid!, 'SIGSTOP')
       const HANGS = {
         status: 125,
-        stderr: expect.stringContaining('the daemon does not answer: it hangs, or is stopped'),
+        stderr: expect.stringContaining('the daemon does not answer: it hangs, is stopped, or starts'),
       }
       const [list, inspected, explained] = [await past('ps'), await past('inspect', 'waits'), await past('explain')]
       for (const done of [list, inspected, explained]) expect(done).toMatchObject(HANGS)

@@ -61,7 +61,7 @@ const rows: readonly Row[] = [
   ['api', USAGE, /systemd has passed no socket; start intercede-api\.socket/],
   ['api --socket view.sock', USAGE, /must be an absolute path/i],
   [`api --socket ${at('nowhere')}/view.sock`, FAILED, /is not a directory; make it first/],
-  [`metrics --feed ${at('nowhere')}`, FAILED, /there is no such socket; start "intercede serve"/],
+  [`metrics --feed ${at('nowhere')}`, FAILED, /there is no such socket; start the service or "intercede serve"/],
   ['metrics --nosuch', USAGE, /unknown option '--nosuch'/],
   // The command.
   ['rnu', USAGE, /unknown command 'rnu' \(did you mean run\?\)/],
@@ -265,7 +265,11 @@ const rows: readonly Row[] = [
   ['set c mknod --format wide', USAGE, /'wide' is invalid: allowed choices are table, json/],
   ['set c mknod --feed /no/such/feed.sock', FAILED, /Cannot read "\/no\/such\/feed\.sock": there is no such socket/],
   ['reload now', USAGE, /too many arguments/],
-  ['reload --control /no/such/control.sock', FAILED, /there is no such socket; start "intercede serve" as root/],
+  [
+    'reload --control /no/such/control.sock',
+    FAILED,
+    /there is no such socket; start the service, or "intercede serve" as root/,
+  ],
   [['reload', '--control', plain], FAILED, /no daemon answers there/],
   // serve.
   ['serve --control-socket rel', USAGE, /an absolute path/],

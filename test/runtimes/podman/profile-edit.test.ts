@@ -1,5 +1,5 @@
 import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { missing } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
@@ -58,6 +58,15 @@ describe.skipIf(absent)(withReason('a container of podman with a profile of the 
     await until('sysinfo is served', () =>
       machine.log.some(({ syscall, verdict }) => syscall === 'sysinfo' && verdict === 'done'),
     )
+
+    // A reload changes nothing that the filter does not trap.
+    const at = (name: string): string => join(dirname(machine.socket), name)
+    const inspected = await execute(process.execPath, [CLI, 'inspect', CONTAINER, '--feed', at('feed.sock')])
+    expect(inspected.stdout).toMatch(/^mknod +true +profile build +the profile in the configuration, then a reload$/m)
+    expect(inspected.stdout).toMatch(/^bpf +false +default +a seccomp profile that traps it, and a new container$/m)
+    writeFileSync(config(), 'profiles: { buidl: {} }\n')
+    const dry = await execute(process.execPath, [CLI, 'reload', '--dry-run', '--control', at('control.sock')])
+    expect(dry).toMatchObject({ status: 125, stderr: expect.stringMatching(/1 running container, \w+ \(edited\): /) })
 
     await edit('profiles: { build: {} }\n')
     expect(await within('mknod /tmp/m c 1 3')).toMatchObject({ status: 1 })

@@ -27,6 +27,7 @@ const steps = {
   outside: 'intercede serve --user',
   inside: '$PODMAN unshare intercede serve',
   doctor: '$PODMAN unshare intercede doctor | tail -n 1; $PODMAN unshare intercede doctor >/dev/null && echo well',
+  orders: 'intercede reload 2>&1; intercede set one sysinfo 2>&1',
   withheld: 'intercede flags podman --user -c sysinfo -c mknod',
   socket: 'stat -c "%a %U" $XDG_RUNTIME_DIR/intercede/oci.sock',
   plain: 'podman_run $FLAGS alice sh -c "$MOUNT"',
@@ -191,6 +192,9 @@ describe.skipIf(absent)(withReason('serve --user', absent), () => {
   })
 
   test('a key that cannot be served for a user is refused where it is written', () => {
+    expect(printed.orders).toMatch(
+      /^(intercede: Cannot give orders: a daemon of --user takes none; change its .* SIGHUP, .*\n){2}$/,
+    )
     expect(printed.withheld).toMatch(
       /intercept\.mknod cannot be served for a user; the kernel lets only root of the host/,
     )

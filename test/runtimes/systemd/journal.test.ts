@@ -36,21 +36,21 @@ describe.skipIf(cannot)(withReason('the log in the journal', cannot), { timeout:
   beforeAll(async () => {
     host = await ServiceHost.start({ hasJournal: true })
     await container('first', REFUSED)
-    await until('it is logged', async () => (await journal('CONTAINER_ID_FULL=first')).length >= 3)
+    await until('it is logged', async () => (await journal('INTERCEDE_CONTAINER_FULL=first')).length >= 3)
   }, 120_000)
   afterAll(() => host?.close())
 
   test('a call is found by container, call and reason, and says what to do', async () => {
-    const [line] = await journal('CONTAINER_ID_FULL=first', 'REASON=deviceNotAllowed', 'SYSCALL=mknodat')
+    const [line] = await journal('INTERCEDE_CONTAINER_FULL=first', 'REASON=deviceNotAllowed', 'SYSCALL=mknodat')
     expect(line).toMatchObject({
       ...{ MESSAGE_ID: messageIds.refusedCall, PRIORITY: '5', SYSLOG_IDENTIFIER: 'intercede', VERDICT: 'left' },
-      ...{ CONTAINER_ID: 'first', _TRANSPORT: 'journal', _SYSTEMD_UNIT: 'intercede.service' },
+      ...{ INTERCEDE_CONTAINER: 'first', _TRANSPORT: 'journal', _SYSTEMD_UNIT: 'intercede.service' },
       MESSAGE: expect.stringMatching(
         /^first: mknodat left to the kernel: the device 1:1 is not allowed; nothing: no key/,
       ),
       REMEDY: expect.stringContaining('no key allows it'),
     })
-    const ids = (await journal('CONTAINER_ID_FULL=first')).map((each) => each.MESSAGE_ID)
+    const ids = (await journal('INTERCEDE_CONTAINER_FULL=first')).map((each) => each.MESSAGE_ID)
     expect(ids).toEqual([messageIds.registered, messageIds.refusedCall, messageIds.ended])
     const registered = await journal(`MESSAGE_ID=${messageIds.registered}`)
     expect(JSON.parse(registered[0]!.INTERCEDE_DETAILS!)).toMatchObject({ container: 'first' })
@@ -58,7 +58,7 @@ describe.skipIf(cannot)(withReason('the log in the journal', cannot), { timeout:
   })
 
   test('journalctl -x explains it', async () => {
-    const words = ['-x', '--no-pager', '-o', 'short', 'CONTAINER_ID_FULL=first', 'REASON=deviceNotAllowed']
+    const words = ['-x', '--no-pager', '-o', 'short', 'INTERCEDE_CONTAINER_FULL=first', 'REASON=deviceNotAllowed']
     const { stdout, stderr, status } = await host.run(
       ...['unshare', '--mount', '--propagation', 'private', 'sh', '-c', WITH_CATALOG, CATALOG, ...words],
     )
@@ -72,7 +72,7 @@ describe.skipIf(cannot)(withReason('the log in the journal', cannot), { timeout:
     const id = 'a\u001b[2J\nPRIORITY=0\nMESSAGE=forged'
     await container(id, REFUSED)
     const shown = 'a\\033[2J\\012PRIORITY=0\\012MESSAGE=forged'
-    await until('it is logged', async () => (await journal(`CONTAINER_ID_FULL=${shown}`)).length >= 3)
+    await until('it is logged', async () => (await journal(`INTERCEDE_CONTAINER_FULL=${shown}`)).length >= 3)
     expect(await journal('MESSAGE=forged')).toEqual([])
     const { stdout } = await host.run('journalctl', '--no-pager', '-o', 'cat', '-u', 'intercede')
     expect(stdout).toContain(shown)
@@ -99,7 +99,7 @@ log.close()`
     await host.run('kill', '-STOP', await pid())
     await container('stopped', many)
     await host.run('kill', '-CONT', await pid())
-    const lines = (id: string): Promise<readonly Line[]> => journal(`CONTAINER_ID_FULL=${id}`, 'SYSCALL=mknodat')
+    const lines = (id: string): Promise<readonly Line[]> => journal(`INTERCEDE_CONTAINER_FULL=${id}`, 'SYSCALL=mknodat')
     await until('all are there', async () => (await lines('stopped')).length === 100)
     const before = await pid()
     const running = container('killed', many)

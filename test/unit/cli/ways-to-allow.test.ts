@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { kernelAnswer, waysToAllow } from '../../../src/cli/explain.ts'
+import { kernelAnswer, remedyHere, waysToAllow } from '../../../src/cli/explain.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
 import type { ContainerView } from '../../../src/reader/container-fields.ts'
@@ -81,4 +81,16 @@ test.each([
   { errno: 'EXDEV', call: 'mount("/x")', says: 'answered EXDEV; "man 2 mount" lists' },
 ])('kernelAnswer() to $errno', ({ says, ...refusal }) => {
   expect(kernelAnswer(refusal)).toContain(says)
+})
+
+test.each([
+  { state: 'served', origin: 'set', remedy: 'nothing: it is allowed by now' },
+  { state: 'ended', origin: 'profile build', remedy: 'nothing: it is allowed by now' },
+  ...['ended', 'unserved', 'unknown'].map((state) => ({
+    ...{ state, origin: 'set', remedy: 'turn it on for good: "intercede set" did so only for this container' },
+  })),
+])('a container that is $state, and has by its $origin what it was refused: $remedy', ({ state, origin, remedy }) => {
+  const view = { state, about: { keys: { mknod: { value: 'true', origin } } } } as unknown as ContainerView
+  const refusal = { reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
+  expect(remedyHere(view, refusal)).toEqual({ remedy })
 })

@@ -29,10 +29,17 @@ test('a refused call has a sentence, and fields by which it is found', () => {
     MESSAGE:
       'a1a1a1a1a1a1: mknodat left to the kernel: the device 1:1 is not allowed; if it is harmless, add c:1:1 (and 3 more like it)',
     ...{ PRIORITY: '5', SYSLOG_IDENTIFIER: 'intercede', MESSAGE_ID: messageIds.refusedCall },
-    ...{ CONTAINER_ID: 'a1a1a1a1a1a1', CONTAINER_ID_FULL: ID, SYSCALL: 'mknodat', VERDICT: 'left' },
+    ...{ INTERCEDE_CONTAINER: 'a1a1a1a1a1a1', INTERCEDE_CONTAINER_FULL: ID, SYSCALL: 'mknodat', VERDICT: 'left' },
     ...{ REASON: 'deviceNotAllowed', SAYS: 'the device 1:1 is not allowed', REMEDY: 'if it is harmless, add c:1:1' },
     INTERCEDE_DETAILS: JSON.stringify(refused.details),
   })
+})
+
+test('"podman logs" of a container does not show our lines, since no field is one that conmon writes', () => {
+  const lines: LogEntry[] = [refused, { ...refused, level: 'info', message: 'container', kind: 'registered' }]
+  for (const line of lines)
+    expect([...fieldsOf(journalEntry(line)).keys()].filter((name) => name.startsWith('CONTAINER_'))).toEqual([])
+  expect(fieldsOf(journalEntry(lines[1]!)).get('MESSAGE')).toBe('a1a1a1a1a1a1: the container was handed over')
 })
 
 test('who made a call stands in fields of its own, and is not escaped twice', () => {
@@ -53,7 +60,7 @@ test.each([
     journalEntry({ level: 'warn', message: text, kind: 'program', details: { container: text, words: text } }),
   )
   expect(fields.get('MESSAGE')).toBe(`${shown}: ${shown}`)
-  expect(fields.get('CONTAINER_ID_FULL')).toBe(shown)
+  expect(fields.get('INTERCEDE_CONTAINER_FULL')).toBe(shown)
   expect(JSON.parse(fields.get('INTERCEDE_DETAILS')!)).toEqual({ container: shown, words: shown })
   expect(fields.get('PRIORITY')).toBe('4')
 })

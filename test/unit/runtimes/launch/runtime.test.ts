@@ -65,6 +65,9 @@ test('findRuntime() takes crun, or runc where there is none, or the one that is 
 test.each([
   { by: runc, log: 'error during container init: mkdir /nowhere: permission denied', remedy: 'name a --workdir' },
   { by: crun, log: 'chdir to `/nowhere`: No such file or directory', remedy: 'name a --workdir' },
+  // Where nobody has named a directory, it is that of the shell: one of root's that was bound, for instance.
+  { by: crun, log: 'chdir to `/root`: Permission denied', remedy: 'name a --workdir that the command may search' },
+  { by: runc, log: 'chdir to cwd ("/root") set in config.json failed: permission denied', remedy: 'name a --workdir' },
   { by: crun, log: 'writing file `/sys/fs/cgroup/x`: Invalid argument', remedy: '"intercede doctor" says' },
 ])('exitStatus() of $by.name says why it did not start: $log', ({ by, log, remedy }) => {
   const says = `Cannot start the command: ${by.name} says: ${log}; ${remedy}`

@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest'
+import type { ContainerView } from '../../../src/reader/container-fields.ts'
+import { joinOutlived } from '../../../src/reader/container-view.ts'
+
+interface Sample {
+  readonly id?: string
+  readonly name?: string
+  readonly state?: ContainerView['state']
+  readonly pid?: number
+  readonly since?: number
+  readonly started?: number
+  readonly stray?: boolean
+  /** The time of its only refusal. */
+  readonly at: number
+}
+
+function sample({
+  id = 'web',
+  name = '',
+  state = 'served',
+  pid = 7,
+  at,
+  stray = false,
+  ...times
+}: Sample): ContainerView {
+  const refusals = [{ time: at, call: `call ${at}` }]
+  const counts = { calls: 2, done: 1, left: 1, errors: 0, gone: 0, droppedRefusals: 0 }
+  const about = { ...times, ...(stray ? { barred: { code: 'unknownContainer' } } : {}) }
+  return { id, name, state, pid, about, refusals, ...counts } as unknown as ContainerView
+}
+
+const brief = (views: readonly ContainerView[]): readonly string[] =>
+  joinOutlived(views).map(
+    ({ id, name, state, left, refusals }) =>
+      `${id}/${name} ${state} ${left}: ${refusals.map(({ time }) => time).join()}`,
+  )
+
+test.each([
+  {
+    of: "LXC that the daemon serves again, beside what the daemon before it wrote, is one container with both's refusals",
+    all: [sample({ at: 20 }), sample({ state: 'unserved', at: 10, started: 5 })],
+    are: ['web/ served 2: 20,10'],
+  },
+  {
+    of: 'LXC that has ended since is one container, too',
+    all: [sample({ state: 'ended', at: 10, started: 5 }), sample({ state: 'ended', at: 20, started: 5 })],
+    are: ['web/ ended 2: 20,10'],
+  },
+  {
+    of: 'a container that was started again are two',
+    all: [sample({ pid: 9, at: 20 }), sample({ state: 'ended', at: 10, started: 5 })],
+    are: ['web/ served 1: 20', 'web/ ended 1: 10'],
+  },
+  {
+    of: 'a process number that was used again are two',
+    all: [sample({ state: 'ended', at: 10, started: 5 }), sample({ state: 'ended', at: 20, started: 6 })],
+    are: ['web/ ended 1: 10', 'web/ ended 1: 20'],
+  },
+  {
+    of: 'what is executed in a container that nobody serves is a part of that',
+    all: [
+      sample({ state: 'left', pid: 0, stray: true, at: 20 }),
+      sample({ name: 'one', state: 'unserved', since: 1, at: 10 }),
+    ],
+    are: ['web/one unserved 2: 20,10'],
+  },
+  {
+    of: 'what was executed before the container was started again is a part of the one before',
+    all: [
+      sample({ name: 'one', pid: 9, at: 30 }),
+      sample({ name: 'one', state: 'ended', since: 1, at: 10 }),
+      sample({ state: 'ended', pid: 0, stray: true, since: 2, at: 20 }),
+    ],
+    are: ['web/one served 1: 30', 'web/one ended 2: 20,10'],
+  },
+  {
+    of: 'what was executed in a container of which history has nothing stays',
+    all: [sample({ id: 'other', at: 1 }), sample({ state: 'ended', pid: 0, stray: true, since: 2, at: 20 })],
+    are: ['other/ served 1: 1', 'web/ ended 1: 20'],
+  },
+])('the views $of', ({ all, are }) => {
+  expect(brief(all)).toEqual(are)
+})

@@ -8,7 +8,7 @@ import type { WhichRefusals } from '../memories/read-counts.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { describeAmbiguity, eachContainer, findContainer, isLikeId, pastViews } from '../reader/container-view.ts'
 import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
-import { type PastLines, readHistory } from '../reader/history.ts'
+import { type Few, type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { briefly, counted, didYouMean, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
@@ -64,6 +64,10 @@ export interface Feeds extends Disposable {
    * @param word leaves out those of history which it cannot mean
    */
   containers(all?: boolean, since?: number, word?: string): readonly ContainerView[]
+  /** All containers, but of history only a few; how many kinds of refusals its others have is `unread`. */
+  newest(
+    ...what: readonly [since: number, word?: string, few?: Few]
+  ): Pick<PastLines, 'unread'> & { readonly views: readonly ContainerView[] }
   /** The same for a list, one after the other. */
   list(all: boolean): Iterable<ContainerView>
 }
@@ -81,22 +85,22 @@ export interface HistorySource {
 const LISTED_MS = 86_400_000
 export const listedSince = (): number => Date.now() - LISTED_MS
 
-const NOTHING: PastLines = { containers: [], events: [], corrupt: 0 }
+const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
   daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : undefined
 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
-function pastIn(directory: string | undefined): Feeds['past'] | undefined {
+function pastIn(directory: string | undefined): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
   if (directory === undefined || !existsSync(directory)) return undefined
   let said = false
   const sayOnce = (text: string): void => {
     if (!said) say(text)
     said = true
   }
-  return (since, word) => {
+  return (...what) => {
     try {
-      const past = readHistory(directory, since, word)
+      const past = readHistory(directory, ...what)
       if (past.corrupt > 0)
         sayOnce(
           `${counted(past.corrupt, 'line')} of history in "${directory}" cannot be read, and ${past.corrupt === 1 ? 'is' : 'are'} left out`,
@@ -112,11 +116,16 @@ function pastIn(directory: string | undefined): Feeds['past'] | undefined {
 }
 
 /** Puts together what the daemon shows and what history has: of the same container, the one that knows more. */
-function together(shown: readonly ContainerView[], past: readonly ContainerView[]): readonly ContainerView[] {
+function together(
+  shown: readonly ContainerView[],
+  past: readonly ContainerView[],
+  unread: PastLines['unread'],
+): readonly ContainerView[] {
   const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
   const kept = past.filter(({ serial }) => !running.has(serial))
   const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
-  return [...shown.filter(({ serial, state }) => state !== 'ended' || !ended.has(serial)), ...kept]
+  const isKept = (serial: number): boolean => ended.has(serial) || unread.has(serial)
+  return [...shown.filter(({ serial, state }) => state !== 'ended' || !isKept(serial)), ...kept]
 }
 
 /**
@@ -142,13 +151,14 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   // A daemon that hangs, or that we may not ask, may serve what history has.
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   // A container that outlives its daemon is running, too.
-  const views = (all: boolean, which: WhichRefusals, since: number, word?: string): Iterable<ContainerView> =>
-    past
+  const views = (all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> =>
+    known
       ? together(
           [...each(all, which)],
-          pastViews(past(since, word).containers)
+          pastViews(known.containers)
             .filter(({ state }) => all || state !== 'ended')
             .map((view) => (isUnknown && view.state === 'unserved' ? { ...view, state: 'unknown' } : view)),
+          known.unread,
         )
       : each(all, which)
   return {
@@ -164,9 +174,13 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     },
     past: (since, word) => past?.(since, word) ?? NOTHING,
     containers: (all = false, since = all ? listedSince() : Date.now(), word = '') => [
-      ...views(all, 'all', since, word),
+      ...views(all, 'all', past?.(since, word)),
     ],
-    list: (all) => views(all, 'last', all ? listedSince() : Date.now()),
+    newest(...what) {
+      const known = past?.(...what)
+      return { views: [...views(true, 'all', known)], unread: (known ?? NOTHING).unread }
+    },
+    list: (all) => views(all, 'last', past?.(all ? listedSince() : Date.now())),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
       close()

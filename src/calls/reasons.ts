@@ -233,6 +233,7 @@ export const reasons = {
   contextTold: ['recorded for the file system that will be created', ''],
   contextFull: ['the context has more than a page of parameters', ''],
   contextBusy: ['another call is using the context', ''],
+  contextOver: ['the context has created its file system, or failed', 'open another one'],
   contextUnready: ['the context contains nothing to mount', ''],
   parameterNotServed: ['a file system is made from flags and strings only', 'give the parameter as a string'],
   tooManyContexts: [

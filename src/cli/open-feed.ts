@@ -222,14 +222,12 @@ export const stateWord = (state: ContainerView['state']): string => (state === '
 
 /**
  * Finds out which containers their names tell from all others of a list: not those that share a name, or whose name is
- * the id of another or looks like one. Of those that have ended, several may have had a name one after the other.
+ * the id of another or looks like one. A container without a name is listed by its id anyway.
  */
-export function aloneAmong(all: readonly Pick<ContainerView, 'id' | 'name' | 'state'>[]): (of: Named) => boolean {
+export function aloneAmong(all: readonly Named[]): (of: Named) => boolean {
   const counts = new Map<string, number>()
-  for (const { id, name, state } of all)
-    for (const word of new Set([id, ...(state === 'ended' ? [] : [name])]))
-      counts.set(word, (counts.get(word) ?? 0) + 1)
-  return ({ id, name }) => (counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name))
+  for (const { id, name } of all) for (const word of new Set([id, name])) counts.set(word, (counts.get(word) ?? 0) + 1)
+  return ({ id, name }) => name === '' || ((counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name)))
 }
 type Named = Pick<ContainerView, 'id' | 'name'>
 

@@ -281,6 +281,22 @@ describe('the files', () => {
     expect(Math.min(...ratios)).toBeLessThan(7)
   })
 
+  test('are listed with their ids where several containers had the same name', async () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    const names = ['build', 'build', 'other', '', '']
+    const lines = names.map((name, serial) =>
+      lineOf({
+        ...{ time: new Date(), type: 'container', serial: serial + 1, ended: new Date() },
+        ...{ id: `${serial}${'a'.repeat(63)}`, name, refusals: [] },
+      }),
+    )
+    writeFileSync(now(directory), lines.join(''))
+    const { stdout } = await execute(process.execPath, [CLI, 'ps', '-a', '--feed', '/none', '--history', directory])
+    const shown = ['NAME', '0aaaaaaaaaaa build', '1aaaaaaaaaaa build', 'other', '3aaaaaaaaaaa', '4aaaaaaaaaaa']
+    expect(stdout.match(/^\S+( \S+)?/gm)).toEqual(shown)
+  })
+
   test('belong to one daemon', () => {
     using store = opened()
     const { directory } = store

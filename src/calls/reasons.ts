@@ -233,7 +233,7 @@ export const reasons = {
   contextTold: ['recorded for the file system that will be created', ''],
   contextFull: ['the context has more than a page of parameters', ''],
   contextBusy: ['another call is using the context', ''],
-  contextOver: ['the context has created its file system, or failed', 'open another one'],
+  contextOver: ['the context has created its file system, or failed', 'open another'],
   contextUnready: ['the context contains nothing to mount', ''],
   parameterNotServed: ['a file system is made from flags and strings only', 'give the parameter as a string'],
   tooManyContexts: [
@@ -283,7 +283,7 @@ export const reasons = {
     "install it in the image, in the container's PATH",
   ],
   fuseNotInImage: [
-    'the image of the container lacks the FUSE program {a:name}: the path in the policy is one in the image, never one of the host',
+    'the image of the container lacks the FUSE program {a:name}: the policy has its path in the image, never on the host',
     'install it in the image at this path, or name it without a path',
   ],
   fuseBusy: [

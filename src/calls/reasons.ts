@@ -31,7 +31,7 @@ export function unpackName(a: number, b: number): string {
  * the end of `intercede run`, metrics and docs/guide/reasons.md read this table.
  *
  * `{a}` and `{b}` are replaced by the reason's numbers, `{a:cap}` by the name of capability a, `{a:name}` by the name
- * that both numbers hold (short-name.ts), `{a:program}` by the FUSE program that is number a of the policy.
+ * that both numbers hold (`packName`).
  */
 export const reasons = {
   // Reasons that any call may have.
@@ -233,6 +233,7 @@ export const reasons = {
   contextTold: ['recorded for the file system that will be created', ''],
   contextFull: ['the context has more than a page of parameters', ''],
   contextBusy: ['another call is using the context', ''],
+  contextOver: ['the context has created its file system, or failed', 'open another'],
   contextUnready: ['the context contains nothing to mount', ''],
   parameterNotServed: ['a file system is made from flags and strings only', 'give the parameter as a string'],
   tooManyContexts: [
@@ -278,11 +279,11 @@ export const reasons = {
   fuseNotText: ['the paths or options are not UTF-8, and the runtime accepts nothing else', ''],
   fuseNoDevice: ['the container has no /dev/fuse that it may open', 'start the container with --device /dev/fuse'],
   fuseNoProgram: [
-    'the image of the container lacks the FUSE program {a:program}, which the policy names',
+    'the image of the container lacks the FUSE program {a:name}, which the policy names',
     "install it in the image, in the container's PATH",
   ],
   fuseNotInImage: [
-    'the image of the container lacks the FUSE program {a:program}: the path in the policy is one in the image, never one of the host',
+    'the image of the container lacks the FUSE program {a:name}: the policy has its path in the image, never on the host',
     'install it in the image at this path, or name it without a path',
   ],
   fuseBusy: [
@@ -368,8 +369,6 @@ export interface Reason {
   readonly code: ReasonCode
   readonly a?: number
   readonly b?: number
-  /** The text of the policy for which `a` stands, where the reader knows the policy. */
-  readonly named?: string | undefined
 }
 
 /** The codes in the order of the table; a record has the index of a code. */
@@ -382,14 +381,13 @@ export function why(code: ReasonCode, a?: number, b?: number): Reason {
 }
 
 /** Returns the sentence and the remedy of a reason, with its numbers; the remedy is empty where none is needed. */
-export function explain({ code, a = 0, b = 0, named }: Reason): { readonly says: string; readonly remedy: string } {
+export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string; readonly remedy: string } {
   const places: Readonly<Record<string, () => string>> = {
     a: () => String(a),
     b: () => String(b),
     'a:cap': () => capabilities[a] ?? String(a),
     'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
     'a:name': () => unpackName(a, b),
-    'a:program': () => (named === undefined ? `number ${a}` : JSON.stringify(named)),
   }
   const filledIn = filled(code, (place) => places[place]?.())
   const gives = code === 'deviceNotAllowed' ? givenHere(a, b) : undefined

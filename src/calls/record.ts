@@ -171,11 +171,9 @@ export interface CallRecord {
   /** The time from receipt to answer. */
   readonly microseconds: number
   readonly time: number
-  /** The text of the policy for which `a` stands: no part of the ring, the keeper adds it. */
-  readonly named?: string
 }
 
-export const reasonOf = ({ reason, a, b, named }: CallRecord): Reason => ({ code: reason, a, b, named })
+export const reasonOf = ({ reason, a, b }: CallRecord): Reason => ({ code: reason, a, b })
 
 export const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
 export const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))

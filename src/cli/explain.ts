@@ -199,12 +199,22 @@ function knows(name: string): boolean {
 }
 
 /** Returns what allows a call now and for good; only for good if the container has ended, or nobody serves it. */
-function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
+function findWays(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, around))
   if (!ways || isServed(view)) return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
+}
+
+const knownWays = new Map<string, Partial<WaysToAllow>>()
+/** Finds each way once: a thousand containers of a build farm were refused the same calls for the same reasons. */
+function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
+  const { keys: all, annotations } = view.about
+  const what = JSON.stringify([all, annotations, refusal.wants, view.runtime, isServed(view), around.word])
+  const ways = knownWays.get(what) ?? findWays(view, refusal, around)
+  knownWays.set(what, ways)
+  return ways
 }
 
 /** Says by what a key is off. */
@@ -273,11 +283,12 @@ function byImportance(one: Found, other: Found): number {
 /** The most refusals that a list for people has. */
 const LISTED = 1000
 
-/** Says what a list has left out; nothing if it has all. */
-function formatRest(rest: readonly Found[]): readonly string[] {
-  if (rest.length === 0) return []
-  const all = counted(new Set(rest.map(({ view }) => view)).size, 'container')
-  return [`${counted(rest.length, 'more kind')} of refusals, of ${all}: name a container, or use --format json`]
+/** Says what a list has left out; nothing if it has all. @param unread how many kinds further containers have */
+function formatRest(rest: readonly Found[], unread: readonly number[]): readonly string[] {
+  const kinds = unread.reduce((sum, count) => sum + count, rest.length)
+  if (kinds === 0) return []
+  const all = counted(new Set(rest.map(({ view }) => view)).size + unread.length, 'container')
+  return [`${counted(kinds, 'more kind')} of refusals, of ${all}: name a container, or use --format json`]
 }
 
 /** Says which containers nobody serves any more; nothing if there are none. */
@@ -314,7 +325,9 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     return
   }
   using feeds = openFeeds(path, { directory: history })
-  const all = feeds.containers(true, word === undefined ? (since ?? listedSince()) : 0, word)
+  const few = word === undefined && format.kind === 'table' ? { most: LISTED, since: since ?? 0 } : undefined
+  const from = word === undefined ? (since ?? listedSince()) : 0
+  const { views: all, unread } = feeds.newest(from, word, few)
   const views = word === undefined ? all : [requireContainer(feeds, word, all, reasonCodes)]
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
@@ -325,13 +338,14 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   const rowOf = rowMaker(all, daemon)
   const orphans = formatUnserved(views)
   const asText = (): string => {
-    const few = word === undefined ? found.slice(0, LISTED) : found
-    const shown = few.length === found.length ? views : [...new Set(few.map(({ view }) => view))]
+    const listed = few ? found.slice(0, few.most) : found
+    const isAll = listed.length === found.length && unread.size === 0
+    const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [
       ...orphans,
-      ...few.map((each) => formatRefusal(rowOf(each))),
+      ...listed.map((each) => formatRefusal(rowOf(each))),
       ...formatAllDropped(shown),
-      ...formatRest(found.slice(few.length)),
+      ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]
     const none = feeds.missing ? 'Without the daemon, no refusal is known.\n' : 'Nothing was refused.\n'
     return paragraphs.length === 0 ? none : `${paragraphs.join('\n\n')}\n`

@@ -15,7 +15,7 @@ import {
   pastViews,
 } from '../reader/container-view.ts'
 import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
-import { type PastLines, readHistory } from '../reader/history.ts'
+import { type Few, type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { briefly, counted, didYouMean, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
@@ -71,6 +71,10 @@ export interface Feeds extends Disposable {
    * @param word leaves out those of history which it cannot mean
    */
   containers(all?: boolean, since?: number, word?: string): readonly ContainerView[]
+  /** All containers, but of history only a few; how many kinds of refusals its others have is `unread`. */
+  newest(
+    ...what: readonly [since: number, word?: string, few?: Few]
+  ): Pick<PastLines, 'unread'> & { readonly views: readonly ContainerView[] }
   /** The same for a list, one after the other. */
   list(all: boolean): Iterable<ContainerView>
 }
@@ -88,13 +92,13 @@ export interface HistorySource {
 const LISTED_MS = 86_400_000
 export const listedSince = (): number => Date.now() - LISTED_MS
 
-const NOTHING: PastLines = { containers: [], events: [], corrupt: 0 }
+const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
   daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : undefined
 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
-function pastIn(directory: string | undefined): Feeds['past'] | undefined {
+function pastIn(directory: string | undefined): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
   if (directory === undefined || !existsSync(directory)) return undefined
   const file = join(directory, HISTORY_FILES.now)
   if (existsSync(file) && !orElse(false, () => accessSync(file, constants.R_OK) === undefined)) {
@@ -106,9 +110,9 @@ function pastIn(directory: string | undefined): Feeds['past'] | undefined {
     if (!said) say(text)
     said = true
   }
-  return (since, word) => {
+  return (...what) => {
     try {
-      const past = readHistory(directory, since, word)
+      const past = readHistory(directory, ...what)
       if (past.corrupt > 0)
         sayOnce(
           `${counted(past.corrupt, 'line')} of history in "${directory}" cannot be read, and ${past.corrupt === 1 ? 'is' : 'are'} left out`,
@@ -122,11 +126,16 @@ function pastIn(directory: string | undefined): Feeds['past'] | undefined {
 }
 
 /** Puts together what the daemon shows and what history has: of the same container, the one that knows more. */
-function together(shown: readonly ContainerView[], past: readonly ContainerView[]): readonly ContainerView[] {
+function together(
+  shown: readonly ContainerView[],
+  past: readonly ContainerView[],
+  unread: PastLines['unread'],
+): readonly ContainerView[] {
   const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
   const kept = past.filter(({ serial }) => !running.has(serial))
   const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
-  return joinOutlived([...shown.filter(({ serial, state }) => state !== 'ended' || !ended.has(serial)), ...kept])
+  const isKept = (serial: number): boolean => ended.has(serial) || unread.has(serial)
+  return joinOutlived([...shown.filter(({ serial, state }) => state !== 'ended' || !isKept(serial)), ...kept])
 }
 
 /**
@@ -156,13 +165,14 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
   // A container that outlives its daemon is running, too.
-  const views = (all: boolean, which: WhichRefusals, since: number, word?: string): Iterable<ContainerView> =>
-    past
+  const views = (all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> =>
+    known
       ? together(
           [...each(all, which)],
-          pastViews(past(since, word).containers)
+          pastViews(known.containers)
             .filter(({ state }) => all || state !== 'ended')
             .map((view) => (view.state === 'unserved' && mayBeServed(view) ? { ...view, state: 'unknown' } : view)),
+          known.unread,
         )
       : each(all, which)
   return {
@@ -178,9 +188,13 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     },
     past: (since, word) => past?.(since, word) ?? NOTHING,
     containers: (all = false, since = all ? listedSince() : Date.now(), word = '') => [
-      ...views(all, 'all', since, word),
+      ...views(all, 'all', past?.(since, word)),
     ],
-    list: (all) => views(all, 'last', all ? listedSince() : Date.now()),
+    newest(...what) {
+      const known = past?.(...what)
+      return { views: [...views(true, 'all', known)], unread: (known ?? NOTHING).unread }
+    },
+    list: (all) => views(all, 'last', past?.(all ? listedSince() : Date.now())),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
       close()
@@ -223,14 +237,12 @@ export const stateWord = (state: ContainerView['state']): string => (state === '
 
 /**
  * Finds out which containers their names tell from all others of a list: not those that share a name, or whose name is
- * the id of another or looks like one. Of those that have ended, several may have had a name one after the other.
+ * the id of another or looks like one. A container without a name is listed by its id anyway.
  */
-export function aloneAmong(all: readonly Pick<ContainerView, 'id' | 'name' | 'state'>[]): (of: Named) => boolean {
+export function aloneAmong(all: readonly Named[]): (of: Named) => boolean {
   const counts = new Map<string, number>()
-  for (const { id, name, state } of all)
-    for (const word of new Set([id, ...(state === 'ended' ? [] : [name])]))
-      counts.set(word, (counts.get(word) ?? 0) + 1)
-  return ({ id, name }) => (counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name))
+  for (const { id, name } of all) for (const word of new Set([id, name])) counts.set(word, (counts.get(word) ?? 0) + 1)
+  return ({ id, name }) => name === '' || ((counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name)))
 }
 type Named = Pick<ContainerView, 'id' | 'name'>
 

@@ -14,10 +14,21 @@ interface PsColumn {
   readonly name: string
   readonly title: string
   readonly right: boolean
+  readonly most?: number
 }
 
+/** The most characters of a name or another text of one word on a terminal, with --wide. */
+const WIDE_MOST = 60
+
 const wideColumns: readonly PsColumn[] = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
-  column === undefined ? [] : [{ name, title: column, right: is === 'count' || is === 'microseconds' }],
+  column === undefined
+    ? []
+    : [
+        {
+          ...{ name, title: column, right: is === 'count' || is === 'microseconds' },
+          ...(is === 'escaped' && name !== 'lastRefusal' ? { most: WIDE_MOST } : {}),
+        },
+      ],
 )
 /** What fits beside each other on a terminal of 80 columns; --wide shows all. */
 const USUAL: ReadonlySet<string> = new Set(['name', 'state', 'done', 'left', 'lastRefusal'])
@@ -87,16 +98,18 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
   const entries = (all && feeds.daemon?.directory.ring('refused')) || []
   const refused: readonly Row[] = entries.map((entry) => ({ state: 'refused', ...entry }))
   const rows = (): readonly Row[] => [...Array.from(feeds.list(all), summaryOf), ...refused]
-  // What is wide is cut by nobody: the rest of a line would not be on the terminal at all.
-  const width = wide ? undefined : terminalWidth()
+  const width = terminalWidth()
   const views = (): Iterable<ContainerView> => feeds.list(all)
   const wideTable = (): string =>
     table(
       wideColumns,
       Array.from(views(), (view) => cellsOf(view, wideColumns, CELLS)),
+      // No line is cut: its rest would not be on the terminal at all.
+      width && Number.POSITIVE_INFINITY,
     )
   const asTable = (): string =>
-    (wide ? wideTable() : usualTable(views(), width)) + (refused.length > 0 ? `\n${refusedTable(refused, width)}` : '')
+    (wide ? wideTable() : usualTable(views(), width)) +
+    (refused.length > 0 ? `\n${refusedTable(refused, wide ? undefined : width)}` : '')
   printAtOnce(formatRows(format, rows, asTable))
 }
 

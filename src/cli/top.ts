@@ -66,7 +66,7 @@ function sampleAll({ all }: Feeds): CallSample {
 }
 
 function tableOf(rates: readonly CallRate[], { served }: CallSample): string {
-  const all = Array.from(served, ([id, { name = '' }]) => ({ id, name, state: 'served' as const }))
+  const all = Array.from(served, ([id, { name = '' }]) => ({ id, name }))
   const isAlone = aloneAmong(all)
   return table(
     COLUMNS,

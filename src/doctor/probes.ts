@@ -149,12 +149,16 @@ const surroundings: readonly Probe[] = [
   {
     name: 'user namespaces',
     needed: true,
-    probe({ read }) {
+    probe({ read, run, which }) {
       const limit = Number(read('/proc/sys/user/max_user_namespaces') || 0)
-      return { ok: limit > 0, found: `${limit} allowed` }
+      const isRefused = which('unshare') !== undefined && run('unshare', '--user', 'true') === undefined
+      if (isRefused && (statusMask(read('/proc/self/status'), 'CapEff') & capMask('SYS_ADMIN')) === 0n)
+        throw new Error('a user cannot make one')
+      return { ok: limit > 0 && !isRefused, found: `${limit} allowed${isRefused ? ', but none can be made here' : ''}` }
     },
     follows: 'there can be no unprivileged container',
-    remedy: 'sysctl user.max_user_namespaces=15000',
+    remedy:
+      'sysctl user.max_user_namespaces=15000; in a chroot the kernel makes none: use systemd-nspawn; in a container, let its seccomp profile allow unshare',
   },
   {
     name: 'ids for the containers of run',

@@ -240,8 +240,11 @@ export class EventStream {
 
   /** The same in batches, as they were read. If there is a tail, the first one is all of it, even if it is empty. */
   async *batches(signal?: AbortSignal): AsyncGenerator<readonly EventView[]> {
-    const { after, tail, wanted } = this.#options
-    if (after === undefined && tail !== undefined) yield await this.#past(tail)
+    const { after, tail, wanted, follow } = this.#options
+    const isTail = after === undefined && tail !== undefined
+    if (isTail) yield await this.#past(tail)
+    // What came while that was read is not past.
+    if (isTail && !follow) return
     while (!signal?.aborted) {
       const batch = this.#read()
       const chosen = wanted ? batch.filter(wanted) : batch
@@ -249,7 +252,7 @@ export class EventStream {
       if (this.#hasMore(batch)) continue
       const isLast = this.#isOver && batch.length === 0
       if (isLast) yield [noted('daemon', this.#options.lastWords!)]
-      if (isLast || !this.#options.follow) return
+      if (isLast || !follow) return
       await sleep(POLL_MS, signal)
       const said = signal?.aborted ? undefined : this.#look()
       if (said) yield [said]
@@ -333,6 +336,7 @@ export class EventStream {
   /** Returns how many calls may be shown now. If far more have come, all except the newest are dropped. */
   #most(): number {
     const { records } = this.#feed
+    if (!this.#options.follow) return Math.min(BATCH, this.#begin - records.next)
     if (!this.#limit || records.next < this.#begin) return BATCH
     const left = this.#limit.left(0)
     records.skipToNewest(Math.min(records.size / 2, left + DELAY_S * this.#options.rate!), left)

@@ -18,19 +18,21 @@ export interface PastLines {
   readonly containers: readonly Entry[]
   /** What happened to containers and the daemon, the oldest first. */
   readonly events: readonly Entry[]
+  /** How many kinds of refusals further containers have, by their numbers: see `Few`. */
+  readonly unread: ReadonlyMap<number, number>
   /** How many lines cannot be read: they were torn by a crash, or changed by somebody. */
   readonly corrupt: number
 }
 
-/** The beginning of every line, and what follows in the line of a container. */
-const TIME = '{"time":"'
+/** The beginning of every line: its time, and in the line of a container its number, and when that ended. */
+const HEAD = /^\{"time":"([^"]{24})"(?:,"type":"container","serial":(\d+),(?:"ended":"([^"]{24})")?)?/
+/** The end of a container's line that was written to its end, and how many characters that has at most. */
+const END = /\](?:,"droppedRefusals":\d+)?\}$/
+const END_LENGTH = 40
+/** What precedes all refusals, and the time of each. No text has it, since quotes in a text have a backslash. */
+const [REFUSALS, TIME] = [',"refusals":[', '"time":"']
 const TIME_LENGTH = 24
-const OF_CONTAINER = /^,"type":"container","serial":(\d+),("ended":)?/
-/** In bytes: as much of a line as says whether it is wanted. */
-const HEAD = 80
 const LINE_FEED = 0x0a
-/** The last byte of a line that was written to its end. */
-const LINE_END = 0x7d
 
 /** Returns both files, the older one first. @throws {Error} of node:fs, except if there is no such file */
 function filesIn(directory: string): readonly Buffer[] {
@@ -49,12 +51,12 @@ function filesIn(directory: string): readonly Buffer[] {
   return [isSame ? undefined : before, now].flatMap((file) => (file ? [readFileSync(file.raw)] : []))
 }
 
-/** Yields the lines that are not empty, the newest first, as bytes: most of them nobody wants. */
-function* linesOf(files: readonly Buffer[]): Generator<Buffer> {
+/** Yields the lines that are not empty, the newest first. */
+function* linesOf(files: readonly Buffer[]): Generator<string> {
   for (const bytes of files.toReversed()) {
     for (let end = bytes.length; end > 0; ) {
       const start = bytes.lastIndexOf(LINE_FEED, end - 1) + 1
-      if (start < end) yield bytes.subarray(start, end)
+      if (start < end) yield bytes.toString('latin1', start, end)
       end = start - 1
     }
   }
@@ -125,8 +127,7 @@ const areObjects = (all: unknown): boolean =>
   Array.isArray(all) && all.every((each) => typeof each === 'object' && each !== null)
 
 /** Parses a line. @returns undefined if it is none of ours */
-function parse(bytes: Buffer): Entry | undefined {
-  const line = bytes.toString('latin1')
+function parse(line: string): Entry | undefined {
   try {
     const about = JSON.parse(line) as Entry
     if (Number.isNaN(milliseconds(about.time)) || typeof about.type !== 'string') return undefined
@@ -138,7 +139,28 @@ function parse(bytes: Buffer): Entry | undefined {
 }
 
 /** Returns what every line of a container has that the word may mean. A name may consist of namespace and pod. */
-const partOf = (word: string): Buffer => Buffer.from(asciiJson(word.split('/').at(-1)).slice(1, -1), 'latin1')
+const partOf = (word: string): string => asciiJson(word.split('/').at(-1)).slice(1, -1)
+
+/** Counts the kinds of refusals in a line whose last call was made at a time or later, without parsing it. */
+function kindsIn(line: string, since: string): number {
+  let kinds = 0
+  let at = line.indexOf(TIME, line.indexOf(REFUSALS))
+  for (; at >= 0; at = line.indexOf(TIME, at + TIME_LENGTH)) {
+    const start = at + TIME.length
+    if (line.slice(start, start + TIME_LENGTH) >= since) kinds++
+  }
+  return kinds
+}
+
+/** How many kinds of refusals are wanted whole: those of the containers that ended last. */
+export interface Few {
+  readonly most: number
+  /** Leaves out refusals before that, in milliseconds since 1970. */
+  readonly since: number
+}
+
+/** Formats a time like those in lines, which makes them comparable. */
+const isoOf = (time: number): string => new Date(Math.max(0, time)).toISOString()
 
 /**
  * Reads history, which works without a daemon. Only the last line of each container is parsed, since it has all of the
@@ -146,29 +168,34 @@ const partOf = (word: string): Buffer => Buffer.from(asciiJson(word.split('/').a
  *
  * @param since leaves out what was written before, in milliseconds since 1970, except containers that still run
  * @param word leaves out lines without this text: other containers than those which it may mean
+ * @param few once there are so many, containers that ended earlier are `unread`
  * @throws {Error} if it may not be read
  */
-export function readHistory(directory: string, since: number, word = ''): PastLines {
-  const from = new Date(Math.max(0, since)).toISOString()
-  const part = partOf(word)
+export function readHistory(directory: string, since: number, word = '', few?: Few): PastLines {
+  const [from, part, wanted] = [isoOf(since), partOf(word), isoOf(few?.since ?? 0)]
   const files = filesIn(directory)
   const [last, events]: [{ readonly about: Entry; readonly isOld: boolean }[], Entry[]] = [[], []]
-  const seen = new Set<string>()
-  let corrupt = 0
+  const [seen, unread] = [new Set<string>(), new Map<number, number>()]
+  let [corrupt, kinds] = [0, 0]
   // The last line may be being written.
   let isWhole = files.at(-1)?.at(-1) === LINE_FEED
   for (const line of linesOf(files)) {
-    const head = line.toString('latin1', 0, HEAD)
-    const isOld = head.startsWith(TIME) && head.slice(TIME.length, TIME.length + TIME_LENGTH) < from
-    const [, serial = '', isOver] = OF_CONTAINER.exec(head.slice(TIME.length + TIME_LENGTH + 1)) ?? []
+    const [, time = from, serial = '', ended] = HEAD.exec(line) ?? []
     if (seen.has(serial)) continue
-    const isPast = isOld && (serial === '' || isOver !== undefined)
-    const isLeftOut = isPast || (line.at(-1) === LINE_END && !line.includes(part))
-    const about = isLeftOut ? undefined : parse(line)
-    if (!isLeftOut && !about && isWhole) corrupt++
+    const isOld = time < from
+    const isPast = isOld && (serial === '' || ended !== undefined)
+    const isLeftOut = isPast || (line.endsWith('}') && !line.includes(part))
+    const isCounted = few !== undefined && !isLeftOut && ended !== undefined && END.test(line.slice(-END_LENGTH))
+    const count = isCounted ? kindsIn(line, wanted) : 0
+    const isUnread = isCounted && kinds >= few.most
+    kinds += count
+    if (isUnread && count > 0) unread.set(Number(serial), count)
+    const isSkipped = isLeftOut || isUnread
+    const about = isSkipped ? undefined : parse(line)
+    if (!isSkipped && !about && isWhole) corrupt++
     isWhole = true
     // A line that a crash has cut off hides no earlier one.
-    if (serial !== '' && (isLeftOut || about)) seen.add(serial)
+    if (serial !== '' && (isSkipped || about)) seen.add(serial)
     if (about?.type === 'container') last.push({ about, isOld })
     else if (about && !isOld) events.push({ ...about, time: milliseconds(about.time) })
   }
@@ -177,7 +204,7 @@ export function readHistory(directory: string, since: number, word = ''): PastLi
     const container = containerOf(about, starts)
     return !isOld || container.unserved === true ? [container] : []
   })
-  return { containers: containers.reverse(), events: events.reverse(), corrupt }
+  return { containers: containers.reverse(), events: events.reverse(), unread, corrupt }
 }
 
 /** The last call of each kind of refusals of a container. */

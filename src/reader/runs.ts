@@ -7,7 +7,7 @@ import { cstring } from '../kernel/libc.ts'
 import { startTime } from '../kernel/process.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { isDirectoryHead } from '../memories/directory.ts'
-import { FAMILY } from '../runtimes/launch/cgroup.ts'
+import { FAMILY, pidsSuffix } from '../runtimes/launch/cgroup.ts'
 import { MemoryFile } from './directory-reader.ts'
 import { FeedReader } from './feed.ts'
 
@@ -26,7 +26,8 @@ const MEMORIES = ['intercede-records', 'intercede-counts', 'intercede-directory'
 const namesIn = (directory: string): readonly string[] => orElse([], () => readdirSync(directory))
 
 function runOf(id: string): readonly Run[] {
-  const [pid, started] = (/^(\d+)-(\d+)$/.exec(id) ?? []).slice(1).map(Number)
+  const [, name, suffix = ''] = /^(\d+-\d+)(-\d+)?$/.exec(id) ?? []
+  const [pid, started] = suffix === pidsSuffix() ? (name ?? '').split('-').map(Number) : []
   return pid !== undefined && startTime(pid) === started ? [{ id, pid, started: started! }] : []
 }
 

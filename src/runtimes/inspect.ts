@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
 import { type IdExtent, parseIdMap } from '../abi/credentials.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import type { ContainerHandles } from '../caller/identity/container.ts'
@@ -180,7 +181,7 @@ function inspectInit(look: InitLook, starter: Starter): Init {
 
 /** Opens and reads what is needed of an init. @param own called with each descriptor as soon as it is open */
 function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd: Fd) => Fd): Init {
-  const { path, started } = look
+  const { path, started, facts } = look
   const { isLate = false, pid } = handover
   const open = (name: string): Fd => own(openat(AT_FDCWD, cstring(path(`ns/${name}`)), O_RDONLY))
   const namespaces = { userns: open('user'), pidns: open('pid'), init: own(dup(look.init)) }
@@ -196,12 +197,7 @@ function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd:
     startedMs: (1000 * started) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
-    ...mountsOf(pid),
-    time: timeNamespaceOf(
-      AT_FDCWD,
-      (entry) => cstring(path(entry)),
-      (entry) => readFileSync(path(entry), 'latin1'),
-    ),
+    ...facts,
     walkable: !isOurs && !isOwn(handles.pidns, 'pid'),
     exec: execFor(handover, runtime ?? recordedRuntime(handover)),
     barred,
@@ -267,6 +263,7 @@ export interface InitLook extends Disposable {
   readonly path: (entry: string) => string
   /** In clock ticks since boot. */
   readonly started: number
+  readonly facts: Pick<Init, 'nodev' | 'lxcfs' | 'time'>
 }
 
 /** The entries that `LOOK` opens, as descriptors 3, 4 and so on. */
@@ -275,51 +272,96 @@ const LOOK = `cd "/proc/$1" && exec 3<ns/user 4<ns/pid && { [ ! -e ns/time ] || 
   ${PRINT_INPUT} <stat && exec >&- && read -r end`
 /** The longest wait for a program that needs milliseconds. */
 const PATIENCE_MS = 5000
+/** After how long to look again at an init that is there, but has no namespaces. */
+const AGAIN_MS = [10, 50, 250, 1000]
 /** The inits at which a process of ours still looks, which may outlive a signal. */
 const looking = new Set<number>()
 
 /**
- * Looks at an init from a process of its own, which can be left behind: one for each init.
+ * Looks at an init from a process of its own, which can be left behind: one for each init. It looks again while another
+ * thread of the init executes a program: the first thread has ended then, and has no namespaces, until the other one
+ * takes its number (linux/fs/exec.c de_thread()).
  *
  * @throws {Error} that says why nobody can look at it
  */
 export async function lookAtInit(pid: number): Promise<InitLook> {
   const init = orUndefined('any', () => pidfdOpen(pid))
   if (!init) throw new Error(`there is no process ${pid}`)
-  let end = (): void => init[Symbol.dispose]()
   try {
     const uidMap = uidMapOf(pid)
+    for (const again of [...AGAIN_MS, undefined]) {
+      const look = await lookOnce(pid)
+      if (look !== 'hangs' && look) {
+        const { end, ...seen } = look
+        const dispose = (): void => {
+          end()
+          init[Symbol.dispose]()
+        }
+        return { ...seen, init, uidMap, [Symbol.dispose]: dispose }
+      }
+      if (look === 'hangs' || again === undefined || !pidfdIsAlive(init)) break
+      await pause(again)
+    }
+    throw new Error(`its init, process ${pid}, lets nobody look at it, as while it executes a program`)
+  } catch (error) {
+    init[Symbol.dispose]()
+    throw error
+  }
+}
+
+interface Seen extends Pick<InitLook, 'path' | 'started' | 'facts'> {
+  readonly end: () => void
+}
+
+/** @returns undefined if the init has no namespaces now */
+async function lookOnce(pid: number): Promise<Seen | 'hangs' | undefined> {
+  const { child, said, ended } = startLook(pid)
+  const end = (): void => void child.kill('SIGKILL')
+  const path = (entry: string): string => {
+    const at = LOOKED_AT.indexOf(entry)
+    return at < 0 ? `/proc/${pid}/${entry}` : `/proc/${child.pid}/fd/${3 + at}`
+  }
+  try {
     // The last thing that it does before it waits for us is to end what it says.
-    const { child, said } = startLook(pid)
-    end = () => {
-      child.kill('SIGKILL')
-      init[Symbol.dispose]()
-    }
     const stat = await said
-    if (stat.length === 0)
-      throw new Error(`its init, process ${pid}, lets nobody look at it, as while it executes a program`)
-    const started = statNumber(stat, stat.length, STAT.startTime)
-    const path = (entry: string): string => {
-      const at = LOOKED_AT.indexOf(entry)
-      return at < 0 ? `/proc/${pid}/${entry}` : `/proc/${child.pid}/fd/${3 + at}`
-    }
-    return { init, uidMap, path, started, [Symbol.dispose]: end }
+    const facts = stat?.length ? orUndefined(['EINVAL'], () => factsOf(pid, path)) : undefined
+    if (facts) return { path, started: statNumber(stat!, stat!.length, STAT.startTime), facts, end }
+    end()
+    if (!stat) return 'hangs'
+    await ended
+    return undefined
   } catch (error) {
     end()
     throw error
   }
 }
 
-/** @returns the process, and what it says until it waits, or for as long as we are patient */
-function startLook(pid: number): { readonly child: ChildProcess; readonly said: Promise<Buffer> } {
+/** @throws {SyscallError} EINVAL if the init has no namespaces now, and so no mounts */
+function factsOf(pid: number, path: InitLook['path']): InitLook['facts'] {
+  const time = timeNamespaceOf(
+    AT_FDCWD,
+    (entry) => cstring(path(entry)),
+    (entry) => readFileSync(path(entry), 'latin1'),
+  )
+  return { time, ...mountsOf(pid) }
+}
+
+interface Looker {
+  readonly child: ChildProcess
+  /** What it says until it waits; undefined if that takes longer than we are patient. */
+  readonly said: Promise<Buffer | undefined>
+  readonly ended: Promise<void>
+}
+
+function startLook(pid: number): Looker {
   if (looking.has(pid)) throw new Error(`another process still waits to look at its init, process ${pid}`)
   const child = spawn('/bin/sh', ['-c', LOOK, 'sh', `${pid}`], { stdio: ['pipe', 'pipe', 'ignore'], env: {}, cwd: '/' })
   // Without a free descriptor or process there is none.
   child.on('error', () => {})
   if (child.pid === undefined) throw new Error(`no process can be started that looks at its init, process ${pid}`)
   looking.add(pid)
-  child.on('exit', () => looking.delete(pid))
-  const timer = setTimeout(() => child.stdout.destroy(), PATIENCE_MS)
-  const pieces = child.stdout.toArray().catch(() => [])
-  return { child, said: pieces.then((all) => Buffer.concat(all)).finally(() => clearTimeout(timer)) }
+  const ended = new Promise<void>((resolve) => child.on('exit', () => resolve(void looking.delete(pid))))
+  const timer = setTimeout(() => child.stdout.destroy(new Error()), PATIENCE_MS)
+  const pieces = child.stdout.toArray().then(Buffer.concat, () => undefined)
+  return { child, ended, said: pieces.finally(() => clearTimeout(timer)) }
 }

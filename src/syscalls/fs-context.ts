@@ -138,7 +138,7 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller, mount)
     // Once fsmount(2) has used it, the kernel accepts parameters again: for CMD_RECONFIGURE, which is left to it.
     if (context.isUsed) return continueWith('contextTold')
-    if (isOver(context)) return refuse('contextBusy', errno('EBUSY'))
+    if (isOver(context)) return refuse('contextOver', errno('EBUSY'))
     if (OF_OTHER_KINDS.has(code) && parameter && !isGeneralFlag(parameter))
       return STRINGS_ONLY.has(context.type)
         ? continueWith('contextTold')
@@ -174,7 +174,7 @@ function note(context: Context, parameter: Parameter): boolean {
 /** A context of fsopen(2) is none for that: the kernel says EBUSY. */
 function change(context: Context, caller: Caller, policy: MountPolicy): Verdict {
   const { picked, hasFailed } = context
-  if (hasFailed) return refuse('contextBusy', errno('EBUSY'))
+  if (hasFailed) return refuse('contextOver', errno('EBUSY'))
   if (!picked) return continueWith('changesMounts')
   const verdict = judgeMounter(caller) ?? judgeKept(context, policy)
   if (verdict) return verdict
@@ -186,7 +186,7 @@ function make(context: Context, exclusive: boolean, caller: Caller, policy: Moun
   if (context.picked) return continueWith('changesMounts')
   const verdict = judgeMounter(caller) ?? judgeKept(context, policy)
   if (verdict) return verdict
-  if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextBusy', errno('EBUSY'))
+  if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextOver', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
   return act({ verb: 'create', context, description: superblockRequest(context, exclusive, caller) })

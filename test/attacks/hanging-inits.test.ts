@@ -170,3 +170,17 @@ test.skipIf(needs)(
     await until('who looked has ended', () => childrenOf(daemon.pid!).length === 1)
   },
 )
+
+test.skipIf(needs)(
+  withReason('an init is looked at again while another of its threads executes a program', needs),
+  async () => {
+    const node = join(place, 'beside')
+    const command = [fixture('exec-beside'), '100', fixture('caller'), 'mknod', node, '020666', '1', '3']
+    const { stdout } = await execute(fixture('filtered'), [daemon.socket, ...OPTIONS, '--', ...command])
+    expect({ stdout, isThere: existsSync(node) }).toEqual({
+      stdout: expect.not.stringContaining('ENOSYS'),
+      isThere: true,
+    })
+    await until('who looked has ended', () => childrenOf(daemon.pid!).length === 1)
+  },
+)

@@ -85,8 +85,7 @@ export const lacksLxcfs = (): string | undefined =>
 
 /**
  * Mounts lxcfs at $1/lxcfs while a command runs. It answers nobody if it may not look at process 1, as on a machine whose
- * root lacks a capability: in a mount namespace of its own it sees a file of its own there. No other pid namespace would
- * do, from which `run` would take the containers of all other runs for leftovers.
+ * root lacks a capability: in a mount namespace of its own it sees a file of its own there.
  */
 const BESIDE_LXCFS = `mount --make-rprivate / && mkdir -p "$1/lxcfs" && cd "$1" && shift
 mount --bind lxcfs lxcfs && mount --make-shared lxcfs

@@ -1,10 +1,11 @@
+import { posix } from 'node:path'
 import type { PathBytes } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
 import { AT_FDCWD, O_NOFOLLOW, O_PATH, X_OK } from '../../abi/fcntl.ts'
 import { ST_NODEV } from '../../abi/mount.ts'
 import { fileType, makedev, S_IFCHR, S_IFREG } from '../../abi/stat.ts'
 import type { Exec, Fuse, FuseMount, Readiness } from '../../calls/fuse.ts'
-import type { ReasonCode } from '../../calls/reasons.ts'
+import { packName, type ReasonCode } from '../../calls/reasons.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
 import { now } from '../../kernel/clock.ts'
@@ -161,13 +162,10 @@ export class CallerFuse implements Fuse {
       : search.split(':').map((directory) => `${directory || '.'}/${program}`)
     const found = candidates.find((candidate) => this.#isProgram(candidate))
     if (found !== undefined) return found
-    throw new ContinueError(program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram', this.#number(program))
-  }
-
-  /** The number of a program in the policy, from 1, by which the keeper finds the name for its log. */
-  #number(program: string): number {
-    const { policy } = this.#caller.container
-    return [...(policy.mount?.fuse.values() ?? [])].indexOf(program) + 1
+    throw new ContinueError(
+      program.startsWith('/') ? 'fuseNotInImage' : 'fuseNoProgram',
+      ...packName(posix.basename(program)),
+    )
   }
 
   #isProgram(candidate: string): boolean {

@@ -146,7 +146,7 @@ export function restoreContainers(
   }
   for (const { index, serial, handover, init, settings: before, set } of state.containers(fault)) {
     const { said, wrong } = admission.say(handover, set)
-    if (wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, wrong), cause: 'policy' })
+    if (wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
     const decided = barredToo(said, init ? init.barred : 'unknownContainer')
     const entry = registry.add(handover, decided, init, { index, serial })
     const { settings } = entry

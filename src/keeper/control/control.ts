@@ -229,8 +229,7 @@ export class Control {
       const holds = change && this.#make(entry, change)
       const { settings } = entry
       const { policy } = entry.container
-      if (wrong !== undefined)
-        options.onEvent({ type: 'refused', message: unusable(container.id, wrong), cause: 'policy' })
+      if (wrong !== undefined) options.onEvent({ type: 'refused', message: unusable(container.id, wrong) })
       options.onEvent({
         type: 'resumed',
         id: container.id,

@@ -110,7 +110,10 @@ export type KeeperEvent =
   | { readonly type: 'ended'; readonly id: string }
   /** Calls of a container have waited since the last look, because the container has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
-  /** A hand-over was refused, or its runtime ended before it; or an order, which has no cause. */
+  /**
+   * A hand-over was refused, or its runtime ended before it. Without a cause, it was an order, or what a reload finds
+   * wrong with the policy of a container that was handed over long ago.
+   */
   | { readonly type: 'refused'; readonly message: string; readonly cause?: RefusalCause | 'abandoned' }
   /** A program that was started in a container failed. */
   | ({ readonly type: 'program'; readonly id: string } & ProgramEnd)

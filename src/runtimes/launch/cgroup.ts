@@ -6,6 +6,7 @@ import { CGROUP2_SUPER_MAGIC } from '../../abi/stat.ts'
 import { attachDeviceProgram } from '../../kernel/bpf.ts'
 import { parseCgroups } from '../../kernel/cgroup.ts'
 import { orElse } from '../../kernel/error.ts'
+import { type Fd, lockFile } from '../../kernel/fd.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
 import { mount } from '../../kernel/mount.ts'
@@ -82,8 +83,17 @@ function memoryController({ memory }: Hierarchies): 'runtime' | 'v1' {
   )
 }
 
+/** The initial pid namespace (include/linux/proc_ns.h PROC_PID_INIT_INO). */
+const HOST_PIDS = 0xeffffffc
+
+/** What follows the names of runs in our pid namespace, except the host's: pids are not unique otherwise. */
+export function pidsSuffix(): string {
+  const { ino } = statSync('/proc/self/ns/pid')
+  return ino === HOST_PIDS ? '' : `-${ino}`
+}
+
 /** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */
-const ownName = (): string => `${process.pid}-${startTime('self')}`
+const ownName = (): string => `${process.pid}-${startTime('self')}${pidsSuffix()}`
 
 /**
  * Returns the cgroup for the runtime. It is below ours, so that the runtime cannot replace the device program of
@@ -107,6 +117,27 @@ function makeCgroup(path: string): string {
         )
     }
   }
+}
+
+const openGroup = (path: string): Fd => openat(AT_FDCWD, cstring(path), O_RDONLY | O_DIRECTORY)
+
+/** How often to try to lock a cgroup, and how long another run may have it locked meanwhile, in milliseconds. */
+const LOCK = { tries: 20, pause: 5 }
+
+/**
+ * Makes the cgroup of this run, and locks it until this process ends: a run in another pid namespace does not see the
+ * process. If that run has locked it first, it removes the cgroup. Users of the host can lock it too; then it is used
+ * without a lock.
+ */
+function makeOwn(path: string): Fd {
+  for (let attempt = 0; attempt < LOCK.tries; attempt++) {
+    makeCgroup(path)
+    const group = orElse(undefined, () => openGroup(path))
+    if (group && lockFile(group) && exists(path)) return group
+    group?.[Symbol.dispose]()
+    sleepSync(LOCK.pause)
+  }
+  return openGroup(makeCgroup(path))
 }
 
 /** Kills all processes of a cgroup v2 and its descendants. */
@@ -152,7 +183,7 @@ function removeIfEmpty(family: string): void {
  * but a node of that number opens the host's console.
  */
 function barHost(path: string): void {
-  using group = openat(AT_FDCWD, cstring(path), O_RDONLY | O_DIRECTORY)
+  using group = openGroup(path)
   for (const dev of opensHost) attachDeviceProgram(group, barOpening(dev))
 }
 
@@ -219,12 +250,14 @@ export class Cgroup implements Disposable {
   /** The cgroups of this run, the one of v2 first. */
   readonly paths: readonly string[]
   readonly #families: readonly string[]
+  readonly #lock: Fd
 
   /** @param memory the limit in bytes @throws {Error} if they cannot be made */
   constructor({ name, families, paths, runtimeMemory }: CgroupPlace, memory: number | undefined) {
     this.name = name
     this.runtimeMemory = runtimeMemory
     this.#families = families
+    this.#lock = makeOwn(paths[0]!)
     this.paths = paths.map(makeCgroup)
     const [own, limited] = this.paths
     barHost(own!)
@@ -247,15 +280,23 @@ export class Cgroup implements Disposable {
 
   [Symbol.dispose](): void {
     this.kill()
+    this.#lock[Symbol.dispose]()
     for (const path of this.paths) removeCgroup(path)
     for (const family of this.#families) removeIfEmpty(family)
   }
 }
 
-/** Tells whether the run that made a cgroup has ended. The name is `PID-STARTTIME` of the run, see `ownName`. */
-export function isLeftover(name: string, startTimeOf: (pid: number) => number | undefined = startTime): boolean {
-  const [, pid, started] = /^(\d+)-(\d+)$/.exec(name) ?? []
-  return pid !== undefined && startTimeOf(Number(pid)) !== Number(started)
+/**
+ * Tells whether the run that made a cgroup has ended, or is in another pid namespace: then its lock tells. The name is
+ * `PID-STARTTIME` of the run, see `ownName`.
+ */
+export function isLeftover(
+  name: string,
+  startTimeOf: (pid: number) => number | undefined = startTime,
+  ours: string = pidsSuffix(),
+): boolean {
+  const [, pid, started, suffix = ''] = /^(\d+)-(\d+)(-\d+)?$/.exec(name) ?? []
+  return pid !== undefined && (suffix !== ours || startTimeOf(Number(pid)) !== Number(started))
 }
 
 const namesIn = (family: string): string[] =>
@@ -268,6 +309,8 @@ export function removeLeftovers({ unified, memory }: Hierarchies): string[] {
   const families = memory ? [unified, memory] : [unified]
   const names = [...new Set(families.flatMap(namesIn))].filter((name) => isLeftover(name))
   for (const name of names) {
+    using group = orElse(undefined, () => openGroup(`${unified}/${name}`))
+    if (group && !lockFile(group)) continue
     killCgroup(`${unified}/${name}`)
     for (const family of families) removeCgroup(`${family}/${name}`)
   }

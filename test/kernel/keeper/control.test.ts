@@ -6,7 +6,7 @@ import { askDaemon } from '../../../src/cli/ask-daemon.ts'
 import type { ReloadAnswer } from '../../../src/keeper/control/protocol.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { textFile } from '../../../src/kernel/shared-memory.ts'
-import { accept, listenUnix, send } from '../../../src/kernel/socket.ts'
+import { accept, connectUnix, listenUnix, send } from '../../../src/kernel/socket.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, Host, until } from '../../support/host.ts'
@@ -372,13 +372,27 @@ describe('a profile that a running container has', () => {
     expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/has no profile "build".*buidl/) })
   })
 
-  test('is taken by reload --force, which says why; and comes back', async () => {
+  test('is taken by reload --force, which says why; and comes back; no order counts as a refused hand-over', async () => {
+    const metric = async (pattern: RegExp): Promise<unknown> =>
+      (await intercede('metrics', '--feed', feed())).stdout.match(pattern)
+    const refused = async (): Promise<unknown> => ({
+      counted: await metric(/^.*_registrations_.*result="refused".* [1-9]\d*$/gm),
+      listed: (await read('ps', '--all')).filter(({ message }) => message !== undefined),
+    })
+    const done = async (): Promise<string> => `${await metric(/^.*_reloads_total.*"done".*$/m)}`
+    const [before, reloads] = [await refused(), await done()]
+    expect((await reload()).status).toBe(125)
+    // Cancelled at a moment that varies.
+    await execute('timeout', ['-s', 'KILL', '0.3', process.execPath, CLI, 'reload', '--control', control()])
+    connectUnix(control(), 'packet')[Symbol.dispose]()
     const { status, stdout, stderr } = await reload('--force')
     expect({ status, stdout, stderr }).toEqual({
       ...{ status: 0, stdout: expect.stringMatching(/mknod: false .*, instead of true/) },
       stderr: expect.stringMatching(/Cannot use the policy of container filtered\S+: .*unknown profile "build"/),
     })
     expect(await built.make()).toBe(REFUSED)
+    await until('the reload is counted', async () => (await done()) !== reloads)
+    expect(await refused()).toEqual(before)
     daemon.configure(BUILD)
     expect((await reload()).status).toBe(0)
     expect(await built.make()).toBe('ok')

@@ -4,6 +4,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -41,6 +42,21 @@ test('doctor names the capabilities that a narrowed process lacks', () => {
       name: 'capabilities of this process',
       health: 'missing',
       found: expect.stringContaining('CAP_MKNOD'),
+    }),
+  )
+})
+
+test('doctor in a chroot says that no container can be started there', () => {
+  const root = mkdtempSync(join(tmpdir(), 'intercede-chroot-'))
+  const enter = 'mount --make-rprivate / && mount --rbind / "$0" && exec chroot "$0" "$@"'
+  const { status, report } = doctor(['unshare', '--mount', 'sh', '-c', enter, root])
+  rmdirSync(root)
+  expect(status).toBe(1)
+  expect(report.diagnoses).toContainEqual(
+    expect.objectContaining({
+      ...{ name: 'user namespaces', health: 'missing', needed: true },
+      found: expect.stringContaining('none can be made here'),
+      remedy: expect.stringContaining('chroot'),
     }),
   )
 })

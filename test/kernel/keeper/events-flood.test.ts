@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
-import { Host, until } from '../../support/host.ts'
+import { execute, Host, until } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
 import { statFields } from '../../support/stat.ts'
 
@@ -128,4 +128,26 @@ test('who does not read what "events" prints costs no memory, and a signal ends 
   const ended = new Promise((resolve) => slow.on('exit', resolve))
   slow.kill('SIGTERM')
   expect(await ended).toBe(0)
+})
+
+test('--no-follow shows what was there at its start, and no call that comes meanwhile', {
+  timeout: 90_000,
+}, async () => {
+  let isDone = false
+  const calls = (async () => {
+    while (!isDone) await flood(4, 40_000)
+  })()
+  const lines = async (...args: readonly string[]): Promise<readonly string[]> => {
+    const words = ['30', process.execPath, CLI, 'events', '--feed', host.feedSocket, '--no-follow', ...args]
+    const { status, stdout } = await execute('timeout', [...words, '--format', '{type}'])
+    expect(status).toBe(0)
+    return stdout.split('\n').slice(0, -1)
+  }
+  const tails: number[] = []
+  for (let round = 0; round < 5; round++) tails.push((await lines('--tail', '3')).length)
+  const all = await lines()
+  isDone = true
+  await calls
+  expect(tails).toEqual([3, 3, 3, 3, 3])
+  expect(all).toContain('call')
 })

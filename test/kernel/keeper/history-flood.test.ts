@@ -24,7 +24,7 @@ const LEAST_MS = 3000
 const ROUNDS = 9
 const PAIRS = isWhole ? 25 : 5
 const CALLS = 8000
-/** In multiples of a start of Node: it is 3 here, 5 of 16 MiB. */
+/** In multiples of a start of Node: it is 3 here, 4 of 16 MiB. */
 const MOST_STARTS = 8
 const MOST = 1.25
 

@@ -241,6 +241,66 @@ describe('the files', () => {
     expect(readHistory(store.directory, 0).containers.length).toBeGreaterThan(10)
   })
 
+  test('that are full are explained in the time of a few starts of Node', { timeout: 240_000 }, async () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    const [time, old] = [new Date(), new Date(Date.now() - 2 * 3_600_000)]
+    const keys = { mknod: { value: 'true', origin: 'profile build' } }
+    const kind = {
+      count: 3,
+      reason: 'deviceNotAllowed',
+      verdict: 'left',
+      call: 'mknodat("/dev/x")',
+      says: 'x'.repeat(200),
+    }
+    const refusals = [time, old, time].map((each, index) => ({ ...kind, time: each, count: 3 - index }))
+    const line = (serial: number): string =>
+      lineOf({
+        ...{ time, type: 'container', serial, ended: new Date(+time - 60_000 + serial), id: `full-${serial}`, keys },
+        calls: [],
+        refusals,
+      })
+    // As many as fit into 16 MiB, the size that is usual.
+    const half = Math.floor((8 * KIB * KIB) / line(10_000).length)
+    const lines = Array.from({ length: 2 * half }, (_, index) => line(10_000 + index))
+    writeFileSync(older(directory), lines.slice(0, half).join(''))
+    writeFileSync(now(directory), `${lines.slice(half).join('')}no line\n`)
+    const explain = [CLI, 'explain', '--feed', '/none', '--history', directory, '--since', '1h']
+    const { stdout, stderr } = await execute(process.execPath, explain)
+    expect(stderr).toContain('1 line of history ')
+    // What ended last comes first; of each container, both kinds that are new enough.
+    expect(stdout).toContain(`full-${10_000 + 2 * half - 1}, ended`)
+    expect(stdout.match(/^full-\d+, ended/gm)?.length).toBe(1000)
+    expect(stdout).toContain(`\n\n${4 * half - 1000} more kinds of refusals, of ${2 * half - 500} containers: `)
+    /** The processor time of a program, in seconds: others may use the processors meanwhile. */
+    const processorTime = async (words: readonly string[]): Promise<number> => {
+      const timed = 'TIMEFORMAT="%U %S"; { time "$@" >/dev/null 2>&1; } 2>&1'
+      const done = await execute('bash', ['-c', timed, 'bash', process.execPath, ...words])
+      return done.stdout.split(' ').reduce((sum, each) => sum + Number(each), 0)
+    }
+    const ratios: number[] = []
+    for (let round = 0; round < 3; round++)
+      ratios.push((await processorTime(explain)) / (await processorTime(['-e', '0'])))
+    console.log(`explain of ${2 * half} containers takes ${ratios.map((ratio) => ratio.toFixed(1))} starts of Node`)
+    expect(Math.min(...ratios)).toBeLessThan(7)
+  })
+
+  test('are listed with their ids where several containers had the same name', async () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    const names = ['build', 'build', 'other', '', '']
+    const lines = names.map((name, serial) =>
+      lineOf({
+        ...{ time: new Date(), type: 'container', serial: serial + 1, ended: new Date() },
+        ...{ id: `${serial}${'a'.repeat(63)}`, name, refusals: [] },
+      }),
+    )
+    writeFileSync(now(directory), lines.join(''))
+    const { stdout } = await execute(process.execPath, [CLI, 'ps', '-a', '--feed', '/none', '--history', directory])
+    const shown = ['NAME', '0aaaaaaaaaaa build', '1aaaaaaaaaaa build', 'other', '3aaaaaaaaaaa', '4aaaaaaaaaaa']
+    expect(stdout.match(/^\S+( \S+)?/gm)).toEqual(shown)
+  })
+
   test('belong to one daemon', () => {
     using store = opened()
     const { directory } = store

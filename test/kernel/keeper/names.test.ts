@@ -54,7 +54,7 @@ async function onTerminal(columns: number, daemon: Daemon, ...words: readonly st
 
 const HOSTILE = 'web\u001b[31m\u009b"}\n'
 const SHOWN = 'web\\033[31m\\302\\233"}\\012'
-const LONG = `long-${'x'.repeat(60)}-end`
+const LONG = `long-${'x'.repeat(291)}-end`
 const WHICH = { image: 'debian:13', namespace: 'team', pod: 'pod-1' }
 
 describe('a container with a name', () => {
@@ -166,6 +166,10 @@ describe('a container with a name', () => {
     // What a terminal has no room for, it shows on the next line.
     const lines = await onTerminal(80, daemon, 'ps', '--wide')
     expect(lines[0]).toMatch(/^CONTAINER .* LAST REFUSAL$/)
+    // A long name is whole where nobody looks, and widens no table on a terminal.
+    expect(stdout).toContain(` ${LONG} `)
+    expect(lines.some((line) => / long-x{52}\.\.\. +debian/.test(line))).toBe(true)
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(300)
   })
 
   test('shows times in ISO 8601 wherever it shows JSON', async () => {

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { until } from '../../support/host.ts'
+import { execute, until } from '../../support/host.ts'
 import { INTERCEDE, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 
@@ -82,3 +82,34 @@ test.skipIf(why)(withReason(`${RUNS} runs leave nothing behind`, why), { timeout
   await until('all has gone', () => Object.keys(more(before)).length === 0, 30).catch(() => {})
   expect(more(before)).toEqual({})
 })
+
+/** In a cgroup namespace of their own, since there may be runs of others on this machine. */
+const APART = `mount -t cgroup2 none /sys/fs/cgroup && mkdir /sys/fs/cgroup/$1 && echo $$ >/sys/fs/cgroup/$1/cgroup.procs
+exec unshare --mount --cgroup bash -c "$2"`
+const TWO = `mount -t cgroup2 none /sys/fs/cgroup && cd '${folder}' && mkfifo word out
+run() { '${process.execPath}' '${INTERCEDE}' run --no-init -- sh -c "$1"; }
+apart() { unshare --pid --fork --mount-proc bash -c "$(declare -f run); run '$1'"; }
+FIRST 'echo one; read word; echo $word' <word >out & first=$!
+exec 3>word 4<out
+read -u 4 line
+OTHER 'echo two' </dev/fd/3
+echo "$line three" >&3
+wait $first; echo "$? $(cat <&4)"
+rm word out`
+
+test.skipIf(why).each([
+  ['run', 'apart'],
+  ['apart', 'run'],
+  ['apart', 'apart'],
+])(
+  withReason('a run (%s) outlives one of another pid namespace (%s), which cannot see it', why),
+  { timeout: 60_000 },
+  async (...ways) => {
+    const script = TWO.replace('FIRST', ways[0]).replace('OTHER', ways[1])
+    const name = `intercede-test-${process.pid}`
+    const { stdout, stderr } = await execute('unshare', ['--mount', 'bash', '-c', APART, 'bash', name, script])
+    const remove = `mount -t cgroup2 none /sys/fs/cgroup; rmdir /sys/fs/cgroup/${name}`
+    await execute('unshare', ['--mount', 'sh', '-c', remove])
+    expect({ stdout, stderr }).toEqual({ stdout: 'two\n0 one three\n', stderr: '' })
+  },
+)

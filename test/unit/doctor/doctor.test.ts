@@ -137,6 +137,15 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     remedy: /sysctl/,
   },
   {
+    what: 'a chroot, in which the kernel makes no user namespaces',
+    on: machine([], {
+      run: (program, ...args) => (program === 'unshare' ? undefined : machine([]).run(program, ...args)),
+    }),
+    missing: 'user namespaces',
+    able: false,
+    remedy: /chroot/,
+  },
+  {
     what: 'cgroup v1 alone',
     on: machine(
       [],

@@ -232,7 +232,7 @@ describe('contexts', () => {
 
   test.each([
     { what: 'too many parameters', command: 0, changes: { add: () => false }, is: 'errno', reason: 'contextFull' },
-    { what: 'a parameter too late', command: 0, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
+    { what: 'a parameter too late', command: 0, changes: { made: handle(4) }, is: 'errno', reason: 'contextOver' },
     {
       what: 'a parameter after fsmount',
       command: 0,
@@ -241,13 +241,13 @@ describe('contexts', () => {
       reason: 'contextTold',
     },
     { what: 'a descriptor as a flag of any type', command: 5, changes: {}, is: 'continue', reason: 'contextTold' },
-    { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextBusy' },
+    { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextOver' },
     {
       what: 'a create after a failed one',
       command: 6,
       changes: { hasFailed: true },
       is: 'errno',
-      reason: 'contextBusy',
+      reason: 'contextOver',
     },
     { what: 'create', command: 6, changes: {}, is: 'act', reason: 'done' },
   ])('$what: $is, $reason', ({ command, changes, is, reason }) => {

@@ -82,7 +82,9 @@ test.each([
   { name: '5-100', alive: 100, leftover: false },
   { name: '5-100', alive: 101, leftover: true },
   { name: '5-100', alive: undefined, leftover: true },
+  // Of another pid namespace: pids say nothing, but its lock does.
+  { name: '5-100-4026531999', alive: 100, leftover: true },
   { name: 'foreign', alive: undefined, leftover: false },
 ])('isLeftover($name) is $leftover where the process started at $alive', ({ name, alive, leftover }) => {
-  expect(isLeftover(name, () => alive)).toBe(leftover)
+  expect(isLeftover(name, () => alive, '')).toBe(leftover)
 })

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 import { numberedTexts } from './test/support/numbered-texts.ts'
 import { olderCheckout } from './test/support/older-kernel.ts'
@@ -18,15 +19,11 @@ const TIMED = [
   'test/attacks/readers.test.ts',
   'test/attacks/socket-fuzz.test.ts',
   'test/attacks/verifier.test.ts',
-  'test/kernel/calls/process-caps.test.ts',
-  'test/kernel/engine/dedicated-receiver.test.ts',
   'test/kernel/engine/first-times.test.ts',
   'test/kernel/engine/journal-cost.test.ts',
-  'test/kernel/engine/journal-race.test.ts',
   'test/kernel/engine/lane.test.ts',
   'test/kernel/engine/storm.test.ts',
   'test/kernel/engine/stuck.test.ts',
-  'test/kernel/engine/walker-time.test.ts',
   'test/kernel/keeper/events-flood.test.ts',
   'test/kernel/keeper/footprint.test.ts',
   'test/kernel/keeper/history-flood.test.ts',
@@ -39,44 +36,34 @@ const TIMED = [
   'test/kernel/sched/rt-priority.test.ts',
   'test/runtimes/podman/operate.test.ts',
   'test/runtimes/run/cold.test.ts',
-  'test/runtimes/run/late-engine.test.ts',
-  'test/runtimes/systemd/events.test.ts',
 ]
 
 /** These files wait for clocks, loads and hangs, 10 s and more each: `npm test` leaves them out. */
 const LONG = [
   'test/kernel/bpf/bpf-hostile.test.ts',
+  'test/kernel/calls/process-caps.test.ts',
+  'test/kernel/engine/dedicated-receiver.test.ts',
   'test/kernel/engine/engine-ends.test.ts',
   'test/kernel/engine/no-descriptors.test.ts',
   'test/kernel/engine/persistent-state.test.ts',
   'test/kernel/engine/signals.test.ts',
   'test/kernel/engine/suspend.test.ts',
+  'test/kernel/engine/walker-time.test.ts',
+  'test/kernel/keeper/upgrade.test.ts',
   'test/kernel/lxc/lxc-late.test.ts',
   'test/kernel/mount/mount.test.ts',
   'test/kernel/mount/mount-hang.test.ts',
   'test/kernel/sysinfo/uptime.test.ts',
 ]
 
-/** Files of attacks and runtimes whose containers share nothing with others: they may run beside each other. */
-const BESIDE = [
-  'test/attacks/devices.test.ts',
-  'test/attacks/own-files.test.ts',
-  'test/attacks/root-writes.test.ts',
-  'test/runtimes/all/fuse.test.ts',
-  'test/runtimes/all/release.test.ts',
-  'test/runtimes/all/workloads.test.ts',
-  'test/runtimes/all/wrong-inputs.test.ts',
-  'test/runtimes/run/add-a-syscall.test.ts',
-  'test/runtimes/run/mount.test.ts',
-  'test/runtimes/run/sched.test.ts',
-  'test/runtimes/run/setxattr.test.ts',
-  'test/runtimes/run/sysinfo.test.ts',
-  'test/runtimes/systemd/package.test.ts',
-  'test/runtimes/systemd/systemd.test.ts',
-]
+/** These files look at what all containers of the machine share, such as its mounts and /run: nothing else may run beside them. */
+const SHARING = ['test/runtimes/all/docs.test.ts', 'test/runtimes/run/nothing-left.test.ts']
 
-/** A busy machine runs the comparisons of filters for more than the usual five seconds. */
-const UNIT = { include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 * SLOWNESS }
+/**
+ * A busy machine runs the comparisons of filters for more than the usual five seconds. Files share their modules, which have
+ * no state: to load them for each file takes as long as the tests.
+ */
+const UNIT = { include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 * SLOWNESS, isolate: false }
 
 /**
  * The unit tests once more with numbers for all messages and all texts of reasons: nothing else may change. Tests that
@@ -90,7 +77,7 @@ const TEXTS = {
 }
 
 /** They run elsewhere. */
-const LATER = [...BESIDE, ...TIMED]
+const LATER = [...TIMED, ...LONG, ...SHARING]
 
 /** With INTERCEDE_LACKS=5.15 all runs from a copy, on this kernel, but without what that one lacks. */
 const { INTERCEDE_LACKS: lacking } = process.env
@@ -103,28 +90,29 @@ const KERNEL = { globalSetup: BUILT, ...limits(60_000) }
 const CONTAINERS = { globalSetup: BUILT, ...limits(120_000) }
 
 /**
- * unit: pure, seconds; texts: most of these without words. kernel, long and timed: the real kernel, as root. attacks: what
- * a hostile container does. runtimes: crun, runc, podman, LXC. What may run in parallel runs first, in as many files at once
- * as there are processors.
+ * unit: pure, seconds; texts: most of these without words. kernel and long: the real kernel, as root. attacks: what a
+ * hostile container does. runtimes: crun, runc, podman, LXC. timed, sharing and fuzz run after all of these, one file at a
+ * time.
  */
 const PROJECTS = [
   { name: 'unit', ...UNIT },
   { name: 'texts', ...TEXTS },
-  { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: [...TIMED, ...LONG], ...KERNEL },
-  { name: 'long', include: LONG, ...KERNEL },
-  { name: 'timed', include: TIMED, ...CONTAINERS, ...ALONE },
+  { name: 'kernel', include: ['test/kernel/**/*.test.ts'], exclude: LATER, ...KERNEL },
+  { name: 'long', include: LONG, ...CONTAINERS },
   { name: 'differential', include: ['test/differential/**/*.test.ts'], globalSetup: BUILT },
   { name: 'fidelity', include: ['test/fidelity/**/*.test.ts'], globalSetup: BUILT },
+  { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: LATER, ...CONTAINERS },
+  { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: LATER, ...CONTAINERS },
+  { name: 'timed', include: TIMED, ...CONTAINERS, ...ALONE },
+  { name: 'sharing', include: SHARING, ...CONTAINERS, ...ALONE },
   { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], globalSetup: BUILT, ...ALONE },
-  { name: 'beside', include: BESIDE, ...CONTAINERS },
-  { name: 'attacks', include: ['test/attacks/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE },
-  { name: 'runtimes', include: ['test/runtimes/**/*.test.ts'], exclude: LATER, ...CONTAINERS, ...ALONE },
 ]
 
 export default defineConfig({
   root,
   test: {
-    maxWorkers: '100%',
+    // One more than there are processors: half of the files mostly wait.
+    maxWorkers: availableParallelism() + 1,
     reporters: ['default', './scripts/test-times.js'],
     projects: PROJECTS.map((test) => ({
       plugins: [slowTimeouts(), ...(test.name === 'texts' ? [numberedTexts()] : [])],

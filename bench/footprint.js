@@ -60,14 +60,18 @@ async function crowd(/** @type {string} */ filtered, /** @type {string} */ socke
 }
 
 /** Starts a command of ours, looks at it once it waits, and ends it. */
-async function look(/** @type {readonly string[]} */ args, /** @type {() => Promise<() => void>} */ fill) {
+async function look(
+  /** @type {readonly string[]} */ args,
+  /** @type {() => Promise<() => void>} */ fill,
+  /** @type {number} */ settledMs,
+) {
   const env = { ...process.env, ...(args[0] === 'serve' && { NODE_OPTIONS }) }
   const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
   const ended = once(child, 'exit')
-  await sleep(SETTLED_MS)
+  await sleep(settledMs)
   const empty = await fill()
   try {
-    if (fill !== nothing) await sleep(SETTLED_MS)
+    if (fill !== nothing) await sleep(settledMs)
     if (child.pid === undefined || child.exitCode !== null)
       throw new Error(`Cannot look at "${args.join(' ')}": it has ended`)
     return footprint(child.pid)
@@ -79,7 +83,11 @@ async function look(/** @type {readonly string[]} */ args, /** @type {() => Prom
 }
 
 /** @returns {Promise<FootprintRow[]>} */
-export async function measureFootprints(/** @type {string} */ folder, /** @type {number} */ rounds) {
+export async function measureFootprints(
+  /** @type {string} */ folder,
+  /** @type {number} */ rounds,
+  settledMs = SETTLED_MS,
+) {
   const places = [`${folder}/idle.sock`, `${folder}/idle-lxc.sock`]
   const { filtered } = compileFixtures(folder, ['filtered'])
   const serve = ['serve', '--socket', places[0], '--lxc-socket', places[1]]
@@ -105,7 +113,7 @@ export async function measureFootprints(/** @type {string} */ folder, /** @type 
   const rows = []
   for (const { name, args, goal: own, more, fill = nothing } of commands) {
     const seen = []
-    for (let round = 0; round < rounds; round++) seen.push(await look(args, fill))
+    for (let round = 0; round < rounds; round++) seen.push(await look(args, fill, settledMs))
     const goal = more ? { ...more, megabytes: rows[0].megabytes + more.megabytes } : own
     const [megabytes, threads] = [median(seen.map((each) => each.megabytes)), median(seen.map((each) => each.threads))]
     rows.push({ name, megabytes, threads, goal })

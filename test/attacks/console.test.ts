@@ -110,13 +110,14 @@ const WAYS: readonly Way[] = [
 /** Where a process is, in the unified hierarchy. */
 const groupOf = (pid: string): string => UNIFIED + /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'latin1'))![1]!
 
-/** The process of a container that has this word in its command line. */
-function find(word: string): string | undefined {
+/** The process of a container that runs a script which begins so: what lxc-attach(1) starts before may end and start again. */
+function find(script: string): string | undefined {
   const ours = readlinkSync('/proc/self/ns/user')
   return readdirSync('/proc').find((pid) => {
     try {
       return (
-        readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(word) && readlinkSync(`/proc/${pid}/ns/user`) !== ours
+        readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith(`sh\0-c\0${script}`) &&
+        readlinkSync(`/proc/${pid}/ns/user`) !== ours
       )
     } catch {
       return false
@@ -148,9 +149,10 @@ describe.each(WAYS)('the console in a container of $way', ({ programs, start }) 
 
   test.skipIf(why)(withReason('does not open in a cgroup below the container’s own', why), async () => {
     const name = `/tmp/below-${serial++}`
-    const done = container!.exec(`until [ -e ${name} ]; do sleep 0.05; done; busybox rm ${name}; ${attack(name)}`)
-    await until('it is there', () => find(name) !== undefined)
-    const pid = find(name)!
+    const waits = `until [ -e ${name} ]; do sleep 0.05; done`
+    const done = container!.exec(`${waits}; busybox rm ${name}; ${attack(name)}`)
+    await until('it is there', () => find(waits) !== undefined)
+    const pid = find(waits)!
     const below = `${groupOf(pid)}/below`
     mkdirSync(below)
     writeFileSync(`${below}/cgroup.procs`, pid)

@@ -140,8 +140,7 @@ async function answers({ sh }: Running): Promise<Times> {
 /** What calls of a container take without and beside an attack, and what part of a processor the main thread then has. */
 async function beside(victim: Running, attack: () => unknown) {
   const quiet = await answers(victim)
-  const children = readFileSync(`/proc/${machine.pid}/task/${machine.pid}/children`, 'latin1').trim().split(' ')
-  const engine = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('engine'))
+  const { engine } = machine.log.findLast((line) => line.engine !== undefined)!
   const ticks = (): number => {
     const fields = statFields(`/proc/${engine}/task/${engine}/stat`)
     return Number(fields[11]) + Number(fields[12])

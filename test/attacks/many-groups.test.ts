@@ -69,8 +69,13 @@ async function measure(): Promise<Times> {
 /** Eight processes of a container that do something all the time. */
 async function beside<T>(command: readonly string[], action: () => Promise<T>): Promise<T> {
   const container = [host.socket, '--userns', USERNS, '--pidns', '--await-agent', '--', ...command]
+  const before = host.records.length
   attackers = spawn(fixture('filtered'), container, { stdio: 'ignore' })
-  await sleep(2000)
+  await until('they call', () => {
+    host.drain()
+    return host.records.length > before + CALLERS
+  })
+  await sleep(500)
   expect(attackers.exitCode).toBeNull()
   const result = await action()
   await end()

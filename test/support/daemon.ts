@@ -56,6 +56,13 @@ export class Daemon {
     writeFileSync(this.#file, config)
   }
 
+  /** Has it read its configuration again, and waits until it serves. */
+  async reload(): Promise<void> {
+    const before = this.logged('serving')
+    process.kill(this.pid!, 'SIGHUP')
+    await until('it serves again', () => this.logged('serving') > before, 60)
+  }
+
   get #file(): string {
     return join(this.#own, 'config.yaml')
   }

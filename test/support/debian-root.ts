@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { missing } from './fixtures.ts'
@@ -20,22 +20,18 @@ export async function whyNoDebianRoot(): Promise<string | undefined> {
   return missing('mmdebstrap') ?? (await unreachable())
 }
 
+/** Whoever comes second waits for the first one. */
+const UNPACK = '[ -d "$0" ] || { rm -rf "$0.new" && mmdebstrap "$@" "$0.new" "$MIRROR" && mv "$0.new" "$0"; }'
+
 /** @returns a directory that must stay as it is: others put layers over it, too */
 export function debianRoot(): string {
   const words = ['--quiet', '--variant=minbase', `--include=${PACKAGES.join(',')}`, SUITE]
   const digest = createHash('sha256').update(words.join(' ')).digest('hex')
   const root = join(CACHE, `intercede-debian-${digest.slice(0, 16)}`)
-  if (existsSync(root)) return root
   mkdirSync(CACHE, { recursive: true })
-  const scratch = mkdtempSync(`${root}.`)
-  try {
-    execFileSync('mmdebstrap', [...words, join(scratch, 'root'), MIRROR], { stdio: ['ignore', 2, 2] })
-    renameSync(join(scratch, 'root'), root)
-  } catch (error) {
-    // Another test file has made it meanwhile.
-    if (!existsSync(root)) throw error
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
-  }
+  execFileSync('flock', [`${root}.lock`, 'sh', '-ec', UNPACK, root, ...words], {
+    stdio: ['ignore', 2, 2],
+    env: { ...process.env, MIRROR },
+  })
   return root
 }

@@ -28,6 +28,25 @@ export const policy: Policy = {
   mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
 }
 
+/** Everything that the load makes calls of. */
+export const KEYS = {
+  mknod: true,
+  setxattr: true,
+  'setxattr.read': true,
+  sched_setscheduler: true,
+  'sched_setscheduler.max_priority': 10,
+  sysinfo: true,
+  mount: true,
+  'mount.allowed': 'hugetlbfs',
+  bpf: true,
+  'bpf.devices': true,
+}
+
+/** The same for a container that brings its own policy. */
+export const metadata = Object.entries(KEYS)
+  .map(([key, value]) => `security.syscalls.intercept.${key}=${value}`)
+  .join('\n')
+
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds))
 

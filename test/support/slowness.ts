@@ -27,6 +27,6 @@ export const slowTimeouts = (): Plugin => ({
   enforce: 'pre',
   transform(code, id) {
     if (SLOWNESS === 1 || !/\/test\/.*\.ts$/.test(id)) return undefined
-    return { code: code.replaceAll(/\btimeout: (\d[\d_]*)/g, `timeout: ${SLOWNESS} * $1`), map: null }
+    return { code: code.replaceAll(/\btimeout: (\d[\d_]*)/g, `timeout: Math.ceil(${SLOWNESS} * $1)`), map: null }
   },
 })

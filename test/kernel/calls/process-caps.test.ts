@@ -51,9 +51,10 @@ beforeAll(() => {
   devices = { closed: images.attach(closed), open: images.device('ext4') }
   scratch = mkdtempSync(join(tmpdir(), 'intercede-caps-'))
 })
-afterAll(() => {
+afterAll(async () => {
   images?.[Symbol.dispose]()
   if (scratch) rmSync(scratch, { recursive: true })
+  for (const build of builds.values()) await build.remove(lastEngine)
 })
 
 /** A container that takes a path which only a walker finds. @param meanwhile is called while its walker lives */
@@ -114,6 +115,24 @@ async function use(host: Host, what: 'mounter' | 'walker', meanwhile = (): void 
   return said
 }
 
+/** Builds in which one thing is wrong: several tests have the same. */
+const builds = new Map<Wrong, PatchedBuild>()
+let lastEngine: number | undefined
+
+interface Wrong {
+  readonly file: string
+  readonly from: string
+  readonly to: string
+}
+
+/** @param wrong of the usual build if nothing is */
+async function start(wrong?: Wrong): Promise<Host> {
+  if (wrong && !builds.has(wrong)) builds.set(wrong, new PatchedBuild(wrong.file, wrong.from, wrong.to))
+  const host = await Host.start(policy, {}, wrong && builds.get(wrong)!.url)
+  lastEngine = host.enginePid
+  return host
+}
+
 interface Seen {
   readonly said: string
   /** What a process has that rests, beyond or beneath what is declared. */
@@ -122,9 +141,8 @@ interface Seen {
   readonly trace: string
 }
 
-/** @param build another one, which a test has changed */
-async function watch(what: 'mounter' | 'walker', build?: PatchedBuild): Promise<Seen> {
-  const host = await Host.start(policy, {}, build?.url)
+async function watch(what: 'mounter' | 'walker', wrong?: Wrong): Promise<Seen> {
+  const host = await start(wrong)
   const output = mkdtempSync(join(scratch, 'trace-'))
   const engine = host.enginePid
   try {
@@ -145,7 +163,6 @@ async function watch(what: 'mounter' | 'walker', build?: PatchedBuild): Promise<
     }
   } finally {
     host.close()
-    await build?.remove(engine)
   }
 }
 
@@ -185,9 +202,16 @@ function walkerDifferences({ rest, trace }: Seen): readonly string[] {
   return [...rest, ...walked, ...sets, ...becoming]
 }
 
-const AT_REST = { file: 'engine/helpers/spawn-guard.js', from: "['-all',", to: "['-all', '+sys_nice'," }
-const AT_WORK = { file: 'processes/process-caps.js', from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
-const patched = ({ file, from, to }: typeof AT_REST): PatchedBuild => new PatchedBuild(file, from, to)
+const AT_REST: Wrong = { file: 'engine/helpers/spawn-guard.js', from: "['-all',", to: "['-all', '+sys_nice'," }
+const CAPS = 'processes/process-caps.js'
+const AT_WORK: Wrong = { file: CAPS, from: 'this.#effective.get(kind) & among', to: 'this.#permitted' }
+/** What each process reads when it starts: a kind of request, and the capabilities that it shall have for that. */
+const LESS = join(tmpdir(), `intercede-less-${process.pid}`)
+const READ = `const [less, all] = process.getBuiltinModule('fs').readFileSync(${JSON.stringify(LESS)}, 'latin1').split(' ')`
+const WITH_LESS: Wrong = {
+  ...{ file: CAPS, from: 'const masks = Object.entries(effective).map(([kind, needed]) => [kind, ' },
+  to: `${READ}; const masks = Object.entries(effective).map(([kind, needed]) => [kind, (kind === less ? BigInt(all) : -1n) & `,
+}
 
 describe.skipIf(cannot)(withReason('a mounter has no capability but those declared', cannot), () => {
   test('at any privileged call, nor at rest', async () => {
@@ -202,11 +226,11 @@ describe.skipIf(cannot)(withReason('a mounter has no capability but those declar
   })
 
   test('a build that permits one more is found', async () => {
-    expect(mounterDifferences(await watch('mounter', patched(AT_REST))).join()).toMatch(/main: CapBnd .*SYS_NICE/)
+    expect(mounterDifferences(await watch('mounter', AT_REST)).join()).toMatch(/main: CapBnd .*SYS_NICE/)
   })
 
   test('a build that has more than a request needs is found', async () => {
-    expect(mounterDifferences(await watch('mounter', patched(AT_WORK))).join()).toMatch(/attach, setns: .*MKNOD/)
+    expect(mounterDifferences(await watch('mounter', AT_WORK)).join()).toMatch(/attach, setns: .*MKNOD/)
   })
 })
 
@@ -218,11 +242,11 @@ describe.skipIf(cannot)(withReason('a walker has no capability but those declare
   })
 
   test('a build that permits one more is found', async () => {
-    expect(walkerDifferences(await watch('walker', patched(AT_REST))).join()).toMatch(/main: CapBnd .*SYS_NICE/)
+    expect(walkerDifferences(await watch('walker', AT_REST)).join()).toMatch(/main: CapBnd .*SYS_NICE/)
   })
 
   test('a build that has more than a step needs is found', async () => {
-    expect(walkerDifferences(await watch('walker', patched(AT_WORK))).join()).toMatch(/chroot: .*DAC_OVERRIDE/)
+    expect(walkerDifferences(await watch('walker', AT_WORK)).join()).toMatch(/chroot: .*DAC_OVERRIDE/)
   })
 })
 
@@ -239,17 +263,15 @@ describe.skipIf(cannot)(withReason('each capability is needed', cannot), () => {
   beforeAll(async () => {
     all = { mounter: await without('mounter'), walker: await without('walker') }
   })
+  afterAll(() => rmSync(LESS, { force: true }))
 
   async function without(what: 'mounter' | 'walker', less?: { kind: string; cap: Cap }): Promise<string> {
-    const mask = less && `(kind === '${less.kind}' ? ~${capMask(less.cap)}n : -1n)`
-    const build = less && patched({ ...AT_WORK, to: `${AT_WORK.from} & ${mask}` })
-    const host = await Host.start(policy, {}, build?.url)
-    const engine = host.enginePid
+    writeFileSync(LESS, less ? `${less.kind} ${~capMask(less.cap)}` : ' 0')
+    const host = await start(WITH_LESS)
     try {
       return await use(host, what)
     } finally {
       host.close()
-      await build?.remove(engine)
     }
   }
 

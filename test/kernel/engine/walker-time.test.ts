@@ -123,11 +123,8 @@ test.skipIf(cannotMount)(
     try {
       const device = nodeFor(images.attach(images.make('ext4')), host.directory, BASE)
       const once = `LIBMOUNT_FORCE_MOUNT2=always mount -t ext4 ${device} /mnt && umount /mnt`
-      const done = await host.run(
-        ['--mounts'],
-        ['unshare', '--mount', 'sh', '-c', `${once} && ${once} && ${once} && echo thrice`],
-      )
-      expect(done).toMatchObject({ stdout: 'thrice\n', stderr: '' })
+      const done = await host.run(['--mounts'], ['unshare', '--mount', 'sh', '-c', `${once} && ${once} && echo twice`])
+      expect(done).toMatchObject({ stdout: 'twice\n', stderr: '' })
     } finally {
       host.close()
       await build.remove(engine)

@@ -13,6 +13,7 @@ import { type Done, execute, Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { Monitor } from '../../support/monitor.ts'
 import { withReason } from '../../support/skipped.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
 
 /** Others may work on the machine too. */
 const START_S = 60
@@ -205,7 +206,7 @@ test.skipIf(noFuse)(
   async () => {
     const hostile = new Hostile(daemon.directory)
     // The file system that it serves takes its time to say that there is no such name.
-    const server = ['--overlay', hostile.overlay, '--delay', '10000000']
+    const server = ['--overlay', hostile.overlay, '--delay', `${5_000_000 * SLOWNESS}`]
     const call = (name: string): string => `${fixture('caller')} mknod ${join(hostile.merged, name)} 020666 1 3`
     const command = `echo started; ${call('first')}; ${call('second')}; sleep 100`
     const metadata = ['--metadata', 'security.syscalls.intercept.mknod=true']
@@ -534,17 +535,17 @@ describe('a daemon that is stopped', () => {
   })
   const SILENT = /the daemon does not answer: it hangs, is stopped, or starts/
 
-  test.each(READING)('%s says so', async (command) => {
+  test.concurrent.each(READING)('%s says so', async (command) => {
     const done = await intercede(...command.split(' '), '--feed', join(stopped.directory, 'feed.sock'))
     expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
   })
 
-  test.each(['reload', 'reload --dry-run'])('%s says so, and gives no order', async (command) => {
+  test.concurrent.each(['reload', 'reload --dry-run'])('%s says so, and gives no order', async (command) => {
     const done = await intercede(...command.split(' '), '--control', join(stopped.directory, 'control.sock'))
     expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
   })
 
-  test('serve --check-config says that it does not know the running containers', async () => {
+  test.concurrent('serve --check-config says that it does not know the running containers', async () => {
     const done = await intercede('serve', '--check-config', '--feed-socket', join(stopped.directory, 'feed.sock'))
     expect(done).toMatchObject({ status: 0, stderr: expect.stringMatching(SILENT) })
   })

@@ -59,8 +59,8 @@ const shown = (): number => said.split('\n').filter((line) => line.includes('"ty
 const median = (all: readonly number[]): number => [...all].sort((one, other) => one - other)[all.length >> 1]!
 
 test.each([
-  { processes: 1, calls: 40_000 },
-  { processes: 8, calls: 40_000 },
+  { processes: 1, calls: 20_000 },
+  { processes: 8, calls: 20_000 },
 ])(
   'a flood of $processes processes beside "events", which shows 2,000 calls a second, is hardly slower',
   {

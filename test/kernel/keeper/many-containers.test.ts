@@ -9,7 +9,7 @@ import { USERNS } from '../../support/host.ts'
 import { statFields } from '../../support/stat.ts'
 
 const CONTAINERS = 1000
-const ROUNDS = 15
+const ROUNDS = 7
 const TICK_MS = 10
 /** Of each container: two kinds of refusals, five times each. */
 const CALLS = 10

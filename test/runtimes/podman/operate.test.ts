@@ -155,8 +155,12 @@ test('explain groups refusals and says what to change', async () => {
 })
 
 test('top says how often calls are made now, and how long they take', async () => {
-  const looks = intercede('top', '--once', '--interval', '3', '--format', 'json')
-  await podman.run('exec', NAME, 'sh', '-c', 'for i in 1 2 3; do caller mknod /tmp/top$i 020666 1 1; done')
+  let isOver = false
+  const looks = intercede('top', '--once', '--interval', '3', '--format', 'json').finally(() => {
+    isOver = true
+  })
+  while (!isOver)
+    await podman.run('exec', NAME, 'sh', '-c', 'for i in 1 2 3; do caller mknod /tmp/top$i 020666 1 1; done')
   const { stdout } = await looks
   expect(JSON.parse(stdout)).toContainEqual(
     expect.objectContaining({ container: expect.stringMatching(/^[0-9a-f]{64}$/), syscall: 'mknod', done: 0 }),

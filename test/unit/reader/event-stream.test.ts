@@ -93,11 +93,12 @@ test('events stand between the calls beside which they happened, however many ca
 })
 
 test.each([
-  { of: 'all', wanted: undefined },
-  { of: 'what is wanted', wanted: ({ time }: EventView) => time !== 2 },
+  { of: 'all', wanted: undefined, follow: true },
+  { of: 'what is wanted', wanted: ({ time }: EventView) => time !== 2, follow: true },
+  { of: 'all', wanted: undefined, follow: false },
 ])(
-  'the first batch is the tail of $of that was there, even if it is empty, and the next is what came then',
-  async ({ wanted }) => {
+  'the first batch is the tail of $of that was there, even if it is empty, and the next is what came then (follow: $follow)',
+  async ({ wanted, follow }) => {
     for (const [tail, first] of [
       [0, []],
       [1, [4]],
@@ -106,12 +107,12 @@ test.each([
       const { call, event, begin, end } = world()
       for (const time of [1, 2, 3]) call(time)
       event(4)
-      using stream = begin({ tail, wanted })
+      using stream = begin({ tail, wanted, follow })
       const past = stream.next()
       call(5)
       event(6)
       expect(await past).toEqual(first)
-      expect(await stream.next()).toEqual([5, 6])
+      expect(await stream.next()).toEqual(follow ? [5, 6] : [])
       end()
     }
   },

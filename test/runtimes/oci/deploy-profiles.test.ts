@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import {
-  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -32,20 +31,12 @@ const { data } = read<{ readonly data: { readonly 'config.yaml': string; readonl
 /** The image's program and script, and what a node and its kubelet have. */
 const configuration = join(scratch, 'configuration')
 const host = join(scratch, 'host')
-const script = join(scratch, 'opt/deploy/kubernetes/configure.sh')
-for (const name of [
-  'configuration',
-  'host/profiles',
-  'host/etc/intercede',
-  'host/run/intercede',
-  'opt/bin',
-  'opt/deploy/kubernetes',
-])
+const script = join(folder, 'configure.sh')
+const program = join(scratch, 'intercede')
+const env = { ...process.env, INTERCEDE: program, RETRY_SECONDS: '0.2' }
+for (const name of ['configuration', 'host/profiles', 'host/etc/intercede', 'host/run/intercede'])
   mkdirSync(join(scratch, name), { recursive: true })
-copyFileSync(join(folder, 'configure.sh'), script)
-writeFileSync(join(scratch, 'opt/bin/intercede'), `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`, {
-  mode: 0o755,
-})
+writeFileSync(program, `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`, { mode: 0o755 })
 
 /** Writes the files as the kubelet does: into a new directory, to which a link then leads. */
 function configure(files: Readonly<Record<string, string>>): void {
@@ -62,7 +53,7 @@ test.skipIf(noProfile)(
   withReason('the DaemonSet writes a good profile for each line of the ConfigMap', noProfile),
   () => {
     configure(data)
-    const { status, stderr } = spawnSync('sh', [script, configuration, host], { encoding: 'utf8' })
+    const { status, stderr } = spawnSync('sh', [script, configuration, host], { env, encoding: 'utf8' })
     expect(status, stderr).toBe(0)
     const names = data.profiles
       .trim()
@@ -92,10 +83,7 @@ test.skipIf(noProfile)(
     writeFileSync(config, data['config.yaml'])
     let said = ''
     const started = (program: string, args: readonly string[]): ChildProcess => {
-      const child = spawn(program, args, {
-        env: { ...process.env, RETRY_SECONDS: '0.2' },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
+      const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
       for (const stream of [child.stdout!, child.stderr!])
         stream.on('data', (chunk: Buffer) => (said += chunk.toString()))
       return child

@@ -37,7 +37,7 @@ function requireRun(runs: readonly Run[], word: string): Run {
     )
   if (run) return run
   throw new NegativeAnswer(
-    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id or name; "intercede ps" lists them. Stop any other container with the tool that started it`,
+    `Cannot stop ${briefly(word)}: no container of "intercede run" has that id or name; "intercede ps" lists them, and a run without a key has only a pid. Stop any other container with the tool that started it`,
   )
 }
 

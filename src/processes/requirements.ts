@@ -35,7 +35,10 @@ export function requireUserNamespace(forUser: boolean, inode = statSync('/proc/s
  * @throws {Error} that says what is missing and what to do
  */
 export function requireKernel(sizes: () => readonly number[] = notifSizes, uid = process.getuid?.()): void {
-  if (uid !== 0) throw new Error('Cannot intercept system calls: only root may; run it with sudo')
+  if (uid !== 0)
+    throw new Error(
+      'Cannot intercept system calls: only root may; run it with sudo, or for your own containers "podman unshare intercede serve --user"',
+    )
   try {
     const [notification, response] = sizes()
     if (notification === SECCOMP_NOTIF_SIZE && response === SECCOMP_NOTIF_RESP_SIZE) return

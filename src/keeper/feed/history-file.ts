@@ -85,7 +85,13 @@ export class HistoryFile {
     this.#around = around
     const { directory } = options
     requireSafe(directory)
-    makeDirectory(directory)
+    // The group must get there, whatever mask the service has.
+    const mask = process.umask(0o022)
+    try {
+      makeDirectory(directory)
+    } finally {
+      process.umask(mask)
+    }
     requireSafe(directory)
     const fd = openat(AT_FDCWD, cstring(directory), O_RDONLY | O_DIRECTORY)
     this.#directory = fd

@@ -18,7 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { HistoryFile, lineOf } from '../../../src/keeper/feed/history-file.ts'
@@ -299,6 +299,17 @@ describe('the files', () => {
     const { stdout } = await execute(process.execPath, [CLI, 'ps', '-a', '--feed', '/none', '--history', directory])
     const shown = ['NAME', '0aaaaaaaaaaa build', '1aaaaaaaaaaa build', 'other', '3aaaaaaaaaaa', '4aaaaaaaaaaa']
     expect(stdout.match(/^\S+( \S+)?/gm)).toEqual(shown)
+  })
+
+  test('are in a directory that the group may enter, whatever the mask of the daemon', () => {
+    const mask = process.umask(0o077)
+    try {
+      using store = opened({ directory: join(newDirectory(), 'deep', 'history') })
+      for (const place of [store.directory, dirname(store.directory)]) expect(statSync(place).mode & 0o777).toBe(0o755)
+      expect(process.umask()).toBe(0o077)
+    } finally {
+      process.umask(mask)
+    }
   })
 
   test('belong to one daemon', () => {

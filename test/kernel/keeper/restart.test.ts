@@ -107,7 +107,7 @@ test.each([
 )
 
 /** Right after the caller has got a descriptor, and before that is settled. */
-const GIVEN = 'const number = this.#answer.descriptor(listener, slot, fd, giving);'
+const GIVEN = 'const number = this.answer.descriptor(listener, slot, fd, { cloexec, isAnswer });'
 
 test.each(['fsopen', 'fsmount', 'bpf'] as const)(
   'an engine that ends when %s has given its descriptor is replaced by one that gives no other',

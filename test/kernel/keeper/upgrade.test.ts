@@ -11,6 +11,28 @@ const UPGRADES = Number(process.env.INTERCEDE_UPGRADES ?? 3)
 /** Others may work on the machine too. */
 const START_S = 60
 
+interface Upgrade {
+  readonly installed: Installed
+  readonly daemon: Daemon
+  readonly maker: Maker
+}
+
+/** A daemon of a program whose files can be replaced, and a container that it serves. */
+const testUpgrade = (what: string, config: string, action: (all: Upgrade) => Promise<void>): void =>
+  test(what, { timeout: 120_000 }, async () => {
+    const installed = new Installed()
+    const daemon = await Daemon.start(config, installed.program)
+    const maker = new Maker(daemon)
+    try {
+      expect(await maker.make()).toBe('ok')
+      await action({ installed, daemon, maker })
+    } finally {
+      maker.end()
+      await daemon.close()
+      installed.remove()
+    }
+  })
+
 test('SIGHUP while the next program reads the configuration: it is read again', { timeout: 120_000 }, async () => {
   const installed = new Installed()
   const daemon = await Daemon.start('reload: manual', installed.program)
@@ -43,14 +65,10 @@ for (const { what, end } of [
   { what: 'the engine ends', end: (engine: number) => void execute('kill', ['-KILL', String(engine)]) },
   { what: 'nothing ends', end: () => {} },
 ])
-  test(`files that were replaced by another build: the service goes on as that when ${what}`, {
-    timeout: 120_000,
-  }, async () => {
-    const installed = new Installed()
-    const daemon = await Daemon.start('', installed.program)
-    const maker = new Maker(daemon)
-    try {
-      expect(await maker.make()).toBe('ok')
+  testUpgrade(
+    `files that were replaced by another build: the service goes on as that when ${what}`,
+    '',
+    async ({ installed, daemon, maker }) => {
       const { pid, engine } = daemon
       await installed.prepare()
       installed.swap()
@@ -60,22 +78,14 @@ for (const { what, end } of [
       expect(daemon.pid).toBe(pid)
       expect(daemon.logged('container goes on')).toBe(1)
       expect(daemon.log.filter(({ message }) => /^Cannot/.test(String(message)))).toEqual([])
-    } finally {
-      maker.end()
-      await daemon.close()
-      installed.remove()
-    }
-  })
+    },
+  )
 
-test('files that were replaced wait for SIGHUP where reload is manual, and no engine is started from them', {
-  timeout: 120_000,
-}, async () => {
-  const installed = new Installed()
-  const daemon = await Daemon.start('reload: manual', installed.program)
-  const maker = new Maker(daemon)
-  const waits = (text: RegExp): number => daemon.log.filter(({ message }) => text.test(String(message))).length
-  try {
-    expect(await maker.make()).toBe('ok')
+testUpgrade(
+  'files that were replaced wait for SIGHUP where reload is manual, and no engine is started from them',
+  'reload: manual',
+  async ({ installed, daemon, maker }) => {
+    const waits = (text: RegExp): number => daemon.log.filter(({ message }) => text.test(String(message))).length
     const { pid, engine } = daemon
     await installed.replace()
     await until(
@@ -92,20 +102,15 @@ test('files that were replaced wait for SIGHUP where reload is manual, and no en
     await daemon.reload()
     expect(await maker.make()).toBe('ok')
     expect(daemon.pid).toBe(pid)
-  } finally {
-    maker.end()
-    await daemon.close()
-    installed.remove()
-  }
-})
+  },
+)
 
-test('files that were replaced by files of another user are not used, whoever asks', { timeout: 120_000 }, async () => {
-  const installed = new Installed()
-  const daemon = await Daemon.start('', installed.program)
-  const maker = new Maker(daemon)
-  const refusals = (): number =>
-    daemon.log.filter(({ message }) => /others could change what it runs: .*user 1000/.test(String(message))).length
-  try {
+testUpgrade(
+  'files that were replaced by files of another user are not used, whoever asks',
+  '',
+  async ({ installed, daemon, maker }) => {
+    const refusals = (): number =>
+      daemon.log.filter(({ message }) => /others could change what it runs: .*user 1000/.test(String(message))).length
     await installed.prepare()
     await execute('chown', ['-R', '1000', join(dirname(dirname(installed.program)), 'dist.new')])
     installed.swap()
@@ -115,37 +120,23 @@ test('files that were replaced by files of another user are not used, whoever as
     await execute('chown', ['-R', '0', join(dirname(dirname(installed.program)), 'dist')])
     await daemon.reload()
     expect(await maker.make()).toBe('ok')
-  } finally {
-    maker.end()
-    await daemon.close()
-    installed.remove()
-  }
-})
+  },
+)
 
-test('files that are not whole are not used', { timeout: 120_000 }, async () => {
-  const installed = new Installed()
-  const daemon = await Daemon.start('', installed.program)
-  const maker = new Maker(daemon)
-  try {
-    expect(await maker.make()).toBe('ok')
-    await installed.replace(false)
-    process.kill(daemon.pid!, 'SIGHUP')
-    await until('it complains', () => daemon.log.some(({ level }) => level === 'error'), START_S)
-    expect(daemon.log.find(({ level }) => level === 'error')!.message).toMatch(/the files are not all of build/)
-    expect(await maker.make()).toBe('ok')
-    // No engine can be started now: in the end calls are left to the kernel.
-    const { pid, engine } = daemon
-    process.kill(engine, 'SIGKILL')
-    expect(await maker.make()).toBe('Operation not permitted')
-    await installed.replace()
-    await until('it goes on as the new program', () => daemon.logged('serving') === 2, START_S)
-    expect(await maker.make()).toBe('ok')
-    expect(daemon.pid).toBe(pid)
-  } finally {
-    maker.end()
-    await daemon.close()
-    installed.remove()
-  }
+testUpgrade('files that are not whole are not used', '', async ({ installed, daemon, maker }) => {
+  await installed.replace(false)
+  process.kill(daemon.pid!, 'SIGHUP')
+  await until('it complains', () => daemon.log.some(({ level }) => level === 'error'), START_S)
+  expect(daemon.log.find(({ level }) => level === 'error')!.message).toMatch(/the files are not all of build/)
+  expect(await maker.make()).toBe('ok')
+  // No engine can be started now: in the end calls are left to the kernel.
+  const { pid, engine } = daemon
+  process.kill(engine, 'SIGKILL')
+  expect(await maker.make()).toBe('Operation not permitted')
+  await installed.replace()
+  await until('it goes on as the new program', () => daemon.logged('serving') === 2, START_S)
+  expect(await maker.make()).toBe('ok')
+  expect(daemon.pid).toBe(pid)
 })
 
 test(`${UPGRADES} times files that are replaced under load: every call returns what it must, and is done once`, {
@@ -172,14 +163,10 @@ test(`${UPGRADES} times files that are replaced under load: every call returns w
   }
 })
 
-test('a program that cannot read the journal refuses, and the old one goes on and says why', {
-  timeout: 120_000,
-}, async () => {
-  const installed = new Installed()
-  const daemon = await Daemon.start('', installed.program)
-  const maker = new Maker(daemon)
-  try {
-    expect(await maker.make()).toBe('ok')
+testUpgrade(
+  'a program that cannot read the journal refuses, and the old one goes on and says why',
+  '',
+  async ({ installed, daemon, maker }) => {
     const { engine } = daemon
     installed.rewrite('link/journal.js', 'JOURNAL_LAYOUT = 1', 'JOURNAL_LAYOUT = 2')
     await installed.replace()
@@ -188,9 +175,5 @@ test('a program that cannot read the journal refuses, and the old one goes on an
     await until('it refuses', () => daemon.log.some(refused), START_S)
     expect(await maker.make()).toBe('ok')
     expect(daemon.engine).toBe(engine)
-  } finally {
-    maker.end()
-    await daemon.close()
-    installed.remove()
-  }
-})
+  },
+)

@@ -275,8 +275,12 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     const more = async (): Promise<boolean> => (await host.run('ls', `${profiles}/more.json`)).status === 0
     await until('the node has the new profile', more, 60)
     // As the kubelet does: SIGTERM reaches the daemon, which ends and takes its socket away.
-    await host.must(...podman.split(' '), 'stop', '--time=30', 'daemon', 'configuration')
-    expect(await host.must(...podman.split(' '), 'inspect', '--format={{.State.ExitCode}}', 'daemon')).toBe('0\n')
+    const podmanDoes = (...words: readonly string[]): Promise<string> => host.must(...podman.split(' '), ...words)
+    for (const name of ['configuration', 'daemon']) {
+      const pid = await podmanDoes('inspect', '--format={{.State.Pid}}', name)
+      await host.must('kill', '-TERM', pid.trim())
+    }
+    expect(await podmanDoes('wait', 'daemon')).toBe('0\n')
     expect((await host.run('ls', '/run/intercede/oci.sock')).status).not.toBe(0)
   })
 })

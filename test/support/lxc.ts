@@ -13,7 +13,8 @@ const INIT = `busybox mkfifo /tmp/$1.ask
 mknod /tmp/$1.device c 1 3
 : >/tmp/$1.ready
 while :; do
-  read -r command </tmp/$1.ask
+  # Whoever asked last may not have closed it yet.
+  read -r command </tmp/$1.ask || continue
   eval "$command" >/tmp/$1.said 2>&1
   mv /tmp/$1.said /tmp/$1.answer
 done

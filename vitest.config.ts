@@ -13,6 +13,7 @@ const TIMED = [
   'test/attacks/control-socket.test.ts',
   'test/attacks/ended-mounters.test.ts',
   'test/attacks/frozen-groups.test.ts',
+  'test/attacks/fuse-programs.test.ts',
   'test/attacks/main-thread.test.ts',
   'test/attacks/many-groups.test.ts',
   'test/attacks/oom.test.ts',

@@ -198,11 +198,11 @@ function knows(name: string): boolean {
   return fileSystems.size === 0 || fileSystems.has(name)
 }
 
-/** Returns what allows a call now and for good; only for good if the container has ended, or nobody serves it. */
+/** Returns what allows a call now and for good; only for good if nobody serves the container, or only as if it were not there. */
 function findWays(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, around))
-  if (!ways || isServed(view)) return ways ?? {}
+  if (!ways || view.state === 'served') return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
 }
@@ -211,7 +211,7 @@ const knownWays = new Map<string, Partial<WaysToAllow>>()
 /** Finds each way once: a thousand containers of a build farm were refused the same calls for the same reasons. */
 function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
   const { keys: all, annotations } = view.about
-  const what = JSON.stringify([all, annotations, refusal.wants, view.runtime, isServed(view), around.word])
+  const what = JSON.stringify([all, annotations, refusal.wants, view.runtime, view.state, around.word])
   const ways = knownWays.get(what) ?? findWays(view, refusal, around)
   knownWays.set(what, ways)
   return ways
@@ -301,9 +301,21 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
     const [are, them] = few.length === 1 ? ['is', 'it'] : ['are', 'them']
     const names = fewOf(few.map(formatContainer))
     return [
-      `${names} ${are} not served: the daemon that served ${them} has ended, so trapped calls fail with ENOSYS; ${few === ofLxc ? 'start the daemon' : `restart ${them}`}`,
+      `${names} ${are} not served: the daemon that served ${them} has ended, so trapped calls fail with ENOSYS; ${few === ofLxc ? 'start the daemon' : `restart the ${few.length === 1 ? 'container' : 'containers'}`}`,
     ]
   })
+}
+
+/** Says of which containers all calls are left to the kernel, and why. */
+function formatBarred(views: readonly ContainerView[]): readonly string[] {
+  const byReason = new Map<string, string[]>()
+  for (const view of views) {
+    const barred = view.about.barred as { readonly says: string; readonly remedy?: string } | undefined
+    if (view.state !== 'left' || !barred) continue
+    const why = formatValue(barred.remedy ? `${barred.says}: ${barred.remedy}` : barred.says)
+    byReason.set(why, [...(byReason.get(why) ?? []), formatContainer(view)])
+  }
+  return [...byReason].map(([why, few]) => `${fewOf(few)}: all calls are left to the kernel, because ${why}`)
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -343,6 +355,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [
       ...orphans,
+      ...formatBarred(views),
       ...listed.map((each) => formatRefusal(rowOf(each))),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),

@@ -48,15 +48,23 @@ function diagnose(probe: Probe, machine: HostFacts): Diagnosis {
   return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
 }
 
+/** Most probes read /proc; without it, as in a chroot, they would blame something else. */
+const NO_PROC: Diagnosis = {
+  ...{ name: '/proc', health: 'missing', needed: true, found: 'not mounted' },
+  follows: 'nothing else can be found out, and neither run nor serve can work',
+  remedy: 'mount -t proc proc /proc',
+}
+
 /** Returns what this kernel and this machine can do, and what to do about the rest. */
 export function examine(machine: HostFacts): Report {
+  const { release: kernel, arch, node } = machine
+  if (machine.read('/proc/self/status') === '')
+    return { kernel, arch, node, able: false, ableForUser: false, diagnoses: [NO_PROC] }
   const diagnoses = probes.map((probe) => diagnose(probe, machine))
   const isWell = (needed: Probe['needed']): boolean =>
     probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')
   return {
-    kernel: machine.release,
-    arch: machine.arch,
-    node: machine.node,
+    ...{ kernel, arch, node },
     able: isWell(true) && isWell('on the host'),
     ableForUser: isWell(true) && !isWell('on the host'),
     diagnoses,

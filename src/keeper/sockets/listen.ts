@@ -21,7 +21,8 @@ export function listenExclusively(path: string, type: SocketType = 'stream'): Fd
   requireDirectory(dirname(path), refuse)
   const there = lstatSync(path, { throwIfNoEntry: false })
   if (there && !there.isSocket()) throw refuse('it exists and is not a socket; move it away')
-  if (there && answers(path, type)) throw refuse('another intercede serves it; reload or stop that')
+  if (there && answers(path, type))
+    throw refuse('another intercede serves it, or its service when somebody asks; reload or stop that')
   if (there && !isOurs(there)) throw refuse(`the socket that is there belongs to user ${there.uid}; remove it`)
   // So nobody else can ever connect, and no mode has to be changed by name.
   const before = process.umask(0o177)

@@ -123,7 +123,12 @@ test('annotations that are ignored keep nobody from setting keys, and are not ig
     expect(await annotated.make()).toBe(REFUSED)
     expect(await ignored()).toEqual(['profile', 'sysinfo'])
     const barred = new Maker(daemon, ['--id', 'barred', '--metadata', 'profile=nonesuch'])
-    expect(await barred.once()).toBe(REFUSED)
+    expect(await barred.make()).toBe(REFUSED)
+    const { stdout: explained } = await intercede('explain', '--feed', feed(), 'barred')
+    expect(explained).toMatch(/^barred: all calls are left to the kernel, because the container's metadata/)
+    // That would be refused, and so would anything.
+    expect(explained).not.toContain('now:')
+    barred.end()
     const [registered] = await read('events', 'barred', '--no-follow')
     expect(registered!.message).toMatch(/^all calls of the container are left to the kernel: the container's metadata/)
     expect(await set('annotated', 'mknod')).toMatchObject({ status: 0 })

@@ -225,7 +225,7 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
       const done = signal === 'SIGTERM' ? '1' : '-'
       expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^build +not served +${done} +-`, 'm'))
       const says =
-        'orphan (build) is not served: the daemon that served it has ended, so trapped calls fail with ENOSYS; restart it'
+        'orphan (build) is not served: the daemon that served it has ended, so trapped calls fail with ENOSYS; restart the container'
       for (const words of [['explain', 'build'], ['explain']])
         expect(await ask(after, ...words)).toMatchObject({ status: 0, stdout: `${says}\n` })
       const json = await ask(after, 'explain', 'build', '--format', 'json')

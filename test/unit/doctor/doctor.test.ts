@@ -102,6 +102,13 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     remedy: /containers-storage/,
   },
   {
+    what: 'a chroot without /proc, and blames nothing else',
+    on: machine([], { read: () => '' }),
+    missing: '/proc',
+    able: false,
+    remedy: /^mount -t proc/,
+  },
+  {
     what: 'a kernel without notification',
     on: machine(['userNotification']),
     missing: 'seccomp user notification',

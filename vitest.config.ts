@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 import { numberedTexts } from './test/support/numbered-texts.ts'
 import { olderCheckout } from './test/support/older-kernel.ts'
@@ -115,8 +114,7 @@ const without = process.env.INTERCEDE_WITHOUT?.match(/\S+/g) ?? []
 export default defineConfig({
   root,
   test: {
-    // One more than there are processors: half of the files mostly wait.
-    maxWorkers: availableParallelism() + 1,
+    maxWorkers: '100%',
     reporters: ['default', './scripts/test-times.js'],
     projects: PROJECTS.map((test) => ({
       plugins: [slowTimeouts(), ...(test.name === 'texts' ? [numberedTexts()] : [])],

@@ -121,8 +121,9 @@ describe.skipIf(cannot).each(PROPAGATIONS)(
       let mounter: readonly string[] = []
       await whileContained(['--mounts'], mount, async (engine, said) => {
         expect(said).toBe('hello\ndone\n')
+        // On a busy machine another one may have been started, which ends.
+        await until('one mounter waits', () => mounters(engine).length === 1)
         const alive = mounters(engine)
-        expect(alive).toHaveLength(1)
         expect(mounter.length === 0 ? alive : mounter).toEqual(alive)
         mounter = alive
       })

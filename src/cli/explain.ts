@@ -198,7 +198,7 @@ function knows(name: string): boolean {
   return fileSystems.size === 0 || fileSystems.has(name)
 }
 
-/** Returns what allows a call now and for good; only for good if nobody serves the container, or only as if it were not there. */
+/** Returns what allows a call now and for good; only for good if the container has ended, or its calls are left. */
 function findWays(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, around))

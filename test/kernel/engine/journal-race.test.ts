@@ -8,7 +8,7 @@ import { type FollowedRecord, RecordsFollower } from '../../../src/reader/record
 
 const RECORDS = 1024
 const WRITERS = 3
-const EACH = Number(process.env.INTERCEDE_RECORDS ?? 100_000)
+const EACH = Number(process.env.INTERCEDE_RECORDS ?? 500_000)
 const dist = (path: string): string => new URL(`../../../out/${path}`, import.meta.url).href
 
 /** Writes records all of whose numbers are the same, as fast as it can. */

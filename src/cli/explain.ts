@@ -24,6 +24,7 @@ import {
   requireContainer,
   sayMissing,
   unmistakable,
+  whyLeft,
 } from './open-feed.ts'
 import { ago, formatCaller, formatRows, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print, say } from './print.ts'
@@ -310,9 +311,8 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
 function formatBarred(views: readonly ContainerView[]): readonly string[] {
   const byReason = new Map<string, string[]>()
   for (const view of views) {
-    const barred = view.about.barred as { readonly says: string; readonly remedy?: string } | undefined
-    if (view.state !== 'left' || !barred) continue
-    const why = formatValue(barred.remedy ? `${barred.says}: ${barred.remedy}` : barred.says)
+    const why = view.state === 'left' ? whyLeft(view) : ''
+    if (why === '') continue
     byReason.set(why, [...(byReason.get(why) ?? []), formatContainer(view)])
   }
   return [...byReason].map(([why, few]) => `${fewOf(few)}: all calls are left to the kernel, because ${why}`)

@@ -17,6 +17,7 @@ import {
   requireContainer,
   sayMissing,
   stateWord,
+  whyLeft,
 } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
@@ -91,7 +92,6 @@ const formatCount = (count: number, limit: number | undefined): string =>
 function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {
   const { about } = view
   const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
-  const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
   const all: readonly (readonly [string, string])[] = [
     ['container', formatValue(view.id)],
     ['name', formatValue(view.name)],
@@ -108,7 +108,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['listeners', formatCount(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
     ['trapped', formatValue(about.traps)],
     ['annotations', formatValue(about.annotations)],
-    ['left to the kernel', barred ? formatValue(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''],
+    ['left to the kernel', whyLeft(view)],
     ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
     [
       'in flight',

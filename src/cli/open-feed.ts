@@ -235,6 +235,12 @@ export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => st
 /** Says in which state a container is. */
 export const stateWord = (state: ContainerView['state']): string => (state === 'unserved' ? 'not served' : state)
 
+/** Says why all calls of a container are left to the kernel; empty if they are not. */
+export function whyLeft({ about }: Pick<ContainerView, 'about'>): string {
+  const barred = about.barred as { readonly says: string; readonly remedy: string } | undefined
+  return barred ? escaped(`${barred.says}${barred.remedy ? `: ${barred.remedy}` : ''}`) : ''
+}
+
 /**
  * Finds out which containers their names tell from all others of a list: not those that share a name, or whose name is
  * the id of another or looks like one. A container without a name is listed by its id anyway.

@@ -15,6 +15,7 @@ const TIMED = [
   'test/attacks/fuse-programs.test.ts',
   'test/attacks/main-thread.test.ts',
   'test/attacks/many-groups.test.ts',
+  'test/attacks/many-tmpfs.test.ts',
   'test/attacks/oom.test.ts',
   'test/attacks/readers.test.ts',
   'test/attacks/socket-fuzz.test.ts',

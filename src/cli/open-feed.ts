@@ -164,17 +164,23 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   // A daemon that hangs, or that we may not ask, may serve what history has. Any serves LXC's at the next call.
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
-  // A container that outlives its daemon is running, too.
-  const views = (all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> =>
-    known
-      ? together(
-          [...each(all, which)],
-          pastViews(known.containers)
-            .filter(({ state }) => all || state !== 'ended')
-            .map((view) => (view.state === 'unserved' && mayBeServed(view) ? { ...view, state: 'unknown' } : view)),
-          known.unread,
-        )
-      : each(all, which)
+  function views(all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> {
+    if (!known) return each(all, which)
+    const old = pastViews(known.containers)
+    // What is executed in a container that outlived its daemon has its own end, and is a part of it.
+    const withEnded = all || old.some(({ state }) => state === 'unserved')
+    const joined = together(
+      [...each(withEnded, which)],
+      old.map((view) => (view.state === 'unserved' && mayBeServed(view) ? { ...view, state: 'unknown' } : view)),
+      known.unread,
+    )
+    return all ? joined : joined.filter(({ state }) => state !== 'ended')
+  }
+  // A daemon between that one and this may have counted some of it, too.
+  function pastOf(all: boolean, word = ''): PastLines | undefined {
+    const known = past?.(all ? listedSince() : Date.now(), word)
+    return !all && known?.containers.some(({ unserved }) => unserved) ? past?.(listedSince(), word) : known
+  }
   return {
     daemon,
     missing,
@@ -187,14 +193,14 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
       runs = openRuns(path)
     },
     past: (since, word) => past?.(since, word) ?? NOTHING,
-    containers: (all = false, since = all ? listedSince() : Date.now(), word = '') => [
-      ...views(all, 'all', past?.(since, word)),
+    containers: (all = false, since, word = '') => [
+      ...views(all, 'all', since === undefined ? pastOf(all, word) : past?.(since, word)),
     ],
     newest(...what) {
       const known = past?.(...what)
       return { views: [...views(true, 'all', known)], unread: (known ?? NOTHING).unread }
     },
-    list: (all) => views(all, 'last', past?.(all ? listedSince() : Date.now())),
+    list: (all) => views(all, 'last', pastOf(all)),
     [Symbol.dispose]() {
       daemon?.[Symbol.dispose]()
       close()

@@ -431,7 +431,8 @@ export class Keeper {
     this.#readers.feed.ended(ended)
     this.#state.dropContainer(ended.container.index, ended.init)
     this.#engine.tell({ type: 'forget', container: ended.container.index })
-    this.#options.onEvent({ type: 'ended', id: ended.container.id })
+    const { id, barred } = ended.container
+    this.#options.onEvent({ type: 'ended', id, barred })
   }
 
   #waited(container: ContainerNumbers): void {

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Container, ContainerHandles } from '../../caller/identity/container.ts'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
-import type { ReasonCode } from '../../calls/reasons.ts'
+import { explain, type ReasonCode, why } from '../../calls/reasons.ts'
 import { type Fd, orClose } from '../../kernel/fd.ts'
 import { forUser, type Policy } from '../../policy/policy.ts'
 import { defaults } from '../../policy/settings.ts'
@@ -41,8 +41,6 @@ export interface Decision {
   readonly resolved: PolicyDetails
   readonly said: PolicyDecision
   readonly withheld: readonly string[]
-  /** Why its policy cannot be used, so that all its calls are left to the kernel. */
-  readonly wrong?: string
 }
 
 /** Admits containers: inspects the init that was handed over, and decides what the engine may do for the container. */
@@ -66,9 +64,9 @@ export class Admission {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
-    const { resolved, said, withheld, wrong } = this.say(handover)
-    if (wrong !== undefined)
-      this.#options.onEvent({ type: 'refused', message: unusable(handover.id, wrong), cause: 'policy' })
+    const { resolved, said, withheld } = this.say(handover)
+    if (said.wrong !== undefined)
+      this.#options.onEvent({ type: 'refused', message: unusable(handover.id, said.wrong), cause: 'policy' })
     const { forUser = false } = this.#options
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser, look })
@@ -100,14 +98,23 @@ export class Admission {
       const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
       return { resolved, said: { ...said, settings: resolved.settings ?? defaults }, withheld }
     } catch (error) {
-      const said = { policy: {}, settings: defaults, barred: 'policyInvalid' } as const
-      return { resolved: { policy: {}, details: {} }, said, withheld: [], wrong: (error as Error).message }
+      const wrong = (error as Error).message
+      const said = { policy: {}, settings: defaults, barred: 'policyInvalid', wrong } as const
+      return { resolved: { policy: {}, details: {} }, said, withheld: [] }
     }
   }
 }
 
-/** Says that all calls of a container are left to the kernel. @param wrong as in `Decision` */
+/** Says that all calls of a container are left to the kernel. @param wrong why */
 export const unusable = (id: string, wrong: string): string => `Cannot use the policy of container ${id}: ${wrong}`
+
+/** The longest message: it quotes what the runtime passed on, which must not use up the directory's memory. */
+const WRONG_LIMIT = 1000
+/** Explains why all calls of a container are left to the kernel. @param wrong as in `ContainerEntry` */
+export const explainBarred = (barred: ReasonCode, wrong?: string): ReturnType<typeof explain> => ({
+  ...explain(why(barred)),
+  ...(wrong === undefined ? {} : { says: `its policy cannot be used: ${wrong.slice(0, WRONG_LIMIT)}` }),
+})
 
 /** Adds to a policy the reason that bars its container whatever the policy is. */
 export function barredToo(said: PolicyDecision, otherwise: ReasonCode | undefined): PolicyDecision {
@@ -145,8 +152,8 @@ export function restoreContainers(
     fd[Symbol.dispose]()
   }
   for (const { index, serial, handover, init, settings: before, set } of state.containers(fault)) {
-    const { said, wrong } = admission.say(handover, set)
-    if (wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, wrong) })
+    const { said } = admission.say(handover, set)
+    if (said.wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, said.wrong) })
     const decided = barredToo(said, init ? init.barred : 'unknownContainer')
     const entry = registry.add(handover, decided, init, { index, serial })
     const { settings } = entry

@@ -16,6 +16,8 @@ export interface ContainerEntry {
   container: Container
   /** The keys in effect, so that the next program can tell what has changed. */
   settings: Settings
+  /** Why its policy cannot be used, so that all its calls are left to the kernel. */
+  wrong: string | undefined
   /** What an administrator has set while the container runs; it stays until the container ends. */
   set: readonly SetKey[]
   readonly handover: Handover
@@ -27,7 +29,9 @@ export interface ContainerEntry {
 const ENDED = 256
 
 /** The part of a container that depends on its policy. */
-export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'> & Pick<ContainerEntry, 'settings'>
+export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'> &
+  Pick<ContainerEntry, 'settings'> &
+  Partial<Pick<ContainerEntry, 'wrong'>>
 
 /** A listener, or the connection of a monitor of LXC, with its container. */
 export interface HeldListener {
@@ -102,7 +106,7 @@ export class Registry {
    */
   add(
     handover: Handover,
-    { settings, ...said }: PolicyDecision,
+    { settings, wrong, ...said }: PolicyDecision,
     init: Init | undefined,
     before?: ContainerNumbers,
   ): ContainerEntry {
@@ -126,7 +130,7 @@ export class Registry {
       ...(lxcfs ? { lxcfs } : {}),
       ...(time ? { time } : {}),
     }
-    const entry: ContainerEntry = { container, settings, set: [], handover, init, listeners: 0 }
+    const entry: ContainerEntry = { container, settings, wrong, set: [], handover, init, listeners: 0 }
     this.#byId.set(handover.id, [...(this.#byId.get(handover.id) ?? []), entry])
     this.#byIndex.set(index, entry)
     return entry
@@ -170,10 +174,11 @@ export class Registry {
   }
 
   /** Changes a container's policy, and what an administrator has set. */
-  change(entry: ContainerEntry, { settings, ...said }: PolicyDecision, set: readonly SetKey[]): void {
+  change(entry: ContainerEntry, { settings, wrong, ...said }: PolicyDecision, set: readonly SetKey[]): void {
     const { ofUser: _, barred: __, ...rest } = entry.container
     entry.container = { ...rest, ...said }
     entry.settings = settings
+    entry.wrong = wrong
     entry.set = set
   }
 

@@ -1,6 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
-import { explain, why } from '../../calls/reasons.ts'
 import { ineffectiveKeys } from '../../policy/ineffective.ts'
 import { fullName } from '../../policy/key.ts'
 import { PROFILE } from '../../policy/key-value-lines.ts'
@@ -11,7 +10,7 @@ import { aboveCeiling, type Settings } from '../../policy/settings.ts'
 import { trappedCalls } from '../../runtimes/bundle.ts'
 import { briefly, counted, fewOf } from '../../shared/texts.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
-import { type Admission, barredToo, type Decision } from '../containers/admission.ts'
+import { type Admission, barredToo, type Decision, explainBarred } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { changedKeys } from '../log/effective-keys.ts'
 import { registrationWarnings } from '../log/event-log.ts'
@@ -41,7 +40,7 @@ export interface ReloadPlan {
   readonly entry: ContainerEntry
   /** Undefined if nothing changes. */
   readonly change?: PolicyChange & { readonly traps: Traps }
-  /** As in `Decision`. */
+  /** As in `ContainerEntry`. */
   readonly wrong?: string | undefined
   /** Why the container would lose the profile that it has, or all its keys. */
   readonly loses?: string | undefined
@@ -70,12 +69,12 @@ const ignoredIn = ({ details }: Decision['resolved']): readonly Note[] => (detai
 
 /** Says why a container cannot have the changed policy at all. */
 function obstacle(
-  { container }: ContainerEntry,
+  { container, wrong }: ContainerEntry,
   { said, withheld, resolved }: Decision,
   set: readonly SetKey[],
 ): string | undefined {
   const barred = said.barred ?? container.barred
-  if (barred) return `all its calls are left to the kernel: ${explain(why(barred)).says}`
+  if (barred) return `all its calls are left to the kernel: ${explainBarred(barred, said.wrong ?? wrong).says}`
   const needsRuntime = (said.policy.mount?.fuse.size ?? 0) > 0 && container.exec === undefined
   if (needsRuntime)
     return 'the container did not have mount.fuse when it started, so the daemon did not keep how its runtime starts a program; set the key in its profile and start it again'
@@ -156,14 +155,14 @@ export function planReload(
   entry: ContainerEntry,
   say: (...about: Parameters<Admission['say']>) => Decision,
 ): ReloadPlan {
-  const { container, handover, init, settings: before, set } = entry
+  const { container, handover, init, settings: before, set, wrong: wrongBefore } = entry
   const decision = say(handover, set)
   const said = barredToo(decision.said, init ? init.barred : 'unknownContainer')
-  const { wrong, withheld } = decision
+  const { withheld } = decision
+  const { wrong } = said
   const { policy, ofUser, barred } = container
-  if (
-    isDeepStrictEqual({ policy, ofUser, barred, settings: before }, { ofUser: undefined, barred: undefined, ...said })
-  )
+  const now = { policy, ofUser, barred, settings: before, wrong: wrongBefore }
+  if (isDeepStrictEqual(now, { ofUser: undefined, barred: undefined, wrong: undefined, ...said }))
     return { entry, wrong }
   const loses = wrong ?? lostProfile(before, decision)
   const traps: Traps = trappedCalls(handover) ?? 'unknown'

@@ -2,7 +2,6 @@ import { readlinkSync } from 'node:fs'
 import { uptime } from 'node:os'
 import { basename } from 'node:path'
 import type { IdExtent } from '../../abi/credentials.ts'
-import { explain, why } from '../../calls/reasons.ts'
 import { orElse } from '../../kernel/error.ts'
 import { startTime } from '../../kernel/process.ts'
 import { ticksPerSecond } from '../../kernel/system-info.ts'
@@ -12,6 +11,7 @@ import { callOf, keyNames } from '../../policy/keys.ts'
 import type { Note } from '../../policy/resolve.ts'
 import type { Settings } from '../../policy/settings.ts'
 import type { RuntimeCall } from '../../runtimes/exec.ts'
+import { explainBarred } from '../containers/admission.ts'
 import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { keyState } from '../log/effective-keys.ts'
@@ -48,7 +48,15 @@ const onOf = (settings: Settings): readonly string[] =>
   keyNames.filter((name) => callOf(name) === name && settings.get(name)?.text === 'true')
 
 /** Returns what a container itself tells, whichever keeper admitted it. */
-function standing({ container, handover, settings, set, init, listeners }: ContainerEntry): Record<string, unknown> {
+function standing({
+  container,
+  handover,
+  settings,
+  set,
+  init,
+  listeners,
+  wrong,
+}: ContainerEntry): Record<string, unknown> {
   const { index, serial, id, uidMap, gidMap, initTid, barred } = container
   const { annotations, bundle } = handover
   return {
@@ -65,7 +73,7 @@ function standing({ container, handover, settings, set, init, listeners }: Conta
     idMaps: { uid: extents(uidMap), gid: extents(gidMap) },
     ...(init?.handles.cgroup ? { cgroup: pathOf(init.handles.cgroup.raw) } : {}),
     ...(set.length > 0 ? { set } : {}),
-    ...(barred ? { barred: { code: barred, ...explain(why(barred)) } } : {}),
+    ...(barred ? { barred: { code: barred, ...explainBarred(barred, wrong) } } : {}),
   }
 }
 

@@ -371,7 +371,10 @@ const ENTRIES: { readonly [Type in KeeperEvent['type']]?: (event: EventOf<Type>)
     ...(barred ? { message: `all calls of the container are left to the kernel: ${explain(why(barred)).says}` } : {}),
   }),
   resumed: (event) => ({ id: event.id, ...formatResumedKeys(event) }),
-  ended: ({ id }) => ({ id }),
+  ended: ({ id, barred }) => ({
+    id,
+    ...(barred === 'unknownContainer' ? { message: 'the process that was handed over has ended' } : {}),
+  }),
   set: (event) => ({ id: event.id, message: formatSetKeys(event), who: event.who }),
   reloadOrdered: ({ by, who, isForced }) => ({
     message: `${by} has ordered a reload${isForced ? ' by force' : ''}`,

@@ -75,7 +75,11 @@ const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) =>
   reloadOrdered: ({ by, who }) => ['notice', 'reload ordered', { by, ...(who ? { who } : {}) }],
   stopOrdered: ({ id, signal, by, who }) => ['notice', 'stop ordered', { container: id, signal, by, who }],
   joined: ({ handover }) => ['debug', 'process joined', { container: handover.id, ...processOf(handover) }],
-  ended: ({ id }) => ['info', 'container ended', { container: id }],
+  ended: ({ id, barred }) => [
+    'info',
+    barred === 'unknownContainer' ? 'process ended' : 'container ended',
+    { container: id },
+  ],
   limit: ({ id, limit, value }) => [
     'debug',
     'calls have waited for others of their container',

@@ -107,7 +107,7 @@ export type KeeperEvent =
     }
   /** Somebody has ordered a reload; `who` is not known of a signal. */
   | { readonly type: 'reloadOrdered'; readonly by: string; readonly who?: Orderer; readonly isForced: boolean }
-  | { readonly type: 'ended'; readonly id: string }
+  | { readonly type: 'ended'; readonly id: string; readonly barred: ReasonCode | undefined }
   /** Calls of a container have waited since the last look, because the container has reached a limit. */
   | { readonly type: 'limit'; readonly id: string; readonly limit: keyof Limits; readonly value: number }
   /**

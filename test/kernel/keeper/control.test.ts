@@ -125,7 +125,9 @@ test('annotations that are ignored keep nobody from setting keys, and are not ig
     const barred = new Maker(daemon, ['--id', 'barred', '--metadata', 'profile=nonesuch'])
     expect(await barred.make()).toBe(REFUSED)
     const { stdout: explained } = await intercede('explain', '--feed', feed(), 'barred')
-    expect(explained).toMatch(/^barred: all calls are left to the kernel, because the container's metadata/)
+    expect(explained).toMatch(
+      /^barred: all calls are left to the kernel, because its policy cannot be used: Cannot read policy: unknown profile "nonesuch"/,
+    )
     // That would be refused, and so would anything.
     expect(explained).not.toContain('now:')
     barred.end()
@@ -397,6 +399,9 @@ describe('a profile that a running container has', () => {
       stderr: expect.stringMatching(/Cannot use the policy of container filtered\S+: .*unknown profile "build"/),
     })
     expect(await built.make()).toBe(REFUSED)
+    const why =
+      /^filtered.*: all calls are left to the kernel, because its policy cannot be used: .*unknown profile "build"/m
+    expect((await intercede('explain', '--feed', feed())).stdout).toMatch(why)
     await until('the reload is counted', async () => (await done()) !== reloads)
     expect(await refused()).toEqual(before)
     daemon.configure(BUILD)

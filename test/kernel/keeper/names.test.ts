@@ -212,6 +212,7 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
     const before = await Daemon.start(config)
     const maker = new Maker(before, ['--id', 'orphan', ...named('build')])
     let after: Daemon | undefined
+    let executed: Maker | undefined
     try {
       expect(await maker.make()).toBe('ok')
       const [{ pid } = {}] = await rowsOf(before, 'ps')
@@ -235,10 +236,23 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
         ...{ status: 1, stdout: '' },
         stderr: 'intercede: Cannot set keys of container "build": no daemon serves it any more; restart it\n',
       })
+      executed = new Maker(after, ['--id', 'orphan', ...named('build'), '--status', 'running'])
+      expect(await executed.make()).not.toBe('ok')
+      executed.end()
+      const past = (): Promise<Done> => ask(after!, 'events', '--no-follow')
+      await until('what was executed has ended', async () => /ended/.test((await past()).stdout), 10)
+      expect((await past()).stdout).toMatch(/orphan .*ended: the process that was handed over has ended/)
+      // What it did counts as the container's, in every list and after the next daemon.
+      const counted = [{ ...orphan, done: done === '1' ? 1 : 0, left: 1, lastRefusal: expect.stringMatching(/^mknod/) }]
+      for (const words of [['ps'], ['ps', '--all']]) expect(await rowsOf(after, ...words)).toMatchObject(counted)
+      await after.close()
+      after = await Daemon.start(config)
+      for (const words of [['ps'], ['ps', '--all']]) expect(await rowsOf(after, ...words)).toMatchObject(counted)
       maker.end()
       await until('it is known to have ended', async () => (await rowsOf(after!, 'ps')).length === 0)
       expect(await rowsOf(after, 'ps', '--all')).toMatchObject([{ id: 'orphan', name: 'build', state: 'ended' }])
     } finally {
+      executed?.end()
       maker.end()
       await after?.close()
       await before.close()

@@ -27,7 +27,11 @@ test.each<[KeeperEvent, string]>([
     '"level":"info","message":"container goes on","container":"one"}',
   ],
   [{ type: 'joined', handover }, '"level":"debug","message":"process joined","container":"one","process":7}'],
-  [{ type: 'ended', id: 'one' }, '"level":"info","message":"container ended","container":"one"}'],
+  [{ type: 'ended', id: 'one', barred: undefined }, '"level":"info","message":"container ended","container":"one"}'],
+  [
+    { type: 'ended', id: 'one', barred: 'unknownContainer' },
+    '"level":"info","message":"process ended","container":"one"}',
+  ],
   [
     { type: 'limit', id: 'one', limit: 'callsPerContainer', value: 3 },
     '"level":"debug","message":"calls have waited for others of their container","container":"one","callsPerContainer":3}',

@@ -13,6 +13,7 @@ import { type RefusalRow, whichOf } from '../reader/container-view.ts'
 import { counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
+  type Feeds,
   formatContainer,
   formatDropped,
   isServed,
@@ -318,6 +319,12 @@ function formatBarred(views: readonly ContainerView[]): readonly string[] {
   return [...byReason].map(([why, few]) => `${fewOf(few)}: all calls are left to the kernel, because ${why}`)
 }
 
+const NO_HISTORY = 'Nothing was refused, as far as the daemon remembers: it keeps no history.'
+function formatNone({ missing, hasHistory }: Feeds): string {
+  if (missing) return 'Without the daemon, no refusal is known.'
+  return hasHistory ? 'Nothing was refused.' : NO_HISTORY
+}
+
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
   views.filter(({ droppedRefusals }) => droppedRefusals > 0).map(formatDropped)
 
@@ -360,8 +367,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]
-    const none = feeds.missing ? 'Without the daemon, no refusal is known.\n' : 'Nothing was refused.\n'
-    return paragraphs.length === 0 ? none : `${paragraphs.join('\n\n')}\n`
+    return paragraphs.length === 0 ? `${formatNone(feeds)}\n` : `${paragraphs.join('\n\n')}\n`
   }
   if (format.kind !== 'table') for (const text of orphans) say(text)
   print(formatRows(format, () => found.map(rowOf), asText))

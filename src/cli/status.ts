@@ -14,12 +14,13 @@ const since = (time: unknown): string =>
 function lines({ pid, version, since: began, reloaded, engine, engineSince, engines, ...row }: Row): readonly string[] {
   const restarts = Number(engines) - 1
   const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
+  const lost = row.historyLost ? `, where ${counted(Number(row.historyLost), 'line')} could not be written` : ''
   return [
     `daemon      pid ${pid}, ${since(began)}`,
     `program     ${formatValue(version)}`,
     `configured  ${since(reloaded)}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : 'none now'}`,
-    `history     ${row.history === undefined ? 'not kept' : formatValue(row.history)}`,
+    `history     ${row.history === undefined ? 'not kept' : formatValue(row.history)}${lost}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }

@@ -22,6 +22,8 @@ export interface DaemonTotals {
   readonly configPath?: string | undefined
   /** The directory with its history; absent if it keeps none. */
   readonly history?: string | undefined
+  /** How many lines of history could not be written lately; absent if it is written. */
+  readonly historyLost?: number | undefined
   /** The limits of each container. */
   readonly limits: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
   /** Calls that are served for longer than ten seconds. */

@@ -27,7 +27,7 @@ import { RecordsFollower } from './records-follower.ts'
 
 const ANSWER_LIMIT = 256
 /** The longest wait for an answer: who asks a daemon that hangs is told so within two seconds. */
-const ANSWER_MS = 1500
+const ANSWER_MS = 1200
 
 /** How many memories a daemon hands out. */
 const MEMORIES = 3

@@ -321,6 +321,7 @@ export class Feed {
       mounters,
       ...this.totals.all,
       ...(this.history.directory === undefined ? {} : { history: this.history.directory }),
+      ...(this.history.lost === 0 ? {} : { historyLost: this.history.lost }),
     })
     this.history.look()
   }

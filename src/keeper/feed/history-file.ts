@@ -4,6 +4,7 @@ import {
   fchmodSync,
   fchownSync,
   fstatSync,
+  ftruncate,
   lstatSync,
   openSync,
   readSync,
@@ -75,7 +76,8 @@ export class HistoryFile {
   #isClosed = false
   /** Whether the file may end within a line. */
   #isTorn = false
-  #lost = 0
+  /** How many lines could not be written, until that is written. */
+  lost = 0
   readonly #settled: (() => void)[] = []
   #lookAt = 0
 
@@ -200,7 +202,7 @@ export class HistoryFile {
 
   /** Takes what waits, with what must be before it. */
   #take(): Buffer {
-    const lost = this.#lost > 0 ? lineOf({ time: new Date(), type: 'historyLost', count: this.#lost }) : ''
+    const lost = this.lost > 0 ? lineOf({ time: new Date(), type: 'historyLost', count: this.lost }) : ''
     const text = this.#waiting === '' ? '' : `${this.#isTorn ? '\n' : ''}${lost}${this.#waiting}`
     this.#waiting = ''
     return Buffer.from(text, 'latin1')
@@ -216,27 +218,39 @@ export class HistoryFile {
       this.#fail((error as Error).message, lines)
       return
     }
-    const told = this.#lost
+    const told = this.lost
     const bytes = this.#take()
     if (bytes.length === 0) return
     this.#isWriting = true
     write(this.#file, bytes, (error, written) => {
-      this.#isWriting = false
-      this.#size += written
-      this.#isTorn = written < bytes.length
-      if (this.#isTorn) this.#fail(error?.message ?? 'there is no room left', lines)
-      else this.#lost -= told
-      if (this.#isClosed) this.#end()
-      else if (!this.#isTorn) this.#write()
-      if (!this.#isWriting) for (const settled of this.#settled.splice(0)) settled()
+      if (written === bytes.length) {
+        this.lost -= told
+        this.#wrote(written, false)
+        return
+      }
+      this.#fail(error?.message ?? 'there is no room left', lines)
+      // Every reader would complain of half a line.
+      ftruncate(this.#file, this.#size, (cannot) => {
+        const left = cannot ? written : 0
+        this.#wrote(left, left > 0 || this.#isTorn)
+      })
     })
+  }
+
+  #wrote(size: number, isTorn: boolean): void {
+    this.#isWriting = false
+    this.#size += size
+    const isMore = !isTorn && size > 0
+    this.#isTorn = isTorn
+    if (this.#isClosed) this.#end()
+    else if (isMore) this.#write()
+    if (!this.#isWriting) for (const settled of this.#settled.splice(0)) settled()
   }
 
   /** @param lines how many were lost */
   #fail(why: string, lines: number): void {
     const { directory } = this.options
-    if (this.#lost === 0)
-      this.#around.failed(`Cannot write history in "${directory}": ${why}; it continues when it can`)
-    this.#lost += lines
+    if (this.lost === 0) this.#around.failed(`Cannot write history in "${directory}": ${why}; it continues when it can`)
+    this.lost += lines
   }
 }

@@ -80,6 +80,11 @@ export class History {
     return this.#file?.options.directory
   }
 
+  /** How many lines could not be written lately. */
+  get lost(): number {
+    return this.#file?.lost ?? 0
+  }
+
   /** @param options undefined to keep nothing */
   open(options: HistoryOptions | undefined): void {
     if (options && options.directory === this.directory) {

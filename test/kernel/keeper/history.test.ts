@@ -202,6 +202,10 @@ describe('the files', () => {
       const kept = store.numbers().length
       expect(kept).toBeGreaterThan(10)
       expect(kept).toBeLessThan(50)
+      expect(store.file.lost).toBe(100 - kept)
+      // No half line stays, of which every reader would complain.
+      expect(readHistory(directory, 0).corrupt).toBe(0)
+      expect(textOf(directory)).toMatch(/\n$/)
       rmSync(join(directory, 'ballast'))
       store.file.add(event(100))
       await store.file.settle()

@@ -61,7 +61,7 @@ const MARK = '=== next step ==='
  */
 const SURROUNDINGS = `set -e
 export PATH="$SCRATCH/tools:$PATH"
-for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/lxc; do mkdir -p $folder && mount -t tmpfs none $folder; done
+for folder in /run /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/lxc /var/lib/intercede; do mkdir -p $folder && mount -t tmpfs -o mode=755 none $folder; done
 mkdir -p /etc/containers
 printf '[containers]\\ncgroups = "disabled"\\nnetns = "none"\\n[engine]\\nruntime = "crun"\\ncgroup_manager = "cgroupfs"\\n' >/etc/containers/containers.conf
 trap 'jobs -rp | xargs -r kill; wait' EXIT

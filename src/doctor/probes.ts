@@ -9,7 +9,7 @@ import { ociRuntimes, otherRuntimes } from '../runtimes/known/index.ts'
 import { nodevStorage, podman } from '../runtimes/known/podman.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
-import type { Installed, OciRuntime } from '../runtimes/runtime.ts'
+import { faultRemedy, hasFault, type Installed, type OciRuntime, versionIn } from '../runtimes/runtime.ts'
 import { type HostFacts, NULL_REMEDY, thisHost } from './host-facts.ts'
 
 export interface Finding {
@@ -242,16 +242,13 @@ export const targetHere = (target: Target, machine: HostFacts = thisHost): Targe
  * @throws {Error} if it does not say its version, as podman without HOME
  */
 function versionOf({ run, which }: HostFacts, program: string): string | undefined {
-  const [version] = /\d+\.\d+[^\s,]*/.exec(run(program, '--version') ?? '') ?? []
+  const version = versionIn(run(program, '--version') ?? '')
   const path = version === undefined ? which(program) : undefined
   if (path !== undefined) throw new Error(`"${path} --version" does not say the version`)
   return version
 }
 
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
-
-/** Tells whether a version is that one or later. A fault can only be known by the version: no program names its own. */
-const isFrom = (version: string, first: string): boolean => version.localeCompare(first, 'en', { numeric: true }) >= 0
 
 function ociRuntime(runtime: OciRuntime): readonly Probe[] {
   const { fault } = runtime
@@ -260,10 +257,10 @@ function ociRuntime(runtime: OciRuntime): readonly Probe[] {
     name: `${label} ${fault.name}`,
     probe(machine) {
       const version = versionOf(machine, program)
-      return { ok: version === undefined || isFrom(version, fault.mended), ...(version ? { found: version } : {}) }
+      return { ok: version === undefined || !hasFault(runtime, version), ...(version ? { found: version } : {}) }
     },
     follows: fault.follows,
-    remedy: `install ${label} ${fault.mended} or later`,
+    remedy: faultRemedy(runtime),
   }
   return [
     {

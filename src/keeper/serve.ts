@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process'
 import { isDeepStrictEqual } from 'node:util'
 import type { CallRecord } from '../calls/record.ts'
 import { NULL_REMEDY, nullFlaw } from '../doctor/host-facts.ts'
@@ -9,6 +10,8 @@ import { effectiveLimits } from '../policy/limits.ts'
 import { type Note, resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
+import { ociRuntimes } from '../runtimes/known/index.ts'
+import { faultRemedy, hasFault, versionIn, which } from '../runtimes/runtime.ts'
 import { shortened } from '../shared/texts.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
@@ -194,6 +197,7 @@ class Service {
       bar: () => this.#bar(keeper),
       leave,
     })
+    this.#lookAtRuntimes()
     if (this.#isReloadDue) this.#hangUp()
   }
 
@@ -272,6 +276,21 @@ class Service {
     const flaw = this.#sockets.forUser ? undefined : nullFlaw()
     if (flaw !== undefined && flaw !== this.#nullFlaw) this.#log.write('warn', flaw, { remedy: NULL_REMEDY })
     this.#nullFlaw = flaw
+  }
+
+  /** Says what reaches the host from a runtime: nobody may ever ask the doctor. A user's runtime has nothing of the host. */
+  #lookAtRuntimes(): void {
+    for (const runtime of this.#sockets.forUser ? [] : ociRuntimes) {
+      const { fault, installed } = runtime
+      const path = which(installed.program)
+      if (!fault || path === undefined) continue
+      execFile(path, ['--version'], { timeout: STARTS_MS }, (_, stdout) => {
+        const version = versionIn(stdout)
+        if (version === undefined || !hasFault(runtime, version)) return
+        const says = `${installed.label} ${version} ${fault.name}: ${fault.follows}`
+        this.#log.write('warn', says, { remedy: faultRemedy(runtime) })
+      })
+    }
   }
 
   #fail({ message, stack }: Error): never {

@@ -61,6 +61,17 @@ export interface OciRuntime extends Runtime {
   readonly failures: readonly (readonly [says: RegExp, exitCode: number])[]
 }
 
+/** Returns the version in what a program prints for `--version`. */
+export const versionIn = (text: string): string | undefined => /\d+\.\d+[^\s,]*/.exec(text)?.[0]
+
+/** Tells whether a version has the fault. It can only be known by the version: no program names its own. */
+export const hasFault = ({ fault }: OciRuntime, version: string): boolean =>
+  fault !== undefined && version.localeCompare(fault.mended, 'en', { numeric: true }) < 0
+
+/** What the doctor and the log advise against the fault of a runtime. */
+export const faultRemedy = ({ installed: { label }, fault }: OciRuntime): string =>
+  `install ${label} ${fault?.mended} or later`
+
 /** Seconds from the request to end until the container is killed, as of podman. */
 export const STOP_SECONDS = 10
 

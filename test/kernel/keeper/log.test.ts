@@ -218,3 +218,25 @@ test.skipIf(without)(
     expect(lines).toMatchObject([{ PRIORITY: '5', REASON: 'deviceNotAllowed', SYSCALL: 'mknodat', VERDICT: 'left' }])
   },
 )
+
+test.each([
+  { version: '1.21', says: 1 },
+  { version: '1.24', says: 0 },
+])('serve says at its start what crun $version gives away: $says lines', async ({ version, says }) => {
+  const tools = mkdtempSync(join(tmpdir(), 'intercede-tools-'))
+  writeFileSync(join(tools, 'crun'), `#!/bin/sh\necho "crun version ${version}"; touch "${tools}/asked"\n`, {
+    mode: 0o755,
+  })
+  const daemon = new Daemon('', { PATH: `${tools}:${process.env.PATH}` })
+  try {
+    await until('it serves', () => daemon.logged('serving') === 1, START_S)
+    await until('crun was asked', () => existsSync(join(tools, 'asked')), 10)
+    await daemon.reload()
+    const lines = daemon.log.filter(({ message }) => /null device/.test(String(message)))
+    const message = expect.stringMatching(/^crun 1\.21 keeps the null device of the host: it gives/)
+    expect(lines).toMatchObject(Array(says).fill({ level: 'warn', message, remedy: 'install crun 1.24 or later' }))
+  } finally {
+    await daemon.close()
+    rmSync(tools, { recursive: true })
+  }
+})

@@ -278,7 +278,7 @@ class Service {
     this.#nullFlaw = flaw
   }
 
-  /** Says what reaches the host from a runtime: nobody may ever ask the doctor. A user's runtime has nothing of the host. */
+  /** Says what reaches the host from a runtime: nobody may ever ask the doctor. A user's has nothing of the host. */
   #lookAtRuntimes(): void {
     for (const runtime of this.#sockets.forUser ? [] : ociRuntimes) {
       const { fault, installed } = runtime

@@ -22,6 +22,10 @@ interface PodSpec {
 
 const spec = (): PodSpec => parse(readFileSync(join(KUBERNETES, 'daemonset.yaml'), 'utf8')).spec.template.spec
 
+/** Returns the command of a container of the Pod. */
+export const commandOf = (container: string): readonly string[] =>
+  [...spec().initContainers, ...spec().containers].find(({ name }) => name === container)!.command
+
 /** Returns the script that makes what the kubelet makes: directories of the host, and the files of the ConfigMap in `directory`. */
 export function kubelet(directory: string): string {
   const { data } = parse(readFileSync(join(KUBERNETES, 'configuration.yaml'), 'utf8'))

@@ -74,6 +74,7 @@ interface Ways {
   readonly metadata?: string
   /** Without what takes several calls. */
   readonly isSingle?: boolean
+  readonly processes?: number
 }
 
 /** Processes of a container that make calls of all kinds, each in a directory of its own; see the fixture's top. */
@@ -86,10 +87,10 @@ export class Load {
   constructor(
     { directory, socket }: Agent,
     name: string,
-    { within = [], hasGroups = CAN.bpf, metadata = '', isSingle = false }: Ways = {},
+    { within = [], hasGroups = CAN.bpf, metadata = '', isSingle = false, processes = PROCESSES }: Ways = {},
   ) {
     this.directory = join(directory, name)
-    const places = Array.from({ length: PROCESSES }, (_, number) => join(this.directory, String(number)))
+    const places = Array.from({ length: processes }, (_, number) => join(this.directory, String(number)))
     for (const place of [this.directory, ...places]) {
       mkdirSync(place)
       chownSync(place, BASE, BASE)
@@ -104,7 +105,7 @@ export class Load {
       ...(this.#group ? ['--bpf', this.#group.path] : []),
       ...(isSingle ? ['--single'] : []),
     ]
-    const load = ['unshare', '--mount', fixture('restart-load'), this.directory, String(PROCESSES), ...kinds]
+    const load = ['unshare', '--mount', fixture('restart-load'), this.directory, String(processes), ...kinds]
     const [program, ...args] = [...within, fixture('filtered'), ...container, ...load]
     this.#child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))

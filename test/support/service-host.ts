@@ -45,6 +45,7 @@ exec env -i container=other "PATH=$PATH" /lib/systemd/systemd --system --unit=ho
   --log-level=notice --show-status=no`
 
 /** What boots: nothing but our units. */
+const BARE = '[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n'
 const TARGET = `[Unit]
 DefaultDependencies=no
 Requires=intercede.socket intercede-lxc.socket intercede-feed.socket intercede-control.socket
@@ -61,29 +62,35 @@ export interface ServiceHostOptions {
   readonly program?: string
   /** Lets `intercede api` answer, at this port too. */
   readonly apiPort?: number
+  /** Without our units, which somebody else installs. */
+  readonly isBare?: boolean
 }
 
 /** A machine whose init is systemd, with the units that we ship. */
 export class ServiceHost extends SystemdHost {
   readonly socket = '/run/intercede/oci.sock'
 
-  private constructor({ hasJournal = false, apiPort, program = CLI }: ServiceHostOptions) {
+  private constructor({ hasJournal = false, apiPort, program = CLI, isBare = false }: ServiceHostOptions) {
     super('service', [], BOOT_S)
     // It stays root's, for the daemon's configuration is in it.
     chmodSync(this.directory, 0o755)
     writeFileSync(this.#logFile, '')
     const units = join(this.directory, 'units')
-    cpSync(SHIPPED, units, { recursive: true })
+    if (isBare) mkdirSync(units)
+    else cpSync(SHIPPED, units, { recursive: true })
     const wanted = hasJournal ? 'Wants=systemd-journald.service\nAfter=systemd-journald.service\n' : ''
-    writeFileSync(join(units, 'host.target'), `${TARGET}${wanted}`)
+    writeFileSync(join(units, 'host.target'), `${isBare ? BARE : TARGET}${wanted}`)
     for (const unit of [
       'intercede.socket',
       'intercede-lxc.socket',
       'intercede-feed.socket',
       'intercede-control.socket',
       'intercede.service',
+      'intercede-leave.service',
+      'intercede-leave.timer',
     ])
       this.#drop(unit, ALONE)
+    if (isBare) return
     this.configure('')
     const serve = `${quoted(process.execPath)} ${quoted(program)} serve --config ${this.#configFile}`
     const words = ['ExecStart=', `ExecStart=${serve}`, 'ExecReload=', `ExecReload=${serve} --check-config`]

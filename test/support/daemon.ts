@@ -14,6 +14,8 @@ export const CLI = fileURLToPath(new URL('../../bin/intercede.js', import.meta.u
 
 type Line = Readonly<Record<string, unknown>>
 
+export const OF_CRUN = /keeps the null device of the host/
+
 /** `intercede serve`, as a process of its own. */
 export class Daemon {
   readonly directory = mkdtempSync(join(tmpdir(), 'intercede-daemon-'))
@@ -78,9 +80,11 @@ export class Daemon {
     return Number(this.log.findLast(({ engine }) => engine !== undefined)!.engine)
   }
 
+  /** Without what it says of this machine's runtimes. */
   get log(): readonly Line[] {
     const lines = this.said.map((line) => line.replace(/^<\d>/, ''))
-    return lines.filter((line) => line.startsWith('{') && line.endsWith('}')).map((line) => JSON.parse(line) as Line)
+    const whole = lines.filter((line) => line.startsWith('{') && line.endsWith('}') && !OF_CRUN.test(line))
+    return whole.map((line) => JSON.parse(line) as Line)
   }
 
   /** What it has written, a line each. */

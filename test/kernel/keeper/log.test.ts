@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { CLI, Daemon, Maker, OF_CRUN } from '../../support/daemon.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, directory, execute, USERNS, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -232,7 +232,7 @@ test.each([
     await until('it serves', () => daemon.logged('serving') === 1, START_S)
     await until('crun was asked', () => existsSync(join(tools, 'asked')), 10)
     await daemon.reload()
-    const lines = daemon.log.filter(({ message }) => /null device/.test(String(message)))
+    const lines = daemon.said.filter((line) => OF_CRUN.test(line)).map((line) => JSON.parse(line))
     const message = expect.stringMatching(/^crun 1\.21 keeps the null device of the host: it gives/)
     expect(lines).toMatchObject(Array(says).fill({ level: 'warn', message, remedy: 'install crun 1.24 or later' }))
   } finally {

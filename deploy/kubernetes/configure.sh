@@ -6,10 +6,10 @@ configuration=$1
 host=$2
 # As in the image; tests name others.
 intercede=${INTERCEDE-/opt/intercede/bin/intercede}
-base=${BASE-/usr/share/containers/seccomp.json}
 
-# Each profile is on top of a base that stands for RuntimeDefault. A name that is gone keeps its file: Pods may use it.
+# Each profile is on top of what the node's runtime calls RuntimeDefault. A name that is gone keeps its file: Pods may use it.
 profiles() {
+  base=$(cat "$configuration/base")
   while read -r name keys; do
     case $name in '' | '#'*) continue ;; esac
     options=

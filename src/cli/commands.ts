@@ -235,7 +235,10 @@ profile
       .choices(targets.map(({ name }) => name))
       .default(ociRuntimes[0]!.name),
   )
-  .option('--base <file>', 'keep the rules of this profile for all calls that are not trapped')
+  .option(
+    '--base <file>',
+    'keep the rules of this profile, or of containerd or cri-o, for all calls that are not trapped',
+  )
   .option(
     '--cap-add <cap>',
     `with --base for ${unresolved.join(' and ')}: a capability beyond the default ones`,
@@ -283,7 +286,10 @@ flags
   .option('-a, --annotation <KEY=VALUE>', 'an annotation of the container; may be repeated', value.collect)
   .option('--write [dir]', 'write the profile, instead of printing how', value.parsePath)
   .option('--name <name>', 'the name of the profile file (default: depends on the keys)', value.parseFileName)
-  .option('--base <file>', 'the filter to keep (default: that of podman or LXC)')
+  .option(
+    '--base <file>',
+    'the filter to keep, or containerd or cri-o (default: that of podman or LXC, for Pods containerd)',
+  )
   .option('--no-base', 'keep no filter')
   .option(
     '--listener <path>',

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { engineDefault } from '../filter/base.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
 import { type Instructions, inShort } from '../runtimes/flags.ts'
 import { makeDirectory } from '../runtimes/text-file.ts'
@@ -59,7 +60,7 @@ function makeUsual({ directory }: Place): void {
 /** Chooses the filter that stays in force for calls that are not trapped. */
 function baseFor({ name, instructions }: Told, { base: wanted }: FlagsOptions): string | undefined {
   const { base: usual, filter = `the filter of ${name}` } = instructions
-  const there = usual !== undefined && existsSync(usual) ? usual : undefined
+  const there = usual !== undefined && (engineDefault(usual) ?? existsSync(usual)) ? usual : undefined
   const chosen = wanted === false ? undefined : (wanted ?? there)
   if (chosen === undefined)
     say(`the profile will allow all that it does not trap, in place of ${filter}; --base FILE keeps one`)

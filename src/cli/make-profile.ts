@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import type { Cap } from '../abi/credentials.ts'
 import type { Rule } from '../calls/syscall.ts'
 import { targetHere } from '../doctor/probes.ts'
-import { type GuardFacts, resolveGuards } from '../filter/base.ts'
+import { engineDefault, type GuardFacts, resolveGuards } from '../filter/base.ts'
 import { compileOci } from '../filter/compile.ts'
 import { lintProfile } from '../filter/lint.ts'
 import { compileLxc, type LxcPolicy, parseLxcPolicy } from '../filter/lxc.ts'
@@ -21,7 +21,7 @@ import { writeWhole } from './write-whole.ts'
 export interface ProfileOptions {
   /** The runtime that reads the profile; undefined for a policy of LXC. */
   readonly target: Target | undefined
-  /** The file of a profile whose meaning is kept for all that is not trapped. */
+  /** The file, or the engine, of a profile whose meaning is kept for all that is not trapped. */
   readonly base?: string | undefined
   readonly capAdd?: readonly Cap[] | undefined
   readonly listener?: string | undefined
@@ -46,8 +46,8 @@ function machine(): (typeof machines)[string] {
   return known
 }
 
-function circumstances(caps: readonly Cap[]): GuardFacts {
-  const names = [...usualCaps, ...caps].map((cap) => `CAP_${cap}`)
+function circumstances(caps: readonly string[]): GuardFacts {
+  const names = caps.map((cap) => `CAP_${cap}`)
   const [major = 0, minor = 0] = release().split('.').map(Number)
   return { caps: new Set(names), arch: machine().goArch, kernel: [major, minor] }
 }
@@ -66,11 +66,13 @@ export function profileIn(file: string, refuse: (why: string) => Error): OciSecc
 
 function readBase(file: string, target: Target, listener: string, capAdd: readonly Cap[]): OciSeccomp {
   const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
-  const base = profileIn(file, refuse)
+  const { profile: base, caps } = engineDefault(file) ?? { profile: profileIn(file, refuse), caps: usualCaps }
   const finding = lintProfile(base, target, listener).find(({ is }) => is === 'wrong')
   if (finding)
     throw refuse(finding.says.includes('; ') ? finding.says : `${finding.says}; "profile --check" says more about it`)
-  return target.resolvesGuards ? base : resolveGuards(base, machine().architectures[0], circumstances(capAdd))
+  return target.resolvesGuards
+    ? base
+    : resolveGuards(base, machine().architectures[0], circumstances([...caps, ...capAdd]))
 }
 
 function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, target: Target): string {

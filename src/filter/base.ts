@@ -1,5 +1,25 @@
+import containerd from './bases/containerd.json' with { type: 'json' }
+import crio from './bases/cri-o.json' with { type: 'json' }
 import { type Cube, intersect, toArgs, toCubes, without } from './condition.ts'
 import type { OciRule, OciSeccomp } from './oci.ts'
+
+/** A base profile that comes with Intercede. */
+interface EngineDefault {
+  readonly profile: OciSeccomp
+  /** The capabilities of the engine's containers that ask for none. */
+  readonly caps: readonly string[]
+}
+
+/** What Kubernetes calls RuntimeDefault, by the name of the engine: scripts/seccomp-bases.js makes these files. */
+const ENGINES: ReadonlyMap<string, EngineDefault> = new Map(
+  Object.entries({ containerd, 'cri-o': crio }).map(([name, { source: _, caps, ...profile }]) => [
+    name,
+    { profile, caps },
+  ]),
+)
+
+/** Returns the default profile of an engine; undefined if the name is that of a file. */
+export const engineDefault = (name: string): EngineDefault | undefined => ENGINES.get(name)
 
 const effect = ({ action, errnoRet, errno }: OciRule): string => [action, errnoRet ?? errno ?? ''].join(' ')
 const isConditional = ({ args }: OciRule): boolean => (args?.length ?? 0) > 0

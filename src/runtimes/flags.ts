@@ -95,7 +95,7 @@ export interface Instructions {
   readonly annotates?: false
   /** False for a runtime for whose containers mount.fuse is not served. */
   readonly mountsFuse?: false
-  /** The file of the filter that the runtime uses by default, if it is in a file. */
+  /** The filter that the runtime uses by default, if `--base` can name it: a file, or an engine. */
   readonly base?: string
   /** The name of that filter, if it is not the runtime's own. */
   readonly filter?: string

@@ -36,6 +36,7 @@ export const kubernetes = {
     directory: `${KUBELET_PROFILES}/${KUBELET_FOLDER}`,
     ending: '.json',
     elsewhere: true,
+    base: 'containerd',
     filter: 'RuntimeDefault',
     written: WRITTEN,
     flags(wanted) {

@@ -17,16 +17,15 @@ import { afterAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { CLI } from '../../support/daemon.ts'
 import { until } from '../../support/host.ts'
-import { withReason } from '../../support/skipped.ts'
 
 const folder = fileURLToPath(new URL('../../../deploy/kubernetes/', import.meta.url))
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-profiles-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
 
 const read = <T>(name: string): T => parse(readFileSync(join(folder, name), 'utf8')) as T
-const { data } = read<{ readonly data: { readonly 'config.yaml': string; readonly profiles: string } }>(
-  'configuration.yaml',
-)
+const { data } = read<{
+  readonly data: { readonly 'config.yaml': string; readonly base: string; readonly profiles: string }
+}>('configuration.yaml')
 
 /** The image's program and script, and what a node and its kubelet have. */
 const configuration = join(scratch, 'configuration')
@@ -48,11 +47,10 @@ function configure(files: Readonly<Record<string, string>>): void {
     if (!existsSync(join(configuration, name))) symlinkSync(join('..data', name), join(configuration, name))
 }
 
-const noProfile = existsSync('/usr/share/containers/seccomp.json') ? undefined : 'not installed: podman'
-test.skipIf(noProfile)(
-  withReason('the DaemonSet writes a good profile for each line of the ConfigMap', noProfile),
-  () => {
-    configure(data)
+test.each(['containerd', 'cri-o'])(
+  'the DaemonSet writes a good profile on top of RuntimeDefault of %s for each line of the ConfigMap',
+  (base) => {
+    configure({ ...data, base: `${base}\n` })
     const { status, stderr } = spawnSync('sh', [script, configuration, host], { env, encoding: 'utf8' })
     expect(status, stderr).toBe(0)
     const names = data.profiles
@@ -65,52 +63,49 @@ test.skipIf(noProfile)(
       expect(spawnSync(process.execPath, [CLI, 'profile', '--check', file], { encoding: 'utf8' })).toMatchObject({
         status: 0,
       })
-      expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({
-        defaultAction: 'SCMP_ACT_ERRNO',
-        listenerPath: '/run/intercede/oci.sock',
-      })
+      const profile = JSON.parse(readFileSync(file, 'utf8'))
+      expect(profile).toMatchObject({ defaultAction: 'SCMP_ACT_ERRNO', listenerPath: '/run/intercede/oci.sock' })
+      expect(profile.defaultErrnoRet).toBe(base === 'cri-o' ? 38 : undefined)
     }
     expect(readFileSync(join(host, 'etc/intercede/config.yaml'), 'utf8')).toBe(data['config.yaml'])
   },
 )
 
-test.skipIf(noProfile)(
-  withReason('an edited ConfigMap changes profiles and daemon without a rollout, and a wrong one nothing', noProfile),
-  { timeout: 60_000 },
-  async () => {
-    configure(data)
-    const config = join(host, 'etc/intercede/config.yaml')
-    writeFileSync(config, data['config.yaml'])
-    let said = ''
-    const started = (program: string, args: readonly string[]): ChildProcess => {
-      const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
-      for (const stream of [child.stdout!, child.stderr!])
-        stream.on('data', (chunk: Buffer) => (said += chunk.toString()))
-      return child
+test('an edited ConfigMap changes profiles and daemon without a rollout, and a wrong one nothing', {
+  timeout: 60_000,
+}, async () => {
+  configure(data)
+  const config = join(host, 'etc/intercede/config.yaml')
+  writeFileSync(config, data['config.yaml'])
+  let said = ''
+  const started = (program: string, args: readonly string[]): ChildProcess => {
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const stream of [child.stdout!, child.stderr!])
+      stream.on('data', (chunk: Buffer) => (said += chunk.toString()))
+    return child
+  }
+  const saying = (words: string): Promise<void> => until(`it says ${words}: ${said}`, () => said.includes(words), 30)
+  const socket = join(host, 'run/intercede/oci.sock')
+  const children = [started(process.execPath, [CLI, 'serve', '--socket', socket, '--config', config])]
+  try {
+    await saying('"serving"')
+    children.push(started('sh', [script, configuration, host, '--watch']))
+    await saying('containers changed')
+    said = ''
+    configure({ ...data, 'config.yaml': 'profiles: { build: { mknod: treu } }\n', profiles: 'more mknod sysinfo\n' })
+    await saying('treu')
+    said = ''
+    configure({ ...data, 'config.yaml': 'profiles: { build: { mknod: true } }\n', profiles: 'more mknod sysinfo\n' })
+    await saying('containers changed')
+    expect(readFileSync(join(host, 'profiles/more.json'), 'utf8')).toContain('"sysinfo"')
+    expect(existsSync(join(host, 'profiles/bpf.json'))).toBe(true)
+  } finally {
+    for (const child of children) {
+      child.kill()
+      await until('it has ended', () => child.exitCode !== null || child.signalCode !== null, 20)
     }
-    const saying = (words: string): Promise<void> => until(`it says ${words}: ${said}`, () => said.includes(words), 30)
-    const socket = join(host, 'run/intercede/oci.sock')
-    const children = [started(process.execPath, [CLI, 'serve', '--socket', socket, '--config', config])]
-    try {
-      await saying('"serving"')
-      children.push(started('sh', [script, configuration, host, '--watch']))
-      await saying('containers changed')
-      said = ''
-      configure({ 'config.yaml': 'profiles: { build: { mknod: treu } }\n', profiles: 'more mknod sysinfo\n' })
-      await saying('treu')
-      said = ''
-      configure({ 'config.yaml': 'profiles: { build: { mknod: true } }\n', profiles: 'more mknod sysinfo\n' })
-      await saying('containers changed')
-      expect(readFileSync(join(host, 'profiles/more.json'), 'utf8')).toContain('"sysinfo"')
-      expect(existsSync(join(host, 'profiles/bpf.json'))).toBe(true)
-    } finally {
-      for (const child of children) {
-        child.kill()
-        await until('it has ended', () => child.exitCode !== null || child.signalCode !== null, 20)
-      }
-    }
-  },
-)
+  }
+})
 
 const profiles = new Map(
   data.profiles

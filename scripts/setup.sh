@@ -24,8 +24,8 @@ case "${1-}" in
   *) echo "usage: scripts/setup.sh run|tests|guests" >&2 && exit 2 ;;
 esac
 
-# The tests compare with Docker's own profile: one file of a package whose dependencies nobody wants.
-docker_profile=/usr/local/share/intercede-tests/docker-seccomp.json
+# The tests compare with the default filters of Docker and containerd: a file each of packages whose dependencies nobody wants.
+filters=/usr/local/share/intercede-tests
 
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
@@ -37,8 +37,8 @@ missing=()
 for package in "${wanted[@]}"; do
   is_installed "$package" || missing+=("$package")
 done
-lacks_profile() { [[ $1 == tests && ! -s $docker_profile ]]; }
-((${#missing[@]})) || lacks_profile "$1" || exit 0
+lacks_filters() { [[ $1 == tests && ! (-s $filters/docker-seccomp.json && -s $filters/containerd-seccomp.go) ]]; }
+((${#missing[@]})) || lacks_filters "$1" || exit 0
 
 install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
 if ((EUID != 0)); then
@@ -62,12 +62,15 @@ for service in prometheus lxcfs; do
   [[ " ${missing[*]-} " != *" $service "* ]] || systemctl disable --quiet "$service.service" 2>/dev/null || :
 done
 
-if lacks_profile "$1"; then
-  mkdir -p "$(dirname "$docker_profile")"
-  cd "$(dirname "$docker_profile")"
-  fetch apt-get download --quiet golang-github-docker-docker-dev
-  dpkg-deb --fsys-tarfile golang-github-docker-docker-dev_*.deb |
-    tar -xO ./usr/share/gocode/src/github.com/docker/docker/profiles/seccomp/default.json >new
-  mv new "$docker_profile"
-  rm golang-github-docker-docker-dev_*.deb
+take() { # NAME PACKAGE FILE
+  fetch apt-get download --quiet "$2"
+  dpkg-deb --fsys-tarfile "$2"_*.deb | tar -xO "./usr/share/gocode/src/github.com/$3" >new
+  mv new "$1"
+  rm "$2"_*.deb
+}
+if lacks_filters "$1"; then
+  mkdir -p "$filters"
+  cd "$filters"
+  take docker-seccomp.json golang-github-docker-docker-dev docker/docker/profiles/seccomp/default.json
+  take containerd-seccomp.go golang-github-containerd-containerd-dev containerd/containerd/contrib/seccomp/seccomp_default.go
 fi

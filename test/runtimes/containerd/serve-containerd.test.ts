@@ -1,4 +1,12 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+// @ts-expect-error: a script without types
+import { baseProfile } from '../../../scripts/seccomp-bases.js'
+import { resolveGuards } from '../../../src/filter/base.ts'
+import type { OciSeccomp } from '../../../src/filter/oci.ts'
+import { machines } from '../../../src/filter/target.ts'
 import { Containerd } from '../../support/containerd.ts'
 import { missing } from '../../support/fixtures.ts'
 import { FUSE_KEYS, installFuse, lacksFuse, MOUNT, MOUNTED } from '../../support/fuse-image.ts'
@@ -93,5 +101,72 @@ describe.skipIf(absent)(withReason('containerd', absent), () => {
     } finally {
       await containerd.remove(id)
     }
+  })
+})
+
+/** The source of containerd's default filter, of the package's version: scripts/setup.sh takes it out of another one. */
+const SOURCE = '/usr/local/share/intercede-tests/containerd-seccomp.go'
+const noSource = absent ?? (existsSync(SOURCE) ? undefined : `${SOURCE} is not there`)
+
+/** What a filter says of each call, whatever the order of its rules. */
+const saysOf = ({ architectures = [], syscalls = [], ...rest }: OciSeccomp): object => ({
+  ...rest,
+  architectures: [...architectures].sort(),
+  rules: [
+    ...new Set(
+      syscalls.flatMap(({ names, action, errnoRet, args }) => {
+        const conditions = args?.map(({ index, value, valueTwo = 0, op }) => [index, value, valueTwo, op])
+        return names.map((name) => JSON.stringify([name, action, errnoRet, conditions ?? []]))
+      }),
+    ),
+  ].sort(),
+})
+
+describe.skipIf(noSource)(withReason('the base profile of containerd', noSource), () => {
+  test.each([{ caps: [] }, { caps: ['CAP_SYS_ADMIN', 'CAP_BPF', 'CAP_SYS_PTRACE'] }])(
+    'has the rules that containerd gives a container with $caps',
+    async ({ caps }) => {
+      const id = named()
+      const added = caps.flatMap((cap) => ['--cap-add', cap])
+      expect(await containerd.run(['--detach', '--seccomp', ...added], id, 'sleep', '1000')).toMatchObject({
+        status: 0,
+      })
+      try {
+        const bundle = join(machine.directory, 'containerd-state/io.containerd.runtime.v2.task/default', id)
+        const { linux, process: init } = JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8'))
+        const base = baseProfile('containerd', {}, [readFileSync(SOURCE, 'utf8')])
+        expect(init.capabilities.bounding.toSorted()).toEqual(
+          [...base.caps.map((cap: string) => `CAP_${cap}`), ...caps].sort(),
+        )
+        const { architectures, goArch } = machines[process.arch]!
+        const [major = 0, minor = 0] = release().split('.').map(Number)
+        const facts = {
+          caps: new Set<string>(init.capabilities.bounding),
+          arch: goArch,
+          kernel: [major, minor],
+        } as const
+        const {
+          source: _,
+          caps: __,
+          ...profile
+        } = resolveGuards(base, architectures[0], facts) as OciSeccomp & {
+          source: object
+          caps: object
+        }
+        expect(saysOf(profile)).toEqual(saysOf(linux.seccomp))
+      } finally {
+        await containerd.remove(id)
+      }
+    },
+  )
+
+  test.each([
+    { options: ['--no-base'], stdout: '0\n0\n', stderr: '' },
+    { options: ['--base', 'containerd'], stdout: '1\n0\n', stderr: /^unshare: .*: Operation not permitted\n$/ },
+  ])('and a key: unshare -U under a profile with $options', async ({ options, stdout, stderr }) => {
+    const flags = await flagsFor(`unshare${options[1]}`, ['-c', 'mknod', ...options])
+    const script = 'unshare -U true; echo $?; mknod /tmp/n c 1 3; echo $?'
+    const done = await containerd.run(['--rm', ...flags], named(), 'sh', '-c', script)
+    expect(done).toMatchObject({ stdout, stderr: expect.stringMatching(stderr) })
   })
 })

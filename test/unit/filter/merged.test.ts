@@ -1,4 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import type { Rule } from '../../../src/calls/syscall.ts'
 import { resolveGuards } from '../../../src/filter/base.ts'
@@ -21,10 +23,12 @@ import {
 } from '../../support/libseccomp.ts'
 import { withReason } from '../../support/skipped.ts'
 
-/** Both are installed by scripts/setup.sh: podman's with podman, Docker's taken out of a package of its sources. */
+const BASES = fileURLToPath(new URL('../../../src/filter/bases/', import.meta.url))
+/** The first two are installed by scripts/setup.sh: podman's with podman, Docker's taken out of a package of its sources. */
 const bases = [
   { engine: 'podman', file: PODMAN_PROFILE },
   { engine: 'Docker', file: '/usr/local/share/intercede-tests/docker-seccomp.json' },
+  ...['containerd', 'cri-o'].map((engine) => ({ engine, file: join(BASES, `${engine}.json`) })),
 ]
 
 const rules = rulesFor(
@@ -38,9 +42,12 @@ const rules = rulesFor(
 const kinds = [
   { machine: 'x64', arch: 'SCMP_ARCH_X86_64', bits: 64n },
   { machine: 'x64', arch: 'SCMP_ARCH_X86', bits: 32n },
+  { machine: 'x64', arch: 'SCMP_ARCH_X32', bits: 32n },
   { machine: 'arm64', arch: 'SCMP_ARCH_AARCH64', bits: 64n },
 ] as const satisfies readonly { readonly machine: string; readonly arch: Architecture; readonly bits: bigint }[]
 
+/** __X32_SYSCALL_BIT, which the numbers of x32 have. */
+const X32 = 0x4000_0000
 const COUNT = 32_000
 const FEW = ['CAP_CHOWN', 'CAP_SYS_CHROOT', 'CAP_MKNOD']
 const MANY = [...FEW, 'CAP_SYS_ADMIN', 'CAP_BPF', 'CAP_AUDIT_WRITE']
@@ -77,8 +84,8 @@ interface Call {
 }
 
 /**
- * For each call that has conditions: each value at each argument, and each rule's values all at once. Then random calls until
- * there are `COUNT`.
+ * For each call that has conditions: each value at each argument, and each rule's values all at once. Then each call once, and
+ * random calls until there are `COUNT`.
  */
 function* calls(profiles: readonly OciSeccomp[], arch: Architecture, bits: bigint): Generator<Call> {
   const random = generator(COUNT)
@@ -110,7 +117,10 @@ function* calls(profiles: readonly OciSeccomp[], arch: Architecture, bits: bigin
   }
   const names = known(all.flatMap((rule) => rule.names))
   const trapped = known(rules.map(({ name }) => name))
-  const numbers = Array.from({ length: 600 }, (_, nr) => ({ name: `call ${nr}`, nr }))
+  for (const call of names) yield { ...call, registers: registers() }
+  made += names.length
+  const first = arch === 'SCMP_ARCH_X32' ? X32 : 0
+  const numbers = Array.from({ length: 600 }, (_, nr) => ({ name: `call ${nr}`, nr: (first | nr) >>> 0 }))
   for (; made < COUNT; made++) yield { ...pick(pick([names, trapped, numbers])), registers: registers() }
 }
 

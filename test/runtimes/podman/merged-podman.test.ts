@@ -1,5 +1,6 @@
-import { copyFileSync } from 'node:fs'
+import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fixture, missing, no32 } from '../../support/fixtures.ts'
 import { Machine } from '../../support/machine.ts'
@@ -8,6 +9,7 @@ import { withReason } from '../../support/skipped.ts'
 
 /** What podman gives a container by itself: the base of the merged profile. */
 const STOCK = '/usr/share/containers/seccomp.json'
+const BASES = new URL('../../../src/filter/bases/', import.meta.url)
 const KEYS = ['mknod', 'setxattr', 'sysinfo', 'sched_setscheduler'].flatMap((key) => ['-c', key])
 /** Beyond the newest call of today, so that what a filter says to unknown ones is compared too. */
 const NUMBERS = '500'
@@ -35,9 +37,14 @@ afterAll(async () => {
 })
 
 /** What a container says under a profile. */
-async function probe(profile: string, capabilities: readonly string[], program: string): Promise<readonly string[]> {
+async function probe(
+  profile: string,
+  capabilities: readonly string[],
+  program: string,
+  others: readonly string[] = [],
+): Promise<readonly string[]> {
   const caps = capabilities.map((cap) => `--cap-add=${cap}`)
-  const options = ['--userns=auto', `--security-opt=seccomp=${profile}`, ...caps]
+  const options = ['--userns=auto', `--security-opt=seccomp=${profile}`, ...others, ...caps]
   const { status, stdout, stderr } = await podman.run('run', ...USUAL, ...options, 'test', program, NUMBERS)
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
   return stdout
@@ -45,6 +52,25 @@ async function probe(profile: string, capabilities: readonly string[], program: 
     .split('\n')
     .filter((line) => !OPENED.test(line))
 }
+
+/** The published rules, whose conditions on capabilities podman resolves itself, with the code that CRI-O has. */
+const publishedBy = (engine: string): string => fileURLToPath(new URL(`${engine}.json`, BASES))
+const engines = ['containerd', 'cri-o'].flatMap((engine) =>
+  (no32 ? ['probe'] : ['probe', 'probe32']).map((program) => ({ engine, program })),
+)
+
+test.skipIf(absent).each(engines)(
+  withReason(`a profile for Kubernetes on top of RuntimeDefault of $engine says to $program what that says`, absent),
+  async ({ engine, program }) => {
+    const resolved = await writeProfile(machine, `${engine}.json`, ['--runtime', 'runc', '--base', engine, ...KEYS])
+    const published = publishedBy(engine)
+    const { caps } = JSON.parse(readFileSync(published, 'utf8')) as { readonly caps: readonly string[] }
+    const before = await probe(published, caps, program, ['--cap-drop=all'])
+    const refused = before.filter((line) => line.endsWith(engine === 'cri-o' ? 'errno 38' : 'errno 1'))
+    expect(refused.length).toBeGreaterThan(50)
+    expect(await probe(resolved, caps, program, ['--cap-drop=all'])).toEqual(before)
+  },
+)
 
 test.skipIf(absent).each(
   (no32 ? ['probe'] : ['probe', 'probe32']).flatMap((program) => [

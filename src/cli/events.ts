@@ -27,6 +27,7 @@ const FIELDS = [
   'container',
   'name',
   'image',
+  'namespace',
   'pod',
   'syscall',
   'verdict',
@@ -124,7 +125,7 @@ function result({ verdict, errno, microseconds, syscall, count }: EventView): st
 
 const timeOf = ({ time }: EventView): string => `${isoTime(time)}`
 
-const containerOf = ({ container, name = '' }: EventView): string => formatContainer({ id: container, name })
+const containerOf = (event: EventView): string => formatContainer({ ...event, id: event.container })
 
 /** A line as strace(1) prints it, with the container in place of the process. */
 const straceLine = (event: EventView): string =>

@@ -266,7 +266,7 @@ function formatRefusal(row: Explained): string {
   const { count, call, verdict, errno, reason, says, remedy, time, ended } = row
   const times = count === 1 ? 'once' : `${count} times, the last`
   return [
-    `${formatContainer({ id: row.container, name: row.name })}${ended === undefined ? '' : `, ended ${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
+    `${formatContainer({ ...row, id: row.container })}${ended === undefined ? '' : `, ended ${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${formatValue(says)}`,
     ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),

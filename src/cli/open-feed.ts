@@ -5,7 +5,7 @@ import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
 import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
-import type { ContainerView } from '../reader/container-fields.ts'
+import { type ContainerView, shownName } from '../reader/container-fields.ts'
 import {
   describeAmbiguity,
   eachContainer,
@@ -232,8 +232,10 @@ const SHORT = 12
 export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
 /** Names a container in one line, by its id and, if it has one, its name. */
-export const formatContainer = ({ id, name }: Pick<ContainerView, 'id' | 'name'>): string =>
-  `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
+export function formatContainer({ id, ...names }: Named): string {
+  const name = shownName(names)
+  return `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
+}
 
 /** Whether a daemon, or a run, has the container now. */
 export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'left'
@@ -253,10 +255,19 @@ export function whyLeft({ about }: Pick<ContainerView, 'about'>): string {
  */
 export function aloneAmong(all: readonly Named[]): (of: Named) => boolean {
   const counts = new Map<string, number>()
-  for (const { id, name } of all) for (const word of new Set([id, name])) counts.set(word, (counts.get(word) ?? 0) + 1)
-  return ({ id, name }) => name === '' || ((counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name)))
+  for (const { id, ...names } of all)
+    for (const word of new Set([id, shownName(names)])) counts.set(word, (counts.get(word) ?? 0) + 1)
+  return ({ id, ...names }) => {
+    const name = shownName(names)
+    return name === '' || ((counts.get(name) ?? 0) <= 1 && (name === id || !isLikeId(name)))
+  }
 }
-type Named = Pick<ContainerView, 'id' | 'name'>
+interface Named {
+  readonly id: string
+  readonly name?: string | undefined
+  readonly namespace?: string | undefined
+  readonly pod?: string | undefined
+}
 
 /** Returns the word of a shell that means this container and no other, whatever names the others have chosen. */
 export function unmistakable(all: readonly ContainerView[], id: string): string {

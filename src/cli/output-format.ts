@@ -21,7 +21,7 @@ const GAP = '  '
  */
 export function table(columns: readonly Column[], rows: readonly (readonly string[])[], width?: number): string {
   const fitted = (cell: string, index: number): string =>
-    cut(cell, width === undefined ? undefined : columns[index]!.most)
+    cutWithin(cell, width === undefined ? undefined : columns[index]!.most)
   const all = [columns.map(({ title }) => title), ...rows.map((row) => row.map(fitted))]
   const widths = columns.map((_, index) => Math.max(...all.map((row) => row[index]!.length)))
   const last = columns.length - 1
@@ -40,6 +40,13 @@ const DOTS = '...'
 /** Cuts a line that is too long, which must be escaped already. */
 export const cut = (line: string, width: number | undefined): string =>
   width === undefined || line.length <= width ? line : `${line.slice(0, Math.max(0, width - DOTS.length))}${DOTS}`
+
+/** Cuts a cell. Names of Pods and images tell more at their end, so they are cut before it. */
+function cutWithin(cell: string, most: number | undefined): string {
+  if (most === undefined || cell.length <= most || !cell.includes('/')) return cut(cell, most)
+  const end = Math.ceil((2 / 3) * (most - DOTS.length))
+  return `${cut(cell, most - end)}${cell.slice(-end)}`
+}
 
 const SECOND = 1000
 const UNITS: readonly (readonly [number, string])[] = [

@@ -1,4 +1,4 @@
-import { CONTAINER_FIELDS, type ContainerView, type Field } from '../reader/container-fields.ts'
+import { CONTAINER_FIELDS, type ContainerView, type Field, shownName } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import { aloneAmong, openFeeds, type ReadOptions, sayMissing, shortId, stateWord, terminalWidth } from './open-feed.ts'
@@ -39,6 +39,7 @@ type Cells = Readonly<Record<string, (view: ContainerView) => string>>
 /** The cells that are not their fields as they are. */
 const CELLS: Cells = {
   id: ({ id }) => shortId(id),
+  name: (view) => formatValue(shownName(view)),
   keys: ({ keys }) => formatValue(keys.join(',') || '-'),
   p50: ({ p50 }) => duration(p50),
   state: ({ state }) => stateWord(state),
@@ -47,8 +48,8 @@ const CELLS: Cells = {
 }
 const USUAL_CELLS: Cells = {
   ...CELLS,
-  name: ({ id, name, command }) =>
-    name === '' ? `${shortId(id)}${command === undefined ? '' : ` ${formatValue(command)}`}` : formatValue(name),
+  name: (view) =>
+    CELLS.name!(view) || `${shortId(view.id)}${view.command === undefined ? '' : ` ${formatValue(view.command)}`}`,
   lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
 }
 

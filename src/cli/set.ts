@@ -54,7 +54,8 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const socket = controlSocket(control, path)
   requireOrders(socket)
   using feeds = openFeeds(path, { directory: undefined })
-  const { id, name, serial, state, runtime } = requireContainer(feeds, word)
+  const view = requireContainer(feeds, word)
+  const { id, name, serial, state, runtime } = view
   if (runtime === RUN)
     throw new NegativeAnswer(
       `Cannot set keys of ${id}: a container of "intercede run" keeps the keys of its command line; start it again with others`,
@@ -75,7 +76,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     return
   }
   const lines = changeLines(changed).map((line) => `  ${line}\n`)
-  print(`${formatContainer({ id, name })}\n${lines.join('') || '  That was so already.\n'}`)
+  print(`${formatContainer(view)}\n${lines.join('') || '  That was so already.\n'}`)
   for (const warning of warnings) say(`Cannot work: ${formatValue(warning)}`)
 }
 
@@ -86,11 +87,11 @@ interface ReloadOptions {
   readonly control?: string
 }
 
-/** Returns the names of the containers of the daemon that takes orders at this socket, by their ids. */
-const namesBeside = (socket: string): ReadonlyMap<string, string> =>
+/** Returns how to show each container of the daemon that takes orders at this socket, by their ids. */
+const shownBeside = (socket: string): ReadonlyMap<string, string> =>
   orElse(new Map(), () => {
     using feed = connect(join(dirname(socket), 'feed.sock'))
-    return new Map(containersOf(feed, false, 'last').map(({ id, name }) => [id, name]))
+    return new Map(containersOf(feed, false, 'last').map((view) => [view.id, formatContainer(view)]))
   })
 
 export function reloadCommand({ dryRun, force = false, format, control }: ReloadOptions): void {
@@ -102,9 +103,9 @@ export function reloadCommand({ dryRun, force = false, format, control }: Reload
     print(`${shownJson(said)}\n`)
     return
   }
-  const names = said.changed.length === 0 ? new Map<string, string>() : namesBeside(socket)
+  const names = said.changed.length === 0 ? new Map<string, string>() : shownBeside(socket)
   const lines = said.changed.flatMap(({ container, keys }) => [
-    formatContainer({ id: container, name: names.get(container) ?? '' }),
+    names.get(container) ?? formatContainer({ id: container }),
     ...changeLines(keys).map((line) => `  ${line}`),
   ])
   const would = dry ? 'would change' : 'changed'

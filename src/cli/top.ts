@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from '../kernel/clock.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
+import { shownName } from '../reader/container-fields.ts'
 import { FORMATS, type TOP_SORTS } from './formats.ts'
 import {
   aloneAmong,
@@ -38,14 +39,15 @@ const CLEAR = '\u001b[H\u001b[J'
 const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`)
 
 function cells(
-  { container, name = '', syscall, rate, done, left, errors, p50, p99, inFlight, stuck }: CallRate,
+  { container, syscall, rate, done, left, errors, p50, p99, inFlight, stuck, ...names }: CallRate,
   isAlone: ReturnType<typeof aloneAmong>,
 ): readonly string[] {
   const rates = [rate, done, left, errors].map(perSecond)
+  const name = shownName(names)
   // In a column of its own it would be cut off at 80 columns.
   const now = stuck > 0 ? `${inFlight}, ${stuck} stuck` : `${inFlight}`
   return [
-    name === '' || !isAlone({ id: container, name }) ? shortId(container) : formatValue(name),
+    name === '' || !isAlone({ id: container, ...names }) ? shortId(container) : formatValue(name),
     syscall,
     ...rates,
     duration(p50),
@@ -66,8 +68,7 @@ function sampleAll({ all }: Feeds): CallSample {
 }
 
 function tableOf(rates: readonly CallRate[], { served }: CallSample): string {
-  const all = Array.from(served, ([id, { name = '' }]) => ({ id, name }))
-  const isAlone = aloneAmong(all)
+  const isAlone = aloneAmong(Array.from(served, ([id, names]) => ({ ...names, id })))
   return table(
     COLUMNS,
     rates.map((rate) => cells(rate, isAlone)),

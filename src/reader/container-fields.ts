@@ -67,6 +67,19 @@ export interface ContainerNames extends EngineNames {
   readonly pod?: string
 }
 
+/**
+ * Returns the name by which people see a container and may mean it: `namespace/pod/name`, since many Pods have a
+ * container of the same name.
+ */
+export function shownName({
+  name = '',
+  namespace = '',
+  pod = '',
+}: Partial<Record<keyof ContainerNames, unknown>>): string {
+  const ofPod = podOf({ namespace, pod })
+  return [ofPod, name === ofPod ? '' : text(name)].filter((word) => word !== '').join('/')
+}
+
 type Named = { readonly [Name in keyof EngineNames]: EngineNames[Name] | undefined }
 const labelsIn = ({ labels }: Entry, names: Named | undefined): EngineNames['labels'] =>
   (labels as EngineNames['labels']) ?? names?.labels

@@ -12,6 +12,7 @@ import {
   MADE_IN_DETAIL,
   namesOf,
   number,
+  shownName,
   text,
   viewOf,
 } from './container-fields.ts'
@@ -114,6 +115,9 @@ function liveOrLast(found: readonly ContainerView[]): readonly ContainerView[] {
 const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
   [...new Set(found.map(({ id }) => id))].flatMap((id) => liveOrLast(found.filter((each) => each.id === id)))
 
+/** Whether a word is the name of a container, with its Pod or without. */
+const isCalled = (view: ContainerView, word: string): boolean => view.name === word || shownName(view) === word
+
 /** At least as much of an id as engines print. The container may be forgotten when somebody types such an id. */
 export const isLikeId = (word: string): boolean => /^[0-9a-f]{12,}$/.test(word)
 
@@ -129,7 +133,7 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   if (word === '') return []
   const exact = all.filter(({ id }) => id === word)
   if (exact.length > 0) return liveOrLast(exact)
-  const named = liveOrLast(all.filter(({ name }) => name === word))
+  const named = liveOrLast(all.filter((view) => isCalled(view, word)))
   const begun = eachOnce(all.filter(({ id }) => id.startsWith(word)))
   if (begun.length === 0 && isLikeId(word)) return []
   const found = [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
@@ -144,8 +148,8 @@ const listIds = (found: readonly ContainerView[]): string => fewOf(found.map(({ 
 
 /** Returns the message that a word matches several containers, with their names. */
 export function describeAmbiguity(found: readonly ContainerView[], word: string): string {
-  const named = found.filter(({ name }) => name === word)
-  const begun = found.filter(({ name }) => name !== word)
+  const named = found.filter((view) => isCalled(view, word))
+  const begun = found.filter((view) => !isCalled(view, word))
   const why = [
     ...(named.length > 0 ? [`it is the name of ${listIds(named)}`] : []),
     ...(named.length > 0 && begun.length > 0 ? ['and the beginning of'] : []),

@@ -180,10 +180,13 @@ type Counted = Readonly<Record<string, number>>
 /** In characters of a name: each series of a container has it. */
 const NAME = 128
 
-/** Returns the labels of a container: its id and, if it has one, its name. */
+/** Returns the labels of a container: its id and, as far as they are known, its name and Pod. */
 function labelsOf(about: Entry): Labels {
-  const { name } = namesOf(about)
-  return { container: String(about.id), ...(name === undefined ? {} : { name: name.slice(0, NAME) }) }
+  const { name, namespace, pod } = namesOf(about)
+  const known = Object.entries({ name, namespace, pod }).flatMap(([label, value]) =>
+    value === undefined ? [] : [[label, value.slice(0, NAME)]],
+  )
+  return { container: String(about.id), ...Object.fromEntries(known) }
 }
 
 /** Makes the metrics of a daemon, in the text format of Prometheus. @param series see above */

@@ -9,6 +9,7 @@ import { clamped, type Settings } from '../../policy/settings.ts'
 import { bundleBoundingSet } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { untrapped } from '../../syscalls/index.ts'
+import { annotatedNames } from '../containers/annotations.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import { changedKeys, effectiveKeys, isOfAll, isOfAnnotation } from './effective-keys.ts'
 import type { Log } from './log.ts'
@@ -109,7 +110,8 @@ const processOf = ({ pid }: Handover): { readonly process?: number } => (pid ===
 function registered({ handover, resolved, traps }: EventOf<'registered'>, cannot: readonly string[]): Line {
   const { settings, policy, details: more } = resolved
   const keys = settings ? { keys: effectiveKeys(settings, policy, traps) } : {}
-  const details = { container: handover.id, ...processOf(handover), ...keys, ...more }
+  const names = annotatedNames(handover.annotations)
+  const details = { container: handover.id, ...names, ...processOf(handover), ...keys, ...more }
   return cannot.length ? ['warn', 'container', { ...details, cannot }] : ['info', 'container', details]
 }
 

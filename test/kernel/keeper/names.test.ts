@@ -56,6 +56,7 @@ const HOSTILE = 'web\u001b[31m\u009b"}\n'
 const SHOWN = 'web\\033[31m\\302\\233"}\\012'
 const LONG = `long-${'x'.repeat(291)}-end`
 const WHICH = { image: 'debian:13', namespace: 'team', pod: 'pod-1' }
+const POD = 'team/pod-1'
 
 describe('a container with a name', () => {
   let daemon: Daemon
@@ -64,7 +65,7 @@ describe('a container with a name', () => {
   beforeAll(async () => {
     daemon = await Daemon.start('metrics: { container: true }')
     api = await Api.start(feedOf(daemon))
-    // Two share a name, and one is called like the id of another.
+    // Two share a name, and of two outside of Pods one is called like the id of another, and one as ids look.
     const all = {
       first: HOSTILE,
       second: LONG,
@@ -74,7 +75,8 @@ describe('a container with a name', () => {
       sixth: '0123456789abcdef',
     }
     for (const [id, name] of Object.entries(all)) {
-      const maker = new Maker(daemon, ['--id', id, ...named(name)])
+      const names = id === 'fifth' || id === 'sixth' ? ['--annotation', `nerdctl/name=${name}`] : named(name)
+      const maker = new Maker(daemon, ['--id', id, ...names])
       expect(await maker.make()).toBe('ok')
       makers.push(maker)
     }
@@ -116,10 +118,17 @@ describe('a container with a name', () => {
       expect(text).toContain(SHOWN)
       expect(text).toMatch(/^[ -~\n]*$/)
     }
-    expect(texts[0]).toContain(`  first (${SHOWN})  done  mknod`)
-    expect(texts[1]).toContain(`[first (${SHOWN})] `)
+    expect(texts[0]).toContain(`  first (${POD}/${SHOWN})  done  mknod`)
+    expect(texts[1]).toContain(`[first (${POD}/${SHOWN})] `)
     const one = await rowsOf(daemon, 'events', '--no-follow', '--filter', 'name=off,type=call')
     expect(one).toMatchObject([{ container: 'off' }])
+    const [, two] = await rowsOf(daemon, 'events', `${POD}/off`, '--no-follow', '--filter', 'namespace=team,pod=pod-1')
+    expect(two).toMatchObject({ container: 'off', type: 'call' })
+    expect((await ask(daemon, 'explain', `${POD}/off`)).stdout).toMatch(/^off \(team\/pod-1\/off\): mknod/)
+    expect((await ask(daemon, 'ps', '--format', '{namespace} {pod} {name}')).stdout).toContain('team pod-1 off\n')
+    expect(daemon.log.find(({ message, container }) => message === 'container' && container === 'off')).toMatchObject({
+      ...{ name: 'off', ...WHICH },
+    })
   })
 
   test('has it in the API and in metrics', async () => {
@@ -131,8 +140,9 @@ describe('a container with a name', () => {
       .find(({ type, container }) => type === 'call' && container === 'off')
     expect(call).toMatchObject({ name: 'off', ...WHICH, time: expect.stringMatching(/Z$/) })
     const metrics = (await ask(daemon, 'metrics')).stdout
-    expect(metrics).toMatch(/^intercede_calls_total\{.*,container="off",name="off"\} 1$/m)
-    expect(metrics).toContain(`,container="first",name="${SHOWN.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"} 1\n`)
+    expect(metrics).toMatch(/^intercede_calls_total\{.*,container="off",name="off",namespace="team",pod="pod-1"\} 1$/m)
+    expect(metrics).toContain(`,container="first",name="${SHOWN.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}",name`)
+    expect(metrics).toContain(',container="fifth",name="first"} 1\n')
   })
 
   test('has it in top, where that tells it from all others', { timeout: 30_000 }, async () => {
@@ -140,7 +150,9 @@ describe('a container with a name', () => {
     const measured = ask(daemon, 'top', '--once', '--interval', '2')
     const rows = rowsOf(daemon, 'top', '--once', '--interval', '2')
     for (const end = Date.now() + 1900; Date.now() < end; ) for (const maker of [second!, third!]) await maker.make()
-    expect((await measured).stdout).toMatch(new RegExp(`^(third|${LONG}) +mknod.*\\n(third|${LONG}) +mknod`, 'm'))
+    expect((await measured).stdout).toMatch(
+      new RegExp(`^(third|${POD}/${LONG}) +mknod.*\\n(third|${POD}/${LONG}) +mknod`, 'm'),
+    )
     expect(await rows).toContainEqual(expect.objectContaining({ container: 'third', name: 'twin', ...WHICH }))
   })
 
@@ -149,26 +161,26 @@ describe('a container with a name', () => {
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns)
     const head = columns < 60 ? /^NAME +STATE +DONE +LEFT$/ : /^NAME +STATE +DONE +LEFT +LAST REFUSAL$/
     expect(lines[0]).toMatch(head)
-    const off = lines.findIndex((line) => /^off +served +0 +1/.test(line))
+    const off = lines.findIndex((line) => /^(team\/pod-1|tea\.\.\.-1)\/off +served +0 +1/.test(line))
     expect(columns < 60 ? lines[off + 1] : lines[off]).toMatch(/ {2}mknodat keyOff, \d+s ago$/)
-    const long = lines.find((line) => line.startsWith('long-'))
-    expect(long).toMatch(/^long-x+\.\.\. +served +\d+ +0$/)
+    const long = lines.find((line) => line.includes('xx-end '))
+    expect(long).toMatch(/^tea\S*\.\.\.x+-end +served +\d+ +0$/)
     // A name that means two containers, or looks like an id, names none.
-    const doubtful = ['third twin', 'fourth twin', 'fifth first', 'sixth 0123456789abcdef']
-    const shown = doubtful.map((cell) => (columns < 60 ? cell.slice(0, 9) : cell))
+    const doubtful = [`third ${POD}/twin`, `fourth ${POD}/twin`, 'fifth first', 'sixth 0123456789abcdef']
+    const shown = doubtful.map((cell) => cell.slice(0, columns < 60 ? 3 : 8))
     for (const cell of shown) expect(lines.some((line) => line.startsWith(cell))).toBe(true)
   })
 
   test('has its keys, image and whole last call in ps --wide', async () => {
     const { stdout } = await ask(daemon, 'ps', '--wide')
     expect(stdout).toMatch(/^CONTAINER +RUNTIME +NAME +IMAGE +COMMAND +PID +KEYS +STATE .* LAST REFUSAL\n/)
-    expect(stdout).toMatch(/^off .* debian:13 .* mknodat\(.*, 1:3\) keyOff, \d+s ago$/m)
+    expect(stdout).toMatch(/^off .* team\/pod-1\/off .* debian:13 .* mknodat\(.*, 1:3\) keyOff, \d+s ago$/m)
     // What a terminal has no room for, it shows on the next line.
     const lines = await onTerminal(80, daemon, 'ps', '--wide')
     expect(lines[0]).toMatch(/^CONTAINER .* LAST REFUSAL$/)
     // A long name is whole where nobody looks, and widens no table on a terminal.
-    expect(stdout).toContain(` ${LONG} `)
-    expect(lines.some((line) => / long-x{52}\.\.\. +debian/.test(line))).toBe(true)
+    expect(stdout).toContain(` ${POD}/${LONG} `)
+    expect(lines.some((line) => / team\/pod-1\/long-xxx\.\.\.x{34}-end +debian/.test(line))).toBe(true)
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(300)
   })
 
@@ -201,7 +213,7 @@ describe('a container with a name', () => {
     daemon.configure('metrics: { container: true }\ndefault: { sysinfo: true }')
     const words = [CLI, 'reload', '--control', join(daemon.directory, 'control.sock')]
     const { stdout } = await execute(process.execPath, words)
-    expect(stdout).toContain(`first (${SHOWN})\n  security.syscalls.intercept.sysinfo: true (configuration)`)
+    expect(stdout).toContain(`first (${POD}/${SHOWN})\n  security.syscalls.intercept.sysinfo: true (configuration)`)
     expect(stdout).toMatch(/^[ -~\n]*$/)
   })
 })
@@ -224,9 +236,9 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
       expect(await rowsOf(after, 'ps')).toMatchObject([orphan])
       expect(await rowsOf(after, 'ps', '--all')).toMatchObject([orphan])
       const done = signal === 'SIGTERM' ? '1' : '-'
-      expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^build +not served +${done} +-`, 'm'))
+      expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^${POD}/build +not served +${done} +-`, 'm'))
       const says =
-        'orphan (build) is not served: the daemon that served it has ended, so trapped calls fail with ENOSYS; restart the container'
+        'orphan (team/pod-1/build) is not served: the daemon that served it has ended, so trapped calls fail with ENOSYS; restart the container'
       for (const words of [['explain', 'build'], ['explain']])
         expect(await ask(after, ...words)).toMatchObject({ status: 0, stdout: `${says}\n` })
       const json = await ask(after, 'explain', 'build', '--format', 'json')

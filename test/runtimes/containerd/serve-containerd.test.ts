@@ -73,6 +73,14 @@ describe.skipIf(absent)(withReason('containerd', absent), () => {
     expect(started(id)).toMatchObject({ keys: { [`${KEY}.mknod.devices`]: 'c:10:200 (profile more)' } })
   })
 
+  test('annotations of Kubernetes name the Pod', async () => {
+    const id = named()
+    const names = { 'container-name': 'app', 'sandbox-name': 'web-1', 'sandbox-namespace': 'shop' }
+    const said = Object.entries(names).map(([key, value]) => `--annotation=io.kubernetes.cri.${key}=${value}`)
+    await containerd.run(['--rm', ...flags, ...said], id, 'mknod', '/tmp/n', 'c', '1', '3')
+    expect(started(id)).toMatchObject({ name: 'app', pod: 'web-1', namespace: 'shop' })
+  })
+
   test('a file system is mounted by a FUSE program', async () => {
     const fuse = await flagsFor('fuse', FUSE_KEYS)
     const done = await containerd.run(['--rm', ...fuse], named(), 'sh', '-c', MOUNT)

@@ -148,7 +148,7 @@ const containerdArches = (go) =>
   })
 
 /** Changes the profile of containers/common as CRI-O's function does: takes calls out of its list, and adds rules. */
-function criorRules(stock, go) {
+function crioRules(stock, go) {
   const begin = go.indexOf('func DefaultProfile')
   const text = go.slice(begin, go.indexOf('\n}\n', begin))
   const removed = [...text.matchAll(/^\t+\{"(\w+)", (\d+), \d+\},$/gm)].map(([, name, at]) => ({
@@ -210,7 +210,7 @@ const ENGINES = {
       return {
         ...{ defaultAction, defaultErrnoRet },
         archMap: archMap.filter(({ architecture }) => NATIVE.includes(architecture)),
-        syscalls: criorRules(syscalls, go),
+        syscalls: crioRules(syscalls, go),
       }
     },
   },

@@ -165,7 +165,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
   const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
   function views(all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> {
-    if (!known) return each(all, which)
+    if (!known) return all ? joinOutlived([...each(all, which)]) : each(all, which)
     const old = pastViews(known.containers)
     // What is executed in a container that outlived its daemon has its own end, and is a part of it.
     const withEnded = all || old.some(({ state }) => state === 'unserved')

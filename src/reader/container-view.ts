@@ -67,9 +67,10 @@ const engineNamesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): 
  * @param all whether to include recently ended containers
  * @param which which refusals of each to read; with all of them, reading a thousand containers takes twice the time
  */
-export const containersOf = (feed: FeedReader, all = false, which: WhichRefusals = 'all'): readonly ContainerView[] => [
-  ...eachContainer(feed, all, which),
-]
+export function containersOf(feed: FeedReader, all = false, which: WhichRefusals = 'all'): readonly ContainerView[] {
+  const views = [...eachContainer(feed, all, which)]
+  return all ? joinOutlived(views) : views
+}
 
 /**
  * Yields them one after the other, for callers that keep only a part of each.
@@ -175,6 +176,7 @@ const isStray = ({ about }: ContainerView): boolean => (about.barred as Entry | 
 function isOne(one: ContainerView, other: ContainerView): boolean {
   const [{ since, started }, { since: otherSince, started: otherStarted }] = [one.about, other.about]
   if (!isStray(other)) return one.pid === other.pid && (started ?? otherStarted) === (otherStarted ?? started)
+  if (isStray(one)) return true
   if (since === undefined) return other.state !== 'ended'
   return otherSince === undefined || number(since) <= number(otherSince)
 }

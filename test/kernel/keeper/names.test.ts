@@ -272,6 +272,38 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
   })
 })
 
+test.each(['without history', 'with history'])(
+  'what is executed in an old container is one row of ps --all, however often, %s',
+  { timeout: 60_000 },
+  async (kept) => {
+    const history = kept === 'with history' ? `history: { path: ${join(scratch, 'often')} }` : ''
+    const before = await Daemon.start(history)
+    const maker = new Maker(before, ['--id', 'old'])
+    let after: Daemon | undefined
+    const executed: Maker[] = []
+    try {
+      await maker.make()
+      await before.close()
+      after = await Daemon.start(history)
+      for (let count = 1; count <= 3; count++) {
+        const one = new Maker(after, ['--id', 'old', '--status', 'running'])
+        executed.push(one)
+        await one.make()
+        // The last one is still there.
+        if (count < 3) one.end()
+        await until('it is counted', async () => {
+          const rows = await rowsOf(after!, 'ps', '--all')
+          return rows.length === 1 && rows[0]!.left === count
+        })
+      }
+    } finally {
+      for (const one of [...executed, maker]) one.end()
+      await after?.close()
+      await before.close()
+    }
+  },
+)
+
 const noDocker = missing('dockerd', 'docker', 'nsenter')
 test.skipIf(noDocker)(
   withReason('a container of Docker has its name, image and labels in all JSON, also after it was removed', noDocker),

@@ -78,6 +78,14 @@ test.each([
     all: [sample({ id: 'other', at: 1 }), sample({ state: 'ended', pid: 0, stray: true, since: 2, at: 20 })],
     are: ['other/ served 1: 1', 'web/ ended 1: 20'],
   },
+  {
+    of: 'what is executed again and again in such a container is one row',
+    all: [
+      sample({ state: 'left', pid: 0, stray: true, at: 30 }),
+      ...[1, 2].map((since) => sample({ state: 'ended', pid: 0, stray: true, since, at: 10 * since })),
+    ],
+    are: ['web/ left 3: 30,20,10'],
+  },
 ])('the views $of', ({ all, are }) => {
   expect(brief(all)).toEqual(are)
 })

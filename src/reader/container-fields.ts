@@ -76,6 +76,7 @@ export function shownName({
   namespace = '',
   pod = '',
 }: Partial<Record<keyof ContainerNames, unknown>>): string {
+  if (namespace === '' && pod === '') return text(name)
   const ofPod = podOf({ namespace, pod })
   return [ofPod, name === ofPod ? '' : text(name)].filter((word) => word !== '').join('/')
 }

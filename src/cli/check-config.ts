@@ -54,15 +54,21 @@ function trappedFor(policy: Policy): readonly string[] {
  * @throws {Error} that names them
  */
 export function requireProfilesInUse({ profiles }: Config, file: string | undefined, feed: string | undefined): void {
-  const lost = containersAt(feed).flatMap((view) => {
-    const { profile } = view.about
-    return typeof profile === 'string' && !profiles.has(profile) ? [{ view, profile }] : []
-  })
-  const [first] = lost
-  if (!first) return
-  const all = fewOf(lost.map(({ view }) => formatContainer(view)))
+  const lost = new Map<string, string[]>()
+  for (const view of containersAt(feed)) {
+    const { profile, barred } = view.about
+    // One whose profile was never there has nothing to lose.
+    const hasNone = (barred as { readonly code?: unknown } | undefined)?.code === 'policyInvalid'
+    if (hasNone || typeof profile !== 'string' || profiles.has(profile)) continue
+    lost.set(profile, [...(lost.get(profile) ?? []), formatContainer(view)])
+  }
+  if (lost.size === 0) return
+  const all = [...lost].map(
+    ([profile, few]) =>
+      `it has no profile ${briefly(profile)}, and ${counted(few.length, 'running container')} would lose it: ${fewOf(few)}${didYouMean(profile, profiles.keys())}`,
+  )
   throw new Error(
-    `Cannot use ${file === undefined ? 'no configuration' : `configuration ${briefly(file)}`}: it has no profile ${briefly(first.profile)}, and ${counted(lost.length, 'running container')} would lose it: ${all}${didYouMean(first.profile, profiles.keys())}`,
+    `Cannot use ${file === undefined ? 'no configuration' : `configuration ${briefly(file)}`}: ${all.join('; ')}`,
   )
 }
 

@@ -3,6 +3,7 @@ import { errnos } from '../abi/errno.ts'
 import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
+import { earlierOf } from '../reader/container-view.ts'
 import { concerns, EventStream, type EventView, lastOf, parseCursor, shownSince } from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { pastEvents } from '../reader/history.ts'
@@ -156,14 +157,16 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
-  const { id, connect, lastWords } =
+  const { ids, connect, lastWords } =
     word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path, history)
   const first = after === undefined ? (tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)) : undefined
   const end = new AbortController()
   process.on('SIGTERM', () => end.abort())
   process.stdout.on('error', () => end.abort())
   const isWanted = (event: EventView): boolean =>
-    (since === undefined || event.time >= since) && (id === undefined || concerns(event, id)) && matches(event)
+    (since === undefined || event.time >= since) &&
+    (ids === undefined || ids.some((id) => concerns(event, id))) &&
+    matches(event)
   const show = (events: readonly EventView[]): void => {
     // In one piece, since each write is a call of the kernel.
     if (events.length > 0) print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
@@ -181,7 +184,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   // Without a daemon, the stream ends before its first batch.
   if (first === undefined || isAway) show(first === undefined ? past : lastOf(past, first))
   endWithReader()
-  const isAll = since === undefined && id === undefined && filter.length === 0
+  const isAll = since === undefined && ids === undefined && filter.length === 0
   const wanted = isAll ? undefined : isWanted
   using stream = new EventStream({ connect, follow, rate: RATE, after, tail: first, wanted, lastWords })
   let isFirst = first !== undefined
@@ -204,15 +207,18 @@ async function written(signal: AbortSignal): Promise<void> {
 
 /** Where the events of a container are. */
 interface Source {
-  readonly id?: string
+  /** Of the container, and of those that had its name before. */
+  readonly ids?: readonly string[]
   connect(): FeedReader
   readonly lastWords?: string
 }
 
 function sourceOf(word: string, path: string | undefined, history: string | undefined): Source {
   using feeds = openFeeds(path, { directory: history })
-  const { id, runtime } = requireContainer(feeds, word, feeds.containers(true, 0, word))
-  return runtime === RUN
-    ? { id, connect: () => openRunOf(id), lastWords: 'the run has ended' }
-    : { id, connect: () => openFeed(path) }
+  const all = feeds.containers(true, 0, word)
+  const view = requireContainer(feeds, word, all)
+  const ids = [...new Set([view, ...earlierOf(all, view, word)].map(({ id }) => id))]
+  return view.runtime === RUN
+    ? { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' }
+    : { ids, connect: () => openFeed(path) }
 }

@@ -9,7 +9,7 @@ import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
-import { type RefusalRow, whichOf } from '../reader/container-view.ts'
+import { earlierOf, type RefusalRow, whichOf } from '../reader/container-view.ts'
 import { counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
@@ -76,7 +76,7 @@ function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: stri
   const yaml = yamlOf(key, value)
   if (kind === 'profile') return `${yaml} under profiles: ${name}: ${file}`
   if (kind === 'metadata')
-    return `make its seccomp profile with -c ${key}=${value}, or ${yaml} in a profile of the configuration`
+    return `make its seccomp profile with its keys and -c ${key}=${value}, and the container anew`
   if (kind === 'annotation' || kind === 'unreadable') return `change the annotation ${fullName(key)} of the container`
   return `${yaml} under default: or in its profile ${file}`
 }
@@ -106,12 +106,14 @@ const originNow = (entry?: KeyEntry): Origin => (entry ? parseOrigin(entry.origi
  * Returns where a key comes from, or would come from again if it was no longer set: that lies over its profile or
  * whatever else, and the directory does not say over what.
  */
-function originOf(key: KeyName, { keys: all = {}, annotations = {} }: ContainerView['about']): Origin {
+function originOf(key: KeyName, { keys: all = {}, annotations = {}, profile }: ContainerView['about']): Origin {
   const own = originNow((all as Keys)[key])
   if (own.kind !== 'set') return own
   if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return { kind: 'annotation' }
   const others = Object.values(all as Keys).map(originNow)
-  return others.find(({ kind }) => kind === 'profile' || kind === 'metadata') ?? { kind: 'default' }
+  // `set` may lie over the only key of the profile.
+  const named: Origin = typeof profile === 'string' ? { kind: 'profile', name: profile } : { kind: 'default' }
+  return others.find(({ kind }) => kind === 'profile' || kind === 'metadata') ?? named
 }
 
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
@@ -144,7 +146,8 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
   const holds = isAllowed && originNow(entry).kind !== 'set'
-  const forGood = runtime === RUN ? `intercede run -c ${words.join(' -c ')}` : forGoodOf(view, wants, around)
+  const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
+  const forGood = runtime === RUN ? onRun : forGoodOf(view, wants, around)
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? ALLOWED : forGood,
@@ -212,8 +215,8 @@ function findWays(view: ContainerView, refusal: RefusalView, around: Around): Pa
 const knownWays = new Map<string, Partial<WaysToAllow>>()
 /** Finds each way once: a thousand containers of a build farm were refused the same calls for the same reasons. */
 function waysOf(view: ContainerView, refusal: RefusalView, around: Around): Partial<WaysToAllow> {
-  const { keys: all, annotations } = view.about
-  const what = JSON.stringify([all, annotations, refusal.wants, view.runtime, view.state, around.word])
+  const { keys: all, annotations, profile } = view.about
+  const what = JSON.stringify([all, annotations, profile, refusal.wants, view.runtime, view.state, around.word])
   const ways = knownWays.get(what) ?? findWays(view, refusal, around)
   knownWays.set(what, ways)
   return ways
@@ -263,8 +266,10 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
 }
 
 function formatRefusal(row: Explained): string {
-  const { count, call, verdict, errno, reason, says, remedy, time, ended } = row
-  const times = count === 1 ? 'once' : `${count} times, the last`
+  const { count, first, call, verdict, errno, reason, says, remedy, time, ended } = row
+  // Those before `--since` are counted, too.
+  const from = first === undefined ? '' : `, the first ${ago(Date.now() - Date.parse(first))}`
+  const times = count === 1 ? 'once' : `${count} times${from}, the last`
   return [
     `${formatContainer({ ...row, id: row.container })}${ended === undefined ? '' : `, ended ${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
@@ -335,6 +340,12 @@ function explainCode(reason: ReasonCode, format: OutputFormat): void {
   print(formatRows(format, () => [row], asText))
 }
 
+/** A container that was made again under its name has what was refused before, too. */
+const withEarlier = (all: readonly ContainerView[], view: ContainerView, word: string): readonly ContainerView[] => [
+  view,
+  ...earlierOf(all, view, word),
+]
+
 export function explainCommand(word: string | undefined, options: ExplainOptions): void {
   const { since, format: given, feed: path, history } = options
   const format = parseFormat(given, FORMATS.explain)
@@ -347,7 +358,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   const few = word === undefined && format.kind === 'table' ? { most: LISTED, since: since ?? 0 } : undefined
   const from = word === undefined ? (since ?? listedSince()) : 0
   const { views: all, unread } = feeds.newest(from, word, few)
-  const views = word === undefined ? all : [requireContainer(feeds, word, all, reasonCodes)]
+  const views = word === undefined ? all : withEarlier(all, requireContainer(feeds, word, all, reasonCodes), word)
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const found = views
@@ -357,7 +368,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   const rowOf = rowMaker(all, daemon)
   const orphans = formatUnserved(views)
   const asText = (): string => {
-    const listed = few ? found.slice(0, few.most) : found
+    const listed = found.slice(0, LISTED)
     const isAll = listed.length === found.length && unread.size === 0
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [

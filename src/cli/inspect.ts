@@ -11,6 +11,7 @@ import { FORMATS } from './formats.ts'
 import {
   formatDropped,
   isServed,
+  isUncounted,
   openFeeds,
   type ReadOptions,
   RUN,
@@ -105,11 +106,19 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['cgroup', formatValue(about.cgroup)],
     ['uid map', idMap(maps.uid)],
     ['gid map', idMap(maps.gid)],
-    ['listeners', formatCount(Number(about.listeners ?? 0), limits?.listenersPerContainer)],
+    [
+      'listeners',
+      about.listeners === undefined ? '' : formatCount(Number(about.listeners), limits?.listenersPerContainer),
+    ],
     ['trapped', formatValue(about.traps)],
     ['annotations', formatValue(about.annotations)],
     ['left to the kernel', whyLeft(view)],
-    ['calls', `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`],
+    [
+      'calls',
+      isUncounted(view)
+        ? 'not known'
+        : `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`,
+    ],
     [
       'in flight',
       `${formatCount(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`,
@@ -138,8 +147,8 @@ function formatDetail(view: ContainerView, limits: DaemonLimits): string {
   ].join('')
 }
 
-const formatRefusal = ({ count, call, reason, says, remedy }: RefusalView): string =>
-  `\n${call}\n  refused ${count === 1 ? 'once' : `${count} times`}, ${formatValue(`${reason}: ${says}`)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
+const formatRefusal = ({ count, call, verdict, errno, reason, says, remedy }: RefusalView): string =>
+  `\n${call}\n  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'} ${count === 1 ? 'once' : `${count} times`}, ${formatValue(`${reason}: ${says}`)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path, history }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.inspect)

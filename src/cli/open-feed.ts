@@ -12,12 +12,13 @@ import {
   findContainer,
   isLikeId,
   joinOutlived,
+  namesakesOf,
   pastViews,
 } from '../reader/container-view.ts'
 import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type Few, type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
-import { briefly, counted, didYouMean, shellWord } from '../shared/texts.ts'
+import { briefly, counted, didYouMean, fewOf, shellWord } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
 import { READER_GONE, say } from './print.ts'
 import { NegativeAnswer, STATUS } from './usage.ts'
@@ -221,7 +222,9 @@ function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'm
 }
 
 /** Says what is missing from a list of what runs; the exit status says so too. */
-export function sayMissing({ missing, hasHistory }: Feeds): void {
+export function sayMissing({ missing, hasHistory, daemon }: Feeds): void {
+  if (daemon?.directory.state.engine === 0)
+    say('No engine serves now: calls wait for the next one, or are left to the kernel if engines keep failing')
   if (!missing) return
   say(`${missing.message}; only ${hasHistory ? 'history and ' : ''}what "intercede run" has started is shown`)
   process.exitCode = STATUS.failure
@@ -239,6 +242,10 @@ export function formatContainer({ id, ...names }: Named): string {
 
 /** Whether a daemon, or a run, has the container now. */
 export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'left'
+
+/** Whether nobody knows how many calls it made: its daemon was killed before it wrote that down. */
+export const isUncounted = ({ state, calls }: Pick<ContainerView, 'state' | 'calls'>): boolean =>
+  (state === 'unserved' || state === 'unknown') && calls === 0
 
 /** Says in which state a container is. */
 export const stateWord = (state: ContainerView['state']): string => (state === 'unserved' ? 'not served' : state)
@@ -298,6 +305,9 @@ export function requireContainer(
         : `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || '; "intercede ps --all" lists containers'}`,
     )
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))
+  const namesakes = found[0]!.id === word ? namesakesOf(all, word) : []
+  if (namesakes.length > 0)
+    say(`${briefly(word)} is taken as an id; it is also the name of ${fewOf(namesakes.map(({ id }) => shortId(id)))}`)
   return found[0]!
 }
 

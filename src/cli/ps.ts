@@ -1,7 +1,16 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field, shownName } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { aloneAmong, openFeeds, type ReadOptions, sayMissing, shortId, stateWord, terminalWidth } from './open-feed.ts'
+import {
+  aloneAmong,
+  isUncounted,
+  openFeeds,
+  type ReadOptions,
+  sayMissing,
+  shortId,
+  stateWord,
+  terminalWidth,
+} from './open-feed.ts'
 import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce } from './print.ts'
 
@@ -55,7 +64,7 @@ const USUAL_CELLS: Cells = {
 
 /** Nobody knows what a container has done since its last line in history. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
-  return ({ state, [name]: count }) => ((state === 'unserved' || state === 'unknown') && count === 0 ? '-' : `${count}`)
+  return (view) => (view[name] === 0 && isUncounted(view) ? '-' : `${view[name]}`)
 }
 
 const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)

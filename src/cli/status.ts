@@ -11,15 +11,18 @@ import { STATUS } from './usage.ts'
 const since = (time: unknown): string =>
   typeof time === 'number' ? `since ${isoTime(time)}, ${ago(Date.now() - time)}` : 'starting'
 
-function lines({ pid, version, since: began, reloaded, engine, engineSince, engines, ...row }: Row): readonly string[] {
-  const restarts = Number(engines) - 1
-  const more = restarts > 0 ? `, after ${counted(restarts, 'other')} that ended` : ''
+function lines({ pid, version, since: began, reloaded, engine, engineSince, ...row }: Row): readonly string[] {
+  const ended = Object.values((row.restarts ?? {}) as Readonly<Record<string, number>>).reduce(
+    (one, other) => one + other,
+    0,
+  )
+  const more = ended > 0 ? `, after ${counted(ended, 'other')} that failed` : ''
   const lost = row.historyLost ? `, where ${counted(Number(row.historyLost), 'line')} could not be written` : ''
   return [
     `daemon      pid ${pid}, ${since(began)}`,
     `program     ${formatValue(version)}`,
     `configured  ${since(reloaded)}`,
-    `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : 'none now'}`,
+    `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: calls wait for it, or are left to the kernel if engines keep failing`}`,
     `history     ${row.history === undefined ? 'not kept' : formatValue(row.history)}${lost}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]

@@ -116,6 +116,8 @@ function liveOrLast(found: readonly ContainerView[]): readonly ContainerView[] {
 const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
   [...new Set(found.map(({ id }) => id))].flatMap((id) => liveOrLast(found.filter((each) => each.id === id)))
 
+const isEnded = ({ state }: ContainerView): boolean => state === 'ended'
+
 /** Whether a word is the name of a container, with its Pod or without. */
 const isCalled = (view: ContainerView, word: string): boolean => view.name === word || shownName(view) === word
 
@@ -133,8 +135,10 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   // Most containers have no name.
   if (word === '') return []
   const exact = all.filter(({ id }) => id === word)
-  if (exact.length > 0) return liveOrLast(exact)
   const named = liveOrLast(all.filter((view) => isCalled(view, word)))
+  // Of LXC and plain runtimes, ids are words: one that has ended is not meant while another has its id as a name.
+  const isOver = !isLikeId(word) && exact.every(isEnded) && named.some((view) => !isEnded(view))
+  if (exact.length > 0 && !isOver) return liveOrLast(exact)
   const begun = eachOnce(all.filter(({ id }) => id.startsWith(word)))
   if (begun.length === 0 && isLikeId(word)) return []
   const found = [...named, ...begun.filter(({ id }) => named.every((other) => other.id !== id))]
@@ -144,6 +148,16 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   if (present.length > 0) return present
   return named.length > 0 ? named : found
 }
+
+/** Returns those that have ended and had the name or id before: the container was made or started again. */
+export const earlierOf = (all: readonly ContainerView[], now: ContainerView, word: string): readonly ContainerView[] =>
+  all.filter(
+    (view) => view !== now && isEnded(view) && (view.id === now.id || view.id === word || isCalled(view, word)),
+  )
+
+/** Returns those present that a word names, but does not mean, since it is the id of another one. */
+export const namesakesOf = (all: readonly ContainerView[], word: string): readonly ContainerView[] =>
+  all.filter((view) => view.id !== word && !isEnded(view) && isCalled(view, word))
 
 const listIds = (found: readonly ContainerView[]): string => fewOf(found.map(({ id }) => escaped(id)))
 

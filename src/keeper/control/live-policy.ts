@@ -98,7 +98,7 @@ function flawOf(name: KeyName, value: string, { said }: Decision, traps: Traps):
   if (missing.length === 0) return undefined
   const [idle] = ineffectiveKeys(said.settings, (key) => key === name)
   const also = idle === undefined ? '' : `, and ${idle}`
-  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}${also}; make its profile with ${fullName(name)}, and start it again`
+  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}${also}; make its profile with ${fullName(name)}, and then the container anew: one that is started again keeps its filter`
 }
 
 function unknownTraps(traps: Traps, given: readonly KeyName[]): readonly string[] {
@@ -190,12 +190,14 @@ export function requirePolicies(
 ): void {
   const lost = losers(plans)
   if (lost.length === 0) return
-  const names = lost.map(({ entry }) => {
+  const byReason = new Map<string, string[]>()
+  for (const { entry, why } of lost) {
     const [id, name] = [entry.container.id, nameOf(entry)]
-    return name === undefined ? id : `${id} (${name})`
-  })
+    byReason.set(why, [...(byReason.get(why) ?? []), name === undefined ? id : `${id} (${name})`])
+  }
+  const all = [...byReason].map(([why, few]) => `${fewOf(few)}: ${why}`)
   throw new Error(
-    `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${fewOf(names)}: ${lost[0]!.why}; correct the configuration, or take the keys from them with "intercede reload --force"`,
+    `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${all.join('; ')}; correct the configuration, or take the keys from them with "intercede reload --force"`,
   )
 }
 

@@ -304,6 +304,36 @@ test.each(['without history', 'with history'])(
   },
 )
 
+test('a container that was made again under its name has what was refused before', { timeout: 60_000 }, async () => {
+  const daemon = await Daemon.start()
+  const makers: Maker[] = []
+  const make = (id: string, ...more: readonly string[]): Promise<string> => {
+    makers.push(new Maker(daemon, ['--id', id, ...named('again'), ...more]))
+    return makers.at(-1)!.make()
+  }
+  try {
+    expect(await make('first', '--metadata', 'security.syscalls.intercept.mknod=false')).not.toBe('ok')
+    makers[0]!.end()
+    await until('it has ended', async () => (await rowsOf(daemon, 'ps')).length === 0)
+    expect(await make('second')).toBe('ok')
+    expect((await ask(daemon, 'explain', 'again')).stdout).toMatch(/^first \(team\/pod-1\/again\), ended .* ago: mknod/)
+    const events = (await ask(daemon, 'events', 'again', '--no-follow')).stdout
+    for (const id of ['first', 'second']) expect(events).toMatch(new RegExp(`${id} \\(.*registered`))
+    // Of LXC, the name of one may be the id of another one, which has ended or is there.
+    makers.push(new Maker(daemon, ['--id', 'other', ...named('first')]))
+    expect(await makers.at(-1)!.make()).toBe('ok')
+    expect((await ask(daemon, 'inspect', 'first', '--format', '{id} {state}')).stdout).toBe('other served\n')
+    expect(await make('other-2', '--id', 'first')).toBe('ok')
+    expect(await ask(daemon, 'inspect', 'first', '--format', '{id} {state}')).toEqual({
+      ...{ status: 0, stdout: 'first served\n' },
+      stderr: 'intercede: "first" is taken as an id; it is also the name of other\n',
+    })
+  } finally {
+    for (const maker of makers) maker.end()
+    await daemon.close()
+  }
+})
+
 const noDocker = missing('dockerd', 'docker', 'nsenter')
 test.skipIf(noDocker)(
   withReason('a container of Docker has its name, image and labels in all JSON, also after it was removed', noDocker),

@@ -147,7 +147,9 @@ test('explain groups refusals and says what to change', async () => {
   expect(refused).toMatchObject({ count: 2, verdict: 'left', name: NAME })
   expect(refused!.remedy).toContain('no key allows it')
   const { stdout } = await intercede('explain', NAME)
-  expect(stdout).toMatch(/left to the kernel, 2 times, the last \d+[sm] ago \[deviceNotAllowed\]/)
+  expect(stdout).toMatch(
+    /left to the kernel, 2 times, the first \d+[sm] ago, the last \d+[sm] ago \[deviceNotAllowed\]/,
+  )
   expect(stdout).toContain(
     'what to do:  nothing: no key allows it, since it would give the container the memory of the host (/dev/mem)',
   )

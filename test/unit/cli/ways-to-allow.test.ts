@@ -35,7 +35,13 @@ test.each<Row>([
     ...{ is: 'more than was set', key: DEVICES, value: 'c:10:229' },
     about: { keys: { mknod: { value: 'true', origin: 'metadata' }, [DEVICES]: { value: 'c:10:200', origin: 'set' } } },
     set: 'intercede set abc mknod.devices=c:10:200,c:10:229',
-    forGood: `make its seccomp profile with -c mknod.devices=c:10:200,c:10:229, or "${P}mknod.devices: c:10:200,c:10:229" in a profile of the configuration`,
+    forGood: 'make its seccomp profile with its keys and -c mknod.devices=c:10:200,c:10:229, and the container anew',
+  },
+  {
+    ...{ is: 'what was set over the only key of a profile', key: 'mknod', value: 'true' },
+    about: { profile: 'off', keys: { mknod: { value: 'true', origin: 'set' } } },
+    set: 'nothing: it is allowed by now',
+    forGood: `"${P}mknod: true" under profiles: off: ${AT}`,
   },
   {
     ...{ is: 'what was set over an annotation', key: 'mknod', value: 'true' },

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ContainerView } from '../../../src/reader/container-fields.ts'
-import { describeAmbiguity, findContainer } from '../../../src/reader/container-view.ts'
+import { describeAmbiguity, earlierOf, findContainer, namesakesOf } from '../../../src/reader/container-view.ts'
 
 const container = (id: string, name = '', state = 'served'): ContainerView => ({ id, name, state }) as ContainerView
 const SHORT = '5288d75d3d2f'
@@ -48,6 +48,15 @@ test.each([
     all: [container('web-1'), container(A, 'web')],
     ...{ word: 'web', finds: [A, 'web-1'] },
   },
+  {
+    is: 'a name like the id of one that has ended, of LXC for instance',
+    ...{ all: [container('web', '', 'ended'), container(A, 'web')], word: 'web', finds: [A] },
+  },
+  {
+    is: 'a name like the id of a present one',
+    all: [container('web'), container(A, 'web')],
+    ...{ word: 'web', finds: ['web'] },
+  },
   { is: 'two of one name', all: [container(A, 'x'), container(B, 'x')], word: 'x', finds: [A, B] },
   { is: 'the name of its own short id', all: [container(A, '5288d75d3d2f')], word: '5288d75d3d2f', finds: [A] },
   {
@@ -80,4 +89,21 @@ test.each([
   },
 ])('describeAmbiguity() says $says', ({ found, word, says }) => {
   expect(describeAmbiguity(found, word)).toBe(says)
+})
+
+test('a word that is taken as an id may be the name of others, which are told', () => {
+  const all = [container('web'), container(A, 'web'), container(B, 'web', 'ended')]
+  expect(namesakesOf(all, 'web').map(({ id }) => id)).toEqual([A])
+})
+
+test('a container has those before it that had its name, or its id', () => {
+  const all = [
+    container(A, 'x', 'ended'),
+    container(B, 'x', 'ended'),
+    container('c', 'y', 'ended'),
+    container(A, 'x'),
+    container('d', 'x'),
+  ]
+  expect(earlierOf(all, all[3]!, 'x')).toEqual([all[0], all[1]])
+  expect(earlierOf(all, all[3]!, A.slice(0, 12))).toEqual([all[0]])
 })

@@ -11,7 +11,7 @@ import { FORMATS } from './formats.ts'
 import {
   formatDropped,
   isServed,
-  isUncounted,
+  isUnserved,
   openFeeds,
   type ReadOptions,
   RUN,
@@ -115,7 +115,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['left to the kernel', whyLeft(view)],
     [
       'calls',
-      isUncounted(view)
+      isUnserved(view) && view.calls === 0
         ? 'not known'
         : `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`,
     ],

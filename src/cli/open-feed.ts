@@ -243,9 +243,9 @@ export function formatContainer({ id, ...names }: Named): string {
 /** Whether a daemon, or a run, has the container now. */
 export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'left'
 
-/** Whether nobody knows how many calls it made: its daemon was killed before it wrote that down. */
-export const isUncounted = ({ state, calls }: Pick<ContainerView, 'state' | 'calls'>): boolean =>
-  (state === 'unserved' || state === 'unknown') && calls === 0
+/** Whether it may run, and only history is known of it. */
+export const isUnserved = ({ state }: Pick<ContainerView, 'state'>): boolean =>
+  state === 'unserved' || state === 'unknown'
 
 /** Says in which state a container is. */
 export const stateWord = (state: ContainerView['state']): string => (state === 'unserved' ? 'not served' : state)

@@ -3,7 +3,7 @@ import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import {
   aloneAmong,
-  isUncounted,
+  isUnserved,
   openFeeds,
   type ReadOptions,
   sayMissing,
@@ -64,7 +64,7 @@ const USUAL_CELLS: Cells = {
 
 /** Nobody knows what a container has done since its last line in history. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
-  return (view) => (view[name] === 0 && isUncounted(view) ? '-' : `${view[name]}`)
+  return (view) => (view[name] === 0 && isUnserved(view) ? '-' : `${view[name]}`)
 }
 
 const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)

@@ -136,9 +136,16 @@ function licences() {
     const from = inputs.find((path) => path.includes(`node_modules/${name}/`))
     const directory = resolve(ROOT, from.slice(0, from.indexOf(`node_modules/${name}/`)), 'node_modules', name)
     const file = readdirSync(directory).find((entry) => /^licen[cs]e/i.test(entry))
-    return `${name}\n\n${readFileSync(join(directory, file), 'utf8').trim()}\n`
+    const own = inputs.filter((path) => path.includes(`node_modules/${name}/`))
+    return `${name}\n\n${file ? readFileSync(join(directory, file), 'utf8').trim() : notices(own)}\n`
   })
 }
+
+/** The notices at the beginning of a package's files, each once: not every package has a file of its licence. */
+const notices = (files) =>
+  [...new Set(files.flatMap((path) => /^(?:\/\/.*\n)+/.exec(readFileSync(resolve(ROOT, path), 'utf8')) ?? []))].join(
+    '\n',
+  )
 
 /** What a declaration imports. */
 const IMPORTED = /(?:from|import\() ?['"](\.[^'"]+)\.ts['"]/g

@@ -111,6 +111,10 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
     ]),
     ...ceilingsOf(config),
     `annotations may choose the profiles: ${list(config.annotations.profiles)}`,
+    ...[...config.nri.namespaces].map(
+      ([name, profiles]) =>
+        `Pods of the namespace ${JSON.stringify(name)} may name the profiles: ${list(new Set(profiles))}`,
+    ),
     ...describeFilters(config, user),
     `limits: ${limitsOf(config)}`,
     `reload: ${config.reload}`,

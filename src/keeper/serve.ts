@@ -12,6 +12,7 @@ import type { Settings } from '../policy/settings.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { faultRemedy, hasFault, versionIn, which } from '../runtimes/runtime.ts'
+import { kubernetes } from '../runtimes/known/kubernetes.ts'
 import { shortened } from '../shared/texts.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
@@ -23,6 +24,7 @@ import { Log } from './log/log.ts'
 import type { HistoryOptions, KeeperEvent, KeeperOptions, PolicyDetails, Reloaded, SetKey } from './process/events.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { InheritedChildren, OLD_ONE, Reexec } from './reexec.ts'
+import { NriPlugin } from './sockets/nri-plugin.ts'
 
 type Sockets = Pick<
   KeeperOptions,
@@ -84,6 +86,15 @@ class Service {
   readonly #settings = new Map<string, Settings>()
   readonly #children = new InheritedChildren()
   readonly #manager = new ServiceManager(process.env)
+  readonly #nri = new NriPlugin({
+    node: () => ({
+      config: this.#config,
+      socketPath: this.#sockets.socketPath,
+      target: kubernetes.instructions.target,
+    }),
+    log: (...said) => this.#log.write(...said),
+    refused: (message) => this.#hear({ type: 'refused', message }),
+  })
   /** What was wrong with /dev/null at the last look: a flaw is said once, until it is mended. */
   #nullFlaw: string | undefined
   /** Undefined in the state starting. */
@@ -225,6 +236,8 @@ class Service {
     this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()
+    const { socket: nri } = this.#config.nri
+    this.#nri.use(nri === 'none' ? undefined : nri)
     this.#manager.ready(keeper.status)
   }
 

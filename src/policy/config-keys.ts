@@ -110,6 +110,19 @@ export const CONFIG_KEYS = {
     help: 'how long history is kept, in days',
     says: 'How long history is kept, in days',
   },
+  'nri.socket': {
+    allowed: 'the absolute path of a socket, or none',
+    usually: 'none',
+    example: '/run/nri/nri.sock',
+    help: 'the NRI socket of containerd 2.3, for Pods that name a profile',
+    says: 'The NRI socket of a container runtime. The daemon connects to it as the plugin `intercede`, so that Pods can [name a profile](../runtimes/kubernetes.md#profiles-by-annotation). `none` connects to none',
+  },
+  'nri.namespaces': {
+    allowed: 'a map of lists of profiles',
+    example: 'default: [vpn]',
+    help: 'profiles that Pods of a namespace may name; "*": of all',
+    says: 'The profiles that Pods may name, by their namespace. `"*"` stands for all namespaces',
+  },
   reload: {
     allowed: reloadModes.join(' or '),
     usually: 'auto',

@@ -33,6 +33,8 @@ export interface Config {
   readonly limits: Partial<Limits>
   /** Where refusals outlive their containers, as text; in bytes and milliseconds at most. */
   readonly history: { readonly path?: string; readonly size: number; readonly age: number }
+  /** The socket of a runtime's NRI, and which profiles Pods may name, by their namespace; `*` is every namespace. */
+  readonly nri: { readonly socket?: string; readonly namespaces: ReadonlyMap<string, readonly string[]> }
   /** Whether the service becomes the program that its files are as soon as they are replaced, or on SIGHUP only. */
   readonly reload: ReloadMode
 }
@@ -99,14 +101,20 @@ const measured = (
   const isWithin = (text: string): boolean => inUnits(text) >= from && inUnits(text) <= to
   return v.pipe(v.optional(v.pipe(v.string(allowed), v.check(isWithin, allowed)), usually), v.transform(inUnits))
 }
-const isHistoryPath = (path: string): boolean => path === 'none' || path.startsWith('/')
+const pathOrNone = ({ allowed }: { readonly allowed: string }) =>
+  v.pipe(
+    v.string(allowed),
+    v.check((path) => path === 'none' || path.startsWith('/'), allowed),
+  )
 const history = v.strictObject({
-  path: v.exactOptional(
-    v.pipe(v.string(CONFIG_KEYS['history.path'].allowed), v.check(isHistoryPath, CONFIG_KEYS['history.path'].allowed)),
-  ),
+  path: v.exactOptional(pathOrNone(CONFIG_KEYS['history.path'])),
   size: measured('history.size', { k: KIB, m: KIB ** 2 }, KIB ** 2, 256 * KIB ** 2),
   age: measured('history.age', { d: DAY }, DAY, 3650 * DAY),
 } satisfies Record<MemberOf<'history'>, unknown>)
+const nri = v.strictObject({
+  socket: v.exactOptional(pathOrNone(CONFIG_KEYS['nri.socket'])),
+  namespaces: v.nullish(mapOf(v.record(v.string(), names), CONFIG_KEYS['nri.namespaces'].allowed), {}),
+} satisfies Record<MemberOf<'nri'>, unknown>)
 const isPowerOfTwo = (number: number): boolean => Number.isInteger(Math.log2(number))
 const limits = v.strictObject({
   callsPerContainer: v.exactOptional(bounded(LIMITS.callsPerContainer)),
@@ -129,6 +137,7 @@ const shape = {
   metrics: v.nullish(sectionOf(metrics, 'metrics'), {}),
   limits: v.nullish(sectionOf(limits, 'limits'), {}),
   history: v.nullish(sectionOf(history, 'history', ' and '), {}),
+  nri: v.nullish(sectionOf(nri, 'nri', ' and '), {}),
   reload: v.nullish(v.picklist(reloadModes, CONFIG_KEYS.reload.allowed), CONFIG_KEYS.reload.usually),
 } satisfies Record<SectionName, unknown>
 const sections = Object.keys(shape)
@@ -288,7 +297,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const flaws = new Flaws(file)
   // Also those in which something is wrong.
   const known = Object.keys((given as Tree).profiles ?? {})
-  const { annotations, ceiling, log, metrics, limits, history, reload, ...rest } = checkTypes(given, where, flaws)
+  const { annotations, ceiling, log, metrics, limits, history, nri, reload, ...rest } = checkTypes(given, where, flaws)
   const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where, flaws)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [
@@ -298,6 +307,8 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   )
   for (const entries of [[], ...profiles.values()]) flaws.in(() => parsePolicy([...defaults, ...entries], named))
   const chosen = checkAnnotations(annotations, known, where, flaws)
+  const namespaces = Object.entries(nri.namespaces)
+  for (const [name, profiles] of namespaces) checkKnown(profiles, known, ['nri', 'namespaces', name], where, flaws)
   const ceilings = toEntries(ceiling, { kind: 'ceiling' }, ['ceiling'], where, flaws)
   const [most = new Map()] = flaws.in(() => ceilingsOf(ceilings))
   flaws.throw()
@@ -310,6 +321,7 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
     metrics,
     limits,
     history,
+    nri: { ...nri, namespaces: new Map(namespaces) },
     reload,
   }
 }
@@ -324,14 +336,19 @@ function checkAnnotations(
   where: Where,
   flaws: Flaws,
 ): Config['annotations'] {
-  for (const [index, name] of given.profiles.entries())
-    flaws.in(() => {
-      const hint = didYouMean(name, known) || '; name one of "profiles"'
-      if (!known.includes(name))
-        throw new PolicyError(`unknown profile ${briefly(name)}`, where(['annotations', 'profiles', index]), hint)
-    })
+  checkKnown(given.profiles, known, ['annotations', 'profiles'], where, flaws)
   const raise = given.raise.flatMap((key, index) =>
     flaws.in(() => toKeyName(key, where(['annotations', 'raise', index]))),
   )
   return { profiles: new Set(given.profiles), raise: new Set(raise) }
+}
+
+/** Checks that the names in a list are those of profiles. */
+function checkKnown(list: readonly string[], known: readonly string[], path: Path, where: Where, flaws: Flaws): void {
+  for (const [index, name] of list.entries())
+    flaws.in(() => {
+      const hint = didYouMean(name, known) || '; name one of "profiles"'
+      if (!known.includes(name))
+        throw new PolicyError(`unknown profile ${briefly(name)}`, where([...path, index]), hint)
+    })
 }

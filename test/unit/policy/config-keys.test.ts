@@ -6,7 +6,7 @@ import { effectiveLimits } from '../../../src/policy/limits.ts'
 
 /** A profile that another key names must be there. */
 const surroundings = (name: ConfigKeyName): string =>
-  name === 'annotations.profiles' ? `${exampleOf('profiles')}\n` : ''
+  name === 'annotations.profiles' || name === 'nri.namespaces' ? `${exampleOf('profiles')}\n` : ''
 
 test.each(Object.keys(CONFIG_KEYS) as ConfigKeyName[])(
   'the example of %s is a configuration, and not the usual one',
@@ -40,7 +40,7 @@ test.each(Object.entries(CONFIG_KEYS))(
     const wrong = name.includes('.') ? name.replace('.', ': { ').concat(': { a: { b: [] } } }') : `${name}: 7`
     const [first] = allowed.split(' from ')
     // What a list may have in it is another question.
-    const said = allowed.startsWith('a list') ? 'a list' : first!
+    const said = /^a (map of )?list/.test(allowed) ? 'a list' : first!
     expect(() => parseConfig(wrong, 'x.yaml')).toThrow(`allowed is ${said}`)
   },
 )

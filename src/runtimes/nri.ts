@@ -14,7 +14,7 @@ type Type = keyof Scalars | Message<Shape>
 type Field = readonly [number: number, type: Type, repeats?: true]
 type Shape = { readonly [name: string]: Field }
 type One<T> = T extends keyof Scalars ? Scalars[T] : T extends Message<infer S> ? Decoded<S> : never
-/** Absent scalars have their default, 0 or empty; absent messages are undefined, which differs from an empty message. */
+/** Absent scalars have their default, 0 or empty. Absent messages are undefined, and differ from empty ones. */
 type Decoded<S extends Shape> = {
   readonly [Name in keyof S]: S[Name] extends readonly [number, infer T, true]
     ? readonly One<T>[]
@@ -139,7 +139,11 @@ const Adjustment = new Message({ linux: [6, new Message({ seccompPolicy: [6, Sec
  */
 export const nriMessages = {
   RegisterPluginRequest: new Message({ pluginName: [1, 'string'], pluginIdx: [2, 'string'] }),
-  ConfigureRequest: new Message({ runtimeName: [2, 'string'], runtimeVersion: [3, 'string'] }),
+  ConfigureRequest: new Message({
+    runtimeName: [2, 'string'],
+    runtimeVersion: [3, 'string'],
+    nriVersion: [6, 'string'],
+  }),
   ConfigureResponse: new Message({ events: [2, 'int32'] }),
   SynchronizeRequest: new Message({ more: [3, 'bool'] }),
   SynchronizeResponse: new Message({ more: [2, 'bool'] }),

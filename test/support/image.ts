@@ -19,10 +19,16 @@ const machines: Record<string, string> = { x64: 'amd64', arm64: 'arm64' }
  *
  * @param folder where the archive and its parts are made
  * @param name the whole reference, such as `localhost/test:latest`
+ * @param command what its containers run unless they are told otherwise
  * @returns the archive's path
  * @see opencontainers/image-spec image-layout.md
  */
-export function makeImage(folder: string, name: string, layers: readonly string[]): string {
+export function makeImage(
+  folder: string,
+  name: string,
+  layers: readonly string[],
+  command: readonly string[] = ['sh'],
+): string {
   const layout = join(folder, 'layout')
   const blobs = join(layout, 'blobs/sha256')
   mkdirSync(blobs, { recursive: true })
@@ -40,7 +46,7 @@ export function makeImage(folder: string, name: string, layers: readonly string[
   })
   const config = json(
     {
-      ...{ architecture: machines[process.arch], os: 'linux', config: { Env: ['PATH=/bin'], Cmd: ['sh'] } },
+      ...{ architecture: machines[process.arch], os: 'linux', config: { Env: ['PATH=/bin'], Cmd: command } },
       rootfs: { type: 'layers', diff_ids: tars.map(({ digest }) => digest) },
     },
     'config',

@@ -132,7 +132,8 @@ export class Plugin {
   async register(): Promise<bigint> {
     await until('the plugin registers', () => this.sent.length > 0, 10)
     this.socket.write(frame(2, ttrpc(1, 2, Buffer.alloc(0))))
-    const { payload } = await this.ask('Configure', Buffer.concat([field(2, 'containerd'), field(3, 'v2.3.4')]))
+    const about = Buffer.concat([field(2, 'containerd'), field(3, 'v2.3.4'), field(6, 'v0.12.0')])
+    const { payload } = await this.ask('Configure', about)
     await this.ask('Synchronize')
     return fieldsOf(payload)[0]![1] as bigint
   }

@@ -92,7 +92,7 @@ export class NriPlugin {
   #again(socket: Socket, path: string, why: string): void {
     if (socket !== this.#socket) return
     clearTimeout(this.#timer)
-    if (!this.#isAway) this.#options.log('warn', 'Pods cannot name profiles now: NRI is away', { socket: path, why })
+    if (!this.#isAway) this.#options.log('warn', 'the NRI plugin is not registered', { socket: path, why })
     this.#isAway = true
     this.#timer = setTimeout(() => this.#connect(path), this.#pause)
     this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE_MS)
@@ -100,10 +100,12 @@ export class NriPlugin {
 
   readonly #handlers = {
     Configure: (payload: Uint8Array): Uint8Array => {
-      const { runtimeName, runtimeVersion } = messages.ConfigureRequest.decode(payload)
+      const { runtimeName, runtimeVersion, nriVersion } = messages.ConfigureRequest.decode(payload)
       this.#runtime = oneLine(`${runtimeName} ${runtimeVersion}`.slice(0, 100))
       const { createContainer, validateContainerAdjustment } = NRI_EVENTS
-      return messages.ConfigureResponse.encode({ events: createContainer | validateContainerAdjustment })
+      // NRI 0.12 has told its version since it reports policies. A runtime refuses a plugin with events that it lacks.
+      const validates = nriVersion === '' ? 0 : validateContainerAdjustment
+      return messages.ConfigureResponse.encode({ events: createContainer | validates })
     },
     // The containers that run already have their filters.
     Synchronize: (payload: Uint8Array): Uint8Array => {
@@ -131,7 +133,7 @@ export class NriPlugin {
   #registered(): void {
     this.#pause = FIRST_PAUSE_MS
     this.#isAway = false
-    this.#options.log('info', 'Pods can name profiles', { socket: this.#path, runtime: this.#runtime })
+    this.#options.log('info', 'the NRI plugin is registered', { socket: this.#path, runtime: this.#runtime })
   }
 
   /** Says for which container and profile a refusal is, to the runtime and to the log. */

@@ -50,7 +50,7 @@ beforeAll(async () => {
   waiting = await Daemon.start(`nri: { socket: ${silent.path} }`)
   daemon = await Daemon.start(configuration())
   // The runtime comes after the daemon.
-  await until('the daemon says that there is none', () => said('NRI is away') === 1, 10)
+  await until('the daemon says that there is none', () => said('is not registered') === 1, 10)
   await runtime.start()
   plugin = await runtime.next()
 })
@@ -73,11 +73,17 @@ test('the plugin registers with these bytes, and wants these events', async () =
     field(3, field(1, 'intercede'), field(2, '90')),
   ])
   expect(plugin.sent.subarray(0, 18 + request.length)).toEqual(frame(2, ttrpc(1, 1, request)))
-  const { payload } = await plugin.ask('Configure', Buffer.concat([field(2, 'containerd'), field(3, 'v2.3.4')]))
+  const older = Buffer.concat([field(2, 'containerd'), field(3, 'v2.3.4')])
+  const { payload } = await plugin.ask('Configure', Buffer.concat([older, field(6, 'v0.12.0')]))
   // CREATE_CONTAINER is event 4, VALIDATE_CONTAINER_ADJUSTMENT event 14.
   expect(payload).toEqual(numberField(2, (1 << 3) | (1 << 13)))
+  expect((await plugin.ask('Configure', older)).payload).toEqual(numberField(2, 1 << 3))
   expect(daemon.log).toContainEqual(
-    expect.objectContaining({ message: 'Pods can name profiles', socket: runtime.path, runtime: 'containerd v2.3.4' }),
+    expect.objectContaining({
+      message: 'the NRI plugin is registered',
+      socket: runtime.path,
+      runtime: 'containerd v2.3.4',
+    }),
   )
 })
 
@@ -216,14 +222,14 @@ test('what is no message ends the connection, and the plugin comes again', async
 })
 
 test('it comes again after a restart of the runtime, and says both', async () => {
-  const [away, back] = [said('NRI is away'), said('Pods can name profiles')]
+  const [away, back] = [said('is not registered'), said('is registered')]
   await runtime.stop()
-  await until('the daemon says that it is away', () => said('NRI is away') === away + 1, 10)
+  await until('the daemon says that it is away', () => said('is not registered') === away + 1, 10)
   const next = runtime.next()
   await runtime.start()
   plugin = await next
   expect(await create()).toMatchObject({ code: 0 })
-  expect([said('NRI is away'), said('Pods can name profiles')]).toEqual([away + 1, back + 1])
+  expect([said('is not registered'), said('is registered')]).toEqual([away + 1, back + 1])
 })
 
 test('a reload changes what namespaces may use, and keeps the connection', async () => {

@@ -13,6 +13,7 @@ test('parseConfig() of an empty file is the defaults', () => {
     metrics: { container: false },
     limits: {},
     history: { size: 16 * 1024 ** 2, age: 30 * 86_400_000 },
+    nri: { namespaces: new Map() },
     reload: 'auto',
   })
 })
@@ -34,6 +35,7 @@ log: { level: debug }
 metrics: { container: true }
 limits: { callsPerContainer: 64 }
 history: { path: /srv/history, size: 2048k, age: 1d }
+nri: { socket: /run/nri/nri.sock, namespaces: { apps: [build], '*': [] } }
 reload: manual
 `
   const place = (line: number, column = 5) => ({ file: 'x.yaml', line, column })
@@ -59,6 +61,13 @@ reload: manual
     metrics: { container: true },
     limits: { callsPerContainer: 64 },
     history: { path: '/srv/history', size: 2_097_152, age: 86_400_000 },
+    nri: {
+      socket: '/run/nri/nri.sock',
+      namespaces: new Map([
+        ['apps', ['build']],
+        ['*', []],
+      ]),
+    },
     reload: 'manual',
   })
 })
@@ -126,11 +135,19 @@ test.each([
   ['annotations: {raise: [mknot]}', `unknown key "${P}mknot" at line 1, column 23 (did you mean "${P}mknod"?)`],
   [
     '- mknod',
-    'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, metrics, limits, history, reload',
+    'the file is a list, allowed is a map of default, profiles, annotations, ceiling, log, metrics, limits, history, nri, reload',
   ],
   [
     'history: { path: here }',
     'history.path is "here" at line 1, column 12, allowed is the absolute path of a directory, or none',
+  ],
+  [
+    'nri: { socket: here }',
+    'nri.socket is "here" at line 1, column 8, allowed is the absolute path of a socket, or none',
+  ],
+  [
+    'profiles: { vpn: {} }\nnri: { namespaces: { apps: [vpm] } }',
+    'unknown profile "vpm" at line 2, column 29 (did you mean "vpn"?)',
   ],
   ['history: { size: 1t }', 'history.size is "1t" at line 1, column 12, allowed is a size from 1m to 256m'],
   ['history: { age: 1 }', 'history.age is 1 at line 1, column 12, allowed is a number of days from 1d to 3650d'],

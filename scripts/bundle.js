@@ -20,7 +20,7 @@ const DIST = join(ROOT, 'dist')
  */
 const COMMANDS = {
   ...Object.fromEntries(['run', 'serve', 'profile', 'flags', 'doctor', 'api'].map((name) => [name, [name]])),
-  read: ['ps', 'inspect', 'events', 'top', 'explain', 'metrics', 'set', 'status', 'stop', 'list'],
+  read: ['ps', 'inspect', 'events', 'top', 'explain', 'set', 'status', 'stop', 'list'],
 }
 
 /** Each other bundle, and the module that it begins with. What a subcommand does is loaded when it is to be done. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { reasons } from '../calls/reasons.ts'
-import { version } from '../processes/version.ts'
+import { version } from '../processes/installation.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import {
   containersOf,

@@ -13,7 +13,7 @@ import {
 import { ignoring, isErrno, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
-import { FEED_SOCKET } from '../memories/feed-path.ts'
+import { FEED_SOCKET } from '../processes/installation.ts'
 import { connect, DaemonSilent } from '../reader/feed.ts'
 import { usualSocket } from './open-feed.ts'
 

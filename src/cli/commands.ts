@@ -1,9 +1,9 @@
 import { Argument, Command, Option } from 'commander'
 import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
-import { FEED_SOCKET, HISTORY } from '../memories/feed-path.ts'
 import { sampleConfig } from '../policy/config-keys.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames, keys } from '../policy/keys.ts'
+import { FEED_SOCKET, HISTORY } from '../processes/installation.ts'
 import { instructed, namesWith, ociRuntimes, targets, unresolved } from '../runtimes/known/index.ts'
 import { STOP_SECONDS } from '../runtimes/runtime.ts'
 import { FILES, LISTS, printCompletion } from './completion.ts'
@@ -400,7 +400,7 @@ command('metrics')
     ...after(`intercede api serves the same text over HTTP. No series names a container, unless the daemon's configuration has
 "metrics: { container: true }".`),
   )
-  .action(async (options) => (await import('./metrics.ts')).metricsCommand(options))
+  .action(async (options) => (await import('./status.ts')).metricsCommand(options))
 
 command('api')
   .description('serve metrics, containers, events and refusals over HTTP to programs on this machine')

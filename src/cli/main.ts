@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs'
 import { Command, CommanderError, type OutputConfiguration } from 'commander'
-import { version } from '../processes/version.ts'
+import { version } from '../processes/installation.ts'
 import { instructed } from '../runtimes/known/index.ts'
 import { briefly } from '../shared/texts.ts'
 import { commands, EXIT_STATUS } from './commands.ts'

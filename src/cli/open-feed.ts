@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
-import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../memories/feed-path.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
+import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../processes/installation.ts'
 import { type ContainerView, shownName } from '../reader/container-fields.ts'
 import {
   describeAmbiguity,

@@ -1,5 +1,6 @@
 import { isoTime, shownJson } from '../calls/escape.ts'
 import { containersOf } from '../reader/container-view.ts'
+import { metricsText } from '../reader/metrics.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import { openFeed, type ReadOptions } from './open-feed.ts'
@@ -49,4 +50,9 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
     )
   else print(`${format.kind === 'template' ? byTemplate(format.template, row) : shownJson(row)}\n`)
   if (engine === 0 || ended) process.exitCode = STATUS.no
+}
+
+export function metricsCommand({ feed: path }: { readonly feed?: string }): void {
+  using feed = openFeed(path)
+  print(metricsText(feed))
 }

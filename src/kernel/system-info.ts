@@ -6,6 +6,7 @@ import { check, cstring, libc } from './libc.ts'
 
 const libcSysinfo = libc.func('int sysinfo(uint8_t *info)')
 const libcSysconf = libc.func('long sysconf(int name)')
+const libcGetrandom = libc.func('long getrandom(uint8_t *bytes, size_t length, uint32_t flags)')
 
 const bytes = new Uint8Array(SYSINFO_SIZE[64])
 const view = new DataView(bytes.buffer)
@@ -35,4 +36,22 @@ export function availableMemory(proc: Handle): number {
   const line = /^MemAvailable: +(\d+) kB$/m.exec(text.toString('latin1', 0, read(file, text)))
   if (!line) throw new RangeError('Cannot read meminfo: no MemAvailable')
   return 1024 * Number(line[1])
+}
+
+/**
+ * Returns up to 256 random bytes, which nobody can foretell. Node's own way loads all of its cryptography, in a
+ * millisecond or two.
+ *
+ * @see getrandom(2)
+ */
+export function randomBytes(length: number): Uint8Array {
+  const bytes = new Uint8Array(length)
+  check('getrandom', Number(libcGetrandom(bytes, length, 0)))
+  return bytes
+}
+
+/** Returns a random number from 1 to 2^31 - 1. */
+export function randomNumber(): number {
+  const [word = 0] = new Uint32Array(randomBytes(4).buffer)
+  return word & 0x7fff_ffff || 1
 }

@@ -9,7 +9,7 @@ import {
   RECORD_WRITER,
   type RecordedArguments,
 } from '../calls/record.ts'
-import { randomBytes } from '../kernel/random.ts'
+import { randomBytes } from '../kernel/system-info.ts'
 import type { ArgumentMode } from '../policy/config.ts'
 import { CACHE_LINE, struct } from '../shared/words.ts'
 

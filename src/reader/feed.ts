@@ -13,7 +13,6 @@ import {
   REFUSALS_AT,
 } from '../memories/counts-layout.ts'
 import { requireLayouts } from '../memories/feed-answer.ts'
-import { FEED_SOCKET } from '../memories/feed-path.ts'
 import {
   type CallCount,
   type ContainerCounts,
@@ -22,6 +21,7 @@ import {
   readCounts,
   type WhichRefusals,
 } from '../memories/read-counts.ts'
+import { FEED_SOCKET } from '../processes/installation.ts'
 import { DirectoryReader, MemoryFile } from './directory-reader.ts'
 import { RecordsFollower } from './records-follower.ts'
 

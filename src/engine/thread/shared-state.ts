@@ -1,7 +1,7 @@
 import { STORE_LOCKS } from '../../caller/programs/bpf-program-store.ts'
 import { Alarm, now } from '../../kernel/clock.ts'
 import { currentTid, isRunning } from '../../kernel/process.ts'
-import { randomBytes } from '../../kernel/random.ts'
+import { randomBytes } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS } from '../../link/limits.ts'
 import { ENTRIES } from '../../link/persistent-layout.ts'
 import { RateLimit } from '../../shared/rate-limit.ts'

@@ -115,13 +115,13 @@ export const CONFIG_KEYS = {
     usually: 'none',
     example: '/run/nri/nri.sock',
     help: 'the NRI socket of containerd 2.3, for Pods that name a profile',
-    says: 'The NRI socket of a container runtime. The daemon connects to it as the plugin `intercede`, so that Pods can [name a profile](../runtimes/kubernetes.md#profiles-by-annotation). `none` connects to none',
+    says: 'The NRI socket of containerd, through which Pods can [name a profile](../runtimes/kubernetes.md#profiles-by-annotation)',
   },
   'nri.namespaces': {
     allowed: 'a map of lists of profiles',
     example: 'default: [vpn]',
-    help: 'profiles that Pods of a namespace may name; "*": of all',
-    says: 'The profiles that Pods may name, by their namespace. `"*"` stands for all namespaces',
+    help: 'profiles that Pods of a namespace may name; "*": of every one',
+    says: 'The profiles that Pods of a namespace may name. `"*"` means every namespace',
   },
   reload: {
     allowed: reloadModes.join(' or '),

@@ -15,6 +15,8 @@ import { rulesFor } from '../../syscalls/index.ts'
 const ANNOTATION = 'intercede.io/profile'
 /** In `nri.namespaces`: every namespace. */
 const EVERY = '*'
+/** In characters: what is longer was not meant to be the name of a profile. */
+const NAME_LIMIT = 253
 
 /** What a node gives the containers of its Pods. */
 export interface NriNode {
@@ -34,7 +36,9 @@ export function wantedProfile({ pod, container }: Pick<NriCreation, 'pod' | 'con
 function requireAllowed(name: string, namespace: string, { profiles, nri }: Config): void {
   const allowed = [namespace, EVERY].flatMap((key) => nri.namespaces.get(key) ?? [])
   if (!profiles.has(name))
-    throw new NriRefusal(`the configuration of this node has no such profile${didYouMean(name, allowed)}`)
+    throw new NriRefusal(
+      `the configuration of this node has no such profile${didYouMean(name.slice(0, NAME_LIMIT), allowed)}`,
+    )
   if (allowed.includes(name)) return
   const others = allowed.length > 0 ? `; it may use ${fewOf(allowed)}` : ''
   throw new NriRefusal(`nri.namespaces does not allow it in the namespace ${briefly(namespace)} on this node${others}`)
@@ -89,6 +93,7 @@ function refusing<T>(make: () => T): T {
 
 type Reported = NonNullable<NonNullable<NonNullable<NriCreation['container']>['linux']>['seccompPolicy']>
 
+/** RuntimeDefault has no errno of its own for what has no rule; containerd 2.3 would drop it from our answer. */
 const toOci = ({ defaultAction, defaultErrno, architectures, flags, syscalls }: Reported): OciSeccomp => ({
   defaultAction,
   ...(defaultErrno ? { defaultErrnoRet: defaultErrno.value } : {}),

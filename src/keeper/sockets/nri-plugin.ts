@@ -1,6 +1,7 @@
-import { connect, type Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { openDirectories } from '../../doctor/own-files.ts'
+import { now } from '../../kernel/clock.ts'
 import type { LogLevel } from '../../policy/config.ts'
 import { nriMessages as messages, NRI_EVENTS, NriConnection, type NriCreation, NriRefusal } from '../../runtimes/nri.ts'
 import { briefly, oneLine } from '../../shared/texts.ts'
@@ -33,8 +34,10 @@ interface NriOptions {
  *   registering  the runtime has synchronised                 registered: a log line says so
  *   registering  no answer within REGISTER_MS                 waiting
  *   any but off  the connection ends or cannot be made        waiting: a log line says why, the first time
- *   waiting      the pause is over, which doubles each time   connecting
+ *   waiting      the pause is over                            connecting
  *   any          use() without a path, or close()             off
+ *
+ * The pause doubles each time, up to LONGEST_PAUSE_MS, until a connection has lasted for longer than that.
  *
  * A runtime that gets no answer in time goes on without the plugin. So it is a validator too: the runtime creates no
  * container if a validator does not answer.
@@ -46,6 +49,7 @@ export class NriPlugin {
   #timer: NodeJS.Timeout | undefined
   #pause = FIRST_PAUSE_MS
   #isAway = false
+  #registeredAt = Number.POSITIVE_INFINITY
   #runtime = ''
 
   constructor(options: NriOptions) {
@@ -70,14 +74,12 @@ export class NriPlugin {
   }
 
   #connect(path: string): void {
-    const socket = connect(path)
+    const socket = new Socket()
     this.#socket = socket
     let why = 'the runtime has closed the connection'
     socket.on('error', ({ message }) => {
       why = message
     })
-    const open = openDirectories([dirname(path)])
-    if (open !== undefined) socket.destroy(new Error(`other users could replace the socket: ${open}`))
     socket.on('close', () => this.#again(socket, path, why))
     socket.on('connect', () => {
       this.#timer = setTimeout(() => socket.destroy(new Error('the runtime does not register the plugin')), REGISTER_MS)
@@ -87,6 +89,13 @@ export class NriPlugin {
         .then(() => clearTimeout(this.#timer))
         .catch((error: Error) => socket.destroy(error))
     })
+    try {
+      const open = openDirectories([dirname(path)])
+      if (open !== undefined) throw new Error(`other users could replace the socket: ${open}`)
+      socket.connect(path)
+    } catch (error) {
+      socket.destroy(error as Error)
+    }
   }
 
   #again(socket: Socket, path: string, why: string): void {
@@ -94,6 +103,8 @@ export class NriPlugin {
     clearTimeout(this.#timer)
     if (!this.#isAway) this.#options.log('warn', 'the NRI plugin is not registered', { socket: path, why })
     this.#isAway = true
+    if (now() - this.#registeredAt > LONGEST_PAUSE_MS) this.#pause = FIRST_PAUSE_MS
+    this.#registeredAt = Number.POSITIVE_INFINITY
     this.#timer = setTimeout(() => this.#connect(path), this.#pause)
     this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE_MS)
   }
@@ -131,7 +142,7 @@ export class NriPlugin {
   }
 
   #registered(): void {
-    this.#pause = FIRST_PAUSE_MS
+    this.#registeredAt = now()
     this.#isAway = false
     this.#options.log('info', 'the NRI plugin is registered', { socket: this.#path, runtime: this.#runtime })
   }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -254,6 +254,16 @@ test('a reload can switch it off', async () => {
   daemon.configure('')
   await daemon.reload()
   await until('the plugin is gone', () => plugin.isClosed, 10)
+})
+
+test('it does not connect where others could listen', async () => {
+  const open = join(directory, 'open')
+  mkdirSync(open)
+  chmodSync(open, 0o777)
+  daemon.configure(`nri: { socket: ${open}/nri.sock }`)
+  await daemon.reload()
+  const why = () => String(daemon.log.findLast(({ message }) => message === 'the NRI plugin is not registered')?.why)
+  await until('it says so', () => why().includes(`"${open}" can be written by everybody`), 10)
 })
 
 test('it tries again after ten seconds with a runtime that does not answer', async () => {

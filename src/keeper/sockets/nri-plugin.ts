@@ -14,7 +14,7 @@ const INDEX = '90'
 /** Longest wait for the answer to the registration. Others may register before; to synchronise may take far longer. */
 const REGISTER_MS = 10_000
 const FIRST_PAUSE_MS = 100
-const LONGEST_PAUSE_MS = 5000
+const LONGEST_PAUSE_MS = 2000
 
 interface NriOptions {
   /** Returns what the node gives now: a reload may have changed it. */

@@ -282,8 +282,9 @@ export class CriContainerd {
     writeFileSync(join(this.#machine.directory, 'ended'), '')
     end(this.#file)
     await ended
-    // A shim whose Pod was not removed outlives containerd.
+    // A shim whose Pod was not removed outlives containerd, and the cgroup above those of the Pods is crun's.
     end(this.#path)
+    await this.#machine.run('sh', '-c', 'rmdir /sys/fs/cgroup/k8s.io 2>/dev/null || :')
   }
 }
 

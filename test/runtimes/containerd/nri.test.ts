@@ -124,6 +124,18 @@ describe.skipIf(noReporting)(withReason('a Pod through CRI and NRI', noReporting
     expect(await within(required, mknod)).toMatchObject({ status: 0 })
   })
 
+  test('that was there when the daemon ended gets its next container at the second attempt', async () => {
+    const pod = await containerd.pod({ namespace: 'shop' })
+    try {
+      await machine.stop()
+      await expect(containerd.container(pod, runtimeDefault)).rejects.toThrow(/validator plugin 90-intercede failed/)
+      await containerd.container(pod, runtimeDefault)
+      await serve()
+    } finally {
+      await containerd.remove(pod)
+    }
+  })
+
   test('is served on over a restart of containerd, and new Pods too', async () => {
     await within({}, async (container) => {
       const before = registered()

@@ -80,7 +80,7 @@ cp /bin/busybox image/bin
 for name in sh mknod rm wc true; do ln -sf busybox image/bin/$name; done
 tar -C image --owner=0 --group=0 --numeric-owner -c . | podman import --quiet - loop
 podman --cgroup-manager cgroupfs run --detach --name loop --network none $(intercede flags podman --profile build --write) loop sh -c '
-until [ -e /end ]; do mknod n c 1 3 || exit 1; rm n; echo >>/turns; done'
+until [ -e /end ]; do mknod n c 1 3 || exit 1; rm n; echo >>/turns; done' || { systemctl start intercede.service; exit 1; }
 turns() { podman exec loop sh -c 'wc -l </turns'; }
 until [ "$(turns)" -gt 5 ]; do sleep 1; done
 for turn in 1 2 3; do

@@ -5,6 +5,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { BASE, type Done, directory, Host, until } from '../../support/host.ts'
 import { descriptorsOf } from '../../support/hostile.ts'
 import { lacks } from '../../support/skipped.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
 
 let host: Host
 let dir: string
@@ -76,7 +77,8 @@ function inside(script: string, { place, proc }: Places): Promise<Done> {
     `proc=${proc} place=${place} caller=${fixture('caller')} engine=${host.enginePid}`,
     'mount -t proc none $proc && cd $place/in || exit',
     // The first field of its stat in the host's procfs is its number there.
-    'mkfifo number; { exec 9<.; read host rest </proc/self/stat; echo $host >number; exec sleep 60 >/dev/zero 2>&1; } & other=$!',
+    'mkfifo number',
+    `{ exec 9<.; read host rest </proc/self/stat; echo $host >number; exec sleep ${60 * SLOWNESS} >/dev/zero 2>&1; } & other=$!`,
     'read host <number',
     `cd $place`,
     script,

@@ -247,16 +247,22 @@ function comparable(said: Said): Said {
   const tellsSize = attr.length >= LOAD.logTrueSize + 4 && attr.readUInt32LE(LOAD.logTrueSize) > 0
   // Before Linux 6.4, what was written first and then dropped lies behind the end.
   if (!tellsSize && said.result === 0 && log !== undefined)
-    return { ...said, buffers: [instructions!, licence!, log.replace(/^((?:..)*?)00.*$/, '$1')] }
+    return { ...said, buffers: [instructions!, licence!, endedLog(log)] }
   if ((level & STATS) === 0) return said
   attr.writeUInt32LE(attr.readUInt32LE(LOAD.logTrueSize) > 0 ? 1 : 0, LOAD.logTrueSize)
   if (log === undefined) return { ...said, attr: attr.toString('hex') }
-  const text = Buffer.from(log, 'hex').toString('latin1')
   // Behind its end lies what was there before it: the longer the time, the less of that.
-  const [ended = ''] = text.split('\0')
-  const timeless = said.result === 'ENOSPC' ? text.slice(-AFTER_TIME) : ended.replace(/time \d+ usec/, 'time')
+  const timeless = said.result === 'ENOSPC' ? textOf(log).slice(-AFTER_TIME) : endedLog(log)
   return { ...said, attr: attr.toString('hex'), buffers: [instructions!, licence!, timeless] }
 }
+
+const textOf = (log: string): string => Buffer.from(log, 'hex').toString('latin1')
+
+/** A log up to its end, without the time. */
+const endedLog = (log: string): string =>
+  textOf(log)
+    .split('\0')[0]!
+    .replace(/time \d+ usec/, 'time')
 
 /** Where its memory lies differs from caller to caller. */
 function withoutPointers(said: Said): Said {

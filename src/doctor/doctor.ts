@@ -44,7 +44,8 @@ const isRoot = ({ read }: HostFacts): boolean =>
 function diagnose(probe: Probe, machine: HostFacts): Diagnosis {
   const { health, found = '' } = ask(probe, machine)
   const isUnseen = health === 'unknown' && !isRoot(machine)
-  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : isUnseen ? UNSEEN : probe
+  const own = { ...probe, remedy: (health === 'unknown' && probe.remedyIfUnknown) || probe.remedy }
+  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : isUnseen ? UNSEEN : own
   return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
 }
 

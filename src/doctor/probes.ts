@@ -25,6 +25,8 @@ export interface Probe {
   probe(machine: HostFacts): Finding
   readonly follows: string
   readonly remedy: string
+  /** What to do if the probe itself fails, if that is something else. */
+  readonly remedyIfUnknown?: string
 }
 
 const feature = (name: KernelFeature) => (machine: HostFacts) => ({ ok: machine.kernel[name]() })
@@ -248,6 +250,9 @@ function versionOf({ run, which }: HostFacts, program: string): string | undefin
   return version
 }
 
+/** What to do about a program that does not say its version: podman says none with a configuration that it rejects. */
+const mend = ({ program }: Installed): string => `run "${program} --version", and mend what it complains about`
+
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
 
 function ociRuntime(runtime: OciRuntime): readonly Probe[] {
@@ -272,6 +277,7 @@ function ociRuntime(runtime: OciRuntime): readonly Probe[] {
       },
       follows: `containers of ${label} cannot be intercepted`,
       remedy: install(runtime.installed),
+      remedyIfUnknown: mend(runtime.installed),
     },
     {
       name: `${label} with WAIT_KILLABLE_RECV`,
@@ -292,6 +298,7 @@ const installation = (installed: Installed): Probe => ({
   },
   follows: `containers of ${installed.label} are not available`,
   remedy: install(installed),
+  remedyIfUnknown: mend(installed),
 })
 
 const installations: readonly Probe[] = [
@@ -329,9 +336,9 @@ const installations: readonly Probe[] = [
   },
   {
     name: 'nodes of images stay closed in podman',
-    probe({ read, which }) {
-      if (which(podman.installed.program) === undefined) return { ok: true, found: 'not installed' }
-      const ok = nodevStorage(read) !== undefined
+    probe(machine) {
+      if (versionOf(machine, podman.installed.program) === undefined) return { ok: true, found: 'not installed' }
+      const ok = nodevStorage(machine.read) !== undefined
       const found = 'its storage is nodev; "intercede flags podman" tells with which options rm can remove nodes'
       return { ok, ...(ok ? { found } : {}) }
     },
@@ -339,7 +346,9 @@ const installations: readonly Probe[] = [
       'its storage is not nodev, and with crun a container in a user namespace has no device rules: it opens every ' +
       'node that an image brings along, also one of a disk',
     remedy:
-      'apt-get install containers-storage, or set mountopt = "nodev" in [storage.options.overlay] of /etc/containers/storage.conf',
+      'apt-get install containers-storage; if there is an /etc/containers/storage.conf, which replaces the file of that ' +
+      'package, set mountopt = "nodev" in its [storage.options.overlay]',
+    remedyIfUnknown: mend(podman.installed),
   },
 ]
 

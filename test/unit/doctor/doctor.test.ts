@@ -260,6 +260,18 @@ test('examine() says unknown where the kernel would not be asked', () => {
   ])
 })
 
+test('examine() says nothing good of a storage.conf with which podman fails, and what to do', () => {
+  const all = machine([])
+  const bare = { '/etc/containers/storage.conf': '[storage.options.overlay]\nmountopt = "nodev"\n' }
+  const run: HostFacts['run'] = (program, ...args) => (program === 'podman' ? undefined : all.run(program, ...args))
+  const remedy = 'run "podman --version", and mend what it complains about'
+  expect(
+    examine(machine([], { ...reading(bare), run })).diagnoses.filter(({ health }) => health !== 'ok'),
+  ).toMatchObject(
+    ['podman', 'nodes of images stay closed in podman'].map((name) => ({ name, health: 'unknown', remedy })),
+  )
+})
+
 test('examine() says that serve --user can work in the user namespace of a user', () => {
   const inside = { link: (path: string) => LINKS[path]?.replace('4026531837', '4026532000') }
   expect(examine(machine([], inside))).toMatchObject({ able: false, ableForUser: true })

@@ -101,6 +101,7 @@ describe.skipIf(why)(withReason('the package of Debian', why), () => {
     expect(await host.must('systemctl', 'status', '--no-pager', 'intercede.socket')).toContain('active (listening)')
     expect((await host.run('systemctl', 'is-active', 'intercede.service')).stdout).toBe('inactive\n')
     expect(await host.must('getent', 'group', 'intercede')).toMatch(/^intercede:/)
+    expect(await host.must('stat', '-c', '%G %a', '/run/intercede/feed.sock')).toBe('intercede 660\n')
     await host.must('ls', ...INSTALLED)
   })
 

@@ -54,7 +54,8 @@ export async function serveCommand({
   if (takesOver !== undefined || !checkConfig) requireSafe(file, places)
   if (checkConfig) {
     if (takesOver === undefined) asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath))
-    print(`${describeConfig(config, user).join('\n')}\n`)
+    const none = file === undefined ? [`# no configuration: ${JSON.stringify(configFile(user))} is not there`] : []
+    print(`${[...none, ...describeConfig(config, user)].join('\n')}\n`)
     return
   }
   requireUserNamespace(user)
@@ -64,8 +65,9 @@ export async function serveCommand({
   const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)), historyPath }
   const readAgain = (): Config => {
     const now = fileNow()
+    const again = readNow(now)
     requireSafe(now, places)
-    return readNow(now)
+    return again
   }
   await serve(paths, config, readAgain).catch(endWith)
 }

@@ -22,7 +22,11 @@ export function readConfiguration(file: string): Config {
   try {
     text = readText(file)
   } catch (error) {
-    throw new Error(`Cannot read configuration "${file}": ${(error as Error).message}`)
+    const { message } = error as Error
+    const why = message.startsWith('ENOENT')
+      ? 'it is not there; write it, even if empty, or name another file'
+      : message
+    throw new Error(`Cannot read configuration "${file}": ${why}`)
   }
   return parseConfig(text, file, deviceNames)
 }

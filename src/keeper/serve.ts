@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import type { CallRecord } from '../calls/record.ts'
 import { NULL_REMEDY, nullFlaw } from '../doctor/host-facts.ts'
@@ -230,9 +231,10 @@ class Service {
 
   /** Reports that the keeper serves, with this configuration. */
   #serves(keeper: Keeper): void {
-    const { socketPath: socket, lxcSocketPath: lxcSocket, forUser } = this.#sockets
+    const { socketPath: socket, lxcSocketPath: lxcSocket, forUser, configPath } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
-    const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits }
+    const none = configPath && !existsSync(configPath) ? { configuration: `none: ${configPath} is not there` } : {}
+    const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits, ...none }
     this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()

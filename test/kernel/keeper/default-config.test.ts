@@ -38,10 +38,11 @@ afterEach(async () => {
 const configure = (text: string): void => writeFileSync(join(scratch, 'etc/shown/config.yaml'), text)
 const count = (text: string): number => said.split(text).length - 1
 
-/** Starts the daemon without --config. */
-async function serve(): Promise<void> {
+/** Starts the daemon without --config, unless that is given. */
+async function serve(...options: readonly string[]): Promise<void> {
   const etc = join(scratch, 'etc')
-  const words = ['--mount', 'sh', '-c', WITHIN, 'sh', process.execPath, CLI, 'serve', '--socket', join(scratch, 's')]
+  const command = [process.execPath, CLI, 'serve', '--socket', join(scratch, 's'), ...options]
+  const words = ['--mount', 'sh', '-c', WITHIN, 'sh', ...command]
   daemon = spawn('unshare', words, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ETC: etc } })
   daemon.stderr!.on('data', (chunk: Buffer) => {
     said += chunk.toString()
@@ -61,6 +62,7 @@ test('serve reads /etc/intercede/config.yaml if it is there', async () => {
 
 test('serve starts without it, and SIGHUP reads it once it is there, and again without it', async () => {
   await serve()
+  expect(count('"configuration":"none: /etc/intercede/config.yaml is not there"')).toBe(1)
   configure(INEFFECTIVE)
   daemon!.kill('SIGHUP')
   await until(`it warns: ${said}`, () => count(WARNING) === 1)
@@ -68,6 +70,18 @@ test('serve starts without it, and SIGHUP reads it once it is there, and again w
   daemon!.kill('SIGHUP')
   await until(`it serves: ${said}`, () => count('"serving"') === 3)
   expect(count(WARNING)).toBe(1)
+})
+
+test('SIGHUP without a file that --config names says what to do, as the check does', async () => {
+  const file = join(scratch, 'named.yaml')
+  writeFileSync(file, '')
+  await serve('--config', file)
+  rmSync(file)
+  daemon!.kill('SIGHUP')
+  const says = `Cannot read configuration "${file}": it is not there; write it, even if empty, or name another file`
+  await until(`it refuses: ${said}`, () => count(JSON.stringify(says).slice(1, -1)) === 1)
+  const check = await execute(process.execPath, [CLI, 'serve', '--check-config', '--config', file])
+  expect(check).toMatchObject({ status: 1, stderr: `intercede: ${says}\n` })
 })
 
 test('SIGHUP goes on as it is if the file that came is wrong, and says why', async () => {

@@ -329,7 +329,7 @@ const rows: readonly Row[] = [
   ],
   [['serve', '--config', file('bool.yaml', `default:\n  ${KEY}.mknod: maybe\n`)], FAILED, /maybe.*line 2/],
   [['serve', '--check-config', '--config', file('key.yaml', 'defautl: {}\n')], NO, /defautl.*line 1.*did you mean/],
-  ['serve --check-config --config /no/such', NO, /ENOENT/],
+  ['serve --check-config --config /no/such', NO, /"\/no\/such": it is not there; write it/],
   // doctor.
   ['doctor extra', USAGE, /too many arguments/],
   ['doctor --jsn', USAGE, /did you mean --json\?/],

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
@@ -7,6 +7,7 @@ import { formatValue, table } from './output-format.ts'
 import { configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
+import { readConfiguration } from './wanted-policy.ts'
 import { writeNew } from './write-whole.ts'
 
 function lines({ name, health, needed, found, follows, remedy }: Diagnosis): readonly string[] {
@@ -15,8 +16,9 @@ function lines({ name, health, needed, found, follows, remedy }: Diagnosis): rea
   return health === 'ok' ? [head] : [head, `             ${follows}`, `             -> ${remedy}`]
 }
 
-function conclusion({ able, ableForUser }: Report): string {
+function conclusion({ able, ableToRun, ableForUser }: Report): string {
   if (able) return 'intercede run and serve can work here'
+  if (ableToRun) return 'only intercede run can work here, serve does not start: see the lines marked NEEDED'
   if (ableForUser) return 'only intercede serve --user can work here: it serves sysinfo and mount.fuse'
   return 'intercede cannot work here: see the lines marked NEEDED'
 }
@@ -24,6 +26,18 @@ function conclusion({ able, ableForUser }: Report): string {
 function text(report: Report): string {
   const { kernel, arch, node, diagnoses } = report
   return [`Linux ${kernel} on ${arch}, Node ${node}`, ...diagnoses.flatMap(lines), conclusion(report)].join('\n')
+}
+
+/** @throws {Error} if we may not read it */
+function flawOfConfiguration(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined
+  accessSync(file, constants.R_OK)
+  try {
+    readConfiguration(file)
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
 }
 
 interface DoctorOptions {
@@ -58,7 +72,11 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
   )
   checkUsage(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
   const file = configFileIfThere(false)
-  const report = examine({ ...thisHost, openToOthers: () => openToOthers(file === undefined ? [] : [file]) })
+  const report = examine({
+    ...thisHost,
+    openToOthers: () => openToOthers(file === undefined ? [] : [file]),
+    configFlaw: () => flawOfConfiguration(file),
+  })
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)
     return

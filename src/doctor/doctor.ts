@@ -22,6 +22,8 @@ export interface Report {
   readonly node: string
   /** True if `run` and `serve` can work here. */
   readonly able: boolean
+  /** True if `run` can work here. */
+  readonly ableToRun: boolean
   /** True if `serve --user` can work here, in the user namespace of a user. */
   readonly ableForUser: boolean
   readonly diagnoses: readonly Diagnosis[]
@@ -60,13 +62,14 @@ const NO_PROC: Diagnosis = {
 export function examine(machine: HostFacts): Report {
   const { release: kernel, arch, node } = machine
   if (machine.read('/proc/self/status') === '')
-    return { kernel, arch, node, able: false, ableForUser: false, diagnoses: [NO_PROC] }
+    return { kernel, arch, node, able: false, ableToRun: false, ableForUser: false, diagnoses: [NO_PROC] }
   const diagnoses = probes.map((probe) => diagnose(probe, machine))
   const isWell = (needed: Probe['needed']): boolean =>
     probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')
   return {
     ...{ kernel, arch, node },
-    able: isWell(true) && isWell('on the host'),
+    able: isWell(true) && isWell('on the host') && isWell('to serve'),
+    ableToRun: isWell(true) && isWell('on the host'),
     ableForUser: isWell(true) && !isWell('on the host'),
     diagnoses,
   }

@@ -27,7 +27,7 @@ export function nullFlaw(): string | undefined {
   return stat && flawOfNull(stat, rootOwners())
 }
 
-/** The questions that probes ask about the machine; tests replace them. Only `kernel` may throw. */
+/** The questions that probes ask about the machine; tests replace them. Only `kernel` and `configFlaw` may throw. */
 export interface HostFacts {
   readonly release: string
   readonly arch: string
@@ -40,6 +40,8 @@ export interface HostFacts {
   contains(path: string, text: string): boolean
   /** Returns what is wrong with intercede's own files if other users may change them. */
   openToOthers(): string | undefined
+  /** Returns what is wrong with the configuration. */
+  configFlaw(): string | undefined
   /** Returns what is wrong with /dev/null. */
   nullFlaw(): string | undefined
   /** Returns what a program prints; undefined if it is not installed or fails. */
@@ -60,6 +62,7 @@ export const thisHost: HostFacts = {
   which,
   contains: (path, text) => orElse(false, () => readFileSync(path).includes(text)),
   openToOthers: () => openToOthers(),
+  configFlaw: () => undefined,
   nullFlaw,
   run(program, ...args) {
     const path = which(program)

@@ -20,8 +20,11 @@ export interface Finding {
 /** A question to the machine and, for the answer "no", what follows and what to do. */
 export interface Probe {
   readonly name: string
-  /** `true`: neither `run` nor `serve` works without it; `on the host`: without it only `serve --user` works. */
-  readonly needed?: true | 'on the host'
+  /**
+   * `true`: neither `run` nor `serve` works without it; `on the host`: without it only `serve --user` works;
+   * `to serve`: without it only `run` works.
+   */
+  readonly needed?: true | 'on the host' | 'to serve'
   probe(machine: HostFacts): Finding
   readonly follows: string
   readonly remedy: string
@@ -190,10 +193,18 @@ const surroundings: readonly Probe[] = [
   },
   {
     name: "intercede's own files",
+    needed: 'to serve',
     probe: (machine) => withoutFlaw(machine.openToOthers()),
     follows: 'serve does not start: whoever can change these files controls a process of root',
     remedy:
       'give them, and the directories that they are in, to root, writable for root only; or install a copy for root',
+  },
+  {
+    name: 'the configuration',
+    needed: 'to serve',
+    probe: (machine) => withoutFlaw(machine.configFlaw()),
+    follows: 'serve does not start, and a reload is refused',
+    remedy: 'correct the file; "intercede serve --check-config" tells whether it is right',
   },
   {
     name: 'the null device',

@@ -290,7 +290,7 @@ describe('serve, with links', () => {
 test('doctor names files that others can change, and run says so at the end', () => {
   chownSync(join(installed, 'dist'), SOMEBODY, SOMEBODY)
   expect(cli('doctor').stdout).toMatch(
-    /missing +intercede's own files: others could change what it runs: "[^"]*dist" belongs to user 1000/,
+    /NEEDED +intercede's own files: others could change what it runs: "[^"]*dist" belongs to user 1000/,
   )
   expect(cli('run', '--', 'true').stderr).toContain('intercede: others could change what it runs: ')
 })
@@ -331,9 +331,9 @@ test('doctor looks at the configuration too, with which serve would not start', 
   // On an /etc of its own, which has the host's below it.
   const script = `mount -t tmpfs none "$1" && mkdir "$1/up" "$1/work" &&
     mount -t overlay -o "lowerdir=/etc,upperdir=$1/up,workdir=$1/work" none /etc &&
-    mkdir -p /etc/intercede && echo '{}' >/etc/intercede/config.yaml && chmod "$2" /etc/intercede/config.yaml && exec "$3" "$4" doctor`
+    mkdir -p /etc/intercede && echo "$5" >/etc/intercede/config.yaml && chmod "$2" /etc/intercede/config.yaml && exec "$3" "$4" doctor`
   const place = mkdtempSync(join(tmpdir(), 'intercede-etc-'))
-  const doctor = (mode: string): string => {
+  const doctor = (mode: string, text = '{}'): string => {
     const words = [
       '--mount',
       'sh',
@@ -344,13 +344,17 @@ test('doctor looks at the configuration too, with which serve would not start', 
       mode,
       process.execPath,
       join(installed, 'bin/intercede.js'),
+      text,
     ]
     return spawnSync('unshare', words, { encoding: 'utf8' }).stdout
   }
   try {
-    expect(doctor('644')).toContain("ok       intercede's own files\n")
+    expect(doctor('644')).toContain("ok       intercede's own files\n  ok       the configuration\n")
+    expect(doctor('644', 'defautl: {}')).toMatch(
+      /NEEDED {3}the configuration: Cannot read .*unknown key "defautl"[\s\S]*only intercede run can work here/,
+    )
     expect(doctor('666')).toMatch(
-      /missing {2}intercede's own files: .*"\/etc\/intercede\/config.yaml" can be written by everybody/,
+      /NEEDED {3}intercede's own files: .*"\/etc\/intercede\/config.yaml" can be written by everybody/,
     )
   } finally {
     rmSync(place, { recursive: true })

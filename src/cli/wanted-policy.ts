@@ -5,7 +5,7 @@ import { type Config, parseConfig } from '../policy/config.ts'
 import { formatLines, type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { mustServeUser, type Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
-import { effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
+import { clamped, effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
 import { rulesFor } from '../syscalls/index.ts'
@@ -99,6 +99,8 @@ function checkOnlyAdds(now: readonly Rule[], later: readonly Rule[]): void {
 }
 
 const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {
+  const lowered = clamped(settings)
+  if (lowered.length > 0) return lowered.join('; ')
   const reasons = ineffectiveHere(settings).join('; ')
   if (reasons !== '') return `${reasons}; give that too`
   return profile === undefined

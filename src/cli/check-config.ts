@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { explain, why } from '../calls/reasons.ts'
 import { trappedBy } from '../calls/syscall.ts'
 import { readProfile } from '../filter/read.ts'
+import { flawOfDirectory } from '../keeper/feed/history-file.ts'
 import { ineffectiveUnless } from '../keeper/ineffective-keys.ts'
+import type { HistoryOptions } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { orElse } from '../kernel/error.ts'
 import type { Config } from '../policy/config.ts'
@@ -24,6 +26,9 @@ import { briefly, counted, didYouMean, fewOf } from '../shared/texts.ts'
 import { callsOf, rulesFor, untrapped } from '../syscalls/index.ts'
 import { formatContainer } from './open-feed.ts'
 import { say } from './print.ts'
+
+const MIB = 1024 ** 2
+const DAY_MS = 86_400_000
 
 /** Lists every key with its effective value and origin, for a container with this metadata. */
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
@@ -95,13 +100,22 @@ const ceilingsOf = ({ ceiling }: Config): readonly string[] =>
     ? ['ceiling: none']
     : ['ceiling:', ...[...ceiling].map(([name, text]) => `  ${fullName(name)}: ${JSON.stringify(text)}`)]
 
+/** Says where history is kept, and warns if it cannot be: the daemon serves without it, too. */
+function describeHistory(history: HistoryOptions | undefined): string {
+  if (history === undefined) return 'history: none'
+  const { directory, size, age } = history
+  const flaw = flawOfDirectory(directory)
+  if (flaw !== undefined) say(`Cannot keep history in "${directory}": ${flaw}`)
+  return `history: ${JSON.stringify(directory)}, at most ${size / MIB} MiB and ${counted(age / DAY_MS, 'day')}`
+}
+
 /**
  * Describes a configuration: its keys for a container without a profile, for each profile, and for annotations; and
  * which of them the filters of this machine trap.
  *
  * @param user whether the configuration is that of `serve --user`
  */
-export function describeConfig(config: Config, user: boolean): readonly string[] {
+export function describeConfig(config: Config, user: boolean, history: HistoryOptions | undefined): readonly string[] {
   return [
     'default:',
     ...keysOf(config, '', user),
@@ -117,6 +131,7 @@ export function describeConfig(config: Config, user: boolean): readonly string[]
     ),
     ...describeFilters(config, user),
     `limits: ${limitsOf(config)}`,
+    describeHistory(history),
     `reload: ${config.reload}`,
     `annotations may set these keys, and all others only to less: ${list(config.annotations.raise)}`,
   ]

@@ -2,7 +2,7 @@ import { dirname, join, resolve } from 'node:path'
 import { requireFeatures } from '../doctor/doctor.ts'
 import { requireSafeDirectories, requireSafeFiles } from '../doctor/own-files.ts'
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
-import { serve } from '../keeper/serve.ts'
+import { historyOf, serve } from '../keeper/serve.ts'
 import { exitGroup } from '../kernel/process.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
@@ -52,16 +52,16 @@ export async function serveCommand({
   if (takesOver !== undefined) requireSuccessor(takesOver)
   const places = socketsOf(sockets, user)
   if (takesOver !== undefined || !checkConfig) requireSafe(file, places)
+  const historyPath = usualHistory(process.env.STATE_DIRECTORY, user || sockets.socket !== undefined)
   if (checkConfig) {
     if (takesOver === undefined) asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath))
     const none = file === undefined ? [`# no configuration: ${JSON.stringify(configFile(user))} is not there`] : []
-    print(`${[...none, ...describeConfig(config, user)].join('\n')}\n`)
+    print(`${[...none, ...describeConfig(config, user, historyOf(config, historyPath))].join('\n')}\n`)
     return
   }
   requireUserNamespace(user)
   requireKernel()
   requireFeatures()
-  const historyPath = usualHistory(process.env.STATE_DIRECTORY, user || sockets.socket !== undefined)
   const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)), historyPath }
   const readAgain = (): Config => {
     const now = fileNow()

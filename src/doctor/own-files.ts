@@ -162,7 +162,7 @@ export function requireSafeDirectories(directories: readonly string[]): void {
 }
 
 /** Returns a directory, or the one in which it will be made. */
-function firstThere(directory: string): string {
+export function firstThere(directory: string): string {
   let there = resolve(directory)
   while (!existsSync(there)) there = dirname(there)
   return there

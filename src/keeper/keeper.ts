@@ -184,14 +184,15 @@ export class Keeper {
    * @returns what has changed, once the engine uses it
    * @throws {Error} if that cannot be found out; nothing has changed then
    */
-  reload(limits: Partial<Limits>, containerLabel: boolean, history?: HistoryOptions): Promise<Reloaded> {
+  async reload(limits: Partial<Limits>, containerLabel: boolean, history?: HistoryOptions): Promise<Reloaded> {
     const all = effectiveLimits(limits)
     const changed = this.#control.apply()
     this.#readers.feed.stands({ containerLabel, limits: limitsFor(all) })
-    this.#readers.feed.history.open(history)
+    const flaw = this.#readers.feed.history.open(history)
     this.#limits = all
     for (const socket of this.#sockets) socket.limit = all.connections
-    return changed
+    const { warnings, ...rest } = await changed
+    return { ...rest, warnings: [...warnings, ...(flaw === undefined ? [] : [flaw])] }
   }
 
   /** @throws {Error} if running containers would lose their policy by another configuration */

@@ -128,7 +128,7 @@ class Service {
         limits: this.#config.limits,
         arguments: this.#config.log.arguments,
         containerLabel: this.#config.metrics.container,
-        history: this.#history(this.#config),
+        history: historyOf(this.#config, this.#sockets.historyPath),
         manager: this.#manager,
         successor: {
           follow: () => this.#reexec?.follow(),
@@ -141,10 +141,6 @@ class Service {
         onRecord: (...said) => this.#record(...said),
       }),
     )
-  }
-
-  #history({ history: { path = this.#sockets.historyPath, size, age } }: Config): HistoryOptions | undefined {
-    return path === undefined || path === 'none' ? undefined : { directory: path, size, age }
   }
 
   #hangUp(): void {
@@ -170,7 +166,7 @@ class Service {
       if (!isForced) keeper.requirePolicies(resolveBy(config))
       this.#manager.reloading()
       this.#config = config
-      outcome = keeper.reload(config.limits, config.metrics.container, this.#history(config))
+      outcome = keeper.reload(config.limits, config.metrics.container, historyOf(config, this.#sockets.historyPath))
       this.#log.level = config.log.level
     } catch (error) {
       this.#config = before
@@ -328,6 +324,12 @@ class Service {
     this.#countRefusals(this.#refusals.rest())
     this.#log.close()
   }
+}
+
+/** Returns where and how history is kept. @param usual the directory, unless the configuration names one */
+export const historyOf = ({ history }: Config, usual: string | undefined): HistoryOptions | undefined => {
+  const { path = usual, size, age } = history
+  return path === undefined || path === 'none' ? undefined : { directory: path, size, age }
 }
 
 /** Returns what an engine gets only when it starts, and what decides the size of a memory. */

@@ -10,11 +10,12 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   write,
   writeSync,
 } from 'node:fs'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
-import { openDirectories } from '../../doctor/own-files.ts'
+import { firstThere, openDirectories } from '../../doctor/own-files.ts'
 import { orElse } from '../../kernel/error.ts'
 import { type Fd, lockFile, orClose } from '../../kernel/fd.ts'
 import { openat } from '../../kernel/files.ts'
@@ -50,10 +51,18 @@ interface Surroundings {
 
 export const lineOf = (about: object): string => `${asciiJson(about)}\n`
 
-/** @throws {Error} if another user could exchange what is there, or what will be there */
-function requireSafe(directory: string): void {
+/** Returns why no history can be kept in a directory, which need not be there yet, as far as its path tells. */
+export function flawOfDirectory(directory: string): string | undefined {
   const wrong = openDirectories([directory])
-  if (wrong !== undefined) throw new Error(`others could put something else there: ${wrong}`)
+  if (wrong !== undefined) return `others could put something else there: ${wrong}`
+  const there = firstThere(directory)
+  return statSync(there).isDirectory() ? undefined : `"${there}" is no directory; name another one with history.path`
+}
+
+/** @throws {Error} if another user could exchange what is there, or what will be there */
+function requireUsable(directory: string): void {
+  const wrong = flawOfDirectory(directory)
+  if (wrong !== undefined) throw new Error(wrong)
 }
 
 /**
@@ -86,7 +95,7 @@ export class HistoryFile {
     this.options = options
     this.#around = around
     const { directory } = options
-    requireSafe(directory)
+    requireUsable(directory)
     // The group must get there, whatever mask the service has.
     const mask = process.umask(0o022)
     try {
@@ -94,7 +103,7 @@ export class HistoryFile {
     } finally {
       process.umask(mask)
     }
-    requireSafe(directory)
+    requireUsable(directory)
     const fd = openat(AT_FDCWD, cstring(directory), O_RDONLY | O_DIRECTORY)
     this.#directory = fd
     this.#file = orClose([fd], () => {

@@ -85,14 +85,14 @@ export class History {
     return this.#file?.lost ?? 0
   }
 
-  /** @param options undefined to keep nothing */
-  open(options: HistoryOptions | undefined): void {
+  /** @param options undefined to keep nothing @returns why nothing can be kept, a sentence that `failed` gets too */
+  open(options: HistoryOptions | undefined): string | undefined {
     if (options && options.directory === this.directory) {
       this.#file!.options = options
-      return
+      return undefined
     }
     this.close()
-    if (!options) return
+    if (!options) return undefined
     // What runs is not in another directory.
     const running = [...this.#paces.keys()]
     const { group, failed } = this.#dependencies
@@ -100,8 +100,11 @@ export class History {
     try {
       this.#file = new HistoryFile(options, { group, snapshot, failed })
       for (const line of this.#linesOf(running)) this.#file.add(line)
+      return undefined
     } catch (error) {
-      failed(`Cannot keep history in "${options.directory}": ${(error as Error).message}`)
+      const why = `Cannot keep history in "${options.directory}": ${(error as Error).message}`
+      failed(why)
+      return why
     }
   }
 

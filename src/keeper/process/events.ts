@@ -126,7 +126,7 @@ export type KeeperEvent =
 
 export interface Reloaded {
   readonly changed: readonly ChangedContainer[]
-  /** What took all keys from containers: a sentence for each. */
+  /** What took all keys from containers, and why there is no history: a sentence for each. */
   readonly warnings: readonly string[]
 }
 

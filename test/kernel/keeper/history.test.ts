@@ -576,6 +576,23 @@ describe.sequential('a daemon', () => {
     expect(Number((last!.refusals as readonly { count: number }[])[0]!.count)).toBeGreaterThan(1)
   })
 
+  test('whose path is unusable is told by the check and by the reload, and serves', async () => {
+    const file = join(scratch, 'file')
+    writeFileSync(file, '')
+    const daemon = await start()
+    const wrong = join(scratch, 'wrong.yaml')
+    writeFileSync(wrong, `history: { path: ${file}/x }`)
+    daemon.configure(readFileSync(wrong, 'utf8'))
+    const says = `Cannot keep history in "${file}/x": "${file}" is no directory; name another one with history.path`
+    const command = (...words: readonly string[]): Promise<Done> => execute(process.execPath, [CLI, ...words])
+    expect(await command('reload', '--control', join(daemon.directory, 'control.sock'))).toEqual({
+      ...{ status: 0, stdout: '0 of 0 containers changed\n', stderr: `intercede: ${says}\n` },
+    })
+    const check = await command('serve', '--check-config', '--config', wrong)
+    expect(check).toMatchObject({ status: 0, stderr: `intercede: ${says}\n` })
+    expect(check.stdout).toContain(`\nhistory: "${file}/x", at most 16 MiB and 30 days\n`)
+  })
+
   test('without a path of its own keeps none, and one whose path is taken says so and serves', async () => {
     const daemon = await start()
     const second = await Daemon.start(config)

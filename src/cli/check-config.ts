@@ -18,7 +18,7 @@ import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { containersOf } from '../reader/container-view.ts'
-import { connect, DaemonSilent } from '../reader/feed.ts'
+import { connect, NoDaemon } from '../reader/feed.ts'
 import { notifying } from '../runtimes/bundle.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { readText } from '../runtimes/text-file.ts'
@@ -54,7 +54,7 @@ function trappedFor(policy: Policy): readonly string[] {
 
 /**
  * Finds the running containers of this machine's daemon whose profile a configuration lacks: a reload would reject it.
- * Without a daemon that we may read, there are none.
+ * Without a daemon there are none; it is said if there is one that we cannot ask.
  *
  * @throws {Error} that names them
  */
@@ -82,8 +82,8 @@ function containersAt(feed: string | undefined): readonly ContainerView[] {
     using daemon = connect(feed)
     return containersOf(daemon)
   } catch (error) {
-    if (error instanceof DaemonSilent)
-      say(`${error.message}; so nobody knows whether its containers have their profiles`)
+    if (!(error instanceof NoDaemon))
+      say(`${(error as Error).message}; so nobody knows whether its containers have their profiles`)
     return []
   }
 }

@@ -378,6 +378,15 @@ describe('a profile that a running container has', () => {
     writeFileSync(file, TYPED)
     const { status, stderr } = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
     expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/has no profile "build".*buidl/) })
+    const words = ['serve', '--check-config', '--config', file, '--feed-socket', feed()]
+    chmodSync(scratch, 0o755)
+    const asUser = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, CLI, ...words]
+    expect(await execute('setpriv', asUser)).toMatchObject({
+      ...{
+        status: 0,
+        stderr: expect.stringMatching(/only root and members .*; so nobody knows whether its containers/),
+      },
+    })
   })
 
   test('is taken by reload --force, which says why; and comes back; no order counts as a refused hand-over', async () => {

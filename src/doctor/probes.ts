@@ -354,8 +354,8 @@ const installations: readonly Probe[] = [
       return { ok, ...(ok ? { found } : {}) }
     },
     follows:
-      'its storage is not nodev, and with crun a container in a user namespace has no device rules: it opens every ' +
-      'node that an image brings along, also one of a disk',
+      'where the storage is not nodev, a container of crun in a user namespace opens every node that an image brings ' +
+      'along, also one of a disk, if the cgroup manager is cgroupfs, as without systemd: it has no device rules then',
     remedy:
       'apt-get install containers-storage; if there is an /etc/containers/storage.conf, which replaces the file of that ' +
       'package, set mountopt = "nodev" in its [storage.options.overlay]',

@@ -52,7 +52,8 @@ const variable = ({ without }: NodevStorage): string =>
 
 /**
  * Device rules for the nodes that a container may make. With at least one, crun closes all other nodes, such as those
- * that come with an image. podman 5.4.2 gives a container with a user namespace no rules at all.
+ * that come with an image. With the cgroup manager cgroupfs, podman 5.4.2 gives a container with a user namespace no
+ * rules at all; with systemd the scope of the container has DevicePolicy=strict.
  */
 const rules = ({ devices }: Wanted): readonly string[] =>
   devices.length > 0 ? devices.map((dev) => `c ${major(dev)}:${minor(dev)} rwm`) : ['c 1:3 rwm']

@@ -3,6 +3,8 @@ export interface Place {
   readonly file?: string
   readonly line?: number
   readonly column?: number
+  /** What the line is of, if that is no file. */
+  readonly of?: string
 }
 
 /** So many flaws of one text are told. */
@@ -17,7 +19,8 @@ export class PolicyError extends Error {
   /** @param what is inserted before the line, `hint` after it */
   constructor(what: string, place: Place = {}, hint = '') {
     const file = place.file === undefined ? '' : ` ${JSON.stringify(place.file)}`
-    const line = place.line === undefined ? '' : ` at line ${place.line}`
+    const line =
+      place.line === undefined ? '' : ` at line ${place.line}${place.of === undefined ? '' : ` of ${place.of}`}`
     const column = place.column === undefined ? '' : `, column ${place.column}`
     const flaw = `${what}${line}${column}${hint}`
     super(`Cannot read policy${file}: ${flaw}`)

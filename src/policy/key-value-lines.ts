@@ -74,7 +74,7 @@ function only(before: Named | undefined, profile: Named): Named {
   throw new PolicyError(`two profiles are named, ${names}`, profile.place, '; name one')
 }
 
-/** Reads one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
+/** Reads metadata of a container: one `KEY=VALUE` or `profile=NAME` a line, with blank lines and comments. */
 export function parseLines(text: string, origin?: Origin): Lines {
   if (text.includes('\0'))
     throw new PolicyError('it has a NUL, at which some programs end a text', {}, '; leave it out')
@@ -82,7 +82,7 @@ export function parseLines(text: string, origin?: Origin): Lines {
   let profile: Lines['profile']
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue
-    const place = { line: index + 1 }
+    const place = { line: index + 1, of: "the container's metadata" }
     const [key, value] = parseAssignment(line, place)
     if (key === PROFILE) profile = only(profile, { name: value, place })
     else entries.push([key, value, origin, place])

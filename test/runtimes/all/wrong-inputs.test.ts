@@ -401,7 +401,11 @@ test.each([
   ['rubbish', 'maybe not', 'unknown key'],
   ['a bad value', 'mknod=maybe', 'mknod is "maybe"'],
   ['a device that no container may have', 'mknod=true\nmknod.devices=c:1:1', 'would give the container'],
-  ['two profiles', 'profile=a\nprofile=b', 'two profiles are named, "a" and "b" at line 2; name one'],
+  [
+    'two profiles',
+    'profile=a\nprofile=b',
+    'two profiles are named, "a" and "b" at line 2 of the container\'s metadata; name one',
+  ],
   ['two values of a key', `mknod=true\n${KEY}.mknod=no`, 'mknod is given twice'],
   ['a NUL', 'mknod=true\n#\0', 'it has a NUL'],
 ])('profile --check finds %s in the metadata', async (what, listenerMetadata, says) => {
@@ -422,7 +426,7 @@ test('profile --check looks whether the configuration has the profile', async ()
   const file = profile('named.json', { listenerMetadata: 'profile=biuld' })
   expect(await intercede('profile', '--check', file, '--daemon-config', config)).toMatchObject({
     status: NO,
-    stdout: expect.stringContaining('unknown profile "biuld" at line 1 (did you mean "build"?)'),
+    stdout: expect.stringContaining('unknown profile "biuld" at line 1 of the container\'s metadata (did you'),
   })
   expect(await intercede('profile', '--check', file, '--daemon-config', '/no/such')).toMatchObject({
     status: NO,

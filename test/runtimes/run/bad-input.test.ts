@@ -72,7 +72,7 @@ filter "/etc/intercede/b.json":
   # ${KEY}.setxattr (profile vpn): not trapped: lsetxattr, fsetxattr, setxattrat
   # ${KEY}.sysinfo (configuration): not trapped: sysinfo
 filter "/etc/intercede/c.json":
-  # Cannot read policy: unknown profile "none" at line 1
+  # Cannot read policy: unknown profile "none" at line 1 of the container's metadata
 `,
     )
   })

@@ -75,12 +75,13 @@ describe('parseAssignment()', () => {
 
 describe('parseLines()', () => {
   test('knows where each entry stood', () => {
+    const at = (line: number) => ({ line, of: "the container's metadata" })
     const text = `# made by hand\n\nprofile=build\r\n${P}mknod=true\n  sysinfo\n`
     expect(parseLines(text, { kind: 'metadata' })).toEqual({
-      profile: { name: 'build', place: { line: 3 } },
+      profile: { name: 'build', place: at(3) },
       entries: [
-        [`${P}mknod`, 'true', { kind: 'metadata' }, { line: 4 }],
-        [`${P}sysinfo`, 'true', { kind: 'metadata' }, { line: 5 }],
+        [`${P}mknod`, 'true', { kind: 'metadata' }, at(4)],
+        [`${P}sysinfo`, 'true', { kind: 'metadata' }, at(5)],
       ],
     })
   })
@@ -88,7 +89,7 @@ describe('parseLines()', () => {
   test('names the line of what it cannot read', () => {
     expect(() => parseLines('mknod\n\n\nmoutn')).toThrow(
       expect.objectContaining({
-        message: `Cannot read policy: unknown key "${P}moutn" at line 4 (did you mean "${P}mount"?)`,
+        message: `Cannot read policy: unknown key "${P}moutn" at line 4 of the container's metadata (did you mean "${P}mount"?)`,
       }),
     )
   })

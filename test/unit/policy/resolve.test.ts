@@ -123,11 +123,13 @@ describe('resolve() ignores an annotation with a note', () => {
   })
 })
 
+const OF = "of the container's metadata"
+
 test.each([
-  ['profile=biuld', 'Cannot read policy: unknown profile "biuld" at line 1 (did you mean "build"?)'],
+  ['profile=biuld', `Cannot read policy: unknown profile "biuld" at line 1 ${OF} (did you mean "build"?)`],
   [
     '# x\nmknod=perhaps',
-    `Cannot read policy: ${P}mknod is "perhaps" at line 2: not a boolean, allowed is true, 1, yes, on, false, 0, no or off`,
+    `Cannot read policy: ${P}mknod is "perhaps" at line 2 ${OF}: not a boolean, allowed is true, 1, yes, on, false, 0, no or off`,
   ],
 ])('resolve() throws for the metadata %j, which was meant to hold', (metadata, message) => {
   expect(() => resolve(config, { metadata })).toThrow(expect.objectContaining({ message: message }))

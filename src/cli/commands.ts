@@ -253,7 +253,7 @@ profile
   .option('--output <file>', 'write to this file instead of to standard output', value.parsePath)
   .option(
     '--check <file>',
-    'only check this profile for --runtime and the configuration of --daemon-config; print what is wrong or unwise',
+    'only check this profile for --runtime (default: the first that takes it) and the configuration of --daemon-config; print what is wrong or unwise',
   )
   .addHelpText('after', PROFILE_HELP)
   .action(async (options, self) => (await import('./profile.ts')).profileCommand(options, self))

@@ -30,17 +30,29 @@ interface ProfileOptions extends PolicyOptions {
   readonly check?: string
 }
 
-/** Prints what is wrong or unwise in a profile. @throws {Error} if anything is wrong */
-function check(file: string, target: Target, options: ConfigOptions): void {
+const isWrong = ({ is }: LintFinding): boolean => is === 'wrong'
+
+/**
+ * Prints what is wrong or unwise in a profile.
+ *
+ * @param readers who may read it: the first that takes it counts, otherwise the first
+ * @throws {Error} if anything is wrong
+ */
+function check(file: string, readers: readonly Target[], options: ConfigOptions): void {
   const refuse = (why: string) => new Error(`Cannot use the profile ${JSON.stringify(file)}: ${why}`)
   const profile = profileIn(file, refuse)
-  const findings = [
+  const found = readers.map((target) => [
     ...lintProfile(profile, targetHere(target)),
     ...lintUnresolved(profile, target),
-    ...lintMetadata(profile, options),
-  ]
+  ])
+  const at = Math.max(
+    0,
+    found.findIndex((each) => !each.some(isWrong)),
+  )
+  if (at > 0) say(`checked for ${readers[at]!.name}, since ${readers[0]!.name} cannot read it; --runtime names another`)
+  const findings = [...found[at]!, ...lintMetadata(profile, options)]
   if (findings.length > 0) printAtOnce(findings.map(({ is, says }) => `${is}: ${says}\n`).join(''))
-  const count = findings.filter(({ is }) => is === 'wrong').length
+  const count = findings.filter(isWrong).length
   if (count > 0)
     throw refuse(
       `${count} of its rules or settings ${count === 1 ? 'is' : 'are'} wrong; make it again, or name with --runtime who reads it`,
@@ -82,7 +94,8 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
       others.length === 0,
       `Cannot use ${others[0]?.long} with --check: --check makes no profile; leave it out`,
     )
-    asAnswer(() => check(checked, target, options))
+    const readers = isGiven('runtime') ? [target] : targets
+    asAnswer(() => check(checked, readers, options))
     return
   }
   checkCombination(options, { isGiven, target })

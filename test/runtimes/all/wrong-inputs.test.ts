@@ -454,6 +454,9 @@ test.each([
   expect(done).toMatchObject({ status: NO, stdout: expect.stringMatching(says) })
   const engine = runtime === 'runc' && what === 'flags' ? 'crun' : 'podman'
   expect(await intercede('profile', '--check', file, '--runtime', engine)).toMatchObject({ status: 0 })
+  const takesIt =
+    what === 'flags' ? '' : 'intercede: checked for podman, since crun cannot read it; --runtime names another\n'
+  expect(await intercede('profile', '--check', file)).toMatchObject({ status: 0, stderr: takesIt })
 })
 
 test.each([

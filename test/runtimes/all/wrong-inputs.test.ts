@@ -307,7 +307,7 @@ const rows: readonly Row[] = [
   ['serve --socket rel/x', USAGE, /an absolute path of at most 107 bytes/],
   ['serve --socket folder/x --lxc-socket rel', USAGE, /an absolute path/],
   [['serve', '--socket', at('s'), '--lxc-socket', at('s')], USAGE, /twice/],
-  ['serve --config /no/such', FAILED, /ENOENT/],
+  ['serve --config /no/such', FAILED, /is not there; write it/],
   ['serve --config /dev/zero', FAILED, /configuration "\/dev\/zero": it is no regular file; name one/],
   [
     ['serve', '--config', file('unknown.yaml', `default:\n  ${KEY}.moutn: true\n`)],

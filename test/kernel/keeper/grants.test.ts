@@ -176,5 +176,5 @@ test('doctor --bundle has the configuration that the daemon reads', async () => 
 
 test('inspect says once', async () => {
   const { stdout } = await intercede('inspect', 'build')
-  expect(stdout).toMatch(/^ {2}refused once, deviceNotAllowed: /m)
+  expect(stdout).toMatch(/^ {2}left to the kernel once, deviceNotAllowed: /m)
 })

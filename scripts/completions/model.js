@@ -32,7 +32,10 @@ const BY_NAME = {
   'stop container': { from: 'runs' },
   command: { from: 'command' },
   ...Object.fromEntries(
-    ['size', 'name', 'uid[:gid]', 'seconds', 'time', 'cursor', 'number', 'filter', 'id'].map((name) => [name, nothing]),
+    ['size', 'name', 'uid[:gid]', 'address:port', 'seconds', 'time', 'cursor', 'number', 'filter', 'id'].map((name) => [
+      name,
+      nothing,
+    ]),
   ),
 }
 

@@ -91,6 +91,14 @@ class Clients {
   }
 }
 
+export interface TcpAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/** Where to answer: at a socket that listens already, or at an address. */
+export type ApiPlace = { readonly fd: number } | TcpAddress
+
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1'])
 
 /**
@@ -116,11 +124,11 @@ export class ApiServer {
   }
 
   /**
-   * Answers at a socket that listens already.
+   * Answers at a place.
    *
-   * @throws {Error} if others than programs of this machine reach it
+   * @throws {Error} if others than programs of this machine reach a socket that was passed
    */
-  async listen(fd: number): Promise<void> {
+  async listen(place: ApiPlace): Promise<void> {
     const clients = new Clients()
     const server = createServer(
       {
@@ -133,12 +141,14 @@ export class ApiServer {
     server.on('connection', (socket: Socket) => this.#connected(socket, clients))
     server.timeout = QUIET_MS
     server.maxRequestsPerSocket = REQUESTS
-    await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd }, resolve))
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(place, resolve))
     this.#servers.set(server, clients)
     const { address } = (server.address() ?? {}) as Partial<AddressInfo>
-    if (address === undefined || LOOPBACK.has(address)) return
+    if (address === undefined || 'host' in place || LOOPBACK.has(address)) return
     this.close()
-    throw new Error(`Cannot answer at ${address}: other machines can reach that address; use 127.0.0.1 or [::1]`)
+    throw new Error(
+      `Cannot answer at ${address}: other machines can reach that address; use 127.0.0.1 or [::1], or --listen`,
+    )
   }
 
   close(): void {

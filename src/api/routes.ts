@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { reasons } from '../calls/reasons.ts'
 import { version } from '../processes/installation.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
@@ -141,7 +142,7 @@ const apiRoutes: readonly ApiRoute[] = [
 
 const STATUSES: Readonly<Record<string, string>> = {
   400: 'a parameter is wrong',
-  403: 'the Host is not localhost, the request comes from a web page, or a port is asked for something else than metrics',
+  403: 'the Host is not localhost or the address of the port, the request comes from a web page, or a port is asked for something else than metrics',
   404: 'there is no such thing',
   405: 'only GET and HEAD are answered',
   409: 'several ids begin with it',
@@ -188,6 +189,10 @@ export const openapi = (): object => ({
 
 const HOST = /^localhost(:\d{1,5})?$/i
 
+/** A page of a browser may have a name that leads to us, but its address is not ours. */
+const isOurs = (host: string, { localAddress: address, localPort: port }: Socket): boolean =>
+  HOST.test(host) || (port !== undefined && [`${address}:${port}`, `[${address}]:${port}`].includes(host))
+
 /**
  * Refuses what no program of this machine sends that means it: a page in a browser, by whatever name it calls us; and
  * what is no question.
@@ -195,7 +200,7 @@ const HOST = /^localhost(:\d{1,5})?$/i
  * @throws {HttpError}
  */
 export function requireQuestion({ headers, method, socket, url }: IncomingMessage): void {
-  if (!HOST.test(headers.host ?? ''))
+  if (!isOurs(headers.host ?? '', socket))
     throw new HttpError(403, 'Cannot answer: the Host is not localhost; ask for http://localhost/')
   if (headers.origin !== undefined)
     throw new HttpError(403, 'Cannot answer: the request comes from a web page (Origin); send it from a program')

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { ApiServer } from '../api/api-server.ts'
+import { type ApiPlace, ApiServer, type TcpAddress } from '../api/api-server.ts'
 import { DaemonLink } from '../api/daemon-link.ts'
 import { requireSafeDirectories } from '../doctor/own-files.ts'
 import { listenExclusively, removeSocket } from '../keeper/sockets/listen.ts'
@@ -15,29 +15,39 @@ function passedSockets({ LISTEN_PID: pid, LISTEN_FDS: count }: NodeJS.ProcessEnv
   return Array.from({ length: Number(count) || 0 }, (_, index) => FIRST + index)
 }
 
-export async function apiCommand({
-  socket,
-  feed,
-}: {
+interface ApiCommandOptions {
   readonly socket?: string
+  readonly listen?: TcpAddress
   readonly feed?: string
-}): Promise<void> {
-  const passed = socket === undefined ? passedSockets(process.env) : []
-  if (socket === undefined && passed.length === 0)
+}
+
+/** Returns where to answer. */
+function places({ socket, listen }: ApiCommandOptions): readonly ApiPlace[] {
+  if (socket !== undefined) requireSafeDirectories([dirname(socket)])
+  const named = [
+    ...(socket === undefined ? [] : [{ fd: listenExclusively(socket).release() }]),
+    ...(listen ? [listen] : []),
+  ]
+  return named.length > 0 ? named : passedSockets(process.env).map((fd) => ({ fd }))
+}
+
+export async function apiCommand(options: ApiCommandOptions): Promise<void> {
+  const { socket, listen, feed } = options
+  const isPassed = socket === undefined && listen === undefined
+  const all = places(options)
+  if (all.length === 0)
     throw new UsageError(
       'Cannot answer: systemd has passed no socket; start intercede-api.socket, or name one with --socket',
     )
-  if (socket !== undefined) requireSafeDirectories([dirname(socket)])
-  const fds = socket === undefined ? passed : [listenExclusively(socket).release()]
   const end = (): void => {
     server.close()
     if (socket !== undefined) removeSocket(socket)
   }
-  const server = new ApiServer({ daemon: new DaemonLink(feed), onIdle: socket === undefined ? end : undefined, say })
+  const server = new ApiServer({ daemon: new DaemonLink(feed), onIdle: isPassed ? end : undefined, say })
   process.once('SIGTERM', end)
   process.once('SIGINT', () => {
     process.exitCode = STATUS.interrupted
     end()
   })
-  for (const fd of fds) await server.listen(fd)
+  for (const place of all) await server.listen(place)
 }

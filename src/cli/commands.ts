@@ -405,11 +405,16 @@ command('metrics')
 command('api')
   .description('serve metrics, containers, events and refusals over HTTP to programs on this machine')
   .option('--socket <path>', 'the socket to serve on (default: the sockets that systemd passes)', value.parseSocketPath)
+  .option(
+    '--listen <address:port>',
+    'serve metrics, and nothing else, to all who reach this address',
+    value.parseListen,
+  )
   .option(...FEED_OPTION)
   .addHelpText(
     ...after(`intercede-api.socket starts it on the first request, and it exits after a minute without requests. It only reads.
-/openapi.json describes all answers. Each socket serves 64 connections at once. The Host must be localhost, and a
-request has no body.`),
+/openapi.json describes all answers. Each socket serves 64 connections at once. The Host must be localhost, or the
+address of --listen, and a request has no body.`),
   )
   .action(async (options) => (await import('./api.ts')).apiCommand(options))
 

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { InvalidArgumentError } from 'commander'
 import { type Cap, capabilities } from '../abi/credentials.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
@@ -73,6 +74,14 @@ export function parseInstructed(name: string): string {
   throw new InvalidArgumentError(
     `${allowed}; for the config.json of ${name} use "intercede profile --runtime ${name}".`,
   )
+}
+
+/** Parses `ADDRESS:PORT`. */
+export function parseListen(text: string): { host: string; port: number } {
+  const [, address = '', digits] = /^(.+):(\d{1,5})$/.exec(text) ?? []
+  const [host, port] = [address.replace(/^\[(.*)\]$/, '$1'), Number(digits)]
+  if (isIP(host) && port > 0 && port < 65_536) return { host, port }
+  throw new InvalidArgumentError('It must be an address and a port, such as 192.0.2.1:9470.')
 }
 
 /** Parses `UID[:GID]`, ids of the container. Without GID, the group has the number of the user. */

@@ -21,9 +21,9 @@ export class Api {
   readonly #directory = mkdtempSync(join(tmpdir(), 'intercede-api-'))
   said = ''
 
-  private constructor(feed: string) {
+  private constructor(feed: string, options: readonly string[]) {
     this.socket = join(this.#directory, 'view.sock')
-    this.child = spawn(process.execPath, [CLI, 'api', '--feed', feed, '--socket', this.socket], {
+    this.child = spawn(process.execPath, [CLI, 'api', '--feed', feed, '--socket', this.socket, ...options], {
       stdio: ['ignore', 'ignore', 'pipe'],
       // As in its unit.
       env: { ...process.env, NODE_OPTIONS: '--max-old-space-size=128' },
@@ -31,8 +31,9 @@ export class Api {
     this.child.stderr!.on('data', (chunk: Buffer) => (this.said += chunk.toString()))
   }
 
-  static async start(feed: string): Promise<Api> {
-    const api = new Api(feed)
+  /** @param options more of the command */
+  static async start(feed: string, ...options: readonly string[]): Promise<Api> {
+    const api = new Api(feed, options)
     await until('it answers', () =>
       api.ask('/openapi.json').then(
         ({ status }) => status === 200,

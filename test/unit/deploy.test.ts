@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
@@ -13,6 +13,7 @@ import { parseAssignment } from '../../src/policy/key-value-lines.ts'
 import { parsePolicy } from '../../src/policy/settings.ts'
 import { lxcfsFiles } from '../../src/runtimes/flags.ts'
 import { WRITTEN } from '../../src/runtimes/known/kubernetes.ts'
+import { withReason } from '../support/skipped.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const folder = join(root, 'deploy/kubernetes')
@@ -36,6 +37,28 @@ const WRONG = {
   'a field that does not exist': { resource: podWith({ hostUserz: false }), said: 'hostUserz' },
   'a field of the wrong type': { resource: podWith({ hostUsers: 'no' }), said: 'not assignable' },
   'a field that is missing': { resource: podWith({ containers: [{ image: 'x' }] }), said: "'name' is missing" },
+}
+
+const lacksKubectl = spawnSync('kubectl', ['version', '--client']).error
+  ? 'the Debian package kubernetes-client is missing'
+  : undefined
+const COMPONENTS = ['cri-o', 'nri', 'namespaces', 'prometheus', 'lxcfs']
+const DIGEST = `sha256:${'0123456789abcdef'.repeat(4)}`
+
+/** Returns what kustomize makes of a kustomization of the user's own, with these components. */
+function rendered(components: readonly string[]): readonly Rendered[] {
+  const directory = mkdtempSync(join(scratch, 'own-'))
+  const base = relative(directory, folder)
+  const images = [{ name: 'registry.example/intercede', newName: 'registry.test/intercede', digest: DIGEST }]
+  const own = { resources: [base], components: components.map((name) => join(base, name)), images }
+  writeFileSync(join(directory, 'kustomization.yaml'), JSON.stringify(own))
+  return kustomized(directory)
+}
+
+function kustomized(directory: string): readonly Rendered[] {
+  const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', directory], { encoding: 'utf8' })
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  return parseAllDocuments(stdout).map((each) => each.toJS() as Rendered)
 }
 
 /** What kubernetes-types 1.30 leaves out of the schema. */
@@ -70,18 +93,96 @@ function complaints(resources: Readonly<Record<string, Resource>>): ReadonlyMap<
   return new Map([...files].map(([file, name]) => [name, of(file)]))
 }
 
+interface Rendered extends Resource {
+  readonly metadata: { readonly name: string; readonly namespace?: string }
+}
+const named = <T>(all: readonly Rendered[], kind: string): T => all.find((each) => each.kind === kind) as T
+
 test("deploy/kubernetes/ is what the API's schema says, and the check finds what is not", { timeout: 60_000 }, () => {
   const right = [...kustomization.resources, RUNTIME_CLASS, POLICY, ...examples].flatMap((name) =>
-    parseAllDocuments(readFileSync(join(folder, name), 'utf8')).map(
-      (each, index) => [`${name} ${index}`, each.toJS() as Resource] as const,
-    ),
+    parseAllDocuments(readFileSync(join(folder, name), 'utf8')).map((each, index): readonly [string, Resource] => [
+      `${name} ${index}`,
+      each.toJS() as Resource,
+    ]),
   )
+  // The operator's kind is not the API's.
+  const made = lacksKubectl ? [] : rendered(COMPONENTS).filter(({ kind }) => kind !== 'PodMonitor')
+  right.push(...made.map((resource) => [`rendered ${resource.kind}`, resource] as const))
   const wrong = Object.entries(WRONG).map(([name, { resource }]) => [name, resource] as const)
   const said = complaints(Object.fromEntries([...right, ...wrong]))
   for (const [name] of right) expect(said.get(name), name).toBe('')
   for (const [name, { said: part }] of Object.entries(WRONG)) expect(said.get(name)).toContain(part)
 })
 
+const KINDS = ['Namespace', 'ConfigMap', 'DaemonSet', 'NetworkPolicy']
+const MORE = ['ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding', 'PodMonitor', 'RuntimeClass']
+/** Of no namespace: the API server refuses them with one. */
+const CLUSTER = ['Namespace', 'ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding', 'RuntimeClass']
+
+describe.skipIf(lacksKubectl)(withReason('kubectl kustomize', lacksKubectl), () => {
+  const images = (all: readonly Rendered[]): readonly string[] => [
+    ...new Set([...JSON.stringify(named(all, 'DaemonSet')).matchAll(/"image":"(.*?)"/g)].map(([, image]) => image!)),
+  ]
+
+  test('makes the four objects of deploy/kubernetes, with the image of its kustomization', () => {
+    const all = kustomized(folder)
+    expect(all.map(({ kind }) => kind).sort()).toEqual([...KINDS].sort())
+    expect(images(all)).toEqual(['registry.example/intercede:0.1.0'])
+  })
+
+  test.each([...COMPONENTS.map((name) => [name]), COMPONENTS])('adds %s %s %s %s %s', (...components) => {
+    const all = rendered(components)
+    expect(images(all)).toEqual([`registry.test/intercede@${DIGEST}`])
+    for (const { kind, metadata } of all)
+      expect(metadata.namespace, kind).toBe(CLUSTER.includes(kind) ? undefined : 'intercede')
+    if (components.length > 1) expect(all.map(({ kind }) => kind).sort()).toEqual([...KINDS, ...MORE].sort())
+  })
+
+  test('cri-o and nri change the ConfigMap, whose daemon lets Pods name a profile that there is', () => {
+    const { data } = named<Configuration>(rendered(['cri-o', 'nri']), 'ConfigMap')
+    expect(data).toMatchObject({ base: 'cri-o', profiles: configuration.profiles })
+    const { nri, profiles: known } = parseConfig(data['config.yaml'], 'config.yaml')
+    expect(nri.socket).toBe('/run/nri/nri.sock')
+    for (const name of [...nri.namespaces.values()].flat()) expect(known.has(name)).toBe(true)
+    const page = readFileSync(join(root, 'docs/runtimes/kubernetes.md'), 'utf8')
+    expect(page).toContain(data['config.yaml'].replace(/^log: .*\n/, '').trim())
+  })
+
+  test('prometheus opens one port to Prometheus, on a container without rights that is scraped as the alerts say', () => {
+    const all = rendered(['prometheus'])
+    const { spec } = named<{ readonly spec: { readonly template: { readonly spec: PodSpec } } }>(all, 'DaemonSet')
+    const metrics = spec.template.spec.containers.find(({ name }) => name === 'metrics')!
+    expect(metrics.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ['ALL'] },
+      readOnlyRootFilesystem: true,
+      seccompProfile: { type: 'RuntimeDefault' },
+    })
+    expect(metrics.command.join(' ')).toContain(` --listen $(ADDRESS):${metrics.ports[0]!.containerPort}`)
+    const monitor = named<Monitor>(all, 'PodMonitor').spec
+    expect(monitor).toMatchObject({
+      selector: { matchLabels: { 'app.kubernetes.io/name': 'intercede' } },
+      podMetricsEndpoints: [{ port: metrics.ports[0]!.name }],
+    })
+    const { template } = spec as unknown as { readonly template: { readonly metadata: { readonly labels: object } } }
+    const { [monitor.jobLabel]: job } = template.metadata.labels as Readonly<Record<string, string>>
+    expect(readFileSync(join(root, 'deploy/prometheus/intercede.rules.yml'), 'utf8')).toContain(`job="${job}"`)
+    const { ingress } = named<{ readonly spec: { readonly ingress: readonly object[] } }>(all, 'NetworkPolicy').spec
+    expect(ingress).toMatchObject([{ ports: [{ port: metrics.ports[0]!.name }] }])
+  })
+})
+
+interface PodSpec {
+  readonly containers: readonly {
+    readonly name: string
+    readonly command: readonly string[]
+    readonly securityContext: object
+    readonly ports: readonly { readonly name: string; readonly containerPort: number }[]
+  }[]
+}
+interface Monitor {
+  readonly spec: { readonly jobLabel: string }
+}
 interface Configuration {
   readonly data: { readonly 'config.yaml': string; readonly profiles: string }
 }
@@ -134,11 +235,11 @@ describe('docs/runtimes/kubernetes.md', () => {
     expect(page).not.toMatch(/allowed_annotations = /)
   })
 
-  test('names the runtime of containerd that the class of the overlay asks for, with all files of lxcfs', () => {
+  test('names the runtime of containerd that the class of the component asks for, with all files of lxcfs', () => {
     const { handler } = read<{ readonly handler: string } & Resource>(RUNTIME_CLASS)
     expect(page).toContain(`containerd.runtimes.${handler}]`)
     const overlay = read<typeof kustomization>('lxcfs/kustomization.yaml')
-    expect(overlay.resources).toEqual(['..', 'runtime-class.yaml'])
+    expect(overlay.resources).toEqual(['runtime-class.yaml'])
     const names = /\("\/proc\/" \+ \((.*?)\), "(\/sys\S+)"\)/.exec(page)!
     const files = [...names[1]!.split(', ').map((name) => `/proc/${JSON.parse(name)}`), names[2]]
     expect(files).toEqual(lxcfsFiles('lxcfs /l fuse.lxcfs rw\n')!.map(({ target }) => target))
@@ -147,7 +248,7 @@ describe('docs/runtimes/kubernetes.md', () => {
 
 test('the DaemonSet needs no rights at the API server', () => {
   const kinds = kustomization.resources.map((name) => read(name).kind)
-  expect(kinds).toEqual(['Namespace', 'ConfigMap', 'DaemonSet'])
+  expect([...kinds].sort()).toEqual([...KINDS].sort())
 })
 
 test('the unit lets the service have every capability that a step declares', () => {

@@ -1,11 +1,12 @@
+import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Api } from '../../support/api.ts'
-import { Daemon } from '../../support/daemon.ts'
+import { CLI, Daemon } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 
@@ -364,3 +365,36 @@ test('its process maps nothing of the daemon that it may write', () => {
   const maps = readFileSync(`/proc/${api.child.pid}/maps`, 'latin1')
   expect(maps.split('\n').filter((line) => /memfd:intercede/.test(line))).toEqual([])
 })
+
+test('--listen serves metrics, and nothing else, by the address that it names', async () => {
+  const free = createServer()
+  const port = await new Promise<number>((resolve) =>
+    free.listen(0, '127.0.0.2', () => resolve((free.address() as AddressInfo).port)),
+  )
+  await new Promise((resolve) => free.close(resolve))
+  const open = await Api.start(host.feedSocket, '--listen', `127.0.0.2:${port}`)
+  try {
+    const ask = (path: string, name: string) =>
+      open.ask(path, { socketPath: undefined, host: '127.0.0.2', port, headers: { host: name } })
+    const answer = await ask('/metrics', `127.0.0.2:${port}`)
+    expect(answer.status).toBe(200)
+    expect(answer.text).toContain('intercede_build_info{')
+    expect((await ask('/metrics', 'localhost')).status).toBe(200)
+    // A page that a browser took from evil.example can make that name lead to any address.
+    for (const name of ['evil.example', `evil.example:${port}`, '127.0.0.2', '127.0.0.1', `127.0.0.1:${port}`])
+      expect((await ask('/metrics', name)).status, name).toBe(403)
+    for (const path of ['/v1/containers', '/openapi.json', '/'])
+      expect((await ask(path, `127.0.0.2:${port}`)).status, path).toBe(403)
+  } finally {
+    await open.close()
+  }
+})
+
+test.each(['9470', ':9470', 'localhost:9470', '127.0.0.1:0', '127.0.0.1:65536', '::1:', '[::1:9470'])(
+  '--listen refuses %s',
+  async (address) => {
+    const { status, stderr } = spawnSync(process.execPath, [CLI, 'api', '--listen', address], { encoding: 'utf8' })
+    expect(status).toBe(2)
+    expect(stderr).toContain('it must be an address and a port, such as 192.0.2.1:9470;')
+  },
+)

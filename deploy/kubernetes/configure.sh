@@ -31,15 +31,22 @@ if [ "${3-}" != --watch ]; then
   exit
 fi
 applied=
+control=$host/run/intercede/control.sock
+# There while the node has what the ConfigMap says, for the readiness probe.
+ready=${READY-/tmp/ready}
+rm -f "$ready"
 while :; do
   # The kubelet replaces all files at once, by this link, a minute after the ConfigMap was changed.
   found=$(readlink "$configuration/..data")
-  if [ "$found" = "$applied" ]; then
+  if [ "$found" = "$applied" ] || ! [ -S "$control" ]; then
     sleep 2
-  elif sh "$0" "$configuration" "$host" && "$intercede" reload --control "$host/run/intercede/control.sock"; then
+  elif sh "$0" "$configuration" "$host" && "$intercede" reload --control "$control"; then
     applied=$found
+    touch "$ready"
   else
     # Why stands in the log of this container; the daemon keeps what it has.
+    applied=
+    rm -f "$ready"
     sleep "${RETRY_SECONDS-30}"
   fi
 done

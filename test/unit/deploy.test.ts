@@ -180,6 +180,11 @@ interface PodSpec {
     readonly ports: readonly { readonly name: string; readonly containerPort: number }[]
   }[]
 }
+interface ProbedSpec {
+  readonly containers: readonly {
+    readonly readinessProbe: { readonly exec: { readonly command: readonly string[] } }
+  }[]
+}
 interface Monitor {
   readonly spec: { readonly jobLabel: string }
 }
@@ -244,6 +249,13 @@ describe('docs/runtimes/kubernetes.md', () => {
     const files = [...names[1]!.split(', ').map((name) => `/proc/${JSON.parse(name)}`), names[2]]
     expect(files).toEqual(lxcfsFiles('lxcfs /l fuse.lxcfs rw\n')!.map(({ target }) => target))
   })
+})
+
+test('a probe of the DaemonSet looks where configure.sh says that it has worked', () => {
+  const { spec } = read<{ readonly spec: { readonly template: { readonly spec: ProbedSpec } } }>('daemonset.yaml')
+  const probes = spec.template.spec.containers.map(({ readinessProbe }) => readinessProbe.exec.command)
+  expect(readFileSync(join(folder, 'configure.sh'), 'utf8')).toContain(`{READY-${probes[1]!.at(-1)}}`)
+  expect(probes[0]!.slice(-4)).toEqual(['/opt/intercede/bin/intercede', 'status', '--format', '{engine}'])
 })
 
 test('the DaemonSet needs no rights at the API server', () => {

@@ -32,7 +32,8 @@ const configuration = join(scratch, 'configuration')
 const host = join(scratch, 'host')
 const script = join(folder, 'configure.sh')
 const program = join(scratch, 'intercede')
-const env = { ...process.env, INTERCEDE: program, RETRY_SECONDS: '0.2' }
+const ready = join(scratch, 'ready')
+const env = { ...process.env, INTERCEDE: program, RETRY_SECONDS: '0.2', READY: ready }
 for (const name of ['configuration', 'host/profiles', 'host/etc/intercede', 'host/run/intercede'])
   mkdirSync(join(scratch, name), { recursive: true })
 writeFileSync(program, `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`, { mode: 0o755 })
@@ -91,12 +92,17 @@ test('an edited ConfigMap changes profiles and daemon without a rollout, and a w
     await saying('"serving"')
     children.push(started('sh', [script, configuration, host, '--watch']))
     await saying('containers changed')
+    const isReady = (wanted: boolean): Promise<void> =>
+      until(`the probe says ${wanted}`, () => existsSync(ready) === wanted, 30)
+    await isReady(true)
     said = ''
     configure({ ...data, 'config.yaml': 'profiles: { build: { mknod: treu } }\n', profiles: 'more mknod sysinfo\n' })
     await saying('treu')
+    await isReady(false)
     said = ''
     configure({ ...data, 'config.yaml': 'profiles: { build: { mknod: true } }\n', profiles: 'more mknod sysinfo\n' })
     await saying('containers changed')
+    await isReady(true)
     expect(readFileSync(join(host, 'profiles/more.json'), 'utf8')).toContain('"sysinfo"')
     expect(existsSync(join(host, 'profiles/bpf.json'))).toBe(true)
   } finally {

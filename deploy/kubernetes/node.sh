@@ -6,6 +6,8 @@ top=/opt/intercede
 lease=/run/intercede/pod
 units=/run/systemd/system
 sockets='intercede.socket intercede-lxc.socket intercede-feed.socket intercede-control.socket'
+# Where profiles of the security-profiles-operator may have their listener.
+operator=/run/security-profiles-operator
 # How long a node waits for the next Pod before it removes the service.
 minutes=15
 
@@ -55,6 +57,8 @@ END
 
 # Runs in the node's namespaces until the Pod ends, and shows what the service logs.
 serve() {
+  mkdir -p "$operator"
+  ln -sfn /run/intercede/oci.sock "$operator/intercede.sock"
   # Without systemd nobody keeps the listeners.
   [ -d /run/systemd/system ] || exec "$top/bin/intercede" serve --config /etc/intercede/config.yaml
   touch "$lease"
@@ -86,7 +90,7 @@ leave() {
   systemctl stop $sockets intercede.service intercede-leave.timer
   for unit in intercede.service $sockets intercede-leave.service intercede-leave.timer; do rm -f "$units/$unit"; done
   systemctl daemon-reload
-  rm -rf "$top" /etc/intercede /run/intercede /var/lib/kubelet/seccomp/intercede
+  rm -rf "$top" /etc/intercede /run/intercede /var/lib/kubelet/seccomp/intercede "$operator/intercede.sock"
 }
 
 "$@"

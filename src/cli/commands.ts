@@ -214,6 +214,9 @@ Examples:
   # the same calls on top of podman's own profile, as linux.seccomp of a bundle for runc
   intercede profile -c mknod -c sysinfo --runtime runc --base /usr/share/containers/seccomp.json
 
+  # for Pods with localhostProfile: operator/mknod.json
+  intercede profile --format spo -c mknod --name mknod | kubectl apply --filename -
+
   # for LXC: writes the file, and prints the lines for the container's configuration
   intercede profile --format lxc -c mknod --base /usr/share/lxc/config/common.seccomp \\
     --output /etc/lxc/mknod.seccomp | tee -a /var/lib/lxc/NAME/config
@@ -228,16 +231,18 @@ for (const option of policyOptions()) profile.addOption(option)
 
 profile
   .addOption(
-    new Option('--format <format>', 'OCI linux.seccomp, or an LXC policy').choices(['oci', 'lxc']).default('oci'),
+    new Option('--format <format>', 'OCI linux.seccomp, an LXC policy, or an object of the security-profiles-operator')
+      .choices(['oci', 'lxc', 'spo'])
+      .default('oci'),
   )
   .addOption(
-    new Option('--runtime <runtime>', 'the runtime that reads the file, with --format oci')
+    new Option('--runtime <runtime>', 'the runtime that reads the file, with --format oci and spo')
       .choices(targets.map(({ name }) => name))
       .default(ociRuntimes[0]!.name),
   )
   .option(
     '--base <file>',
-    'keep the rules of this profile, or of containerd or cri-o, for all calls that are not trapped',
+    'keep the rules of this profile, or of containerd or cri-o, for all calls that are not trapped (default for spo: containerd)',
   )
   .option(
     '--cap-add <cap>',
@@ -246,10 +251,11 @@ profile
   )
   .option(
     '--listener <path>',
-    `the socket of "intercede serve" (default: ${SOCKET}, for lxc ${LXC_SOCKET})`,
+    `the socket of "intercede serve" (default: ${SOCKET}, for lxc ${LXC_SOCKET}, for spo in the operator's directory)`,
     value.parseSocketPath,
   )
   .option('--user', 'use the socket of "intercede serve --user", in XDG_RUNTIME_DIR')
+  .option('--name <name>', 'the name of the object, with --format spo (default: intercede)', value.parseObjectName)
   .option('--output <file>', 'write to this file instead of to standard output', value.parsePath)
   .option(
     '--check <file>',

@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Cap } from '../abi/credentials.ts'
+import { errno } from '../abi/errno.ts'
 import type { Rule } from '../calls/syscall.ts'
 import { targetHere } from '../doctor/probes.ts'
 import { engineDefault, type GuardFacts, resolveGuards } from '../filter/base.ts'
@@ -28,6 +29,8 @@ export interface ProfileOptions {
   readonly user?: boolean | undefined
   /** Path of the file that will hold the profile. */
   readonly output?: string | undefined
+  /** The name of an object of the security-profiles-operator; undefined for a plain profile. */
+  readonly objectName?: string | undefined
 }
 
 interface Profile {
@@ -75,9 +78,46 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
     : resolveGuards(base, machine().architectures[0], circumstances([...caps, ...capAdd]))
 }
 
+/** The listeners of the operator's profiles are in this directory, where the DaemonSet puts a link. */
+const OPERATOR_SOCKET = /^\/var\/run\/security-profiles-operator\/[\w.-]+$/
+export const OPERATOR_LISTENER = '/var/run/security-profiles-operator/intercede.sock'
+const INT64_MAX = 2n ** 63n - 1n
+
+/**
+ * Makes an object of the security-profiles-operator 1.0. The API server drops the fields that its API lacks.
+ *
+ * @throws {Error} if the profile would mean something else there
+ * @see security-profiles-operator api/seccompprofile/v1
+ */
+function operatorObject(profile: OciSeccomp, name: string): object {
+  const refuse = (why: string) => new Error(`Cannot make an object of the operator: ${why}; use --base containerd`)
+  const { defaultErrnoRet, defaultErrno: _, archMap: __, syscalls = [], ...rest } = profile
+  if (defaultErrnoRet !== undefined && defaultErrnoRet !== errno('EPERM'))
+    throw refuse(`calls that no rule names fail with EPERM there, and in the base profile with ${defaultErrnoRet}`)
+  const rules = syscalls.map(({ names, action, errnoRet, args }) => ({
+    names,
+    action,
+    ...(errnoRet === undefined ? {} : { errnoRet }),
+    ...(args ? { args } : {}),
+  }))
+  const values = rules.flatMap(({ args = [] }) => args.flatMap(({ value, valueTwo = 0 }) => [value, valueTwo]))
+  if (values.some((value) => value > INT64_MAX)) throw refuse('a rule compares with a number of more than 63 bits')
+  return {
+    apiVersion: 'security-profiles-operator.x-k8s.io/v1',
+    kind: 'SeccompProfile',
+    metadata: { name },
+    spec: { ...rest, syscalls: rules },
+  }
+}
+
 function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, target: Target): string {
-  const { base, listener, user, capAdd = [] } = options
-  const listenerPath = listener ?? (user ? userSocket() : SOCKET)
+  const { base, listener, user, capAdd = [], objectName } = options
+  checkUsage(
+    objectName === undefined || listener === undefined || OPERATOR_SOCKET.test(listener),
+    'Cannot use --listener here: the operator takes only sockets in /var/run/security-profiles-operator/',
+  )
+  const usual = objectName === undefined ? SOCKET : OPERATOR_LISTENER
+  const listenerPath = listener ?? (user ? userSocket() : usual)
   const profile = compileOci({
     rules,
     architectures: machine().architectures,
@@ -86,7 +126,7 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
     listenerPath,
     metadata: metadata.map((line) => `${line}\n`).join(''),
   })
-  return formatProfile(profile)
+  return formatProfile(objectName === undefined ? profile : operatorObject(profile, objectName))
 }
 
 /**

@@ -39,6 +39,8 @@ export const parseFileName = textLike(
   /^\w[\w.+-]{0,199}$/,
   'a plain name of letters, digits and . _ + -, without a directory, which is for --write',
 )
+/** As the API of Kubernetes has it. */
+export const parseObjectName = textLike(/^(?!.{254})[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'a name such as mknod')
 /** The limit is that of timers, 24 days. */
 export const parseSeconds = numberLike(/^\d{1,7}$/, 'a whole number of seconds up to 2000000', 0, 2_000_000)
 /** An id of the host, from which all ids of a container follow. */

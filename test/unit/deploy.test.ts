@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -42,7 +42,12 @@ const WRONG = {
 const lacksKubectl = spawnSync('kubectl', ['version', '--client']).error
   ? 'the Debian package kubernetes-client is missing'
   : undefined
+const HELM = '/usr/local/share/intercede-tests/helm'
+const lacksHelm =
+  lacksKubectl ?? (existsSync(HELM) ? undefined : `there is no ${HELM}, as scripts/setup.sh installs it on x86_64`)
 const COMPONENTS = ['cri-o', 'nri', 'namespaces', 'prometheus', 'lxcfs']
+/** Each, and all. */
+const CHOICES: readonly (readonly string[])[] = [...COMPONENTS.map((name) => [name]), COMPONENTS]
 const DIGEST = `sha256:${'0123456789abcdef'.repeat(4)}`
 
 /** Returns what kustomize makes of a kustomization of the user's own, with these components. */
@@ -130,7 +135,7 @@ describe.skipIf(lacksKubectl)(withReason('kubectl kustomize', lacksKubectl), () 
     expect(images(all)).toEqual(['registry.example/intercede:0.1.0'])
   })
 
-  test.each([...COMPONENTS.map((name) => [name]), COMPONENTS])('adds %s %s %s %s %s', (...components) => {
+  test.each(CHOICES.map((components) => ({ components })))('adds $components', ({ components }) => {
     const all = rendered(components)
     expect(images(all)).toEqual([`registry.test/intercede@${DIGEST}`])
     for (const { kind, metadata } of all)
@@ -170,6 +175,40 @@ describe.skipIf(lacksKubectl)(withReason('kubectl kustomize', lacksKubectl), () 
     const { ingress } = named<{ readonly spec: { readonly ingress: readonly object[] } }>(all, 'NetworkPolicy').spec
     expect(ingress).toMatchObject([{ ports: [{ port: metrics.ports[0]!.name }] }])
   })
+})
+
+describe.skipIf(lacksHelm)(withReason('helm', lacksHelm), () => {
+  const template = (...options: readonly string[]) =>
+    spawnSync(HELM, ['template', 'intercede', folder, ...options], { encoding: 'utf8' })
+  const sorted = (all: readonly Rendered[]): readonly Rendered[] =>
+    [...all].sort((one, other) => one.kind.localeCompare(other.kind))
+
+  test.each([[], ...CHOICES].map((components) => ({ components })))(
+    'makes the same objects as kustomize with $components',
+    ({ components }) => {
+      const image = `image=registry.test/intercede@${DIGEST}`
+      const { stdout, stderr } = template('--set', image, '--set-json', `components=${JSON.stringify(components)}`)
+      expect(stderr).toBe('')
+      const all = parseAllDocuments(stdout).map((each) => each.toJS() as Rendered)
+      expect(sorted(all)).toEqual(sorted(rendered(components)))
+    },
+  )
+
+  test('takes the keys of the ConfigMap, and no component that there is not', () => {
+    const values = join(scratch, 'values.yaml')
+    writeFileSync(values, JSON.stringify({ configuration: { base: 'cri-o', profiles: 'build mknod sysinfo\n' } }))
+    const all = parseAllDocuments(template('--values', values).stdout).map((each) => each.toJS() as Rendered)
+    const { data } = named<Configuration>(all, 'ConfigMap')
+    expect(data).toEqual({ ...configuration, base: 'cri-o', profiles: 'build mknod sysinfo\n' })
+    expect(template('--set', 'components={prometeus}').stderr).toContain('there is no component "prometeus": use cri-o')
+  })
+})
+
+test('the chart and the image have the version of the package', () => {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly version: string }
+  expect(read('Chart.yaml')).toMatchObject({ version })
+  expect(read('values.yaml')).toMatchObject({ image: `registry.example/intercede:${version}` })
+  expect(read('kustomization.yaml')).toMatchObject({ images: [{ newTag: version }] })
 })
 
 interface PodSpec {

@@ -1,14 +1,20 @@
 import { Argument, Command, Option } from 'commander'
-import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
 import { sampleConfig } from '../policy/config-keys.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames, keys } from '../policy/keys.ts'
-import { FEED_SOCKET, HISTORY } from '../processes/installation.ts'
 import { instructed, namesWith, ociRuntimes, targets, unresolved } from '../runtimes/known/index.ts'
 import { STOP_SECONDS } from '../runtimes/runtime.ts'
 import { FILES, LISTS, printCompletion } from './completion.ts'
 import { EVENTS_TAIL, FORMATS, type Format, TOP_SORTS } from './formats.ts'
 import * as value from './option-values.ts'
+import {
+  CONTROL_OPTION,
+  FEED_OPTION,
+  formatOption,
+  HISTORY_OPTION,
+  ONLY_FEED_OPTION,
+  policyOptions,
+} from './option-values.ts'
 import { configFile, LXC_SOCKET, SOCKET } from './paths.ts'
 
 /*
@@ -33,41 +39,11 @@ export const EXIT_STATUS = `  0    success
   125  the command line is right, but the command failed
        run exits with 126 and 127 as podman does, and otherwise with the status of its command`
 
-const WHERE = `(default: ${FEED_SOCKET}, for a user's daemon intercede/feed.sock in XDG_RUNTIME_DIR)`
-/** The option of all commands that read from a daemon. */
-const FEED_OPTION = ['--feed <path>', `the daemon's feed socket ${WHERE}`] as const
-const HISTORY_OPTION = [
-  '--history <dir>',
-  `the directory with history (default: where the daemon keeps it, without a daemon ${HISTORY})`,
-] as const
-/** The same option for lists, which otherwise show the machine's runs too. */
-const ONLY_FEED_OPTION = [FEED_OPTION[0], `the daemon's feed socket; leaves out containers of "run" ${WHERE}`] as const
-/** The option of all commands that order the daemon. */
-const CONTROL_OPTION = [
-  '--control <path>',
-  `the daemon's control socket (default: ${CONTROL_SOCKET}, or control.sock beside --feed)`,
-] as const
-
 /** A paragraph below the options. */
 const after = (text: string) => ['after', `\n${text}`] as const
 
 /** What means one container. */
 const WHICH = 'the id, the name, or the beginning of the id'
-
-/** The format option of commands without rows. */
-const formatOption = (): Option =>
-  new Option('--format <format>', 'output format').choices(['table', 'json']).default('table')
-
-/** Makes the options of `profile` and `flags` that choose the policy. */
-const policyOptions = (): readonly Option[] => [
-  new Option('-c, --config <KEY[=VALUE]>', 'set a policy key; may be repeated').argParser(value.collect),
-  new Option('--profile <name>', "use this profile of the daemon's configuration, including later edits"),
-  new Option(
-    '--trap <KEY[=VALUE]>',
-    "also trap the calls of this key, so that the daemon's configuration can turn it on later; may be repeated",
-  ).argParser(value.collect),
-  new Option('--daemon-config <file>', `the file with that profile (default: ${configFile(false)})`),
-]
 
 const RUN_HELP = `
 Signals reach the command. A second SIGINT or SIGTERM kills the container. So does the first one if the command has not ended

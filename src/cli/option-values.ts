@@ -1,12 +1,15 @@
 import { isIP } from 'node:net'
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import { type Cap, capabilities } from '../abi/credentials.ts'
+import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
+import { FEED_SOCKET, HISTORY } from '../processes/installation.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { instructed, ociRuntimes } from '../runtimes/known/index.ts'
+import { configFile } from './paths.ts'
 
 /*
- * What the values of options mean. Each function reads a value, or throws an InvalidArgumentError, of which commander
- * makes the sentence that the user sees.
+ * What the values of options mean, and the options that several commands have. Each function that reads a value throws
+ * an InvalidArgumentError, of which commander makes the sentence that the user sees.
  */
 
 /** Makes the parser of an option whose value is a text. @param is what every text of this form is */
@@ -156,3 +159,36 @@ export function parseSocketPath(path: string): string {
   if (/^\/[^\s;]*[^\s;/]$/.test(path) && Buffer.byteLength(path) < 108) return path
   throw new InvalidArgumentError('It must be an absolute path of at most 107 bytes, without spaces and semicolons.')
 }
+
+const WHERE = `(default: ${FEED_SOCKET}, for a user's daemon intercede/feed.sock in XDG_RUNTIME_DIR)`
+/** The option of all commands that read from a daemon. */
+export const FEED_OPTION = ['--feed <path>', `the daemon's feed socket ${WHERE}`] as const
+export const HISTORY_OPTION = [
+  '--history <dir>',
+  `the directory with history (default: where the daemon keeps it, without a daemon ${HISTORY})`,
+] as const
+/** The same option for lists, which otherwise show the machine's runs too. */
+export const ONLY_FEED_OPTION = [
+  FEED_OPTION[0],
+  `the daemon's feed socket; leaves out containers of "run" ${WHERE}`,
+] as const
+/** The option of all commands that order the daemon. */
+export const CONTROL_OPTION = [
+  '--control <path>',
+  `the daemon's control socket (default: ${CONTROL_SOCKET}, or control.sock beside --feed)`,
+] as const
+
+/** The format option of commands without rows. */
+export const formatOption = (): Option =>
+  new Option('--format <format>', 'output format').choices(['table', 'json']).default('table')
+
+/** Makes the options of `profile` and `flags` that choose the policy. */
+export const policyOptions = (): readonly Option[] => [
+  new Option('-c, --config <KEY[=VALUE]>', 'set a policy key; may be repeated').argParser(collect),
+  new Option('--profile <name>', "use this profile of the daemon's configuration, including later edits"),
+  new Option(
+    '--trap <KEY[=VALUE]>',
+    "also trap the calls of this key, so that the daemon's configuration can turn it on later; may be repeated",
+  ).argParser(collect),
+  new Option('--daemon-config <file>', `the file with that profile (default: ${configFile(false)})`),
+]

@@ -4,7 +4,8 @@ mount --make-rshared /
 # initrd.sh has mounted them, and a soft-reboot unmounts them.
 mountpoint -q /usr/lib/modules || mount /dev/vdb /usr/lib/modules
 mountpoint -q /checkout || mount /dev/vdc /checkout
-mkdir -p /work /usr/local/bin /run/ended
+# A root that was only unpacked, as that of another architecture, lacks some.
+mkdir -p /work /usr/local/bin /run/ended /mnt
 cd /work
 ln -sf /checkout/bin/intercede.js /usr/local/bin/intercede
 echo "@kernel $(cat /proc/sys/kernel/osrelease)"

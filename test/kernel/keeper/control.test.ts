@@ -14,6 +14,7 @@ import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { Monitor } from '../../support/monitor.ts'
 import { withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
+import { rootOnly } from '../../support/user.ts'
 
 /** Others may work on the machine too. */
 const START_S = 60
@@ -378,7 +379,10 @@ describe('a profile that a running container has', () => {
     writeFileSync(file, TYPED)
     const { status, stderr } = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
     expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/has no profile "build".*buidl/) })
-    const words = ['serve', '--check-config', '--config', file, '--feed-socket', feed()]
+  })
+
+  test.skipIf(rootOnly())(withReason('which a user who may not ask the daemon is told', rootOnly()), async () => {
+    const words = ['serve', '--check-config', '--config', join(scratch, 'typed.yaml'), '--feed-socket', feed()]
     chmodSync(scratch, 0o755)
     const asUser = ['--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, CLI, ...words]
     expect(await execute('setpriv', asUser)).toMatchObject({

@@ -232,7 +232,9 @@ test.each([
     await until('it serves', () => daemon.logged('serving') === 1, START_S)
     await until('crun was asked', () => existsSync(join(tools, 'asked')), 10)
     await daemon.reload()
-    const lines = daemon.said.filter((line) => OF_CRUN.test(line)).map((line) => JSON.parse(line))
+    const said = (): readonly string[] => daemon.said.filter((line) => OF_CRUN.test(line))
+    await until('it has said so', () => said().length === says, 10)
+    const lines = said().map((line) => JSON.parse(line))
     const message = expect.stringMatching(/^crun 1\.21 keeps the null device of the host: it gives/)
     expect(lines).toMatchObject(Array(says).fill({ level: 'warn', message, remedy: 'install crun 1.24 or later' }))
   } finally {

@@ -22,7 +22,7 @@ import { connect, NoDaemon } from '../reader/feed.ts'
 import { notifying } from '../runtimes/bundle.ts'
 import { runtimes } from '../runtimes/known/index.ts'
 import { readText } from '../runtimes/text-file.ts'
-import { briefly, counted, didYouMean, fewOf } from '../shared/texts.ts'
+import { briefly, byKey, counted, didYouMean, fewOf } from '../shared/texts.ts'
 import { callsOf, rulesFor, untrapped } from '../syscalls/index.ts'
 import { formatContainer } from './open-feed.ts'
 import { say } from './print.ts'
@@ -59,14 +59,15 @@ function trappedFor(policy: Policy): readonly string[] {
  * @throws {Error} that names them
  */
 export function requireProfilesInUse({ profiles }: Config, file: string | undefined, feed: string | undefined): void {
-  const lost = new Map<string, string[]>()
-  for (const view of containersAt(feed)) {
+  const losers = containersAt(feed).flatMap((view) => {
     const { profile, barred } = view.about
     // One whose profile was never there has nothing to lose.
     const hasNone = (barred as { readonly code?: unknown } | undefined)?.code === 'policyInvalid'
-    if (hasNone || typeof profile !== 'string' || profiles.has(profile)) continue
-    lost.set(profile, [...(lost.get(profile) ?? []), formatContainer(view)])
-  }
+    return hasNone || typeof profile !== 'string' || profiles.has(profile)
+      ? []
+      : [[profile, formatContainer(view)] as const]
+  })
+  const lost = byKey(losers)
   if (lost.size === 0) return
   const all = [...lost].map(
     ([profile, few]) =>

@@ -10,7 +10,7 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { earlierOf, type RefusalRow, whichOf } from '../reader/container-view.ts'
-import { counted, fewOf } from '../shared/texts.ts'
+import { byKey, counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
   type Feeds,
@@ -315,13 +315,11 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
 
 /** Says of which containers all calls are left to the kernel, and why. */
 function formatBarred(views: readonly ContainerView[]): readonly string[] {
-  const byReason = new Map<string, string[]>()
-  for (const view of views) {
+  const barred = views.flatMap((view) => {
     const why = view.state === 'left' ? whyLeft(view) : ''
-    if (why === '') continue
-    byReason.set(why, [...(byReason.get(why) ?? []), formatContainer(view)])
-  }
-  return [...byReason].map(([why, few]) => `${fewOf(few)}: all calls are left to the kernel, because ${why}`)
+    return why === '' ? [] : [[why, formatContainer(view)] as const]
+  })
+  return [...byKey(barred)].map(([why, few]) => `${fewOf(few)}: all calls are left to the kernel, because ${why}`)
 }
 
 const NO_HISTORY = 'Nothing was refused, as far as the daemon remembers: it keeps no history.'

@@ -293,7 +293,7 @@ class Service {
   #lookAtRuntimes(): void {
     for (const runtime of this.#sockets.forUser ? [] : ociRuntimes) {
       const { fault, installed } = runtime
-      const path = which(installed.program)
+      const path = fault && which(installed.program)
       if (!fault || path === undefined) continue
       execFile(path, ['--version'], { timeout: STARTS_MS }, (_, stdout) => {
         const version = versionIn(stdout)

@@ -78,3 +78,14 @@ export function firstFitting<T>(items: readonly T[], room: number, sizeOf: (item
   }
   return items
 }
+
+/** Groups texts by a key, in the order in which the keys come first. */
+export function byKey(all: Iterable<readonly [key: string, text: string]>): ReadonlyMap<string, readonly string[]> {
+  const groups = new Map<string, string[]>()
+  for (const [key, text] of all) {
+    const group = groups.get(key)
+    if (group) group.push(text)
+    else groups.set(key, [text])
+  }
+  return groups
+}

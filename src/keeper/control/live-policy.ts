@@ -8,7 +8,7 @@ import type { Policy } from '../../policy/policy.ts'
 import type { Note } from '../../policy/resolve.ts'
 import { aboveCeiling, type Settings } from '../../policy/settings.ts'
 import { trappedCalls } from '../../runtimes/bundle.ts'
-import { briefly, counted, fewOf } from '../../shared/texts.ts'
+import { briefly, byKey, counted, fewOf } from '../../shared/texts.ts'
 import { callsOf, untrapped } from '../../syscalls/index.ts'
 import { type Admission, barredToo, type Decision, explainBarred } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
@@ -190,12 +190,11 @@ export function requirePolicies(
 ): void {
   const lost = losers(plans)
   if (lost.length === 0) return
-  const byReason = new Map<string, string[]>()
-  for (const { entry, why } of lost) {
+  const named = lost.map(({ entry, why }) => {
     const [id, name] = [entry.container.id, nameOf(entry)]
-    byReason.set(why, [...(byReason.get(why) ?? []), name === undefined ? id : `${id} (${name})`])
-  }
-  const all = [...byReason].map(([why, few]) => `${fewOf(few)}: ${why}`)
+    return [why, name === undefined ? id : `${id} (${name})`] as const
+  })
+  const all = [...byKey(named)].map(([why, few]) => `${fewOf(few)}: ${why}`)
   throw new Error(
     `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${all.join('; ')}; correct the configuration, or take the keys from them with "intercede reload --force"`,
   )

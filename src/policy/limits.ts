@@ -32,8 +32,9 @@ export const LIMITS = {
     from: 8,
     to: 512,
     example: 64,
-    help: 'calls of all containers served at once; more are left to the kernel',
-    reached: 'calls are left to the kernel, with the reason `containerBusy`',
+    help: 'calls of all containers served at once; more wait',
+    reached:
+      'calls wait. If none of those that are served ends for two seconds, they hang: then calls are left to the kernel, with the reason `containerBusy`, until one ends',
   },
   listenersPerContainer: {
     what: "listeners of one container. Each process that is exec'd into it has one while it runs",

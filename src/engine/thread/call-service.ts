@@ -51,6 +51,8 @@ class CallCost {
   }
 }
 
+/** The calls that may wait for their turn: one that the leader received, and one of the dedicated receiver. */
+const WAITING = 2
 /** The shortest time between two requests of one thread for more threads. */
 const GROW_MS = 10
 
@@ -100,12 +102,11 @@ export class CallService {
     const { index: container } = call.container
     // An inherited call has been counted since this engine began.
     const counts = call.left === undefined
-    // At the limit, the call is continued, so that one thread remains to lead.
-    if (this.#state.calls + (counts ? 1 : 0) > this.#dependencies.calls && !hasBegun(call)) {
+    if (!this.#mayBegin(call, index, counts)) {
       this.#server.continue(call, 'containerBusy')
+      this.#state.countAnswer()
       return false
     }
-    if (counts) this.#state.countCall(index, container, 1)
     let atOnce: boolean
     try {
       atOnce = this.#answer(call)
@@ -121,6 +122,16 @@ export class CallService {
     const spent = this.#cost.end(call.start, this.#leadership.isOurs)
     if (spent > 0) this.#state.charge(container, spent)
     return atOnce
+  }
+
+  /**
+   * Counts a call that begins. At the limit it waits here, which keeps the lead: until another call has ended, no thread
+   * is free to receive. If none ends, the call is continued, so that one thread remains to lead.
+   */
+  #mayBegin(call: Call, index: number, counts: boolean): boolean {
+    const { calls: limit } = this.#dependencies
+    if (!counts) return this.#state.calls <= limit + WAITING || hasBegun(call)
+    return this.#state.countInTurn(index, call.container.index, limit)
   }
 
   /**

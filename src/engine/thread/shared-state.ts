@@ -5,7 +5,7 @@ import { randomBytes } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS } from '../../link/limits.ts'
 import { ENTRIES } from '../../link/persistent-layout.ts'
 import { RateLimit } from '../../shared/rate-limit.ts'
-import { CACHE_LINE, struct } from '../../shared/words.ts'
+import { CACHE_LINE, struct, waitWhile, wake } from '../../shared/words.ts'
 import { DeviceRulesCache, RULES_WORDS, SEED_BYTES } from '../facts/device-rules-cache.ts'
 import { INFO_WORDS, SysinfoCache } from '../facts/sysinfo-cache.ts'
 import { SpawnGuard } from '../helpers/spawn-guard.ts'
@@ -34,8 +34,17 @@ const FORGIVEN_S = 10
 /** How many processes may begin to try the device rules of a container at once; one more each 50 ms. */
 const RULES_PACE = { unit: 50, burst: 64, longest: 64 + 256 }
 
-/** answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. */
-const [COUNT] = struct({ answered: 4, spawning: 4, calls: 8 })
+/**
+ * How long a call waits for its turn, at the limit of calls of all containers, while no other call ends. No call of a
+ * machine that works takes so long, and the keeper waits five times as long for an engine that answers nothing.
+ */
+const PATIENCE_MS = 2000
+
+/**
+ * answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. waiting: how many threads wait in
+ * `countInTurn`. hung: 1 from the time when one of them has waited `PATIENCE_MS` in vain until the next call ends.
+ */
+const [COUNT] = struct({ answered: 4, spawning: 4, calls: 1, waiting: 1, hung: CACHE_LINE - 10 })
 
 /** The parts of the memory, in 32-bit words. */
 const SIZES = {
@@ -190,9 +199,52 @@ export class SharedState extends SharedWords {
 
   /** A call is begun (1) or over (-1). */
   countCall(listener: number, container: number, change: 1 | -1): void {
+    this.#countOf(listener, container, change)
+    Atomics.add(this.#counts, COUNT.calls, change)
+    if (change > 0) return
+    if (Atomics.load(this.#counts, COUNT.hung) === 1) Atomics.store(this.#counts, COUNT.hung, 0)
+    if (Atomics.load(this.#counts, COUNT.waiting) > 0) wake(this.#counts, COUNT.calls)
+  }
+
+  /**
+   * Counts a call that begins, like `countCall`, as soon as fewer than `limit` calls of all containers are in flight.
+   * Blocks until then, as long as calls end.
+   *
+   * @returns false if the calls in flight hang; then this call is not counted
+   */
+  countInTurn(listener: number, container: number, limit: number): boolean {
+    this.#countOf(listener, container, 1)
+    if (this.#enter(limit) || this.#waitFor(limit)) return true
+    this.#countOf(listener, container, -1)
+    return false
+  }
+
+  #enter(limit: number): boolean {
+    for (;;) {
+      const { calls } = this
+      if (calls >= limit) return false
+      if (Atomics.compareExchange(this.#counts, COUNT.calls, calls, calls + 1) === calls) return true
+    }
+  }
+
+  #waitFor(limit: number): boolean {
+    const counts = this.#counts
+    Atomics.add(counts, COUNT.waiting, 1)
+    try {
+      while (!this.#enter(limit)) {
+        if (Atomics.load(counts, COUNT.hung) === 1) return false
+        const { calls } = this
+        if (calls >= limit && !waitWhile(counts, COUNT.calls, calls, PATIENCE_MS)) Atomics.store(counts, COUNT.hung, 1)
+      }
+      return true
+    } finally {
+      Atomics.sub(counts, COUNT.waiting, 1)
+    }
+  }
+
+  #countOf(listener: number, container: number, change: 1 | -1): void {
     Atomics.add(this.listeners.calls, listener, change)
     Atomics.add(this.containerCalls, container, change)
-    Atomics.add(this.#counts, COUNT.calls, change)
   }
 
   /**

@@ -6,7 +6,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { JournalView } from '../../support/journal-view.ts'
-import { Load, policy } from '../../support/restart-world.ts'
+import { Load, policy, sleep } from '../../support/restart-world.ts'
 import { withReason } from '../../support/skipped.ts'
 
 let host: Host
@@ -37,6 +37,21 @@ test('more calls at once than a container may have wait for their turn, and that
   }
 })
 
+test('more calls at once than all containers may have wait for their turn', async () => {
+  const small = await Host.start(policy, { limits: { calls: 8 } })
+  const loads = Array.from({ length: 16 }, (_, number) => new Load(small, `many-${number}`, { processes: 2 }))
+  try {
+    await sleep(2000)
+    for (const { calls, failures } of await Promise.all(loads.map((load) => load.end()))) {
+      expect(failures).toEqual({})
+      expect(calls).toBeGreaterThan(0)
+    }
+  } finally {
+    for (const load of loads) await load.kill()
+    small.close()
+  }
+}, 60_000)
+
 test('more listeners than a container may have are refused with a reason, and their calls do not hang', async () => {
   expect(await start('--id', 'many').make()).toBe('ok')
   expect(await start('--id', 'many', '--status', 'running').make()).not.toBe('undefined')
@@ -63,7 +78,7 @@ test('more connections than there may be are refused with a reason', async () =>
 
 test.skipIf(withoutFuse())(
   withReason(
-    'as many calls at once are served as all containers may have, and more are left to the kernel',
+    'calls that hang take no more than all containers may have; while none ends, more are left to the kernel',
     withoutFuse(),
   ),
   async () => {
@@ -91,6 +106,8 @@ test.skipIf(withoutFuse())(
       expect(await make('last')).toEqual({ result: 'ok', reason: 'done' })
       await strike()
       await until('all calls hang', () => inFlight() === calls)
+      // After it has waited in vain; the next one need not.
+      expect(await make('over')).toEqual({ result: 'EPERM', reason: 'containerBusy' })
       expect(await make('over')).toEqual({ result: 'EPERM', reason: 'containerBusy' })
       await hostiles[4]!.end()
       await until('one is over', () => inFlight() < calls)

@@ -133,11 +133,12 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
 function formatDetail(view: ContainerView, limits: DaemonLimits): string {
   const all = lines(view, view.runtime === RUN || !isServed(view) ? undefined : limits)
   const width = Math.max(...all.map(([name]) => name.length))
-  const { keys, warnings = [], ignored = [] } = view.about
+  const { keys, barred, warnings = [], ignored = [] } = view.about
   return [
     ...all.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`),
     ...(keys ? [`\n${keyTable(view)}`] : []),
-    ...(warnings as readonly string[]).map((warning) => `\ncannot work: ${formatValue(warning)}\n`),
+    // What bars the container stands above.
+    ...(barred ? [] : (warnings as readonly string[])).map((warning) => `\ncannot work: ${formatValue(warning)}\n`),
     ...(ignored as readonly Note[]).map(
       ({ key, value, why }) =>
         `\nignored ${key.startsWith(PREFIX) ? 'annotation' : 'key of "intercede set"'}: ${formatValue(`${key}=${value}`)}: ${formatValue(why)}\n`,

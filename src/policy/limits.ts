@@ -34,7 +34,7 @@ export const LIMITS = {
     example: 64,
     help: 'calls of all containers served at once; more wait',
     reached:
-      'calls wait. If none of those that are served ends for two seconds, they hang: then calls are left to the kernel, with the reason `containerBusy`, until one ends',
+      'calls wait. If none of those that are served ends for five seconds, they hang: then calls are left to the kernel, with the reason `containerBusy`, until one ends',
   },
   listenersPerContainer: {
     what: "listeners of one container. Each process that is exec'd into it has one while it runs",

@@ -51,8 +51,6 @@ class CallCost {
   }
 }
 
-/** The calls that may wait for their turn: one that the leader received, and one of the dedicated receiver. */
-const WAITING = 2
 /** The shortest time between two requests of one thread for more threads. */
 const GROW_MS = 10
 
@@ -64,7 +62,7 @@ interface CallServiceDependencies {
   readonly dedicated: DedicatedReceiver
   readonly lane: Lane
   readonly epoll: Epoll
-  /** How many calls of all containers may be in flight. */
+  /** How many calls of all containers may be served at once. */
   readonly calls: number
   /** Sends a message to the main thread. */
   readonly post: (message: FromThread) => void
@@ -102,8 +100,10 @@ export class CallService {
     const { index: container } = call.container
     // An inherited call has been counted since this engine began.
     const counts = call.left === undefined
-    if (!this.#mayBegin(call, index, counts)) {
+    if (counts) this.#state.countCall(index, container, 1)
+    if (!this.#mayBegin(call)) {
       this.#server.continue(call, 'containerBusy')
+      if (counts) this.#state.countCall(index, container, -1)
       this.#state.countAnswer()
       return false
     }
@@ -113,6 +113,7 @@ export class CallService {
       if (!atOnce) this.#dedicated.note(undefined)
       this.#dependencies.lane.fast()
     } finally {
+      this.#state.end()
       if (counts) this.#state.countCall(index, container, -1)
       // The answer of a dedicated receiver does not prove that a thread leads.
       if (!this.#isDedicated) this.#state.countAnswer()
@@ -125,13 +126,12 @@ export class CallService {
   }
 
   /**
-   * Counts a call that begins. At the limit it waits here, which keeps the lead: until another call has ended, no thread
-   * is free to receive. If none ends, the call is continued, so that one thread remains to lead.
+   * At the limit a call waits here, and a leader keeps the lead: until another call has ended, no thread is free to
+   * receive. If none ends, the call is continued, so that one thread remains to lead.
    */
-  #mayBegin(call: Call, index: number, counts: boolean): boolean {
+  #mayBegin(call: Call): boolean {
     const { calls: limit } = this.#dependencies
-    if (!counts) return this.#state.calls <= limit + WAITING || hasBegun(call)
-    return this.#state.countInTurn(index, call.container.index, limit)
+    return this.#state.begin(limit) || (hasBegun(call) && this.#state.begin(Number.POSITIVE_INFINITY))
   }
 
   /**

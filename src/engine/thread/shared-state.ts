@@ -35,14 +35,14 @@ const FORGIVEN_S = 10
 const RULES_PACE = { unit: 50, burst: 64, longest: 64 + 256 }
 
 /**
- * How long a call waits for its turn, at the limit of calls of all containers, while no other call ends. No call of a
- * machine that works takes so long, and the keeper waits five times as long for an engine that answers nothing.
+ * How long a call waits at the limit of calls of all containers while none of them ends. Even on a busy machine one
+ * does. The keeper ends an engine that answers nothing for twice as long.
  */
-const PATIENCE_MS = 2000
+const PATIENCE_MS = 5000
 
 /**
  * answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. waiting: how many threads wait in
- * `countInTurn`. hung: 1 from the time when one of them has waited `PATIENCE_MS` in vain until the next call ends.
+ * `begin`. hung: 1 from the time when one of them has waited `PATIENCE_MS` in vain until the next call ends.
  */
 const [COUNT] = struct({ answered: 4, spawning: 4, calls: 1, waiting: 1, hung: CACHE_LINE - 10 })
 
@@ -183,7 +183,7 @@ export class SharedState extends SharedWords {
     return waited
   }
 
-  /** Calls in flight that are served, of all containers. */
+  /** How many calls of all containers are being served. */
   get calls(): number {
     return Atomics.load(this.#counts, COUNT.calls)
   }
@@ -197,37 +197,19 @@ export class SharedState extends SharedWords {
     Atomics.add(this.#counts, COUNT.answered, 1)
   }
 
-  /** A call is begun (1) or over (-1). */
+  /** A call of a container is in flight (1) or over (-1). */
   countCall(listener: number, container: number, change: 1 | -1): void {
-    this.#countOf(listener, container, change)
-    Atomics.add(this.#counts, COUNT.calls, change)
-    if (change > 0) return
-    if (Atomics.load(this.#counts, COUNT.hung) === 1) Atomics.store(this.#counts, COUNT.hung, 0)
-    if (Atomics.load(this.#counts, COUNT.waiting) > 0) wake(this.#counts, COUNT.calls)
+    Atomics.add(this.listeners.calls, listener, change)
+    Atomics.add(this.containerCalls, container, change)
   }
 
   /**
-   * Counts a call that begins, like `countCall`, as soon as fewer than `limit` calls of all containers are in flight.
-   * Blocks until then, as long as calls end.
+   * Counts a call that a thread serves from now on. At the limit this blocks until another one ends.
    *
-   * @returns false if the calls in flight hang; then this call is not counted
+   * @returns false if none ends: those that are served hang. Then the call is not counted
    */
-  countInTurn(listener: number, container: number, limit: number): boolean {
-    this.#countOf(listener, container, 1)
-    if (this.#enter(limit) || this.#waitFor(limit)) return true
-    this.#countOf(listener, container, -1)
-    return false
-  }
-
-  #enter(limit: number): boolean {
-    for (;;) {
-      const { calls } = this
-      if (calls >= limit) return false
-      if (Atomics.compareExchange(this.#counts, COUNT.calls, calls, calls + 1) === calls) return true
-    }
-  }
-
-  #waitFor(limit: number): boolean {
+  begin(limit: number): boolean {
+    if (this.#enter(limit)) return true
     const counts = this.#counts
     Atomics.add(counts, COUNT.waiting, 1)
     try {
@@ -242,9 +224,19 @@ export class SharedState extends SharedWords {
     }
   }
 
-  #countOf(listener: number, container: number, change: 1 | -1): void {
-    Atomics.add(this.listeners.calls, listener, change)
-    Atomics.add(this.containerCalls, container, change)
+  #enter(limit: number): boolean {
+    for (;;) {
+      const { calls } = this
+      if (calls >= limit) return false
+      if (Atomics.compareExchange(this.#counts, COUNT.calls, calls, calls + 1) === calls) return true
+    }
+  }
+
+  /** The thread has served the call. */
+  end(): void {
+    Atomics.sub(this.#counts, COUNT.calls, 1)
+    if (Atomics.load(this.#counts, COUNT.hung) === 1) Atomics.store(this.#counts, COUNT.hung, 0)
+    if (Atomics.load(this.#counts, COUNT.waiting) > 0) wake(this.#counts, COUNT.calls)
   }
 
   /**

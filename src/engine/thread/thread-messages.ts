@@ -32,7 +32,7 @@ export interface ThreadData {
   readonly mounts: number
   /** Our own /proc/self/fd. */
   readonly descriptors: number
-  /** How many calls of all containers may be in flight. */
+  /** How many calls of all containers may be served at once. */
   readonly calls: number
   /** How many threads may work at once; more only cost time. */
   readonly processors: number

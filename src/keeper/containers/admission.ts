@@ -78,6 +78,7 @@ export class Admission {
       type: 'registered',
       handover,
       barred: decided.barred,
+      wrong: decided.wrong,
       unruly,
       resolved: { ...resolved, policy: said.policy },
       traps: trappedCalls(handover) ?? 'unknown',

@@ -142,11 +142,11 @@ export function planChange(
 /** Returns what cannot work of a running container's policy. */
 function warningsOf(
   { handover, init }: ContainerEntry,
-  { said: { barred, settings, policy }, resolved, withheld }: Decision,
+  { said: { barred, wrong, settings, policy }, resolved, withheld }: Decision,
   traps: Traps,
 ): readonly string[] {
   const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
-  const about = { handover, barred, unruly, resolved: { ...resolved, settings, policy }, traps }
+  const about = { handover, barred, wrong, unruly, resolved: { ...resolved, settings, policy }, traps }
   return registrationWarnings({ type: 'registered', ...about, withheld })
 }
 

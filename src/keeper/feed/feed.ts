@@ -1,4 +1,3 @@
-import { explain, why } from '../../calls/reasons.ts'
 import type { CountPlaces } from '../../memories/count-places.ts'
 import {
   type DaemonTotals,
@@ -14,6 +13,7 @@ import { refusalView } from '../../memories/refusal-view.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import { version } from '../../processes/installation.ts'
 import type { EngineNames } from '../../runtimes/engine-names.ts'
+import { explainBarred } from '../containers/admission.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { FewRefusals } from '../log/call-log.ts'
 import { changedKeys, formatChange } from '../log/effective-keys.ts'
@@ -359,6 +359,9 @@ const formatChanges = (changed: ChangedKeys): string =>
 const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
   `${by} has set ${formatChanges(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 
+const formatBarred = ({ says }: ReturnType<typeof explainBarred>): string =>
+  `all calls of the container are left to the kernel: ${says}`.slice(0, MESSAGE_LIMIT)
+
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {
   const changed = changedKeys(before, settings, policy, traps)
@@ -367,9 +370,9 @@ function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed
 
 /** The entries for events in the ring of events; readers see all others elsewhere. */
 const ENTRIES: { readonly [Type in KeeperEvent['type']]?: (event: EventOf<Type>) => object } = {
-  registered: ({ handover, barred }) => ({
+  registered: ({ handover, barred, wrong }) => ({
     id: handover.id,
-    ...(barred ? { message: `all calls of the container are left to the kernel: ${explain(why(barred)).says}` } : {}),
+    ...(barred ? { message: formatBarred(explainBarred(barred, wrong)) } : {}),
   }),
   resumed: (event) => ({ id: event.id, ...formatResumedKeys(event) }),
   ended: ({ id, barred }) => ({

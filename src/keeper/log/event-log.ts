@@ -1,5 +1,5 @@
 import { type Cap, capNumber } from '../../abi/credentials.ts'
-import { explain, type ReasonCode, why } from '../../calls/reasons.ts'
+import { explain, why } from '../../calls/reasons.ts'
 import type { LogLevel } from '../../policy/config.ts'
 import { capabilitySets, ineffectiveKeys } from '../../policy/ineffective.ts'
 import { fullName } from '../../policy/key.ts'
@@ -9,6 +9,7 @@ import { clamped, type Settings } from '../../policy/settings.ts'
 import { bundleBoundingSet } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { untrapped } from '../../syscalls/index.ts'
+import { explainBarred } from '../containers/admission.ts'
 import { annotatedNames } from '../containers/annotations.ts'
 import type { KeeperEvent } from '../process/events.ts'
 import { changedKeys, effectiveKeys, isOfAll, isOfAnnotation } from './effective-keys.ts'
@@ -20,21 +21,22 @@ type Registered = Extract<KeeperEvent, { type: 'registered' }>
 export function registrationWarnings(event: Registered): readonly string[] {
   const {
     barred,
+    wrong,
     unruly,
     handover,
     withheld,
     resolved: { policy, settings },
   } = event
-  if (barred) return [sentence(barred)]
+  if (barred) return [sentence(explainBarred(barred, wrong))]
   const bounding = bundleBoundingSet(handover.bundle)
   const lacking = (set: readonly Cap[]): Cap | undefined => set.find((cap) => bounding?.has(`CAP_${cap}`) === false)
   const dropped = capabilitySets(policy).flatMap((sets) => {
     const lacks = sets.map(lacking)
     return lacks.every((cap) => cap !== undefined) ? [lacks[0]!] : []
   })
-  const place = policy.bpf?.devices && unruly ? [sentence(unruly)] : []
-  const left = withheld.map((key) => `${key}: ${sentence('userDaemon')}`)
-  const caps = [...new Set(dropped)].map((cap) => sentence('lacksCapability', capNumber(cap)))
+  const place = policy.bpf?.devices && unruly ? [sentence(explain(why(unruly)))] : []
+  const left = withheld.map((key) => `${key}: ${sentence(explain(why('userDaemon')))}`)
+  const caps = [...new Set(dropped)].map((cap) => sentence(explain(why('lacksCapability', capNumber(cap)))))
   return [...left, ...caps, ...place, ...idle(event), ...(settings ? clamped(settings) : [])]
 }
 
@@ -61,10 +63,7 @@ const untrappedKeys = (settings: Settings, policy: Policy, traps: ReadonlySet<st
     ]
   })
 
-function sentence(code: ReasonCode, a?: number): string {
-  const { says, remedy } = explain(why(code, a))
-  return remedy ? `${says}: ${remedy}` : says
-}
+const sentence = ({ says, remedy }: ReturnType<typeof explain>): string => (remedy ? `${says}: ${remedy}` : says)
 
 type Line = readonly [level: LogLevel, message: string, details?: Readonly<Record<string, unknown>>]
 type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>

@@ -70,6 +70,8 @@ export type KeeperEvent =
       readonly type: 'registered'
       readonly handover: Handover
       readonly barred: ReasonCode | undefined
+      /** Why its policy is invalid, if it is. */
+      readonly wrong?: string | undefined
       /** Why the container cannot set device rules for cgroups below its own. */
       readonly unruly: ReasonCode | undefined
       readonly resolved: PolicyDetails

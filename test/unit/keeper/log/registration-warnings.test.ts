@@ -35,6 +35,11 @@ test.each([
     says: [/no user namespace of its own/],
   },
   {
+    what: 'a container whose policy is invalid',
+    event: registered([], { barred: 'policyInvalid', wrong: 'unknown profile "buidl"' }),
+    says: [/^its policy cannot be used: unknown profile "buidl"/],
+  },
+  {
     what: 'a container of a user',
     event: registered(['sysinfo'], { withheld: ['security.syscalls.intercept.mknod'] }),
     says: [

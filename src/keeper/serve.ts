@@ -15,6 +15,7 @@ import { ociRuntimes } from '../runtimes/known/index.ts'
 import { kubernetes } from '../runtimes/known/kubernetes.ts'
 import { faultRemedy, hasFault, versionIn, which } from '../runtimes/runtime.ts'
 import { shortened } from '../shared/texts.ts'
+import { type AnnotatedNames, annotatedNames } from './containers/annotations.ts'
 import { ineffectiveIn } from './ineffective-keys.ts'
 import { Keeper } from './keeper.ts'
 import { type CallLine, CallLog, FewRefusals } from './log/call-log.ts'
@@ -83,8 +84,8 @@ class Service {
   readonly #log: Log
   readonly #calls: CallLog
   readonly #refusals = new FewRefusals(REFUSALS)
-  /** The keys of each container. */
-  readonly #settings = new Map<string, Settings>()
+  /** What log lines say of each container beside its id. */
+  readonly #known = new Map<string, { readonly names: AnnotatedNames; readonly settings: Settings | undefined }>()
   readonly #children = new InheritedChildren()
   readonly #manager = new ServiceManager(process.env)
   readonly #nri = new NriPlugin({
@@ -112,7 +113,10 @@ class Service {
     const journal = ownJournal((lines) => this.#keeper?.totals.suppressedLines(lines))
     this.#log = new Log(config.log.level, isJournalStream(2), undefined, journal)
     this.#calls = new CallLog(
-      (container, details, line) => this.#log.write(line.level, line.message, { container, ...details }, kindOf(line)),
+      (container, details, line) => {
+        const said = { container, ...this.#known.get(container)?.names, ...details }
+        this.#log.write(line.level, line.message, said, kindOf(line))
+      },
       (record, container) => this.#settingOf(record, container),
     )
   }
@@ -247,17 +251,21 @@ class Service {
   /** Returns who switched off the key that a call would need. */
   #settingOf({ reason, a }: CallRecord, container: string): Readonly<Record<string, unknown>> {
     const name = reason === 'keyOff' ? keyNames[a] : undefined
-    const setting = name && this.#settings.get(container)?.get(name)
+    const setting = name && this.#known.get(container)?.settings?.get(name)
     return setting ? { setTo: formatSetting(setting) } : {}
   }
 
   #learn(event: KeeperEvent): void {
-    if (event.type === 'registered' && event.resolved.settings)
-      this.#settings.set(event.handover.id, event.resolved.settings)
-    if (event.type === 'resumed' || event.type === 'set') this.#settings.set(event.id, event.settings)
+    if (event.type === 'registered') this.#know(event.handover, event.resolved.settings)
+    if (event.type === 'resumed') this.#know(event, event.settings)
+    if (event.type === 'set') this.#known.set(event.id, { ...this.#known.get(event.id)!, settings: event.settings })
     if (event.type !== 'ended') return
     this.#calls.forget(event.id)
-    this.#settings.delete(event.id)
+    this.#known.delete(event.id)
+  }
+
+  #know({ id, annotations }: Pick<Handover, 'id' | 'annotations'>, settings: Settings | undefined): void {
+    this.#known.set(id, { names: annotatedNames(annotations), settings })
   }
 
   #hear(event: KeeperEvent): void {

@@ -158,10 +158,11 @@ export function restoreContainers(
     const decided = barredToo(said, init ? init.barred : 'unknownContainer')
     const entry = registry.add(handover, decided, init, { index, serial })
     const { settings } = entry
+    const { id, annotations } = handover
     entry.set = set
     if (!isDeepStrictEqual(settings, before)) state.renewContainer({ index, serial, handover, init, settings, set })
     const traps = trappedCalls(handover) ?? 'unknown'
-    onEvent({ type: 'resumed', id: handover.id, before, settings, policy: said.policy, traps })
+    onEvent({ type: 'resumed', id, annotations, before, settings, policy: said.policy, traps })
   }
   for (const { number, container, fd } of state.listeners()) {
     const entry = registry.at(container)

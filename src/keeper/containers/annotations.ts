@@ -16,7 +16,7 @@ const SAID = {
 /** In characters: names of Kubernetes have up to 253, and images an address before their name. */
 const LIMIT = 512
 
-type AnnotatedNames = { readonly [Name in keyof typeof SAID]?: string }
+export type AnnotatedNames = { readonly [Name in keyof typeof SAID]?: string }
 
 /** Returns the names in the annotations of a container; they are untrusted, and cut where they are too long. */
 export function annotatedNames(annotations: Readonly<Record<string, string>>): AnnotatedNames {

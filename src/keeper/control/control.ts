@@ -225,7 +225,7 @@ export class Control {
     const { options, feed } = this.#dependencies
     const plans = this.#plan(options.resolve)
     const made = plans.map(({ entry, change, wrong }) => {
-      const { container, settings: before } = entry
+      const { container, handover, settings: before } = entry
       const holds = change && this.#make(entry, change)
       const { settings } = entry
       const { policy } = entry.container
@@ -233,6 +233,7 @@ export class Control {
       options.onEvent({
         type: 'resumed',
         id: container.id,
+        annotations: handover.annotations,
         before,
         settings,
         policy,

@@ -85,6 +85,7 @@ export type KeeperEvent =
   | {
       readonly type: 'resumed'
       readonly id: string
+      readonly annotations: Handover['annotations']
       readonly before: Settings
       readonly settings: Settings
       readonly policy: Policy

@@ -23,7 +23,7 @@ test.each<[KeeperEvent, string]>([
     '"level":"info","message":"container","container":"one","process":7,"keys":{"mknod":"true"}}',
   ],
   [
-    { type: 'resumed', id: 'one', before: defaults, settings: defaults, policy: {} },
+    { type: 'resumed', id: 'one', annotations: {}, before: defaults, settings: defaults, policy: {} },
     '"level":"info","message":"container goes on","container":"one"}',
   ],
   [{ type: 'joined', handover }, '"level":"debug","message":"process joined","container":"one","process":7}'],
@@ -67,7 +67,7 @@ const MKNOD = 'security.syscalls.intercept.mknod'
 
 test('logEvent() says what has changed for a container that goes on, and only that', () => {
   const settings = settle([['mknod', 'true', { kind: 'configuration' }]])
-  const resumed = { type: 'resumed' as const, id: 'one', settings, policy: toPolicy(settings) }
+  const resumed = { type: 'resumed' as const, id: 'one', annotations: {}, settings, policy: toPolicy(settings) }
   expect(logged({ ...resumed, before: settings })).toEqual([
     '"level":"info","message":"container goes on","container":"one"}',
   ])

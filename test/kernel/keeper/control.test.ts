@@ -133,7 +133,9 @@ test('annotations that are ignored keep nobody from setting keys, and are not ig
     expect(explained).not.toContain('now:')
     barred.end()
     const [registered] = await read('events', 'barred', '--no-follow')
-    expect(registered!.message).toMatch(/^all calls of the container are left to the kernel: its policy cannot be used: .*"nonesuch"/)
+    expect(registered!.message).toMatch(
+      /^all calls of the container are left to the kernel: its policy cannot be used: .*"nonesuch"/,
+    )
     expect(await set('annotated', 'mknod')).toMatchObject({ status: 0 })
     expect(await annotated.make()).toBe('ok')
     daemon.configure('default: { sysinfo: true }')

@@ -18,7 +18,7 @@ const TOP = '/opt/intercede'
 /** Where containers of the security-profiles-operator find the daemon. */
 const OPERATOR = '/run/security-profiles-operator/intercede.sock'
 /** More on demand. */
-const CONTAINERS = Number(process.env.INTERCEDE_CONTAINERS ?? 10)
+const CONTAINERS = Number(process.env.INTERCEDE_CONTAINERS ?? 40)
 
 /** Makes an image's /opt/intercede, as the archive has it. @param more makes it another build */
 async function image(directory: string, more: string): Promise<string> {

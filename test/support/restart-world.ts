@@ -83,6 +83,8 @@ export class Load {
   readonly #child: ChildProcess
   readonly #group: Group | undefined
   #said = ''
+  /** It has ended, and all that it said is here. */
+  #isOver = false
 
   constructor(
     { directory, socket }: Agent,
@@ -108,14 +110,14 @@ export class Load {
     const load = ['unshare', '--mount', fixture('restart-load'), this.directory, String(processes), ...kinds]
     const [program, ...args] = [...within, fixture('filtered'), ...container, ...load]
     this.#child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child.on('close', () => (this.#isOver = true))
     this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
   }
 
   /** Lets the calls that are in flight end. */
   async end(): Promise<Said> {
     this.#child.stdin!.end()
-    const ended = (): boolean => this.#child.exitCode !== null || this.#child.signalCode !== null
-    await until('every call has returned', ended, START_S)
+    await until('every call has returned', () => this.#isOver, START_S)
     return JSON.parse(this.#said) as Said
   }
 

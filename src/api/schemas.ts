@@ -46,9 +46,15 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   state: { enum: ['served', 'left', 'ended'] },
   texts: listOf(text),
   labels: { type: 'object', additionalProperties: escapedText },
-  keys: { type: 'object', additionalProperties: exactly({ value: escapedText, origin: escapedText }) },
+  keys: {
+    type: 'object',
+    additionalProperties: exactly(
+      { value: escapedText, origin: escapedText },
+      { ceiling: escapedText, asked: escapedText },
+    ),
+  },
   traps: { anyOf: [listOf(text), { const: 'unknown' }] },
-  refusals: listOf(exactly(refusal, unknown)),
+  refusals: listOf(exactly(refusal, { ...unknown, wants: exactly({ key: text, value: text }) })),
 }
 
 /** The fields of a container of which the API says something. */

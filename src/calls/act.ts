@@ -113,7 +113,7 @@ export interface RecoveryTrace {
  */
 export interface Replayable<A> {
   /** The errno which the kernel gives the repeated call; undefined if the kernel would do the act twice. */
-  readonly unrepeatedErrno: Errno | undefined
+  readonly conflictErrno: Errno | undefined
   /** Returns false for an act that must not be replayed, since doing it twice does no harm. */
   readonly isReplayable?: (act: A) => boolean
   /** Returns what the first and the repeated call have in common, besides thread and registers. */

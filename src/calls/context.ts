@@ -40,7 +40,7 @@ export interface StoredFsContext extends Disposable {
   readonly handle: Handle
   /** Lets the entry end when this call disposes it. */
   endAfterCall(): void
-  /** Lets the entry end as soon as no call has it locked; it may be this one, or a later one by then. */
+  /** Lets the entry end as soon as no call has it locked: this one, or a later one. */
   endOnceUnlocked(): void
 }
 

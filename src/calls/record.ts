@@ -177,6 +177,11 @@ export const reasonOf = ({ reason, a, b }: CallRecord): Reason => ({ code: reaso
 
 export const verdictIndex = new Map(verdicts.map((name, index) => [name, index]))
 export const reasonIndex = new Map(reasonCodes.map((code, index) => [code, index]))
+/** A digest (FNV-1a) of all codes, in their order: memories have indices, which mean others to another version. */
+export const CODES = [...reasonCodes.join()].reduce(
+  (sum, each) => Math.imul(sum ^ each.charCodeAt(0), 0x0100_0193),
+  0x811c_9dc5 | 0,
+)
 
 /**
  * Returns what is said of a call, as numbers: two calls for which they are the same are of one kind. Sentences about a

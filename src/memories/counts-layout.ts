@@ -1,7 +1,15 @@
 import { architectures } from '../abi/syscalls.ts'
 import { PAGE } from '../abi/system.ts'
 import { type ReasonCode, reasonCodes } from '../calls/reasons.ts'
-import { type CallRecord, RECORD_SIZE, reasonIndex, type VerdictName, verdictIndex, verdicts } from '../calls/record.ts'
+import {
+  type CallRecord,
+  CODES,
+  RECORD_SIZE,
+  reasonIndex,
+  type VerdictName,
+  verdictIndex,
+  verdicts,
+} from '../calls/record.ts'
 import { struct } from '../shared/words.ts'
 
 /**
@@ -17,16 +25,11 @@ export const COUNTS_LAYOUT = 3
 export const COUNTS_HEADER = 4096
 export const [COUNTS_WORD] = struct({
   ...{ layout: 1, placeSize: 1, places: 1 },
-  /** A digest of the codes of reasons: a key has the index of a code, and another version may have other codes. */
+  /** `CODES`, since a key has the index of a code. */
   codes: 1,
   /** Odd while counters are moved from an ended container to those of all ended containers. */
   version: 1,
 })
-/** FNV-1a over the names of the codes. */
-const CODES = [...reasonCodes.join()].reduce(
-  (sum, each) => Math.imul(sum ^ each.charCodeAt(0), 0x0100_0193),
-  0x811c_9dc5 | 0,
-)
 
 export const KINDS = 64
 export const ENDED_KINDS = 1024

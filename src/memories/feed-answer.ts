@@ -1,9 +1,10 @@
+import { CODES } from '../calls/record.ts'
 import { COUNTS_LAYOUT } from './counts-layout.ts'
 import { DIRECTORY_LAYOUT } from './directory.ts'
 import { RECORDS_LAYOUT } from './records.ts'
 
-/** The numbers of the layouts of the three memories, in the order of their descriptors. */
-const LAYOUTS = [RECORDS_LAYOUT, COUNTS_LAYOUT, DIRECTORY_LAYOUT] as const
+/** The numbers of the layouts of the three memories, in the order of their descriptors, and what their reasons mean. */
+const LAYOUTS = [RECORDS_LAYOUT, COUNTS_LAYOUT, DIRECTORY_LAYOUT, CODES >>> 0] as const
 const MAGIC = 'intercede-feed'
 
 /** The message with the descriptors: a word, and a number for each descriptor. */

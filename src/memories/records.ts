@@ -1,5 +1,6 @@
 import {
   type CallRecord,
+  CODES,
   decodeRecord,
   encodeArguments,
   encodeRecord,
@@ -22,6 +23,7 @@ const [WORD] = struct({
   records: 1,
   id: 2,
   ended: 1,
+  codes: 1,
 })
 
 /** The sequence number of the next record, modulo 2^32: writers raise it. */
@@ -32,7 +34,7 @@ const TAIL = WORD.tail
 const HALF_TURNS = WORD.halfTurns
 
 /** The number of the layout of header and records; raise it with every change, since other versions cannot be read. */
-export const RECORDS_LAYOUT = 3
+export const RECORDS_LAYOUT = 4
 export const RECORDS_HEADER = 4096
 
 /**
@@ -47,6 +49,7 @@ export function formatRecords(memory: ArrayBuffer): void {
   const words = new Int32Array(memory)
   words[WORD.layout] = RECORDS_LAYOUT
   words[WORD.recordSize] = RECORD_SIZE
+  words[WORD.codes] = CODES
   words[WORD.records] = (memory.byteLength - RECORDS_HEADER) / RECORD_SIZE
   new Uint8Array(memory).set(randomBytes(8), 4 * WORD.id)
 }
@@ -56,7 +59,7 @@ export function isRecords(memory: ArrayBuffer): boolean {
   if (memory.byteLength < RECORDS_HEADER) return false
   const words = new Int32Array(memory, 0, RECORDS_HEADER / 4)
   const isOurs = words[WORD.layout] === RECORDS_LAYOUT && words[WORD.recordSize] === RECORD_SIZE
-  return isOurs && memory.byteLength === recordsSize(words[WORD.records]!)
+  return isOurs && words[WORD.codes] === CODES && memory.byteLength === recordsSize(words[WORD.records]!)
 }
 
 /** Identifies a ring, so that the number of a record can be told from the same number in another ring. */

@@ -1,5 +1,5 @@
 import { now } from '../kernel/clock.ts'
-import { waitWhile, wake } from './words.ts'
+import { wake } from './words.ts'
 
 /** awaited: held, and a thread may wait for the lock, which the holder must wake. */
 const STATE = { free: 0, held: 1, awaited: 2 } as const
@@ -44,7 +44,8 @@ export class Locks {
       if (Atomics.exchange(this.#words, lock, STATE.awaited) === STATE.free) return true
       const left = end - now()
       if (left <= 0) return false
-      waitWhile(this.#words, lock, STATE.awaited, left)
+      // Once: `waitWhile` would begin a new time at each wake-up.
+      Atomics.wait(this.#words, lock, STATE.awaited, left)
     }
   }
 

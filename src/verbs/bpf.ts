@@ -18,7 +18,7 @@ import {
   detachLink as takeLink,
   updateLink as update,
 } from '../kernel/bpf.ts'
-import type { Fd, Handle } from '../kernel/fd.ts'
+import { type Fd, type Handle, orClose } from '../kernel/fd.ts'
 
 type Load = Verbs['loadProgram']
 /** Maximum number of bytes of a verifier log; libbpf and Go's library do not ask for more at first. */
@@ -222,7 +222,7 @@ export const linkProgram: Verb<Verbs['linkProgram']> = {
     // Closing the last descriptor of a link detaches its program.
     const undo = (): void => link[Symbol.dispose]()
     if (undoneUnlessTight(caller, above, undo)) return LOOSENS
-    if (devicePrograms.countLink(link)) return { value: 0n, fd: link, cloexec: true }
+    if (orClose([link], () => devicePrograms.countLink(link))) return { value: 0n, fd: link, cloexec: true }
     undo()
     return TOO_MANY
   },

@@ -93,7 +93,7 @@ interface Node {
 
 /** The replay rules of acts that create a name: the repeated call would fail with EEXIST. */
 export const ONCE_NAMED: Replayable<Node> = {
-  unrepeatedErrno: errno('EEXIST'),
+  conflictErrno: errno('EEXIST'),
   key: ({ dir, name, mode, dev }) => [...inodeOf(dir), name, mode, dev],
   fingerprint({ dir, name }, caller) {
     using node = standing(caller, dir, name)

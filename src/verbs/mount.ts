@@ -28,7 +28,7 @@ export const mount: Verb<Verbs['mount']> = {
    * then.
    */
   once: {
-    unrepeatedErrno: undefined,
+    conflictErrno: undefined,
     key: ({ call: { type, source, flags, data = '' } }) => [type, JSON.stringify(source), flags, data],
     fingerprint: ({ target }) => [mountId(target)],
   },

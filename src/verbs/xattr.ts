@@ -59,7 +59,7 @@ export const setxattr: Verb<Verbs['setxattr']> = {
     return isDone ? { value: 0n } : undefined
   },
   once: {
-    unrepeatedErrno: errno('EEXIST'),
+    conflictErrno: errno('EEXIST'),
     isReplayable: ({ flags }) => (flags & XATTR_CREATE) !== 0,
     key: ({ inode }) => inodeOf(inode),
     fingerprint: ({ inode }, caller) => (isOpaque(caller, inode) ? marksOf(inode) : undefined),

@@ -27,7 +27,7 @@ import {
 import type { ReasonCode } from '../../calls/reasons.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
-import { dup, Fd, type Handle, kcmpFile } from '../../kernel/fd.ts'
+import { dup, Fd, type Handle, kcmpFile, orClose } from '../../kernel/fd.ts'
 import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
 import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
@@ -202,7 +202,7 @@ export class CallerMounts implements Mounts {
   finish(made: Handle, attributes: bigint, manner: MountManner, parameters: FsParameters): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
     const answer = this.#ask(request, [made, this.#userns, this.#caller.task()])
-    this.#remember(parameters.type, answer[0]!)
+    orClose(answer, () => this.#remember(parameters.type, answer[0]!))
     return this.#keep(answer, parameters, manner)
   }
 
@@ -224,9 +224,11 @@ export class CallerMounts implements Mounts {
     const { container, services } = this.#caller
     using made = tree!
     using copy = unlockedCopy
-    using given = dup(root!)
-    const kept = { root: given, tree: made, unlockedCopy: copy, told, manner }
-    return this.#given(root!, services.keeping.addMount(container, kept, this.#tgid))
+    return orClose([root!], () => {
+      using given = dup(root!)
+      const kept = { root: given, tree: made, unlockedCopy: copy, told, manner }
+      return this.#given(root!, services.keeping.addMount(container, kept, this.#tgid))
+    })
   }
 
   unplaced(fd: number): DetachedMount | undefined {

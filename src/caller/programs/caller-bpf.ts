@@ -15,7 +15,7 @@ import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
 import { type Attached, attachedPrograms, linkById, objectInfo, programById } from '../../kernel/bpf.ts'
 import { orUndefined, SyscallError } from '../../kernel/error.ts'
-import { type Fd, type Handle, pipe } from '../../kernel/fd.ts'
+import { type Fd, type Handle, orClose, pipe } from '../../kernel/fd.ts'
 import { statx } from '../../kernel/files.ts'
 import type { Container } from '../identity/container.ts'
 import type { ThreadIdentity } from '../identity/thread-identity.ts'
@@ -139,9 +139,10 @@ export class CallerBpf implements Contract {
     const about = describe(kept)
     const { read, write } = identity.countedApart(pipe)
     using standIn = write
-    const { ino: inode } = statx(read.raw)
+    const inode = orClose([read], () => statx(read.raw).ino)
     const entry = { ...about, program: kept, standIn, inode }
-    if (store.add(container.index, entry, this.#exists)) return { fd: read, note: noteOfStandIn(inode) }
+    const isAdded = orClose([read], () => store.add(container.index, entry, this.#exists))
+    if (isAdded) return { fd: read, note: noteOfStandIn(inode) }
     read[Symbol.dispose]()
     return undefined
   }
@@ -168,7 +169,7 @@ export class CallerBpf implements Contract {
   openLink({ id, group }: OwnLink): Fd {
     this.#context.identity.with(steps.findProgram)
     const link = linkById(id)
-    const found = link && this.#describeLink(link)
+    const found = link && orClose([link], () => this.#describeLink(link))
     if (found && this.numbered(found.program) && (found.group === group || found.group === DETACHED)) return link
     link?.[Symbol.dispose]()
     throw new ContinueError('notOurs')
@@ -209,7 +210,7 @@ export class CallerBpf implements Contract {
     const fd = programById(id)
     if (!fd) return undefined
     identity.with(steps.askPrograms)
-    if (describe(fd).loaded === loaded) return fd
+    if (orClose([fd], () => describe(fd).loaded) === loaded) return fd
     fd[Symbol.dispose]()
     return undefined
   }

@@ -1,11 +1,13 @@
 /**
  * What the leader does. free: nobody leads. waiting: the leader waits for a call. receiving: it has seen that there is
- * one, and will soon serve it or share the lead. serving: it serves a call.
+ * one, and will serve it or share the lead: soon, or when fewer than `limits.calls` are served. serving: it serves a
+ * call.
  *
  *   free -> waiting        LeaderWord.takeFrom(), by Leadership.take() of any thread, in a new term
  *   waiting -> receiving   LeaderWord.set(), by Leadership.markReceiving()
  *   receiving -> waiting   LeaderWord.set(), by Leadership.markWaiting(): the call was continued, or there was none
  *   receiving -> serving   LeaderWord.set(), by Leadership.serve()
+ *   waiting -> serving     LeaderWord.set(), by Leadership.serve(), after the call was read
  *   waiting -> serving     LeaderWord.set(), by Leadership.markBusy()
  *   receiving -> serving   LeaderWord.set(), by Leadership.markBusy(), after a call that was continued
  *   serving -> waiting     LeaderWord.change(), by Leadership.rejoin() of the leader, in the same term

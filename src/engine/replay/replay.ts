@@ -175,14 +175,14 @@ export class Replay<A> {
   /** Does the act, or finds that it is already done. @throws whatever the act throws */
   run(caller: NotifiedCaller, run: () => Effect): Effect {
     const { once, act } = this.#context
-    const before = once.unrepeatedErrno === undefined ? this.#replay(caller) : undefined
+    const before = once.conflictErrno === undefined ? this.#replay(caller) : undefined
     if (before) return before
     try {
       const effect = run()
       this.#result = marked(effect.made ?? once.fingerprint(act, caller))
       return effect
     } catch (error) {
-      const isConflict = error instanceof SyscallError && error.errno === once.unrepeatedErrno
+      const isConflict = error instanceof SyscallError && error.errno === once.conflictErrno
       const replayed = isConflict ? this.#replay(caller) : undefined
       if (replayed) return replayed
       throw error

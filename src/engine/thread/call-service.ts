@@ -113,7 +113,7 @@ export class CallService {
       if (!atOnce) this.#dedicated.note(undefined)
       this.#dependencies.lane.fast()
     } finally {
-      this.#state.end()
+      this.#state.leave()
       if (counts) this.#state.countCall(index, container, -1)
       // The answer of a dedicated receiver does not prove that a thread leads.
       if (!this.#isDedicated) this.#state.countAnswer()
@@ -131,7 +131,7 @@ export class CallService {
    */
   #mayBegin(call: Call): boolean {
     const { calls: limit } = this.#dependencies
-    return this.#state.begin(limit) || (hasBegun(call) && this.#state.begin(Number.POSITIVE_INFINITY))
+    return this.#state.enterOrWait(limit) || (hasBegun(call) && this.#state.enterOrWait(Number.POSITIVE_INFINITY))
   }
 
   /**

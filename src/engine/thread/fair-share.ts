@@ -14,8 +14,8 @@ export const SLOW_MS = 1
 /** Beyond that time, a container's calls may take a tenth of one processor. */
 const PARTS = 10
 /**
- * How much of it they may take at once, in milliseconds of the time that pays for it: a new thread first compiles what
- * it runs.
+ * So much may be owed before a container is expensive: the time that pays for it, in milliseconds. This is a fifth of a
+ * second of a processor, since a new thread first compiles what it runs.
  */
 const BURST_MS = 2000
 /** A container owes no more than this. */

@@ -42,9 +42,9 @@ const PATIENCE_MS = 5000
 
 /**
  * answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. waiting: how many threads wait in
- * `begin`. hung: 1 from the time when one of them has waited `PATIENCE_MS` in vain until the next call ends.
+ * `enterOrWait`. hung: 1 since one of them waited `PATIENCE_MS` in vain; 0 again when a call ends.
  */
-const [COUNT] = struct({ answered: 4, spawning: 4, calls: 1, waiting: 1, hung: CACHE_LINE - 10 })
+const [COUNT] = struct({ answered: 4, spawning: 4, calls: 1, waiting: 1, hung: 1, rest: 5 })
 
 /** The parts of the memory, in 32-bit words. */
 const SIZES = {
@@ -208,7 +208,7 @@ export class SharedState extends SharedWords {
    *
    * @returns false if none ends: those that are served hang. Then the call is not counted
    */
-  begin(limit: number): boolean {
+  enterOrWait(limit: number): boolean {
     if (this.#enter(limit)) return true
     const counts = this.#counts
     Atomics.add(counts, COUNT.waiting, 1)
@@ -233,7 +233,7 @@ export class SharedState extends SharedWords {
   }
 
   /** The thread has served the call. */
-  end(): void {
+  leave(): void {
     Atomics.sub(this.#counts, COUNT.calls, 1)
     if (Atomics.load(this.#counts, COUNT.hung) === 1) Atomics.store(this.#counts, COUNT.hung, 0)
     if (Atomics.load(this.#counts, COUNT.waiting) > 0) wake(this.#counts, COUNT.calls)

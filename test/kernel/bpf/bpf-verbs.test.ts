@@ -47,13 +47,16 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
         open: ({ id }: OwnProgram) => dup(kept.get(id)!),
       } as unknown as DevicePrograms,
     })
-  /** The look at the groups above fails: whether the program may stay cannot be told. */
-  const blind = () => {
+  /** A look fails, usually the one at the groups above: whether the program may stay cannot be told. */
+  const blind = (look: 'loosens' | 'countLink' = 'loosens') => {
     const { devicePrograms } = caller(false)
-    const loosens = (): never => {
+    const fails = (): never => {
       throw new SyscallError('bpf', errno('ENOMEM'))
     }
-    return standIn({ note: () => {}, devicePrograms: { ...devicePrograms, loosens } as unknown as DevicePrograms })
+    return standIn({
+      note: () => {},
+      devicePrograms: { ...devicePrograms, [look]: fails } as unknown as DevicePrograms,
+    })
   }
   const ids = (): readonly number[] => attachedPrograms(group).ids
   const refusal = { value: 0n, errno: 1, why: { code: 'loosens' } }
@@ -91,6 +94,7 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
     )
     expect(() => attachProgram.run({ group, above: [], program: other, ...replacing }, blind())).toThrow('ENOMEM')
     expect(() => linkProgram.run({ group, above: [], program: other }, blind())).toThrow('ENOMEM')
+    expect(() => linkProgram.run({ group, above: [], program: other }, blind('countLink'))).toThrow('ENOMEM')
     expect(ids()).toEqual([program.id])
   })
 })

@@ -37,6 +37,7 @@ import(url).then(({ Locks }) => {
 test.each([
   { name: 'gets it from the thread that holds it', ms: 20_000, holds: 50, becomes: true },
   { name: 'gives up when its time is over', ms: 20, holds: 1000, becomes: false },
+  { name: 'gives up in time, however often it is woken', ms: 100, holds: 2000, becomes: false },
 ])('a thread that waits for a lock $name', async ({ ms, holds, becomes }) => {
   const words = new Int32Array(new SharedArrayBuffer(4))
   const locks = new Locks(words)
@@ -47,6 +48,9 @@ test.each([
   // Both messages may come at once, when the machine is busy.
   await new Promise((resolve) => thread.on('message', (message) => resolve(said.push(message))))
   setTimeout(() => locks.release(0), holds)
+  // As holders do who wake it and take the lock again.
+  const wakes = setInterval(() => Atomics.notify(words, 0), 10)
   await over
+  clearInterval(wakes)
   expect(said).toEqual(['asks', becomes])
 })

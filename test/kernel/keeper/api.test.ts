@@ -6,7 +6,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Api } from '../../support/api.ts'
-import { CLI, Daemon } from '../../support/daemon.ts'
+import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { Host, until } from '../../support/host.ts'
 
@@ -331,6 +331,23 @@ test('without a daemon it says so, and goes on when there is one again', async (
     expect(JSON.parse(text).error).toMatch(/start the service or "intercede serve"/)
   } finally {
     await own.close()
+  }
+})
+
+test('a key that a ceiling lowers is as the OpenAPI document says', async () => {
+  const daemon = await Daemon.start('ceiling: { mknod: false }')
+  const own = await Api.start(join(daemon.directory, 'feed.sock'))
+  const maker = new Maker(daemon, ['--id', 'low', '--metadata', 'security.syscalls.intercept.mknod=true'])
+  try {
+    await maker.make()
+    const { text } = await own.ask('/v1/containers/low')
+    const detail = JSON.parse(text)
+    expect(detail.keys.mknod).toMatchObject({ value: 'false', ceiling: 'false', asked: 'true' })
+    expect((await document()).complaints('/v1/containers/{id}', 200, 'application/json', detail)).toEqual([])
+  } finally {
+    maker.end()
+    await own.close()
+    await daemon.close()
   }
 })
 

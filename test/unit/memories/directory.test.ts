@@ -67,7 +67,10 @@ test('a directory of another layout is not taken for ours, nor an answer of anot
   expect(isDirectory(memory)).toBe(true)
   new Int32Array(memory)[0]!++
   expect(isDirectory(memory)).toBe(false)
-  requireLayouts(Buffer.from(feedAnswer()).toString())
+  const answer = Buffer.from(feedAnswer()).toString()
+  requireLayouts(answer)
+  // Another version with other reasons.
+  expect(() => requireLayouts(answer.replace(/\d+\n/, '7\n'))).toThrow('the daemon has another version')
   expect(() => requireLayouts('intercede-feed 1 1 9\n')).toThrow('the daemon has another version')
   expect(() => requireLayouts('HTTP/1.1 400')).toThrow('no daemon of Intercede answers')
 })

@@ -295,6 +295,7 @@ test.each([
   ['a memory without a layout', (words: Int32Array) => words.fill(0, 48, 52)],
   ['a ring of another layout', (words: Int32Array) => words[48]!++],
   ['a ring with records of another size', (words: Int32Array) => words[49]!--],
+  ['a ring whose records mean other reasons', (words: Int32Array) => words[54]!--],
   ['a ring of another length', (words: Int32Array) => words[50]!++],
 ])('%s is not taken for a ring of ours, and what is unread in it can be counted', (_, change) => {
   const { memory, write } = ring()

@@ -48,8 +48,8 @@ This page compares calls that Intercede answers with the same call by root of th
 notifier in C, [bench/notifier.c](../../bench/notifier.c). The notifier does only the necessary work. It has no policy, limits or
 records, checks no device rules, and serves one container.
 
-One run measures everything in turn: ${facts.rounds} rounds of ${facts.count} calls of each process, under the same seccomp filter. A multiple is taken within
-each round. All figures are medians over the rounds.
+One run measures everything in turn: ${facts.rounds} rounds of ${facts.count} calls of each process, under the same seccomp filter. Multiples are computed
+within each round. All figures are medians over the rounds.
 
 ![The same figures as a plot](performance.svg)
 
@@ -90,8 +90,8 @@ On a quiet machine with N = 20, Node takes 18 ms until it executes our first lin
 \`run\` then spends 8 ms on mounts, cgroups and the guard, with \`-c\` another 10 ms on policy, filter and keeper. crun takes 14 ms, half of them
 for one umount(2); the end takes 7 ms. An engine is ready after 62 ms.
 
-\`run -- true\` cannot reach 2 N while Node and crun alone take 1.6 N. A thread or an engine that waited ready would take 10 to 35 MB of each
-idle daemon.
+\`run -- true\` cannot reach 2 N while Node and crun alone take 1.6 N. A thread or engine kept ready would cost each idle daemon 10 to
+35 MB.
 
 ## Footprint
 

@@ -143,7 +143,7 @@ command('serve')
   )
   .option(
     '--check-config',
-    'only print what the configuration means: every effective key of each profile; ends with 1 if it is wrong, or lacks the profile of a running container',
+    'only print what the configuration means: every effective key of each profile; exits with 1 if it is wrong, or lacks the profile of a running container',
   )
   // The running daemon passes this to the program that replaces it, see keeper/reexec.ts.
   .addOption(new Option('--takes-over <format>').hideHelp())
@@ -235,7 +235,7 @@ profile
   .option('--output <file>', 'write to this file instead of to standard output', value.parsePath)
   .option(
     '--check <file>',
-    'only check this profile for --runtime (default: the first that takes it) and the configuration of --daemon-config; print what is wrong or unwise',
+    'only check this profile for --runtime (default: the first that accepts it) and the configuration of --daemon-config; print what is wrong or unwise',
   )
   .addHelpText('after', PROFILE_HELP)
   .action(async (options, self) => (await import('./profile.ts')).profileCommand(options, self))
@@ -423,7 +423,7 @@ calls the container's filter does not trap, and mount.fuse if the container did 
 command('reload')
   .description('make the daemon apply its configuration again and, after an upgrade, become the new program')
   .option('--dry-run', 'change nothing; print what would change for which container')
-  .option('--force', 'also if running containers lose all their keys, because their profile is no longer there')
+  .option('--force', 'reload even if running containers lose all their keys because their profile is gone')
   .addOption(formatOption())
   .option(...CONTROL_OPTION)
   .addHelpText(

@@ -40,7 +40,7 @@ export const parseName = textLike(/^[a-z0-9][a-z0-9_.-]{0,63}$/i, 'a host name')
 /** A path would lead out of the directory, and the shell splits and expands other words. */
 export const parseFileName = textLike(
   /^\w[\w.+-]{0,199}$/,
-  'a plain name of letters, digits and . _ + -, without a directory, which is for --write',
+  'a plain name of letters, digits and . _ + -; --write sets the directory',
 )
 /** As the API of Kubernetes has it. */
 export const parseObjectName = textLike(/^(?!.{254})[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'a name such as mknod')

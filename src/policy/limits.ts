@@ -24,7 +24,7 @@ export const LIMITS = {
     example: 8,
     help: 'calls of one container served at once; more wait',
     reached:
-      'its calls wait, and the log says so at level debug. A quarter of a millisecond of processor time is free for each call. A container whose calls use more than a tenth of a processor beyond that is limited to 1 call',
+      'its calls wait, and the log says so at level debug. The first quarter millisecond of processor time of each call is free. A container whose calls use more than a tenth of a processor beyond that is limited to 1 call',
   },
   calls: {
     what: 'calls of all containers that are served at once, each by a thread',
@@ -34,7 +34,7 @@ export const LIMITS = {
     example: 64,
     help: 'calls of all containers served at once; more wait',
     reached:
-      'calls wait. If none of those that are served ends for five seconds, they hang: then calls are left to the kernel, with the reason `containerBusy`, until one ends',
+      'calls wait. If none of the served calls ends for five seconds, they hang: then calls are left to the kernel, with the reason `containerBusy`, until one ends',
   },
   listenersPerContainer: {
     what: "listeners of one container. Each process that is exec'd into it has one while it runs",

@@ -91,8 +91,8 @@ const word = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value)
 export const openProgram: Verb<Verbs['openProgram']> = {
   steps: [steps.findProgram, steps.askPrograms, steps.countApart],
   safe:
-    'The number is of a program that this container loaded, also by its load time, because numbers are reused. The ' +
-    'container gets a pipe that represents it.',
+    'The number must belong to a program that this container loaded. Its load time must match too, because numbers ' +
+    'are reused. The container gets a pipe that represents it.',
   run({ program }, caller) {
     const standIn = caller.devicePrograms.standIn(caller.devicePrograms.open(program))
     if (!standIn) return { value: 0n, errno: errno('ENOMEM'), why: why('tooManyPrograms') }

@@ -67,8 +67,8 @@ export const reconfigure: Verb<Verbs['reconfigure']> = {
 export const mountContext: Verb<Verbs['mountContext']> = {
   steps: [steps.askMounter],
   safe:
-    'What `create` made for this container gets a locked nodev before the container gets it (except a tmpfs, see ' +
-    '`mount`). The kernel judges what the container may change of it and where it may place it.',
+    'Intercede locks nodev on what `create` made for this container before handing it out (except a tmpfs, see ' +
+    '`mount`). The kernel judges how the container may change it and where it may place it.',
   run(act, caller) {
     caller.note(WAS_NOT)
     return mounted(act, act.made, caller)

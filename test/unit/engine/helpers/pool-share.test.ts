@@ -80,7 +80,7 @@ describe('what one container gets leaves room for all others', () => {
     // A container's programs leave room for what the host executes in it.
     expect(PROGRAMS_PER_CONTAINER).toBeLessThanOrEqual(LIMITS.listenersPerContainer.usually / 4)
     expect(row('listeners')).toContain(
-      `${english(LISTENERS)}, of which ${english(OWN_LISTENERS * CONTAINERS)} are kept`,
+      `${english(LISTENERS)}, of which ${english(OWN_LISTENERS * CONTAINERS)} are reserved`,
     )
     expect(row('listeners')).toContain(`${LIMITS.listenersPerContainer.usually} (\`listenersPerContainer\`)`)
     expect(row('FUSE programs, starting and serving')).toContain(`| ${PROGRAMS_PER_CONTAINER} |`)

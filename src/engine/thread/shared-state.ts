@@ -36,15 +36,19 @@ const RULES_PACE = { unit: 50, burst: 64, longest: 64 + 256 }
 
 /**
  * How long a call waits at the limit of calls of all containers while none of them ends. Even on a busy machine one
- * does. The keeper ends an engine that answers nothing for twice as long.
+ * does. The keeper ends an engine that answers nothing for twice as long. Containers that let one of their hanging
+ * calls end now and then must not stall the others each time: so once none has ended, waits are short for a minute.
  */
 const PATIENCE_MS = 5000
+const IMPATIENT_MS = 500
+const IMPATIENT_S = 60
 
 /**
  * answered, calls: see the getters of `SharedState`. spawning: as in `SpawnGuard`. waiting: how many threads wait in
- * `enterOrWait`. hung: 1 since one of them waited `PATIENCE_MS` in vain; 0 again when a call ends.
+ * `enterOrWait`. hung: 1 since one of them waited in vain; 0 again when a call ends. impatient: until this
+ * second waits are short.
  */
-const [COUNT] = struct({ answered: 4, spawning: 4, calls: 1, waiting: 1, hung: 1, rest: 5 })
+const [COUNT] = struct({ answered: 4, spawning: 4, calls: 1, waiting: 1, hung: 1, impatient: 1, rest: 4 })
 
 /** The parts of the memory, in 32-bit words. */
 const SIZES = {
@@ -216,7 +220,10 @@ export class SharedState extends SharedWords {
       while (!this.#enter(limit)) {
         if (Atomics.load(counts, COUNT.hung) === 1) return false
         const { calls } = this
-        if (calls >= limit && !waitWhile(counts, COUNT.calls, calls, PATIENCE_MS)) Atomics.store(counts, COUNT.hung, 1)
+        const patience = seconds() < Atomics.load(counts, COUNT.impatient) ? IMPATIENT_MS : PATIENCE_MS
+        if (calls < limit || waitWhile(counts, COUNT.calls, calls, patience)) continue
+        Atomics.store(counts, COUNT.hung, 1)
+        Atomics.store(counts, COUNT.impatient, seconds() + IMPATIENT_S)
       }
       return true
     } finally {

@@ -113,6 +113,12 @@ test.skipIf(withoutFuse())(
       await hostiles[4]!.end()
       await until('one is over', () => inFlight() < calls)
       expect(await make('again')).toEqual({ result: 'ok', reason: 'done' })
+      // Whoever lets calls hang again cannot make the others wait so long each time.
+      await strike()
+      await until('all calls hang again', () => inFlight() === calls)
+      const start = performance.now()
+      expect(await make('over')).toEqual({ result: 'EPERM', reason: 'containerBusy' })
+      expect(performance.now() - start).toBeLessThan(4000)
     } finally {
       for (const hostile of hostiles) await hostile.end()
       small.close()

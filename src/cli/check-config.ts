@@ -56,10 +56,16 @@ function trappedFor(policy: Policy): readonly string[] {
  * Finds the running containers of this machine's daemon whose profile a configuration lacks: a reload would reject it.
  * Without a daemon there are none; it is said if there is one that we cannot ask.
  *
+ * @param path of the configuration that the daemon reads; a daemon that reads another one has none of these containers
  * @throws {Error} that names them
  */
-export function requireProfilesInUse({ profiles }: Config, file: string | undefined, feed: string | undefined): void {
-  const losers = containersAt(feed).flatMap((view) => {
+export function requireProfilesInUse(
+  { profiles }: Config,
+  file: string | undefined,
+  feed: string | undefined,
+  path?: string,
+): void {
+  const losers = containersAt(feed, path).flatMap((view) => {
     const { profile, barred } = view.about
     // One whose profile was never there has nothing to lose.
     const hasNone = (barred as { readonly code?: unknown } | undefined)?.code === 'policyInvalid'
@@ -78,10 +84,11 @@ export function requireProfilesInUse({ profiles }: Config, file: string | undefi
   )
 }
 
-function containersAt(feed: string | undefined): readonly ContainerView[] {
+function containersAt(feed: string | undefined, path: string | undefined): readonly ContainerView[] {
   try {
     using daemon = connect(feed)
-    return containersOf(daemon)
+    const { configPath } = daemon.directory.daemon
+    return path === undefined || path === configPath ? containersOf(daemon) : []
   } catch (error) {
     if (!(error instanceof NoDaemon))
       say(`${(error as Error).message}; so nobody knows whether its containers have their profiles`)

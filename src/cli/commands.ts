@@ -294,7 +294,7 @@ command('doctor')
     '--bundle <file>',
     'collect material for a bug report in a new tar archive: the findings, versions, mounts, the configuration, the units, the containers and last calls, and the log',
   )
-  .option(FEED_OPTION[0], `with --bundle: ${FEED_OPTION[1]}`)
+  .option(...FEED_OPTION)
   .action(async (options) => (await import('./doctor.ts')).doctorCommand(options))
 
 command('ps')

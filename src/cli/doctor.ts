@@ -3,8 +3,9 @@ import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
+import { requireProfilesInUse } from './check-config.ts'
 import { formatValue, table } from './output-format.ts'
-import { configFileIfThere } from './paths.ts'
+import { configFile, configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
 import { readConfiguration } from './wanted-policy.ts'
@@ -28,12 +29,11 @@ function text(report: Report): string {
   return [`Linux ${kernel} on ${arch}, Node ${node}`, ...diagnoses.flatMap(lines), conclusion(report)].join('\n')
 }
 
-/** @throws {Error} if we may not read it */
-function flawOfConfiguration(file: string | undefined): string | undefined {
-  if (file === undefined) return undefined
-  accessSync(file, constants.R_OK)
+/** Says why a reload would refuse it. @throws {Error} if we may not read it */
+function flawOfConfiguration(file: string | undefined, feed: string | undefined): string | undefined {
+  if (file !== undefined) accessSync(file, constants.R_OK)
   try {
-    readConfiguration(file)
+    requireProfilesInUse(readConfiguration(file), file, feed, configFile(false))
     return undefined
   } catch (error) {
     return (error as Error).message
@@ -70,12 +70,11 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     format !== 'json' || bundle === undefined,
     'Cannot use --format json with --bundle: the archive has it as doctor.json',
   )
-  checkUsage(feed === undefined || bundle !== undefined, 'Cannot use --feed without --bundle: doctor asks no daemon')
   const file = configFileIfThere(false)
   const report = examine({
     ...thisHost,
     openToOthers: () => openToOthers(file === undefined ? [] : [file]),
-    configFlaw: () => flawOfConfiguration(file),
+    configFlaw: () => flawOfConfiguration(file, feed),
   })
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)

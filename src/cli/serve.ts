@@ -4,7 +4,7 @@ import { requireSafeDirectories, requireSafeFiles } from '../doctor/own-files.ts
 import { FORMAT } from '../keeper/persist/persisted-state.ts'
 import { historyOf, serve } from '../keeper/serve.ts'
 import { exitGroup } from '../kernel/process.ts'
-import { type Config, parseConfig } from '../policy/config.ts'
+import type { Config } from '../policy/config.ts'
 import { requireWhole } from '../processes/build-id.ts'
 import { HISTORY } from '../processes/installation.ts'
 import { requireKernel, requireProcfs, requireUserNamespace } from '../processes/requirements.ts'
@@ -45,13 +45,12 @@ export async function serveCommand({
   )
   const fileNow = (): string | undefined => named ?? configFileIfThere(user)
   const file = fileNow()
-  const readNow = (path: string | undefined): Config =>
-    path === undefined ? parseConfig('', '') : readConfiguration(path)
-  const config = checkConfig ? asAnswer(() => readNow(file)) : readNow(file)
+  const answer = checkConfig ? asAnswer : <T>(find: () => T): T => find()
+  const config = answer(() => readConfiguration(file))
   if (takesOver !== undefined || !checkConfig) requireProcfs()
   if (takesOver !== undefined) requireSuccessor(takesOver)
   const places = socketsOf(sockets, user)
-  if (takesOver !== undefined || !checkConfig) requireSafe(file, places)
+  answer(() => requireSafe(file, places))
   const historyPath = usualHistory(process.env.STATE_DIRECTORY, user || sockets.socket !== undefined)
   if (checkConfig) {
     if (takesOver === undefined) asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath))
@@ -65,7 +64,7 @@ export async function serveCommand({
   const paths = { ...places, forUser: user, configPath: resolve(named ?? configFile(user)), historyPath }
   const readAgain = (): Config => {
     const now = fileNow()
-    const again = readNow(now)
+    const again = readConfiguration(now)
     requireSafe(now, places)
     return again
   }

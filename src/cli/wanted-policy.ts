@@ -15,9 +15,11 @@ import { asUsage, checkUsage, UsageError } from './usage.ts'
 /**
  * Reads the daemon's configuration. It is a file of its own, since the help needs only the path of the configuration.
  *
+ * @param file undefined for a configuration that sets nothing
  * @throws {Error} if it cannot be read, or is wrong
  */
-export function readConfiguration(file: string): Config {
+export function readConfiguration(file: string | undefined): Config {
+  if (file === undefined) return parseConfig('', '')
   let text: string
   try {
     text = readText(file)

@@ -203,7 +203,7 @@ const surroundings: readonly Probe[] = [
     name: 'the configuration',
     needed: 'to serve',
     probe: (machine) => withoutFlaw(machine.configFlaw()),
-    follows: 'serve does not start, and a reload is refused',
+    follows: 'a reload is refused, and serve may not start',
     remedy: 'correct the file; "intercede serve --check-config" tells whether it is right',
   },
   {

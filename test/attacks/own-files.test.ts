@@ -108,15 +108,15 @@ describe('serve', () => {
     ['its configuration', config, (path) => chmodSync(path, 0o664), 'its group: chmod go-w'],
     ['the directory of its configuration', join(directory, 'etc'), (path) => chownSync(path, SOMEBODY, 0), 'user 1000'],
   ]
-  test.each(cases)('does not start with %s', async (_, path, spoil, says) => {
+  test.each(cases)('does not start with %s, as --check-config says', async (_, path, spoil, says) => {
     spoil(path)
     const said = await serve()
+    const { status, stderr } = cli('serve', '--check-config', '--config', config)
     chmodSync(directory, 0o755)
-    expect(said).toEqual({
-      started: false,
-      says: expect.stringContaining(`Cannot serve, because others could change what it runs: ${JSON.stringify(path)} `),
-    })
+    const why = `Cannot serve, because others could change what it runs: ${JSON.stringify(path)} `
+    expect(said).toEqual({ started: false, says: expect.stringContaining(why) })
     expect(said.says).toContain(says)
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringContaining(why) })
   })
 })
 

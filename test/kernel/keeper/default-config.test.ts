@@ -1,15 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Maker } from '../../support/daemon.ts'
 import { execute, until } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
 
 /** Shows a directory as /etc/intercede, in a mount namespace of the command's own. */
 const WITHIN = `set -e
 mount --make-rprivate /
-mkdir "$ETC/over"
+mkdir -p "$ETC/over"
 mount -t tmpfs none "$ETC/over"
 mkdir -p "$ETC/over/upper/intercede" "$ETC/over/work"
 mount -t overlay -o "lowerdir=/etc,upperdir=$ETC/over/upper,workdir=$ETC/over/work" none /etc
@@ -91,6 +92,31 @@ test('SIGHUP goes on as it is if the file that came is wrong, and says why', asy
   await until(`it refuses: ${said}`, () => count('because the configuration is wrong; the old one stays') === 1)
   expect(said).toMatch(/config\.yaml.*unknown key.*defautl.*did you mean/)
   expect(daemon!.exitCode).toBeNull()
+})
+
+test('doctor says of it what a reload would refuse: a profile that a running container has', async () => {
+  configure('profiles: { build: { mknod: true } }\n')
+  await serve()
+  chmodSync(scratch, 0o711)
+  const directory = join(scratch, 'made')
+  mkdirSync(directory)
+  chmodSync(directory, 0o777)
+  const maker = new Maker({ socket: join(scratch, 's'), directory }, ['--metadata', 'profile=build'])
+  const doctor = async (): Promise<string> => {
+    const words = [process.execPath, CLI, 'doctor', '--feed', join(scratch, 'feed.sock')]
+    const env = { ...process.env, ETC: join(scratch, 'etc') }
+    return (await execute('unshare', ['--mount', 'sh', '-c', WITHIN, 'sh', ...words], { env })).stdout
+  }
+  try {
+    expect(await maker.make()).toBe('ok')
+    expect(await doctor()).toMatch(/^ {2}ok +the configuration$/m)
+    configure('profiles: { biuld: { mknod: true } }\n')
+    expect(await doctor()).toMatch(
+      /^ {2}NEEDED +the configuration: .*it has no profile "build", and 1 running container would lose it: .*"biuld"/m,
+    )
+  } finally {
+    maker.end()
+  }
 })
 
 test('serve --user and profile --user read that of the user', async () => {

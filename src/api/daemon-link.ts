@@ -4,16 +4,15 @@ import { DAEMON_MS, HttpError } from './bounds.ts'
 
 /** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */
 const RETRY_MS = 5000
-/** So long a daemon may give no beat, one a second, before it is asked again. */
-const SILENT_MS = 5000
-/** After so long what it has counted is no longer given out: nobody would notice that it hangs. */
-const STALE_MS = 15_000
+/** How long the last sign of life, a beat each second, is believed. Then the daemon is asked. */
+const SILENT_MS = 2000
 
 /** The memories of the daemon, for all requests; of the next one when this one has ended. */
 export class DaemonLink {
   readonly #path: string | undefined
   #feed: FeedReader | undefined
-  #beat = { count: -1, since: 0 }
+  /** Its last number, when one came, and when somebody has looked. */
+  #beat = { count: -1, since: 0, looked: 0 }
   #failed: { readonly at: number; readonly why: string } | undefined
 
   constructor(path: string | undefined) {
@@ -48,9 +47,11 @@ export class DaemonLink {
   }
 
   #isGone({ directory, records }: FeedReader): boolean {
-    const { ended, beat } = directory.state
-    const time = now()
-    if (beat !== this.#beat.count) this.#beat = { count: beat, since: time }
+    const { ended, beat: count } = directory.state
+    const [time, { since, looked }] = [now(), this.#beat]
+    // The last beat of a daemon that hangs may have come long ago, if nobody has looked for long.
+    const isFresh = count !== this.#beat.count && time - looked <= SILENT_MS
+    this.#beat = { count, since: isFresh ? time : since, looked: time }
     return ended || records.isEnded || time - this.#beat.since > SILENT_MS
   }
 
@@ -59,13 +60,11 @@ export class DaemonLink {
       const next = this.open()
       this.close()
       this.#feed = next
-      this.#beat = { count: -1, since: now() }
+      this.#beat = { count: next.directory.state.beat, since: now(), looked: now() }
     } catch (error) {
-      // A daemon that is stopped has not ended: for a while, what it has counted so far will do.
-      if (!this.#feed || !this.#failed || now() - this.#beat.since > STALE_MS) {
-        this.close()
-        throw error
-      }
+      // One that is silent may give its next beat.
+      if (!this.#failed) this.close()
+      throw error
     }
   }
 }

@@ -11,6 +11,7 @@ import { briefly } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
 import {
   endWithReader,
+  type Feeds,
   formatContainer,
   openFeed,
   openFeeds,
@@ -153,12 +154,11 @@ function lineOf(format: OutputFormat, event: EventView): string {
 }
 
 export async function eventsCommand(word: string | undefined, options: EventsOptions): Promise<void> {
-  const { since, after, tail, follow, filter = [], feed: path, history } = options
+  const { since, after, tail, follow, filter = [] } = options
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
-  const { ids, connect, lastWords } =
-    word === undefined ? { connect: () => openFeed(path) } : sourceOf(word, path, history)
+  const { ids, connect, lastWords, missing, past: known = [] } = sourceOf(word, options)
   const first = after === undefined ? (tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)) : undefined
   const end = new AbortController()
   process.on('SIGTERM', () => end.abort())
@@ -171,18 +171,9 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     // In one piece, since each write is a call of the kernel.
     if (events.length > 0) print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
   }
-  let past: readonly EventView[] = []
-  let isAway = false
-  if (since !== undefined && after === undefined && lastWords === undefined) {
-    using feeds = openFeeds(path, { directory: history })
-    const until = feeds.daemon
-      ? shownSince(feeds.daemon)
-      : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
-    past = pastEvents(feeds.past(since), until).filter(isWanted)
-    isAway = feeds.missing !== undefined
-  }
-  // Without a daemon, the stream ends before its first batch.
-  if (first === undefined || isAway) show(first === undefined ? past : lastOf(past, first))
+  const past = known.filter(isWanted)
+  if (first === undefined || missing) show(first === undefined ? past : lastOf(past, first))
+  if (missing) throw missing
   endWithReader()
   const isAll = since === undefined && ids === undefined && filter.length === 0
   const wanted = isAll ? undefined : isWanted
@@ -211,14 +202,31 @@ interface Source {
   readonly ids?: readonly string[]
   connect(): FeedReader
   readonly lastWords?: string
+  /** What history has, if it is asked for. */
+  readonly past?: readonly EventView[]
+  /** Why the daemon cannot be read, if that was found out already: who asks one that hangs waits. */
+  readonly missing?: Error | undefined
 }
 
-function sourceOf(word: string, path: string | undefined, history: string | undefined): Source {
+function sourceOf(word: string | undefined, { since, after, feed: path, history }: EventsOptions): Source {
+  const connect = (): FeedReader => openFeed(path)
+  const from = after === undefined ? since : undefined
+  if (word === undefined && from === undefined) return { connect }
   using feeds = openFeeds(path, { directory: history })
+  const which = word === undefined ? {} : whichOf(feeds, word)
+  if (which.lastWords !== undefined) return { connect, ...which }
+  const { daemon, missing, hasHistory } = feeds
+  if (from === undefined) return { connect, ...which, missing }
+  const until = daemon ? shownSince(daemon) : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
+  const past = pastEvents(feeds.past(from), until)
+  return { connect, ...which, past, missing: missing && hasHistory ? onlyHistory(missing) : missing }
+}
+
+const onlyHistory = ({ message }: Error): Error => new Error(`${message}; only history is shown`)
+
+function whichOf(feeds: Feeds, word: string): Partial<Source> {
   const all = feeds.containers(true, 0, word)
   const view = requireContainer(feeds, word, all)
   const ids = [...new Set([view, ...earlierOf(all, view, word)].map(({ id }) => id))]
-  return view.runtime === RUN
-    ? { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' }
-    : { ids, connect: () => openFeed(path) }
+  return view.runtime === RUN ? { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' } : { ids }
 }

@@ -198,7 +198,7 @@ const keysIn = (keys: unknown): Keys =>
  * @param size the longest line, if refusals can be left out
  */
 function containerLine({ about, counts }: PastContainer, ended: number | undefined, size: number): object {
-  const { since, keys } = about
+  const { since, keys, set } = about
   const line = {
     ...{ time: new Date(), type: 'container', serial: about.serial },
     ...(ended === undefined ? {} : { ended: new Date(ended) }),
@@ -207,7 +207,7 @@ function containerLine({ about, counts }: PastContainer, ended: number | undefin
     calls: sums(counts.calls),
   }
   // Annotations may make keys long.
-  const whole = { ...line, keys: keysIn(keys) }
+  const whole = { ...line, keys: keysIn(keys), ...(set === undefined ? {} : { set }) }
   const first = lineOf(whole).length > size / 2 ? line : whole
   const newest = [...counts.refusals].sort((one, other) => other.record.time - one.record.time).map(refusalView)
   const all = newest.map((each) => ({ ...each, time: new Date(each.time) }))

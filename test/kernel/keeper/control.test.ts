@@ -7,6 +7,7 @@ import type { ReloadAnswer } from '../../../src/keeper/control/protocol.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { textFile } from '../../../src/kernel/shared-memory.ts'
 import { accept, connectUnix, listenUnix, send } from '../../../src/kernel/socket.ts'
+import { HISTORY_FILES } from '../../../src/processes/installation.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, Host, until } from '../../support/host.ts'
@@ -574,6 +575,24 @@ describe('a daemon that is stopped', () => {
     const done = await intercede('serve', '--check-config', '--feed-socket', join(stopped.directory, 'feed.sock'))
     expect(done).toMatchObject({ status: 0, stderr: expect.stringMatching(SILENT) })
   })
+
+  test.concurrent.each([[], ['a']])(
+    'events %s asks it once, and says that all it shows is history',
+    async (...words) => {
+      const directory = mkdtempSync(join(scratch, 'silent-'))
+      const time = new Date().toISOString()
+      const line = { time, type: 'container', serial: 1, ended: time, id: 'a' }
+      writeFileSync(join(directory, HISTORY_FILES.now), `${JSON.stringify(line)}\n`)
+      const path = join(directory, 'feed.sock')
+      using listening = listenUnix(path, 'packet')
+      const past = ['--no-follow', '--since', '1h', '--history', directory]
+      const done = await intercede('events', ...words, ...past, '--feed', path)
+      expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
+      expect(done.stderr).toMatch(/; only history is shown\n$/)
+      accept(listening)![Symbol.dispose]()
+      expect(accept(listening)).toBeUndefined()
+    },
+  )
 
   test('says of orders whose sender has given up that it did nothing, when it continues', async () => {
     await intercede('reload', '--control', join(stopped.directory, 'control.sock'))

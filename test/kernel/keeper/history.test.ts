@@ -496,6 +496,7 @@ describe.sequential('a daemon', () => {
       expect(after.stdout).toMatch(/^state +not served$/m)
       const last = await past('events', '--since', 'today', '--tail', '1', '--no-follow')
       expect(last).toMatchObject(gone)
+      expect(last.stderr).toMatch(/; only history is shown\n$/)
       expect(last.stdout).toMatch(/^20.* waits {2}left {2}mknod.*\n$/)
     } finally {
       if (daemon.pid !== undefined) process.kill(daemon.pid, 'SIGCONT')
@@ -543,6 +544,11 @@ describe.sequential('a daemon', () => {
       expect(signal).toMatchObject({ message: 'SIGHUP has ordered a reload' })
       expect(daemon.log.find(({ message }) => message === 'container changed')).toMatchObject({ who })
       expect(daemon.log.find(({ message }) => message === 'reload ordered')).toMatchObject({ by: 'root', who })
+      const inspect = async (): Promise<string> => (await intercede('inspect', 'ordered')).stdout
+      expect(await inspect()).toMatch(/set by root, \S+ ago/)
+      maker.end()
+      await until('it has ended', async () => /^state +ended$/m.test(await inspect()), 20)
+      expect(await inspect()).toMatch(/set by root, \S+ ago/)
     } finally {
       maker.end()
       await daemon.close()

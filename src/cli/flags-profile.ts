@@ -48,12 +48,14 @@ export function placeOf(
   return { directory: chosen, file: join(chosen, `${file}${ending}`), isUsual: typeof write !== 'string' }
 }
 
+const ELSEWHERE = 'run it as root, or name a directory with --write DIR'
+
 function makeUsual({ directory }: Place): void {
   try {
     makeDirectory(directory)
   } catch (error) {
     const why = (error as Error).message
-    throw new Error(`Cannot write the profile: ${why}; run it as root, or name a directory with --write DIR`)
+    throw new Error(`Cannot write the profile: ${why}; ${ELSEWHERE}`)
   }
 }
 
@@ -80,7 +82,7 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
   const capAdd = base !== undefined && target && !target.resolvesGuards ? capabilitiesFor(wanted.reach) : []
   const { text } = makeProfile(wanted, { target, base, listener, user, capAdd, output: place.file })
   if (place.isUsual) makeUsual(place)
-  writeProfile(text, place.file)
+  writeProfile(text, place.file, ELSEWHERE)
 }
 
 /** Says why a file that is there may not be what was asked for. */

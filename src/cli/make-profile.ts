@@ -145,7 +145,7 @@ export function makeProfile(wanted: WantedPolicy, options: ProfileOptions): Prof
 }
 
 /** Writes a profile into a directory that is there: one that is not there may be mistyped. */
-export function writeProfile(text: string, file: string): void {
+export function writeProfile(text: string, file: string, otherwise = 'name a file that can be written'): void {
   const directory = dirname(resolve(file))
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
     throw new Error(`Cannot write the profile: "${directory}" is not a directory; make it first, or name another one`)
@@ -154,7 +154,7 @@ export function writeProfile(text: string, file: string): void {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const room = code === 'ENOSPC' || code === 'EDQUOT' ? 'make room, or ' : ''
-    const remedy = code === undefined ? '' : `; ${room}name a file that can be written`
+    const remedy = code === undefined ? '' : `; ${room}${otherwise}`
     throw new Error(`Cannot write the profile: ${message}${remedy}`)
   }
 }

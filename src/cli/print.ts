@@ -52,8 +52,13 @@ function write(stream: NodeJS.WriteStream, text: string | Uint8Array, fail: Fail
   }
 }
 
+let isLost = false
+
+/** Says it once: the help is written in several parts. */
 function lost({ code, message }: NodeJS.ErrnoException): void {
   if (code === 'EPIPE') process.exit(READER_GONE)
   process.exitCode = STATUS.failure
+  if (isLost) return
+  isLost = true
   say(`Cannot write the output: ${message}; send it to a place that has room`)
 }

@@ -243,7 +243,7 @@ test.skipIf(withoutLxc)(
   async () => {
     const page = readFileSync(join(pages, 'proxmox-lxc.md'), 'utf8')
     const [, commands] = /^(intercede flags lxc [\s\S]*?) >>\/etc\/pve/m.exec(page)!
-    const [, added] = /^which adds\n\n```\n([\s\S]*?)^```$/m.exec(page)!
+    const [, added] = /^This adds:\n\n```\n([\s\S]*?)^```$/m.exec(page)!
     const machine = new Machine()
     try {
       tool(machine, 'intercede', `exec "${process.execPath}" "${CLI}"`)

@@ -5,7 +5,7 @@ import { DAEMON_MS, HttpError } from './bounds.ts'
 /** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */
 const RETRY_MS = 5000
 /** How long the last sign of life, a beat each second, is believed. Then the daemon is asked. */
-const SILENT_MS = 2000
+const SILENT_MS = 1500
 
 /** The memories of the daemon, for all requests; of the next one when this one has ended. */
 export class DaemonLink {

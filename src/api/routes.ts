@@ -148,7 +148,7 @@ const STATUSES: Readonly<Record<string, string>> = {
   409: 'several ids begin with it',
   413: 'a request has no body',
   429: 'the connection already has a stream of events',
-  503: 'there is no daemon, or too many answers wait for other clients',
+  503: 'no daemon answers, or too many answers wait for other clients',
 }
 
 const errors = Object.fromEntries(

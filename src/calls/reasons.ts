@@ -393,7 +393,7 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
   const gives = code === 'deviceNotAllowed' ? givenHere(a, b) : undefined
   return gives === undefined
     ? filledIn
-    : { ...filledIn, remedy: `nothing: no key allows it, since it would give the container ${gives}` }
+    : { ...filledIn, remedy: `no key allows it, since it would give the container ${gives}` }
 }
 
 /** Returns the same for a reason that no call has: words in capitals stand for its numbers. */

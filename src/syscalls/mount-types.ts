@@ -27,7 +27,7 @@ export function judgeType(type: string, policy: MountPolicy): Verdict | undefine
   if (type === TMPFS && allowed.has(type)) return undefined
   if (OPEN_TO_ALL.has(type) || type.startsWith('fuse.')) return continueWith('kernelMountsIt')
   if (!allowed.has(type))
-    return continueWith(isMiswritten(type, policy) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed', ...packName(type))
+    return continueWith(isMiswritten(type) ? 'fileSystemMiswritten' : 'fileSystemNotAllowed', ...packName(type))
   // A subtype, as in fuseblk.ntfs, has the same driver: linux/fs/filesystems.c get_fs_type()
   if (TAKES_DESCRIPTORS.has(type.split('.')[0]!)) return continueWith('takesDescriptors', ...packName(type))
   return undefined
@@ -58,10 +58,7 @@ export const mannerOf = (type: string, { nodev, shift }: MountPolicy): MountMann
 })
 
 /** Tells whether a type is misspelled, as EXT4: no file system of Linux has a capital letter in its name. */
-function isMiswritten(type: string, { allowed, fuse }: MountPolicy): boolean {
-  const lower = type.toLowerCase()
-  return lower !== type && (allowed.has(lower) || fuse.has(lower) || OPEN_TO_ALL.has(lower))
-}
+const isMiswritten = (type: string): boolean => /[A-Z]/.test(type)
 
 /**
  * Returns a verdict for a caller that is left to the kernel whatever it mounts.

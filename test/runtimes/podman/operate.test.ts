@@ -151,7 +151,7 @@ test('explain groups refusals and says what to change', async () => {
     /left to the kernel, 2 times, the first \d+[sm] ago, the last \d+[sm] ago \[deviceNotAllowed\]/,
   )
   expect(stdout).toContain(
-    'what to do:  nothing: no key allows it, since it would give the container the memory of the host (/dev/mem)',
+    'what to do:  no key allows it, since it would give the container the memory of the host (/dev/mem)',
   )
   expect((await intercede('explain', 'lacksCapability')).stdout).toContain('what to do: ')
 })

@@ -43,7 +43,7 @@ test('explain() fills in the numbers, in words', () => {
   })
   expect(explain({ code: 'deviceNotAllowed', a: 1, b: 1 })).toEqual({
     says: 'the device 1:1 is not allowed',
-    remedy: 'nothing: no key allows it, since it would give the container the memory of the host (/dev/mem)',
+    remedy: 'no key allows it, since it would give the container the memory of the host (/dev/mem)',
   })
   expect(explain({ code: 'lacksCapability', a: 27 }).remedy).toContain('--cap-add MKNOD')
 })

@@ -64,7 +64,7 @@ describe('mount.decide()', () => {
     { what: 'one in capitals that is', change: { type: 'EXT4' }, reason: 'fileSystemMiswritten' },
     { what: 'one of the kernel in capitals', change: { type: 'TmpFS' }, reason: 'fileSystemMiswritten' },
     { what: 'one of FUSE in capitals', change: { type: 'XFS' }, reason: 'fileSystemMiswritten' },
-    { what: 'one in capitals that is not', change: { type: 'BTRFS' }, reason: 'fileSystemNotAllowed' },
+    { what: 'one in capitals that is not', change: { type: 'BTRFS' }, reason: 'fileSystemMiswritten' },
     { what: 'no type', change: { type: undefined }, reason: 'changesMounts' },
     { what: 'a type of the kernel, which no list has', change: { type: 'overlay' }, reason: 'kernelMountsIt' },
     { what: 'a tmpfs, in capitals', change: { type: 'TMPFS' }, reason: 'fileSystemMiswritten' },

@@ -116,6 +116,9 @@ for (const { audit, numbers } of Object.values<Architecture>(architectures)) {
 /** The name of a call by the architecture that it was made in; undefined if we know none, as for x32. */
 export const syscallName = (arch: number, nr: number): string | undefined => names.get(`${arch >>> 0}:${nr}`)
 
+/** All names that a call can have. */
+export const syscallNames: readonly string[] = [...new Set(names.values())]
+
 /** What came after the numbers were unified has one number on every architecture. */
 const unified = {
   pidfd_send_signal: 424,

@@ -1,13 +1,23 @@
 import { once } from 'node:events'
 import { errnos } from '../abi/errno.ts'
+import { syscallNames } from '../abi/syscalls.ts'
 import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
+import { EVENT_TYPES } from '../memories/directory.ts'
 import { earlierOf } from '../reader/container-view.ts'
-import { concerns, EventStream, type EventView, lastOf, parseCursor, shownSince } from '../reader/event-stream.ts'
+import {
+  concerns,
+  EventStream,
+  type EventView,
+  lastOf,
+  parseCursor,
+  READER_TYPES,
+  shownSince,
+} from '../reader/event-stream.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { pastEvents } from '../reader/history.ts'
-import { briefly } from '../shared/texts.ts'
+import { briefly, didYouMean } from '../shared/texts.ts'
 import { EVENTS_TAIL, FORMATS } from './formats.ts'
 import {
   endWithReader,
@@ -43,10 +53,14 @@ const FIELDS = [
 type Field = (typeof FIELDS)[number]
 /** What the field of a call can be at all: a word that no event has is a slip. */
 const VALUES: { readonly [Name in Field]?: readonly string[] } = {
+  type: [...READER_TYPES, ...EVENT_TYPES],
+  syscall: syscallNames,
   verdict: Object.values(WORDS),
   reason: reasonCodes,
   errno: Object.keys(errnos),
 }
+/** What has no name has a number. */
+const UNNAMED: { readonly [Name in Field]?: RegExp } = { errno: /^errno \d+$/, syscall: /^(syscall_)?\d+$/ }
 /** So many values are listed in a sentence. */
 const FEW = 10
 /** In characters: an expression that a person types. */
@@ -85,11 +99,12 @@ function parseOne(text: string): EventFilter {
   return operator === '=' ? isSame : (event) => !isSame(event)
 }
 
-/** Says why no event has this value; undefined if one may. An errno without a name is "errno 57". */
+/** Says why no event has this value; undefined if one may. */
 function slipIn(name: Field, value: string): string | undefined {
   const values = VALUES[name]
-  if (values === undefined || values.includes(value) || /^errno \d+$/.test(value)) return undefined
-  const which = values.length > FEW ? 'there is none of that name' : `it may be ${values.join(', ')}`
+  if (values === undefined || values.includes(value) || UNNAMED[name]?.test(value)) return undefined
+  const none = `there is none of that name${didYouMean(value, values)}`
+  const which = values.length > FEW ? none : `it may be ${values.join(', ')}`
   return `no ${name} is ${briefly(value)}: ${which}`
 }
 
@@ -212,7 +227,7 @@ function sourceOf(word: string | undefined, { since, after, feed: path, history 
   const connect = (): FeedReader => openFeed(path)
   const from = after === undefined ? since : undefined
   if (word === undefined && from === undefined) return { connect }
-  using feeds = openFeeds(path, { directory: history })
+  using feeds = openFeeds(path, { directory: history, since: from })
   const which = word === undefined ? {} : whichOf(feeds, word)
   if (which.lastWords !== undefined) return { connect, ...which }
   const { daemon, missing, hasHistory } = feeds

@@ -87,19 +87,24 @@ const openRuns = (path: string | undefined): readonly FeedReader[] =>
 /** Where history is; without a directory, where the daemon keeps it. */
 export interface HistorySource {
   readonly directory: string | undefined
+  /** The time from which somebody wants it, in milliseconds since 1970. */
+  readonly since?: number | undefined
 }
 
 /** How long ago a container may have ended to be in a list. */
 const LISTED_MS = 86_400_000
 export const listedSince = (): number => Date.now() - LISTED_MS
 
-const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), corrupt: 0 }
+const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), begun: 0, corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
   daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : undefined
 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
-function pastIn(directory: string | undefined): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
+function pastIn({
+  directory,
+  since,
+}: HistorySource): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
   if (directory === undefined || !existsSync(directory)) return undefined
   const file = join(directory, HISTORY_FILES.now)
   if (existsSync(file) && !orElse(false, () => accessSync(file, constants.R_OK) === undefined)) {
@@ -107,6 +112,8 @@ function pastIn(directory: string | undefined): ((...what: Parameters<Feeds['new
     return undefined
   }
   let said = false
+  // What somebody asks for, until it is said that history lacks a part of it.
+  let asked = since ?? Number.POSITIVE_INFINITY
   const sayOnce = (text: string): void => {
     if (!said) say(text)
     said = true
@@ -114,6 +121,10 @@ function pastIn(directory: string | undefined): ((...what: Parameters<Feeds['new
   return (...what) => {
     try {
       const past = readHistory(directory, ...what)
+      if (past.begun > asked) {
+        say(`History begins at ${new Date(past.begun).toISOString()}: what happened before is not known`)
+        asked = Number.POSITIVE_INFINITY
+      }
       if (past.corrupt > 0)
         sayOnce(
           `${counted(past.corrupt, 'line')} of history in "${directory}" cannot be read, and ${past.corrupt === 1 ? 'is' : 'are'} left out`,
@@ -153,7 +164,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     )
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
-  const past = history && pastIn(history.directory ?? directoryOf(daemon, path))
+  const past = history && pastIn({ ...history, directory: named ?? directoryOf(daemon, path) })
   if (missing && runs.length === 0 && !past) throw missing
   const close = (): void => {
     for (const feed of runs) feed[Symbol.dispose]()

@@ -147,7 +147,8 @@ export function parseSince(text: string): number {
     return time <= Date.now() ? time : timeOfDay(1, hours, minutes, seconds)
   }
   const time = DATE.test(text) ? Date.parse(text) : Number.NaN
-  if (!Number.isNaN(time)) return time
+  if (time <= Date.now()) return time
+  if (!Number.isNaN(time)) throw new InvalidArgumentError(`It is in the future: ${new Date(time).toISOString()}.`)
   throw new InvalidArgumentError(
     'It must be a time such as 2026-01-31T10:00:00Z, 09:27, today or yesterday, or how long ago, such as 10m or 1h30m.',
   )

@@ -38,6 +38,13 @@ export const sections = { containers, ended, refused, events, daemon } as const 
   Record<string, Section>
 >
 export const DIRECTORY_SIZE = endOf(daemon)
+/** The types of events of the daemon, in the ring and in history. */
+export const EVENT_TYPES = [
+  ...['registered', 'resumed', 'ended', 'set', 'stopOrdered', 'reloadOrdered', 'reloaded', 'notReloaded'],
+  ...['started', 'restarted', 'stopped', 'engineStarted', 'engineEnded', 'refused', 'fault', 'program'],
+  ...['recordsLost', 'historyLost'],
+] as const
+export type EventType = (typeof EVENT_TYPES)[number]
 /** A place begins with its version, odd while it is written, and the length of its text in bytes. */
 export const PLACE_HEAD = 8
 /**

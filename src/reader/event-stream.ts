@@ -10,13 +10,16 @@ import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
 import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
 
+/** The types of what is no event of the daemon: calls, what history has of them, and the reader's own messages. */
+export const READER_TYPES = ['call', 'refusals', 'lost', 'daemon'] as const
+
 /** A call or an event of the daemon. Texts are not escaped: containers have chosen them. */
 export interface EventView extends ContainerNames {
   /** Where to continue reading, see `EventStream`; absent before the first call, and in the reader's own messages. */
   readonly cursor?: string
   /** Milliseconds since 1970. */
   readonly time: number
-  /** call; lost or daemon, from the reader itself; or the type of a keeper's event. */
+  /** One of READER_TYPES or EVENT_TYPES. */
   readonly type: string
   /** Empty if it concerns no container, or one that is no longer known. */
   readonly container: string

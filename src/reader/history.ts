@@ -20,6 +20,8 @@ export interface PastLines {
   readonly events: readonly Entry[]
   /** How many kinds of refusals further containers have, by their numbers: see `Few`. */
   readonly unread: ReadonlyMap<number, number>
+  /** When the oldest line was written, in milliseconds since 1970; 0 without lines. */
+  readonly begun: number
   /** How many lines cannot be read: they were torn by a crash, or changed by somebody. */
   readonly corrupt: number
 }
@@ -177,10 +179,13 @@ export function readHistory(directory: string, since: number, word = '', few?: F
   const [last, events]: [{ readonly about: Entry; readonly isOld: boolean }[], Entry[]] = [[], []]
   const [seen, unread] = [new Set<string>(), new Map<number, number>()]
   let [corrupt, kinds] = [0, 0]
+  let begun = isoOf(0)
   // The last line may be being written.
   let isWhole = files.at(-1)?.at(-1) === LINE_FEED
   for (const line of linesOf(files)) {
-    const [, time = from, serial = '', ended] = HEAD.exec(line) ?? []
+    const [, written, serial = '', ended] = HEAD.exec(line) ?? []
+    const time = written ?? from
+    begun = written ?? begun
     if (seen.has(serial)) continue
     const isOld = time < from
     const isPast = isOld && (serial === '' || ended !== undefined)
@@ -204,7 +209,8 @@ export function readHistory(directory: string, since: number, word = '', few?: F
     const container = containerOf(about, starts)
     return !isOld || container.unserved === true ? [container] : []
   })
-  return { containers: containers.reverse(), events: events.reverse(), unread, corrupt }
+  const all = { containers: containers.reverse(), events: events.reverse() }
+  return { ...all, unread, begun: milliseconds(begun), corrupt }
 }
 
 /** The last call of each kind of refusals of a container. */

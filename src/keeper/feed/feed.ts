@@ -7,7 +7,7 @@ import {
   type registrationResults,
   type reloadResults,
 } from '../../memories/daemon-totals.ts'
-import type { DirectoryWriter } from '../../memories/directory.ts'
+import type { DirectoryWriter, EventType } from '../../memories/directory.ts'
 import type { CallCount } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
@@ -148,12 +148,12 @@ export class Feed {
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const told = eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
-    if (told && !isLeftOut) this.#add(event.type, told, auditOf(event))
+    if (told && !isLeftOut) this.#add(event.type as EventType, told, auditOf(event))
     if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
       this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
   }
 
-  #add(type: string, told: object, more: object = {}): void {
+  #add(type: EventType, told: object, more: object = {}): void {
     this.#directory.add('events', { time: Date.now(), type, ...told })
     this.history.add(type, told, more)
   }
@@ -369,7 +369,7 @@ function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed
 }
 
 /** The entries for events in the ring of events; readers see all others elsewhere. */
-const ENTRIES: { readonly [Type in KeeperEvent['type']]?: (event: EventOf<Type>) => object } = {
+const ENTRIES: { readonly [Type in KeeperEvent['type'] & EventType]: (event: EventOf<Type>) => object } = {
   registered: ({ handover, barred, wrong }) => ({
     id: handover.id,
     ...(barred ? { message: formatBarred(explainBarred(barred, wrong)) } : {}),
@@ -394,4 +394,4 @@ const ENTRIES: { readonly [Type in KeeperEvent['type']]?: (event: EventOf<Type>)
 }
 
 const eventEntry = (event: KeeperEvent): object | undefined =>
-  (ENTRIES[event.type] as ((event: KeeperEvent) => object) | undefined)?.(event)
+  (ENTRIES as { readonly [type: string]: ((event: KeeperEvent) => object) | undefined })[event.type]?.(event)

@@ -95,6 +95,30 @@ test('a tail counts after the filter and the container', async () => {
   expect(await events(String(container), '--since', '1h', '--tail', '2')).toEqual(own.slice(-2))
 })
 
+test.each([
+  ['type=reloadordered', 'no type is "reloadordered": there is none of that name (did you mean "reloadOrdered"?)'],
+  ['type!=nosuch', 'no type is "nosuch": there is none of that name'],
+  ['syscall=mkond', 'no syscall is "mkond": there is none of that name (did you mean "mknod"?)'],
+  ['verdict=lost', 'no verdict is "lost": it may be done, left, error, gone'],
+])('--filter %s is refused, because no event has that', async (filter, why) => {
+  const done = await execute(process.execPath, [
+    CLI,
+    'events',
+    '--no-follow',
+    '--feed',
+    host.feedSocket,
+    '--filter',
+    filter,
+  ])
+  expect(done).toMatchObject({ status: 2, stdout: '', stderr: expect.stringContaining(`"${filter}": ${why}; it is`) })
+})
+
+test('--filter takes all types and numbers of calls', async () => {
+  const types = ['call', 'refusals', 'lost', 'daemon', 'stopped', 'historyLost', 'fault', 'program']
+  for (const filter of [...types.map((type) => `type!=${type}`), 'syscall!=syscall_333', 'syscall!=333'])
+    expect((await events('--filter', filter)).length, filter).toBeGreaterThan(0)
+})
+
 test('explain says that neither a container nor a reason has the name', async () => {
   const done = await execute(process.execPath, [CLI, 'explain', 'devicenotallowed', '--feed', host.feedSocket])
   const says = 'none has that name (did you mean "deviceNotAllowed"?)'

@@ -403,6 +403,17 @@ describe.sequential('a daemon', () => {
     )
     expect(live.stdout).toMatch(/\n {2}for good: {2}"security\.syscalls\.intercept\.mknod\.devices: c:10:200"/)
     expect(live.stdout).not.toMatch(/\n {2}now: /)
+    const begins = /^intercede: History begins at 20\S+Z: what happened before is not known\n/
+    const absent = await intercede('explain', '--since', '2h', 'web')
+    expect(absent).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(`${begins.source}.*none has that name.*\n$`),
+    })
+    for (const words of [[], ['build-2']]) {
+      const past = (since: string): Promise<Done> => intercede('events', '--no-follow', '--since', since, ...words)
+      expect((await past('2h')).stderr).toMatch(new RegExp(`${begins.source}$`))
+      expect((await past('0s')).stderr).toBe('')
+    }
     process.kill(daemon.pid!, 'SIGKILL')
     await until('the daemon has ended', () => daemon.pid === undefined, 10)
     // Nobody knows where the history of this daemon is, now that it does not run.

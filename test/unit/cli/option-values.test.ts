@@ -3,6 +3,7 @@ import {
   parseEnv,
   parseName,
   parseSeconds,
+  parseSince,
   parseSize,
   parseUser,
   parseWorkdir,
@@ -53,4 +54,12 @@ test('parseEnv() passes on what is ours, if we have it', () => {
 test('parseName() takes what is a host name', () => {
   expect(parseName('web-1')).toBe('web-1')
   expect(() => parseName('../x')).toThrow('host name')
+})
+
+test('parseSince() takes what is past', () => {
+  expect(Date.now() - parseSince('1h30m')).toBeLessThan(5_500_000)
+  for (const text of ['2026-01-31T10:00:00Z', 'today', '0s', '23:59', '00:00'])
+    expect(parseSince(text)).toBeLessThanOrEqual(Date.now())
+  expect(() => parseSince('2999-01-31')).toThrow('It is in the future: 2999-01-31T00:00:00.000Z.')
+  for (const text of ['10', 'tomorrow', '2026-13-01']) expect(() => parseSince(text)).toThrow('a time such as')
 })

@@ -29,6 +29,7 @@ const date = (ms: unknown): string => `${isoTime(Number(ms))}`
 
 interface SetEntry {
   readonly key: string
+  readonly value: string
   readonly by: string
   readonly time: number
 }
@@ -48,9 +49,12 @@ function changedBy({ origin, asked }: KeyEntry): string {
   return CHANGED_BY[parseOrigin(origin).kind] ?? 'the seccomp profile, and a new container'
 }
 
-function formatOrigin(name: string, { origin, asked }: KeyEntry, set: readonly SetEntry[]): string {
-  const { by, time } = set.find(({ key }) => key === name) ?? {}
-  const who = by === undefined ? origin : `${origin} by ${by}, ${ago(Date.now() - time!)}`
+function formatOrigin(name: string, { origin, asked }: KeyEntry, { set = [], barred }: ContainerView['about']): string {
+  const found = (set as readonly SetEntry[]).find(({ key }) => key === name)
+  const who = found ? `set by ${found.by}, ${ago(Date.now() - found.time)}` : origin
+  // What was set does not hold beside the rest of the policy.
+  if (found && origin !== 'set')
+    return `${origin}; ${orNone(found.value)}, ${who}, returns when ${barred ? 'the policy is valid again' : 'nothing contradicts it'}`
   return asked === undefined ? who : `${who}, which asks for ${asked}`
 }
 
@@ -64,7 +68,6 @@ function isTrapped(name: string, traps: unknown): boolean {
 
 function keyTable({ about, runtime }: ContainerView): string {
   const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
-  const set = (about.set ?? []) as readonly SetEntry[]
   const changed = (name: string, entry: KeyEntry): string => {
     if (runtime === RUN) return 'the command line of run'
     return isTrapped(name, about.traps) ? changedBy(entry) : 'a seccomp profile that traps it, and a new container'
@@ -72,7 +75,7 @@ function keyTable({ about, runtime }: ContainerView): string {
   const bounded = entries.some(([, { ceiling }]) => ceiling !== undefined)
   const rows = entries.map(([name, entry]) => [
     ...[name, orNone(entry.value), ...(bounded ? [orNone(entry.ceiling)] : [])].map(formatValue),
-    ...[formatOrigin(name, entry, set), changed(name, entry)].map(formatValue),
+    ...[formatOrigin(name, entry, about), changed(name, entry)].map(formatValue),
   ])
   const titles = ['KEY', 'VALUE', ...(bounded ? ['CEILING'] : []), 'FROM', 'CHANGED BY']
   return table(

@@ -9,8 +9,8 @@ import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
-import { earlierOf, type RefusalRow, whichOf } from '../reader/container-view.ts'
-import { byKey, counted, fewOf } from '../shared/texts.ts'
+import { earlierOf, isCalled, type RefusalRow, whichOf } from '../reader/container-view.ts'
+import { briefly, byKey, counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
   type Feeds,
@@ -40,7 +40,8 @@ interface WaysToAllow {
 }
 
 const ALLOWED = 'nothing: it is allowed by now'
-const WAS_SET = 'turn it on for good: "intercede set" did so only for this container'
+const VALID = 'nothing: the policy is valid by now'
+const WAS_SET = 'allow it for good: "intercede set" did so only for this container'
 
 /** A call that does nothing without a list, and what to put into that. */
 const LISTS: { readonly [Call in CallName]?: string } = {
@@ -129,6 +130,12 @@ function forGoodOf(view: ContainerView, { key, value }: WantedKey, { daemon }: A
   return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
 }
 
+/** Says what comes before the change of a key that was set to less: the directory does not say what that overrides. */
+const withoutSet = ({ state }: ContainerView, key: KeyName, word: string): string =>
+  state === 'served'
+    ? `intercede set ${word} --unset ${key}; if that does not allow it, `
+    : 'unless that is so already: '
+
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
 export function waysToAllow(view: ContainerView, { wants }: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
@@ -145,9 +152,11 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
-  const holds = isAllowed && originNow(entry).kind !== 'set'
+  const isSet = originNow(entry).kind === 'set'
+  const holds = isAllowed && !isSet
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
-  const forGood = runtime === RUN ? onRun : forGoodOf(view, wants, around)
+  const first = isSet && !isAllowed && !isAbove ? withoutSet(view, key, around.word) : ''
+  const forGood = runtime === RUN ? onRun : `${first}${forGoodOf(view, wants, around)}`
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? ALLOWED : forGood,
@@ -230,15 +239,26 @@ function turnOn(entry: KeyEntry | undefined): string {
 }
 
 /** Returns the remedy of a refusal where it depends on more than the reason. */
-export function remedyHere(view: ContainerView, refusal: RefusalView): Partial<Pick<RefusalView, 'remedy'>> {
+export function remedyHere(
+  view: ContainerView,
+  refusal: RefusalView,
+  isKnown = knows,
+): Partial<Pick<RefusalView, 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
-  if (reason !== 'keyOff' || !wants) return {}
-  const entry = ((view.about.keys ?? {}) as Keys)[wants.key]
-  const isOn = keys[wants.key].lowers(entry?.value || keys[wants.key].default, wants.value)
-  if (!isOn) return { remedy: turnOn(entry) }
-  return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
+  if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
+  if (!wants) return {}
+  const { key, value } = wants
+  if (key === 'mount.allowed' && !isKnown(value))
+    return { remedy: `mount it by FUSE: this kernel has no file system ${JSON.stringify(value)}` }
+  const entry = ((view.about.keys ?? {}) as Keys)[key]
+  if (keys[key].lowers(entry?.value || keys[key].default, value))
+    return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
+  return reason === 'keyOff' ? { remedy: turnOn(entry) } : {}
 }
+
+/** Returns the code of the reason why all calls of a container are left to the kernel. */
+const barredBy = ({ about }: ContainerView): unknown => (about.barred as { readonly code?: unknown } | undefined)?.code
 
 interface Found {
   readonly view: ContainerView
@@ -259,13 +279,28 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
       ...whichOf(view),
       ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
       ...refusal,
-      ...remedyHere(view, refusal),
+      ...orElse({}, () => remedyHere(view, refusal)),
       ...waysOf(view, refusal, { word: wordOf(view), daemon, knows }),
     }
   }
 }
 
-function formatRefusal(row: Explained): string {
+/** Returns what says, per row, which other values of its key the rows of its container want: its command lacks them. */
+function noteMaker(rows: readonly Explained[]): (row: Explained) => readonly string[] {
+  const isOpen = ({ set, forGood }: Explained): boolean =>
+    forGood !== undefined && set !== ALLOWED && forGood !== ALLOWED
+  const wanted = rows.flatMap((row) => (row.wants && isOpen(row) ? [[keyIn(row), row.wants.value] as const] : []))
+  const all = byKey(wanted)
+  return (row) => {
+    const others = [...new Set(all.get(keyIn(row)))].filter((value) => value !== row.wants?.value)
+    if (others.length === 0 || !isOpen(row)) return []
+    const also = `the container also asks for ${fewOf(others)} of ${row.wants!.key}`
+    return [`  note:  ${also}: each command replaces the value, so put all that you allow into one`]
+  }
+}
+const keyIn = ({ container, wants }: Explained): string => JSON.stringify([container, wants?.key])
+
+function formatRefusal(row: Explained, note: readonly string[]): string {
   const { count, first, call, verdict, errno, reason, says, remedy, time, ended } = row
   // Those before `--since` are counted, too.
   const from = first === undefined ? '' : `, the first ${ago(Date.now() - Date.parse(first))}`
@@ -278,6 +313,7 @@ function formatRefusal(row: Explained): string {
     ...(row.set === undefined ? [] : [`  now:  ${formatValue(row.set)}`]),
     ...(row.forGood === undefined ? [] : [`  for good:  ${formatValue(row.forGood)}`]),
     ...(row.allows === undefined ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
+    ...note,
   ].join('\n')
 }
 
@@ -344,19 +380,28 @@ const withEarlier = (all: readonly ContainerView[], view: ContainerView, word: s
   ...earlierOf(all, view, word),
 ]
 
+/** Tells whether a container is called like a reason: whoever starts it chooses the name. */
+function isContainer(code: ReasonCode, { feed, history }: ExplainOptions): boolean {
+  return orElse(false, () => {
+    using feeds = openFeeds(feed, history === undefined ? undefined : { directory: history })
+    return [...feeds.list(true)].some((view) => view.id === code || isCalled(view, code))
+  })
+}
+
 export function explainCommand(word: string | undefined, options: ExplainOptions): void {
   const { since, format: given, feed: path, history } = options
   const format = parseFormat(given, FORMATS.explain)
   const code = reasonCodes.find((each) => each === word)
-  if (code !== undefined) {
+  if (code !== undefined && !isContainer(code, options)) {
     explainCode(code, format)
     return
   }
-  using feeds = openFeeds(path, { directory: history })
+  using feeds = openFeeds(path, { directory: history, since })
   const few = word === undefined && format.kind === 'table' ? { most: LISTED, since: since ?? 0 } : undefined
   const from = word === undefined ? (since ?? listedSince()) : 0
   const { views: all, unread } = feeds.newest(from, word, few)
   const views = word === undefined ? all : withEarlier(all, requireContainer(feeds, word, all, reasonCodes), word)
+  if (code !== undefined) say(`${briefly(code)} is also a reason: ${explainInGeneral(code).says}`)
   sayMissing(feeds)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const found = views
@@ -367,12 +412,14 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   const orphans = formatUnserved(views)
   const asText = (): string => {
     const listed = found.slice(0, LISTED)
+    const rows = listed.map(rowOf)
+    const noteOf = noteMaker(rows)
     const isAll = listed.length === found.length && unread.size === 0
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [
       ...orphans,
       ...formatBarred(views),
-      ...listed.map((each) => formatRefusal(rowOf(each))),
+      ...rows.map((row) => formatRefusal(row, noteOf(row))),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]

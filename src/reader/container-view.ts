@@ -119,7 +119,7 @@ const eachOnce = (found: readonly ContainerView[]): readonly ContainerView[] =>
 const isEnded = ({ state }: ContainerView): boolean => state === 'ended'
 
 /** Whether a word is the name of a container, with its Pod or without. */
-const isCalled = (view: ContainerView, word: string): boolean => view.name === word || shownName(view) === word
+export const isCalled = (view: ContainerView, word: string): boolean => view.name === word || shownName(view) === word
 
 /** At least as much of an id as engines print. The container may be forgotten when somebody types such an id. */
 export const isLikeId = (word: string): boolean => /^[0-9a-f]{12,}$/.test(word)

@@ -82,13 +82,68 @@ test('explain says what lasts beside what was set: the profile, and the configur
   })
   expect((await intercede('set', 'build', 'mknod.devices=c:10:200')).status).toBe(0)
   const [after] = await explained('build')
-  expect(after).toMatchObject({ set: 'nothing: it is allowed by now', forGood: expect.stringMatching(line) })
+  expect(after).toMatchObject({
+    ...{ set: 'nothing: it is allowed by now', remedy: 'nothing: it is allowed by now' },
+    forGood: expect.stringMatching(line),
+  })
   expect(after!.forGood).toContain('under profiles: build: in')
+})
+
+test('explain names --unset for a key that set turned off, and takes nothing back that it allowed', async () => {
+  const maker = new Maker(daemon, ['--id', 'kb', '--metadata', 'profile=build'])
+  makers.push(maker)
+  await intercede('set', 'kb', 'mknod=false')
+  expect(await maker.make()).toBe('Operation not permitted')
+  const [{ remedy, set, forGood } = {}] = await explained('kb')
+  const off = 'turn it on: it is off by "intercede set"'
+  expect({ remedy, set }).toEqual({ remedy: off, set: 'intercede set kb mknod=true' })
+  expect(forGood).toMatch(/^intercede set kb --unset mknod; if that does not allow it, "\S+mknod: true" under profiles/)
+  await intercede('set', 'kb', '--unset', 'mknod')
+  expect(await maker.make()).toBe('ok')
+  await start('two', 'profile=build', 'mknod x c 10 200; mknod y c 10 229')
+  const { stdout } = await intercede('explain', 'two')
+  for (const other of ['c:10:200', 'c:10:229'])
+    expect(stdout).toContain(
+      `\n  note:  the container also asks for ${other} of mknod.devices: each command replaces the value, so put all that you allow into one\n`,
+    )
+  expect((await intercede('explain', 'build')).stdout).not.toContain('note:')
+})
+
+test('a policy that could not be used is repaired for explain, and inspect keeps what was set meanwhile', async () => {
+  const config = 'profiles: { build: { mknod: true } }'
+  const line = async (): Promise<string | undefined> =>
+    (await intercede('inspect', 'kb')).stdout.split('\n').find((each) => each.startsWith('mknod.devices'))
+  const reload = (...words: readonly string[]): Promise<Done> =>
+    execute(process.execPath, [CLI, 'reload', '--control', join(daemon.directory, 'control.sock'), ...words])
+  await intercede('set', 'kb', 'mknod.devices=c:10:200')
+  daemon.configure('profiles: { buidl: { mknod: true } }')
+  expect(await reload('--force')).toMatchObject({ status: 0 })
+  expect(await line()).toMatch(/ - +default; c:10:200, set by root, \d+s ago, returns when the policy is valid again /)
+  expect(await makers.at(-1)!.make()).toBe('Operation not permitted')
+  const remedy = async (): Promise<string | undefined> =>
+    (await explained('kb')).find(({ reason }) => reason === 'policyInvalid')?.remedy
+  expect(await remedy()).toContain('correct the metadata and restart the container')
+  daemon.configure(config)
+  expect(await reload()).toMatchObject({ status: 0 })
+  expect(await makers.at(-1)!.make()).toBe('ok')
+  expect(await remedy()).toBe('nothing: the policy is valid by now')
+  expect(await line()).toMatch(/ c:10:200 +set by root, \d+s ago /)
+})
+
+test('explain of a reason that is the name of a container says both', async () => {
+  const maker = new Maker(daemon, [...OFF, '--id', 'gone'])
+  makers.push(maker)
+  await maker.make()
+  expect(await intercede('explain', 'gone')).toEqual({
+    ...{ status: 0, stdout: expect.stringMatching(/^gone: mknod.*\n {2}left to the kernel.*\[keyOff\]/) },
+    stderr: 'intercede: "gone" is also a reason: the caller died or was interrupted before the answer\n',
+  })
+  expect(await intercede('explain', 'fault')).toMatchObject({ stdout: expect.stringMatching(/^fault: /), stderr: '' })
 })
 
 test('explain offers no list that a container has spliced, and says what the kernel meant', async () => {
   const caller = fixture('caller')
-  const mounts = ['x,btrfs', '', 'ext9'].map((type) => `${caller} mount /proc /etc/passwd '${type}'`)
+  const mounts = ['x,btrfs', '', 'ext9', 'EXT4'].map((type) => `${caller} mount /proc /etc/passwd '${type}'`)
   const node = `${caller} mknod ${join(daemon.directory, 'node')} 020666 1 3`
   const keys = ['mknod=true', 'mount=true', 'mount.allowed=ext4'].map((key) => `security.syscalls.intercept.${key}`)
   await start('mounts', keys.join('\n'), [...mounts, node, node].join('; '))
@@ -96,6 +151,12 @@ test('explain offers no list that a container has spliced, and says what the ker
   const refused = rows.filter(({ reason }) => reason === 'fileSystemNotAllowed')
   expect(refused.length).toBe(3)
   for (const { set } of refused) expect(set).toBeUndefined()
+  expect(refused.find(({ call }) => call!.includes('"ext9"'))?.remedy).toBe(
+    'mount it by FUSE: this kernel has no file system "ext9"',
+  )
+  expect(rows.find(({ call }) => call!.includes('"EXT4"'))).toMatchObject({
+    ...{ reason: 'fileSystemMiswritten', remedy: 'write the name in small letters' },
+  })
   const answered = rows.find(({ reason }) => reason === 'kernelAnswered')
   expect(answered?.remedy).toContain('the kernel itself answered EEXIST, usually because the name already exists')
 })

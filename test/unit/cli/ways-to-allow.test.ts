@@ -15,6 +15,7 @@ interface Row {
   readonly key: KeyName
   readonly value: string
   readonly about: object
+  readonly state?: string
   readonly set: string
   readonly forGood: string
 }
@@ -35,7 +36,20 @@ test.each<Row>([
     ...{ is: 'more than was set', key: DEVICES, value: 'c:10:229' },
     about: { keys: { mknod: { value: 'true', origin: 'metadata' }, [DEVICES]: { value: 'c:10:200', origin: 'set' } } },
     set: 'intercede set abc mknod.devices=c:10:200,c:10:229',
-    forGood: 'make its seccomp profile with its keys and -c mknod.devices=c:10:200,c:10:229, and the container anew',
+    forGood:
+      'intercede set abc --unset mknod.devices; if that does not allow it, make its seccomp profile with its keys and -c mknod.devices=c:10:200,c:10:229, and the container anew',
+  },
+  {
+    ...{ is: 'what was set to off, which its profile may have', key: 'mknod', value: 'true' },
+    about: { profile: 'build', keys: { mknod: { value: 'false', origin: 'set' } } },
+    set: 'intercede set abc mknod=true',
+    forGood: `intercede set abc --unset mknod; if that does not allow it, "${P}mknod: true" under profiles: build: ${AT}`,
+  },
+  {
+    ...{ is: 'what had been set to off for a container that ended', key: 'mknod', value: 'true', state: 'ended' },
+    about: { profile: 'build', keys: { mknod: { value: 'false', origin: 'set' } } },
+    set: 'intercede set abc mknod=true',
+    forGood: `unless that is so already: "${P}mknod: true" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'what was set over the only key of a profile', key: 'mknod', value: 'true' },
@@ -59,8 +73,8 @@ test.each<Row>([
     set: 'nothing: it is above the ceiling "c:10:200" of the configuration',
     forGood: `raise its ceiling first: "${P}mknod.devices: c:10:200,c:10:229" under ceiling: ${AT}; and "${P}mknod.devices: c:10:200,c:10:229" under profiles: build: ${AT}`,
   },
-])('what allows $is', ({ key, value, about, set, forGood }) => {
-  const view = { id: 'abc', runtime: 'crun', about } as unknown as ContainerView
+])('what allows $is', ({ key, value, about, state = 'served', set, forGood }) => {
+  const view = { id: 'abc', runtime: 'crun', state, about } as unknown as ContainerView
   const wants = { wants: { key, value } } as RefusalView
   expect(waysToAllow(view, wants, { word: 'abc', daemon, knows: () => true })).toMatchObject({ set, forGood })
 })
@@ -93,10 +107,28 @@ test.each([
   { state: 'served', origin: 'set', remedy: 'nothing: it is allowed by now' },
   { state: 'ended', origin: 'profile build', remedy: 'nothing: it is allowed by now' },
   ...['ended', 'unserved', 'unknown'].map((state) => ({
-    ...{ state, origin: 'set', remedy: 'turn it on for good: "intercede set" did so only for this container' },
+    ...{ state, origin: 'set', remedy: 'allow it for good: "intercede set" did so only for this container' },
   })),
 ])('a container that is $state, and has by its $origin what it was refused: $remedy', ({ state, origin, remedy }) => {
-  const view = { state, about: { keys: { mknod: { value: 'true', origin } } } } as unknown as ContainerView
-  const refusal = { reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
-  expect(remedyHere(view, refusal)).toEqual({ remedy })
+  const all = { mknod: { value: 'true', origin }, 'mknod.devices': { value: 'c:10:200', origin } }
+  const view = { state, about: { keys: all } } as unknown as ContainerView
+  for (const wants of [
+    { key: 'mknod', value: 'true' },
+    { key: DEVICES, value: 'c:10:200' },
+  ]) {
+    const refusal = { reason: wants.key === DEVICES ? 'deviceNotAllowed' : 'keyOff', wants } as RefusalView
+    expect(remedyHere(view, refusal)).toEqual({ remedy })
+  }
+})
+
+test.each([
+  { what: 'its kernel lacks', wants: { key: 'mount.allowed', value: 'ext9' }, remedy: 'mount it by FUSE: this kernel' },
+  { what: 'its kernel has', wants: { key: 'mount.allowed', value: 'ext4' }, remedy: undefined },
+  { what: 'no key allows', wants: undefined, remedy: undefined },
+])('remedyHere() of a file system that $what: $remedy', ({ wants, remedy = '' }) => {
+  const view = { state: 'served', about: {} } as unknown as ContainerView
+  const refusal = { reason: 'fileSystemNotAllowed', wants } as RefusalView
+  expect(remedyHere(view, refusal, (name) => name === 'ext4').remedy ?? '').toMatch(
+    new RegExp(`^${remedy}${remedy && '.*ext9'}`),
+  )
 })

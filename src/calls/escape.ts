@@ -45,7 +45,9 @@ export function escapedAll(value: unknown): unknown {
 }
 
 /** Members that are times, in milliseconds since 1970; texts and counts have other names. */
-const TIMES: ReadonlySet<string> = new Set(['time', 'since', 'ended', 'reloaded', 'engineSince', 'lastRefusalTime'])
+const TIMES: ReadonlySet<string> = new Set([
+  ...['time', 'since', 'ended', 'reloaded', 'engineSince', 'nextEngine', 'lastRefusalTime'],
+])
 const LAST_TIME = 8.64e15
 
 /** Shows a time in ISO 8601. Another daemon may name any number one, which is shown as it is. */

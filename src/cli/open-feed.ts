@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../processes/installation.ts'
 import { type ContainerView, shownName } from '../reader/container-fields.ts'
@@ -232,10 +233,19 @@ function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'm
   }
 }
 
+/** Says what becomes of calls while no engine serves. */
+export function withoutEngine({ engines, nextEngine }: Pick<DaemonTotals, 'engines' | 'nextEngine'>): string {
+  const seconds = Math.ceil((Number(nextEngine) - Date.now()) / 1000)
+  if (seconds > 0)
+    return `calls are left to the kernel, because engines keep failing; the next one is tried in ${seconds}s`
+  return engines === undefined
+    ? 'the daemon is starting, and calls wait until it serves'
+    : 'calls wait for the next one'
+}
+
 /** Says what is missing from a list of what runs; the exit status says so too. */
 export function sayMissing({ missing, hasHistory, daemon }: Feeds): void {
-  if (daemon?.directory.state.engine === 0)
-    say('No engine serves now: calls wait for the next one, or are left to the kernel if engines keep failing')
+  if (daemon?.directory.state.engine === 0) say(`No engine serves now: ${withoutEngine(daemon.directory.daemon)}`)
   if (!missing) return
   say(`${missing.message}; only ${hasHistory ? 'history and ' : ''}what "intercede run" has started is shown`)
   process.exitCode = STATUS.failure

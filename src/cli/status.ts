@@ -1,30 +1,38 @@
 import { isoTime, shownJson } from '../calls/escape.ts'
+import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
-import { openFeed, type ReadOptions } from './open-feed.ts'
+import { openFeed, type ReadOptions, withoutEngine } from './open-feed.ts'
 import { ago, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { STATUS } from './usage.ts'
 
-/** The daemon writes when an engine began a moment after it has written which one that is. */
 const since = (time: unknown): string =>
   typeof time === 'number' ? `since ${isoTime(time)}, ${ago(Date.now() - time)}` : 'starting'
 
-function lines({ pid, version, since: began, reloaded, engine, engineSince, ...row }: Row): readonly string[] {
+function lines(
+  { pid, version, since: began, reloaded, engine, engineSince, ...row }: Row,
+  daemon: Partial<DaemonTotals>,
+): readonly string[] {
   const ended = Object.values((row.restarts ?? {}) as Readonly<Record<string, number>>).reduce(
     (one, other) => one + other,
     0,
   )
-  const more = ended > 0 ? `, after ${counted(ended, 'other')} that failed` : ''
+  const more = ended > 0 ? `, after ${counted(ended, 'other')} that ended` : ''
   const lost = row.historyLost ? `, where ${counted(Number(row.historyLost), 'line')} could not be written` : ''
+  const { historyFlaw, notReloaded } = daemon
+  const flaw = historyFlaw === undefined ? '' : `: ${formatValue(historyFlaw)}`
+  const refused = notReloaded
+    ? `; a reload failed ${ago(Date.now() - Number(notReloaded.time))}: ${formatValue(notReloaded.message)}`
+    : ''
   return [
     `daemon      pid ${pid}, ${since(began)}`,
     `program     ${formatValue(version)}`,
-    `configured  ${since(reloaded)}`,
-    `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: calls wait for it, or are left to the kernel if engines keep failing`}`,
-    `history     ${row.history === undefined ? 'not kept' : formatValue(row.history)}${lost}`,
+    `configured  ${since(reloaded)}${refused}`,
+    `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: ${withoutEngine(daemon)}`}`,
+    `history     ${row.history === undefined ? `not kept${flaw}` : formatValue(row.history)}${lost}`,
     `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
@@ -34,17 +42,20 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
   using feed = openFeed(path)
   const views = containersOf(feed)
   const { engine, keeper, ended } = feed.directory.state
+  const { daemon } = feed.directory
   const row: Row = {
     pid: keeper,
-    ...feed.directory.daemon,
+    ...daemon,
     engine,
+    // The daemon writes when an engine began a moment before or after it has written which one that is.
+    engineSince: daemon.engine === engine ? daemon.engineSince : undefined,
     served: views.filter(({ state }) => state === 'served').length,
     left: views.filter(({ state }) => state === 'left').length,
     listeners: views.reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),
   }
   if (format.kind === 'table')
     print(
-      lines(row)
+      lines(row, daemon)
         .map((line) => `${line}\n`)
         .join(''),
     )

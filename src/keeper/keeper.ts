@@ -98,7 +98,10 @@ export class Keeper {
   readonly #timer: NodeJS.Timeout
   /** Undefined once the first engine serves. */
   #starting: Starting | undefined
-  #passes = false
+  /** When the next engine is tried, in milliseconds since 1970; undefined except in the state passing. */
+  #nextEngine: number | undefined
+  /** Why the last reload failed; undefined if it did not. */
+  #notReloaded: string | undefined
   #closed = false
   #isLeaving = false
 
@@ -169,7 +172,12 @@ export class Keeper {
   /** One line for `systemctl status`. */
   get status(): string {
     const listeners = [...this.#registry.listeners].length
-    return `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`
+    const next = this.#nextEngine && new Date(this.#nextEngine).toISOString()
+    return [
+      `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`,
+      ...(next ? [`engines keep failing: calls are left to the kernel until the next one is tried at ${next}`] : []),
+      ...(this.#notReloaded === undefined ? [] : [`cannot reload: ${this.#notReloaded}`]),
+    ].join('; ')
   }
 
   /** The daemon's own counters, for metrics. */
@@ -187,6 +195,7 @@ export class Keeper {
   async reload(limits: Partial<Limits>, containerLabel: boolean, history?: HistoryOptions): Promise<Reloaded> {
     const all = effectiveLimits(limits)
     const changed = this.#control.apply()
+    this.#notReloaded = undefined
     this.#readers.feed.stands({ containerLabel, limits: limitsFor(all) })
     const flaw = this.#readers.feed.history.open(history)
     this.#limits = all
@@ -218,9 +227,11 @@ export class Keeper {
     await Promise.race([feed.history.settle(), sleep(SETTLE_MS)])
   }
 
-  /** Counts a reload that failed. @param why in a sentence */
-  notReloaded(why: string): void {
-    this.#readers.feed.notReloaded(why)
+  /** Counts a reload that failed. @param which what cannot be done @param why in a sentence */
+  notReloaded(which: string, why: string): void {
+    this.#notReloaded = why
+    this.#readers.feed.notReloaded(`${which}: ${why}`)
+    this.#beat()
   }
 
   /** Passes the records in the ring to `onRecord`. @param isOver the engine that wrote them has ended */
@@ -357,7 +368,7 @@ export class Keeper {
   #beat(): void {
     const { mounters, fds } = this.#handover
     const stuck = this.#slots.stuck(Date.now())
-    this.#readers.feed.beat({ engine: this.enginePid, mounters: mounters.pids, kept: fds.containers, stuck })
+    this.#readers.feed.beat({ engine: this.#engine.servingPid, mounters: mounters.pids, kept: fds.containers, stuck })
   }
 
   /** Waits, within limits, for half-done hand-overs, because nothing stores them, and for the service manager. */
@@ -390,7 +401,7 @@ export class Keeper {
       this.#readers.feed.admitted(entry, { ...this.#options, ...(runtime ? { runtime } : {}) })
       if (type === 'listener') this.#keep(entry, listener, fd)
       this.#engine.tell({ type, listener, container: entry.container.index, by }, [fd])
-      if (this.#passes) this.#passThrough.serve(listener, { entry, fd, type })
+      if (this.#nextEngine) this.#passThrough.serve(listener, { entry, fd, type })
     } catch (error) {
       const over = isListener && isOver(fd)
       if (listener !== undefined) this.#gone(listener)
@@ -463,7 +474,7 @@ export class Keeper {
   /** Lets calls wait for the next engine. If that does not start soon, calls are left to the kernel. */
   #engineEnded(how: string, cause: RestartCause, pause: number): void {
     this.drain(true)
-    this.#readers.feed.engineEnded()
+    this.#readers.feed.engineEnded(pause)
     this.#control.engineEnded()
     if (this.#starting && this.#registry.size === 0) {
       this.close()
@@ -475,13 +486,16 @@ export class Keeper {
     this.#starting?.ready()
     this.#starting = undefined
     this.#options.onEvent({ type: 'engineEnded', how, cause, pause })
-    if (pause === 0 || this.#closed) return
-    this.#passes = true
+    if (this.#closed) return
+    this.#beat()
+    if (pause === 0) return
+    this.#nextEngine = Date.now() + pause
     this.#passThrough.start(this.#registry.listeners)
   }
 
   #stopPassing(): void {
-    this.#passes = false
+    this.#nextEngine = undefined
+    this.#readers.feed.triesEngine()
     this.#passThrough.stop()
   }
 }

@@ -148,9 +148,9 @@ export class Reexec implements Successor {
    * @param isKnown whether the log says so already
    */
   refused(why: string, which: string, isKnown = false): void {
-    this.#keeper.notReloaded(`${which}: ${why}`)
+    this.#keeper.notReloaded(which, why)
     if (!isKnown) this.#log.write('error', `${which}: ${why}`, {}, 'cannotReload')
-    this.#manager.ready(`${this.#keeper.status}; cannot reload: ${why}`)
+    this.#manager.ready(this.#keeper.status)
   }
 
   async #become(): Promise<string> {

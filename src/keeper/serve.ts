@@ -38,8 +38,6 @@ type Sockets = Pick<
 
 /** How long the service continues to start after a signal that ends it. */
 const STARTS_MS = 5000
-/** The events that change the service manager's status line. */
-const STATUS_EVENTS: ReadonlySet<KeeperEvent['type']> = new Set(['registered', 'joined', 'ended'])
 const FOR_USER = 'only sysinfo and mount.fuse are served, the rest is left to the kernel: a user runs intercede'
 
 /**
@@ -279,13 +277,13 @@ class Service {
       return
     }
     logEvent(this.#log, event)
-    if (this.#keeper && STATUS_EVENTS.has(event.type)) this.#manager.status(this.#keeper.status)
   }
 
   #look(): void {
     this.#calls.look(Date.now())
     this.#countRefusals(this.#refusals.leftOut(Date.now()))
     this.#children.look()
+    if (this.#keeper) this.#manager.status(this.#keeper.status)
     this.#reexec?.look()
     this.#lookAtNull()
   }

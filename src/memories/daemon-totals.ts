@@ -22,10 +22,21 @@ export interface DaemonTotals {
   readonly configPath?: string | undefined
   /** The directory with its history; absent if it keeps none. */
   readonly history?: string | undefined
+  /** Why it keeps none although it should; absent otherwise. */
+  readonly historyFlaw?: string | undefined
   /** How many lines of history could not be written lately; absent if it is written. */
   readonly historyLost?: number | undefined
   /** The limits of each container. */
   readonly limits: Readonly<Record<'callsPerContainer' | 'listenersPerContainer' | 'kept', number>>
+  /** The last reload if it failed; absent otherwise. */
+  readonly notReloaded?: { readonly time: number; readonly message: string } | undefined
+  /** The engine that serves, and since when; absent while none does. Times are in milliseconds since 1970. */
+  readonly engine?: number | undefined
+  readonly engineSince?: number | undefined
+  /** How many engines have served; absent while the daemon starts. */
+  readonly engines?: number | undefined
+  /** When the next engine is tried, if calls are left to the kernel until then; absent otherwise. */
+  readonly nextEngine?: number | undefined
   /** Calls that are served for longer than ten seconds. */
   readonly stuck: number
   /** The processes that mount. */

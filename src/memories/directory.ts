@@ -95,7 +95,19 @@ export const isDirectoryHead = (words: Int32Array): boolean =>
   words[DIRECTORY_WORD.layout] === DIRECTORY_LAYOUT && words[DIRECTORY_WORD.size] === DIRECTORY_SIZE
 
 /** The members to leave out of a text that is too long, in this order, until it fits. */
-const DISPENSABLE = ['labels', 'annotations', 'traps', 'warnings', 'idMaps', 'keys', 'message', 'refusals', 'calls']
+const DISPENSABLE = [
+  'labels',
+  'annotations',
+  'traps',
+  'warnings',
+  'idMaps',
+  'keys',
+  'message',
+  'refusals',
+  'calls',
+  'notReloaded',
+  'historyFlaw',
+]
 
 /**
  * Writes the directory, from which other processes read: served containers, ended ones, refused hand-overs, and events.

@@ -1,4 +1,5 @@
 import { escaped } from '../calls/escape.ts'
+import { explain, why } from '../calls/reasons.ts'
 import { type VerdictName, WORDS, type Word } from '../calls/record.ts'
 import { BOUNDS } from '../memories/counts-layout.ts'
 import type { CallCount, ContainerCounts, WhichRefusals } from '../memories/read-counts.ts'
@@ -58,6 +59,13 @@ function view(about: Entry, names: EngineNames | undefined, counts: ContainerCou
   })
 }
 
+/** What bars every container while engines keep failing. */
+const NO_ENGINE = { code: 'noEngine', ...explain(why('noEngine')) }
+
+/** Returns what is changed in an entry now: while engines keep failing, the keeper leaves all calls to the kernel. */
+const standsIn = ({ directory }: FeedReader): ((entry: Entry) => Entry) =>
+  number(directory.daemon.nextEngine) > Date.now() ? (entry) => ({ barred: NO_ENGINE, ...entry }) : (entry) => entry
+
 const engineNamesOf = ({ id, bundle, name }: Entry, lookup: EngineNamesLookup): EngineNames | undefined =>
   name === undefined ? lookup(text(id), text(bundle)) : undefined
 
@@ -85,9 +93,10 @@ export function* eachContainer(
 ): Generator<ContainerView> {
   const { directory } = feed
   const lookup = engineNamesLookup()
+  const asNow = standsIn(feed)
   for (const entry of about === 'brief' ? directory.briefContainers() : directory.containers) {
     const counts = feed.counts({ index: number(entry.index), serial: number(entry.serial) }, which)
-    yield view(entry, engineNamesOf(entry, lookup), counts)
+    yield view(asNow(entry), engineNamesOf(entry, lookup), counts)
   }
   if (!all) return
   for (const entry of directory.ring('ended')) yield view(entry, engineNamesOf(entry, lookup), undefined)
@@ -102,7 +111,9 @@ export function wholeContainer(feed: FeedReader, { about, serial }: ContainerVie
   const index = number(about.index)
   const served = about.ended === undefined ? feed.directory.container(index) : undefined
   const entry =
-    served?.serial === serial ? served : feed.directory.ring('ended').find((ended) => ended.serial === serial)
+    served?.serial === serial
+      ? standsIn(feed)(served)
+      : feed.directory.ring('ended').find((ended) => ended.serial === serial)
   return entry && view(entry, engineNamesOf(entry, engineNamesLookup()), feed.counts({ index, serial }))
 }
 

@@ -68,7 +68,7 @@ function textOf(bytes: Buffer, length: number, part: Part): string {
 const RAW: ReadonlySet<string> = new Set([
   ...['id', 'name', 'image', 'namespace', 'pod', 'labels', 'bundle', 'cgroup', 'runtime', 'keys', 'annotations'],
   ...['traps', 'withheld', 'warnings', 'ignored', 'set', 'barred', 'cut'],
-  ...['message', 'version', 'configPath', 'history'],
+  ...['message', 'version', 'configPath', 'history', 'historyFlaw', 'notReloaded'],
 ])
 
 function printableIn(value: unknown): unknown {

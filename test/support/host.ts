@@ -165,6 +165,11 @@ export class Host {
     return this.events.filter(({ type }) => type === 'engineStarted').length
   }
 
+  /** What the service manager shows. */
+  get status(): string {
+    return this.#keeper!.status
+  }
+
   /** Between two engines there is none. */
   get maybeEnginePid(): number | undefined {
     return this.#keeper?.enginePid

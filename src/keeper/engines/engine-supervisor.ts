@@ -84,6 +84,11 @@ export class EngineSupervisor {
     return this.#link?.pid
   }
 
+  /** The process id of the engine that serves; undefined while none does. */
+  get servingPid(): number | undefined {
+    return this.#isReady ? this.pid : undefined
+  }
+
   /** @returns false if there is no engine now */
   tell(message: ToEngine, fds: readonly Handle[] = []): boolean {
     this.#link?.tell(message, fds)
@@ -134,7 +139,6 @@ export class EngineSupervisor {
   #start(failed: boolean): void {
     const { starting, follow } = this.#options
     starting()
-    this.#isReady = false
     this.#silentLooks = 0
     this.#startingLooks = 0
     const following = follow?.()
@@ -149,6 +153,7 @@ export class EngineSupervisor {
 
   #launch(failed: boolean): void {
     const { reactor, memories, engine, handOn, inventory } = this.#options
+    this.#isReady = false
     let link: EngineProcess
     try {
       link = new EngineProcess(reactor, memories, engine, {

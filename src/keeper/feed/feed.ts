@@ -167,7 +167,7 @@ export class Feed {
   reloaded(): void {
     this.#resumed.clear()
     this.#add('reloaded', {})
-    this.#process = { ...this.#process, reloaded: Date.now() }
+    this.#process = { ...this.#process, reloaded: Date.now(), notReloaded: undefined }
   }
 
   /** Changes the daemon's facts that the configuration decides. */
@@ -178,7 +178,9 @@ export class Feed {
   /** Counts a failed reload, with the reason. */
   notReloaded(why: string): void {
     this.totals.reload('failed')
-    this.#add('notReloaded', { message: why.slice(0, MESSAGE_LIMIT) })
+    const message = why.slice(0, MESSAGE_LIMIT)
+    this.#add('notReloaded', { message })
+    this.#process = { ...this.#process, notReloaded: { time: Date.now(), message } }
   }
 
   #sum(event: KeeperEvent): void {
@@ -320,16 +322,28 @@ export class Feed {
       stuck: stuck.length,
       mounters,
       ...this.totals.all,
-      ...(this.history.directory === undefined ? {} : { history: this.history.directory }),
+      history: this.history.directory,
+      historyFlaw: this.history.flaw?.slice(0, MESSAGE_LIMIT),
       ...(this.history.lost === 0 ? {} : { historyLost: this.history.lost }),
     })
     this.history.look()
   }
 
-  /** Frees the places in which threads of an ended engine were writing. */
-  engineEnded(): void {
+  /**
+   * Frees the places in which threads of an ended engine were writing.
+   *
+   * @param pause how long calls are left to the kernel, in milliseconds
+   */
+  engineEnded(pause: number): void {
     this.#directory.beat(undefined)
+    this.#process = { ...this.#process, engine: undefined, engineSince: undefined }
+    if (pause > 0) this.#process = { ...this.#process, nextEngine: Date.now() + pause }
     this.#counts.free()
+  }
+
+  /** Notes for the next beat that calls wait for an engine that is being started. */
+  triesEngine(): void {
+    this.#process = { ...this.#process, nextEngine: undefined }
   }
 
   /** Publishes that no keeper continues with these memories. */

@@ -70,6 +70,8 @@ export class History {
   readonly #dependencies: HistoryDependencies
   readonly #paces = new Map<number, Pace>()
   #file: HistoryFile | undefined
+  /** Why nothing can be kept, in a sentence; undefined if it can, or need not. */
+  flaw: string | undefined
 
   constructor(dependencies: HistoryDependencies) {
     this.#dependencies = dependencies
@@ -92,6 +94,7 @@ export class History {
       return undefined
     }
     this.close()
+    this.flaw = undefined
     if (!options) return undefined
     // What runs is not in another directory.
     const running = [...this.#paces.keys()]
@@ -103,6 +106,7 @@ export class History {
       return undefined
     } catch (error) {
       const why = `Cannot keep history in "${options.directory}": ${(error as Error).message}`
+      this.flaw = why
       failed(why)
       return why
     }

@@ -35,6 +35,7 @@ export class ServiceManager {
   readonly #own: NodeJS.ProcessEnv
   readonly #socket: Fd | undefined
   readonly #hasWatchdog: boolean
+  #status = ''
   readonly #queue: { readonly text: string; readonly fds: readonly Fd[] }[] = []
 
   /**
@@ -58,6 +59,7 @@ export class ServiceManager {
 
   /** Reports that the service serves. @param status one line for `systemctl status` */
   ready(status: string): void {
+    this.#status = status
     this.#tell(`READY=1\nSTATUS=${status}`)
   }
 
@@ -67,8 +69,10 @@ export class ServiceManager {
     this.#tell(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`)
   }
 
+  /** Reports the line anew if it has changed. To be called once a second. */
   status(status: string): void {
-    this.#tell(`STATUS=${status}`)
+    if (status !== this.#status) this.#tell(`STATUS=${status}`)
+    this.#status = status
   }
 
   stopping(): void {

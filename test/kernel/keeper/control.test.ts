@@ -188,8 +188,12 @@ describe.sequential('reload', () => {
     }
     const [said] = (await read('events', '--no-follow')).filter(({ type }) => type === 'notReloaded')
     expect(said!.message).toMatch(/^Cannot reload, because the configuration is wrong.*unknown key "celing" at line 1/)
+    const configured = async (): Promise<unknown> =>
+      /^configured .*$/m.exec((await intercede('status', '--feed', feed())).stdout)?.[0]
+    expect(await configured()).toMatch(/; a reload failed \d+s ago: Cannot reload, .*unknown key "celing" at line 1/)
     daemon.configure('')
     expect((await reload()).status).toBe(0)
+    await until('it is forgotten', async () => !/reload failed/.test(String(await configured())))
   })
 })
 
@@ -455,6 +459,68 @@ test('status ends with 1 while no engine serves', { timeout: 60_000 }, async () 
     }
     await until('it says so', async () => (await status()) === 1)
   } finally {
+    host.close()
+  }
+})
+
+test('status and ps say that calls are left to the kernel, and when the next engine is tried', {
+  timeout: 60_000,
+}, async () => {
+  const host = await Host.start(undefined, { restartPause: 30_000 })
+  host.mayLoseEngine = true
+  const ask = (...args: readonly string[]): Promise<Done> => intercede(...args, '--feed', host.feedSocket)
+  const stays = new Maker(host, [])
+  try {
+    expect(await stays.make()).toBe('ok')
+    expect((await ask('ps', '--format', '{state}')).stdout).toBe('served\n')
+    while (host.events.every((event) => event.type !== 'engineEnded' || event.pause === 0)) {
+      if (host.maybeEnginePid !== undefined) process.kill(host.maybeEnginePid, 'SIGSEGV')
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    const none = /calls are left to the kernel, because engines keep failing; the next one is tried in \d+s$/m
+    const { stdout } = await ask('status')
+    expect(stdout).toMatch(new RegExp(`^engine {6}none now, after \\d+ others that ended: ${none.source}`, 'm'))
+    expect(stdout).toMatch(/^containers {2}0 served, 1 left to the kernel, 1 listener$/m)
+    const [said] = JSON.parse(`[${(await ask('status', '--format', 'json')).stdout}]`)
+    expect(said).toMatchObject({ engine: 0, nextEngine: expect.stringMatching(/Z$/) })
+    expect(said.engineSince).toBeUndefined()
+    const list = await ask('ps', '--format', '{state}')
+    expect(list.stdout).toBe('left\n')
+    expect(list.stderr).toMatch(none)
+    const id = (await ask('ps', '--format', '{id}')).stdout.trim()
+    expect((await ask('inspect', id)).stdout).toMatch(/^left to the kernel +intercede's engines keep failing/m)
+    expect(host.status).toMatch(/^1 container, 1 listener; engines keep failing: calls are left .* is tried at 2\S+Z$/)
+  } finally {
+    stays.end()
+    host.close()
+  }
+})
+
+test('status names no engine that does not serve yet', { timeout: 60_000 }, async () => {
+  const host = await Host.start()
+  host.mayLoseEngine = true
+  const status = (...args: readonly string[]): Promise<Done> => intercede('status', '--feed', host.feedSocket, ...args)
+  const before = host.enginePid
+  let next: number | undefined
+  try {
+    process.kill(before, 'SIGKILL')
+    for (; next === undefined || next === before; next = host.maybeEnginePid)
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    process.kill(next, 'SIGSTOP')
+    expect(host.restarts).toBe(0)
+    // The daemon looks once a second.
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    const { status: code, stdout } = await status()
+    expect(stdout).toMatch(/^engine {6}none now, after 1 other that ended: calls wait for the next one$/m)
+    expect(code).toBe(1)
+    const continued = Date.now()
+    process.kill(next, 'SIGCONT')
+    await until('it serves', () => host.restarts === 1)
+    const said = JSON.parse((await status('--format', 'json')).stdout)
+    expect(said).toMatchObject({ engine: next })
+    expect(Date.parse(said.engineSince)).toBeGreaterThanOrEqual(continued)
+  } finally {
+    if (next !== undefined && host.restarts === 0) process.kill(next, 'SIGKILL')
     host.close()
   }
 })

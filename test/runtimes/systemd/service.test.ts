@@ -170,6 +170,38 @@ test.skipIf(cannot)(
   },
 )
 
+test.skipIf(cannot)(
+  withReason('systemctl status counts listeners as they are, also after a restart and a failed reload', cannot),
+  { timeout: 120_000 },
+  async () => {
+    const host = await ServiceHost.start()
+    const directory = mkdtempSync(join(tmpdir(), 'intercede-status-'))
+    chownSync(directory, BASE, BASE)
+    const makers: Maker[] = []
+    const says = (text: RegExp): Promise<void> =>
+      until(`it says ${text}`, async () => text.test(await host.property('StatusText')), 10)
+    try {
+      const { maker, id } = await refusedContainer(host, directory)
+      makers.push(maker)
+      await says(/^1 container, 1 listener$/)
+      makers.push(new Maker({ socket: host.socket, directory }, ['--id', id, '--status', 'running'], host.within))
+      await makers[1]!.make()
+      await says(/^1 container, 2 listeners$/)
+      host.configure('defautl: {}')
+      expect(await host.run('systemctl', 'reload', 'intercede.service')).toMatchObject({ status: 1 })
+      makers.pop()!.end()
+      await says(/^1 container, 1 listener; cannot reload: .*unknown key "defautl"/)
+      host.configure('')
+      expect(await host.run('systemctl', 'restart', 'intercede.service')).toMatchObject({ status: 0 })
+      await says(/^1 container, 1 listener$/)
+    } finally {
+      for (const each of makers) each.end()
+      await host.close()
+      rmSync(directory, { recursive: true, force: true })
+    }
+  },
+)
+
 /** The places between the messages to systemd that change what it keeps of a container. */
 const WHERE = [
   'this.#writeContainer(beside, container);',

@@ -358,6 +358,19 @@ function formatBarred(views: readonly ContainerView[]): readonly string[] {
   return [...byKey(barred)].map(([why, few]) => `${fewOf(few)}: all calls are left to the kernel, because ${why}`)
 }
 
+/** Says which processes of containers were refused, so that all their calls fail. */
+function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since = 0): readonly string[] {
+  const containers = new Map(views.map((view) => [view.id, formatContainer(view)]))
+  const all = (daemon?.directory.ring('refused') ?? []).flatMap(({ id, time, message }) => {
+    const container = containers.get(String(id))
+    if (container === undefined || Number(time) < since) return []
+    return [[`${container}: ${formatValue(message)}`, ago(Date.now() - Number(time))] as const]
+  })
+  return [...byKey(all)].map(
+    ([what, when]) => `${what}\n  ${when.length === 1 ? 'once' : `${when.length} times, the last`} ${when.at(-1)}`,
+  )
+}
+
 const NO_HISTORY = 'Nothing was refused, as far as the daemon remembers: it keeps no history.'
 function formatNone({ missing, hasHistory }: Feeds): string {
   if (missing) return 'Without the daemon, no refusal is known.'
@@ -409,7 +422,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     .filter(({ refusal }) => refusal.time >= (since ?? 0))
     .sort(byImportance)
   const rowOf = rowMaker(all, daemon)
-  const orphans = formatUnserved(views)
+  const orphans = [...formatUnserved(views), ...formatRefused(feeds, views, since)]
   const asText = (): string => {
     const listed = found.slice(0, LISTED)
     const rows = listed.map(rowOf)

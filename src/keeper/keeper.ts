@@ -388,7 +388,7 @@ export class Keeper {
     }
   }
 
-  /** Serves a listener or monitor that was handed over, or closes it, so that its calls fail with ENOSYS. */
+  /** Serves a listener or monitor that was handed over, or refuses and closes it: then its calls fail with ENOSYS. */
   #register(...[handover, fd, type, { runtime, by = 0, look } = {}]: Parameters<Register>): void {
     const isListener = type === 'listener' && isSeccompListener(fd)
     let listener: number | undefined
@@ -407,7 +407,7 @@ export class Keeper {
       if (listener !== undefined) this.#gone(listener)
       fd[Symbol.dispose]()
       // The only process under the filter may have ended before we looked at it. Then no call waits for us.
-      if (!over) throw error
+      if (!over) this.#refuse((error as Error).message, 'failed', handover.id)
     }
   }
 
@@ -458,8 +458,11 @@ export class Keeper {
     this.#options.onEvent({ ...end, id: this.#registry.named(container)?.container.id ?? '' })
   }
 
-  #refuse(...[message, cause]: Parameters<Refuse>): void {
-    this.#options.onEvent({ type: 'refused', message, cause })
+  #refuse(...[message, cause, id]: Parameters<Refuse>): void {
+    const entry =
+      id === undefined ? undefined : [...this.#registry.entries].find(({ container }) => container.id === id)
+    const name = entry && this.#readers.feed.nameOf(entry)
+    this.#options.onEvent({ type: 'refused', message, cause, id, name })
   }
 
   #ready(): void {

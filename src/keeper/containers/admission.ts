@@ -127,7 +127,7 @@ export function barredToo(said: PolicyDecision, otherwise: ReasonCode | undefine
 export function requireRoom({ container: { id }, listeners }: ContainerEntry, limit: number): void {
   if (listeners >= limit)
     throw new Error(
-      `Cannot serve container ${id}: ${counted(limit, 'listener')} of it ${limit === 1 ? 'is' : 'are'} served already (listenersPerContainer)`,
+      `Cannot serve another process of container ${id}, so its calls fail with ENOSYS: ${counted(limit, 'listener')} of it ${limit === 1 ? 'is' : 'are'} served already; raise limits.listenersPerContainer in the configuration, then "intercede reload"`,
     )
 }
 

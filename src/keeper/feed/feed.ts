@@ -150,7 +150,7 @@ export class Feed {
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
     if (told && !isLeftOut) this.#add(event.type as EventType, told, auditOf(event))
     if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
-      this.#directory.add('refused', { time: Date.now(), message: event.message.slice(0, MESSAGE_LIMIT) })
+      this.#directory.add('refused', { time: Date.now(), ...told, name: event.name })
   }
 
   #add(type: EventType, told: object, more: object = {}): void {
@@ -399,7 +399,7 @@ const ENTRIES: { readonly [Type in KeeperEvent['type'] & EventType]: (event: Eve
     who,
   }),
   stopOrdered: ({ id, by, signal, who }) => ({ id, message: `${by} ends it by ${signal}`, who }),
-  refused: ({ message }) => ({ message: message.slice(0, MESSAGE_LIMIT) }),
+  refused: ({ id, message }) => ({ id, message: message.slice(0, MESSAGE_LIMIT) }),
   fault: ({ message }) => ({ message: message.slice(0, MESSAGE_LIMIT) }),
   engineEnded: ({ how }) => ({ message: `the engine ${how}` }),
   engineStarted: ({ pid }) => ({ pid }),

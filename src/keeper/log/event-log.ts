@@ -85,7 +85,11 @@ const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) =>
     'calls have waited for others of their container',
     { container: id, [limit]: value },
   ],
-  refused: ({ message, cause }) => [cause === 'abandoned' ? 'info' : 'warn', message],
+  refused: ({ message, cause, id, name }) => [
+    cause === 'abandoned' ? 'info' : 'warn',
+    message,
+    { ...(id === undefined ? {} : { container: id }), ...(name === undefined ? {} : { name }) },
+  ],
   fault: ({ message }) => ['error', message],
   engineStarted: ({ pid }) => ['info', 'the engine serves', { engine: pid }],
   engineEnded: ({ how, pause }) => ['error', `the engine ${how}: ${next(pause)}`, pause ? { pause } : {}],

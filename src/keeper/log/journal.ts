@@ -68,7 +68,8 @@ const isCall = (kind: LogEntry['kind']): boolean => kind === 'call' || kind === 
 
 function sentence({ message, details, kind }: LogEntry): string {
   const { container, cannot } = details
-  const about = container === undefined ? '' : `${shortId(text(container))}: `
+  // The message of a refusal names the container.
+  const about = container === undefined || kind === 'refused' ? '' : `${shortId(text(container))}: `
   if (isCall(kind)) return `${about}${aboutCall(details)}`
   // In JSON, the one word is enough: the line has all about the container.
   const what = kind === 'registered' ? 'the container was handed over' : message

@@ -117,7 +117,14 @@ export type KeeperEvent =
    * A hand-over was refused, or its runtime ended before it. Without a cause, it was an order, or what a reload finds
    * wrong with the policy of a container that was handed over long ago.
    */
-  | { readonly type: 'refused'; readonly message: string; readonly cause?: RefusalCause | 'abandoned' }
+  | {
+      readonly type: 'refused'
+      readonly message: string
+      readonly cause?: RefusalCause | 'abandoned' | undefined
+      /** Of the container, as far as it is known. */
+      readonly id?: string | undefined
+      readonly name?: string | undefined
+    }
   /** A program that was started in a container failed. */
   | ({ readonly type: 'program'; readonly id: string } & ProgramEnd)
   | { readonly type: 'fault'; readonly message: string }

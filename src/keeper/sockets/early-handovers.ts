@@ -104,6 +104,7 @@ export class EarlyHandovers {
         this.#options.refuse(
           `Cannot serve container ${id}: ${(error as Error).message}; ${fails} with ENOSYS`,
           'failed',
+          id,
         )
     }
     if (creating) this.#admit(id)

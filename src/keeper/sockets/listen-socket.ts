@@ -20,8 +20,8 @@ export interface Connection extends Disposable {
   hear(): boolean
 }
 
-/** Told why a hand-over was refused, in a sentence. */
-export type Refuse = (message: string, cause: RefusalCause | 'abandoned') => void
+/** Told why a hand-over was refused, in a sentence, and the id of its container if that is known. */
+export type Refuse = (message: string, cause: RefusalCause | 'abandoned', id?: string) => void
 
 export interface AcceptorOptions {
   readonly reactor: Reactor

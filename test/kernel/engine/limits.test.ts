@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { connectUnix } from '../../../src/kernel/socket.ts'
-import { Maker } from '../../support/daemon.ts'
+import { CLI, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
-import { Host, until } from '../../support/host.ts'
+import { execute, Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { JournalView } from '../../support/journal-view.ts'
 import { Load, policy, sleep } from '../../support/restart-world.ts'
@@ -60,10 +60,18 @@ test('more listeners than a container may have are refused with a reason, and th
   expect(host.events.filter(({ type }) => type === 'refused')).toEqual([
     {
       type: 'refused',
-      message: 'Cannot serve container many: 2 listeners of it are served already (listenersPerContainer)',
+      message:
+        'Cannot serve another process of container many, so its calls fail with ENOSYS: 2 listeners of it are served already; raise limits.listenersPerContainer in the configuration, then "intercede reload"',
       cause: 'failed',
+      id: 'many',
     },
   ])
+  const ask = async (...args: readonly string[]): Promise<string> =>
+    (await execute(process.execPath, [CLI, ...args, '--feed', host.feedSocket])).stdout
+  const why = 'many: Cannot serve another process of .* raise limits\\.listenersPerContainer .*'
+  expect(await ask('explain', 'many')).toMatch(new RegExp(`^${why}\n {2}once \\d+s ago$`, 'm'))
+  expect(await ask('events', 'many', '--no-follow')).toMatch(new RegExp(`  many  refused: ${why.slice(6)}$`, 'm'))
+  expect(await ask('ps', '--all', '--format', '{id} {state}')).toMatch(/^many refused$/m)
 })
 
 test('more connections than there may be are refused with a reason', async () => {

@@ -37,6 +37,10 @@ test.each<[KeeperEvent, string]>([
     '"level":"debug","message":"calls have waited for others of their container","container":"one","callsPerContainer":3}',
   ],
   [{ type: 'refused', message: 'Cannot take it' }, '"level":"warn","message":"Cannot take it"}'],
+  [
+    { type: 'refused', message: 'Cannot take it', cause: 'failed', id: 'one', name: 'web' },
+    '"level":"warn","message":"Cannot take it","container":"one","name":"web"}',
+  ],
   [{ type: 'fault', message: 'Cannot go' }, '"level":"error","message":"Cannot go"}'],
   [{ type: 'engineStarted', pid: 9 }, '"level":"info","message":"the engine serves","engine":9}'],
   [

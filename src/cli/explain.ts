@@ -300,13 +300,14 @@ function noteMaker(rows: readonly Explained[]): (row: Explained) => readonly str
 }
 const keyIn = ({ container, wants }: Explained): string => JSON.stringify([container, wants?.key])
 
-function formatRefusal(row: Explained, note: readonly string[]): string {
+/** @param outlived whether it ended some time after that, when its daemon had ended */
+function formatRefusal(row: Explained, note: readonly string[], outlived: boolean): string {
   const { count, first, call, verdict, errno, reason, says, remedy, time, ended } = row
   // Those before `--since` are counted, too.
   const from = first === undefined ? '' : `, the first ${ago(Date.now() - Date.parse(first))}`
   const times = count === 1 ? 'once' : `${count} times${from}, the last`
   return [
-    `${formatContainer({ ...row, id: row.container })}${ended === undefined ? '' : `, ended ${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
+    `${formatContainer({ ...row, id: row.container })}${ended === undefined ? '' : `, ended ${outlived ? 'less than ' : ''}${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${formatValue(says)}`,
     ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),
@@ -432,7 +433,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     const paragraphs = [
       ...orphans,
       ...formatBarred(views),
-      ...rows.map((row) => formatRefusal(row, noteOf(row))),
+      ...rows.map((row, at) => formatRefusal(row, noteOf(row), listed[at]!.view.about.outlived === true)),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]

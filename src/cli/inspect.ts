@@ -103,7 +103,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['runtime', formatValue(view.runtime)],
     ['state', stateWord(view.state)],
     ['since', date(about.since)],
-    ['ended', about.ended === undefined ? '' : date(about.ended)],
+    ['ended', about.ended === undefined ? '' : `${about.outlived === true ? 'later than ' : ''}${date(about.ended)}`],
     ['pid of init', `${view.pid}`],
     ['bundle', formatValue(about.bundle)],
     ['cgroup', formatValue(about.cgroup)],

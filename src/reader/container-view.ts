@@ -191,7 +191,10 @@ const SUMMED = ['calls', 'done', 'left', 'errors', 'gone', 'droppedRefusals'] as
 function joined(view: ContainerView, other: ContainerView): ContainerView {
   const refusals = [...view.refusals, ...other.refusals].sort((one, another) => another.time - one.time)
   const sums = Object.fromEntries(SUMMED.map((name) => [name, view[name] + other[name]]))
-  return { ...view, ...sums, refusals, lastRefusal: refusals[0]?.call, lastRefusalTime: refusals[0]?.time }
+  // What both did last is no later than the end.
+  const ends = [view.about.ended, other.about.ended, refusals[0]?.time].filter((time) => typeof time === 'number')
+  const about = view.state === 'ended' ? { ...view.about, ended: Math.max(...ends) } : view.about
+  return { ...view, ...sums, about, refusals, lastRefusal: refusals[0]?.call, lastRefusalTime: refusals[0]?.time }
 }
 
 /** Whether it is a process that was exec'd into a container which its daemon does not know. */
@@ -239,7 +242,8 @@ export const summaryOf = (view: ContainerView): Row => pick(view, LIST_FIELDS)
 
 /** Everything that is known about a container: the directory's entry and the counts. */
 export function everythingOf(view: ContainerView): Row {
-  const { on, index: _, number: __, calls: ___, init: ____, started: _____, unserved: ______, ...said } = view.about
+  const { on, index: _, number: __, calls: ___, init: ____, started: _____, ...rest } = view.about
+  const { unserved: ______, outlived: _______, ...said } = rest
   return { ...said, ...pick(view, MADE_IN_DETAIL) }
 }
 

@@ -108,7 +108,10 @@ function isThere({ init, started }: Entry, starts: ReturnType<typeof startTimes>
   return (1000 * (starts.get(pid) ?? Number.NaN)) / ticksPerSecond() === started
 }
 
-/** Makes the entry of a container that the directory would have, if that still had it. */
+/**
+ * Makes the entry of a container that the directory would have, if that still had it. Of one that has outlived its
+ * daemon, nobody knows the end: only that it came later.
+ */
 function containerOf(line: Entry, starts: ReturnType<typeof startTimes>): Entry {
   const { time, type: _, since, ended, refusals = [], ...rest } = line
   // In place: there may be tens of thousands, which nobody else has.
@@ -117,7 +120,7 @@ function containerOf(line: Entry, starts: ReturnType<typeof startTimes>): Entry 
   return {
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
-    ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time) }),
+    ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time), outlived: ended === undefined }),
     refusals,
   }
 }

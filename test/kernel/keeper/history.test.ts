@@ -476,6 +476,10 @@ describe.sequential('a daemon', () => {
       expect((await list()).stdout).toContain('orphan unserved 1\n')
       maker.end()
       await until('it is known to have ended', async () => /^orphan ended 1$/m.test((await list()).stdout), 20)
+      expect((await intercede('inspect', 'orphan')).stdout).toMatch(/^ended +later than 2.*Z$/m)
+      expect((await intercede('explain', 'orphan')).stdout).toMatch(
+        /^orphan-1 \(orphan\), ended less than \d+s ago: mknod/,
+      )
     } finally {
       maker.end()
     }

@@ -9,6 +9,7 @@ interface Sample {
   readonly pid?: number
   readonly since?: number
   readonly started?: number
+  readonly ended?: number
   readonly stray?: boolean
   /** The time of its only refusal. */
   readonly at: number
@@ -88,4 +89,11 @@ test.each([
   },
 ])('the views $of', ({ all, are }) => {
   expect(brief(all)).toEqual(are)
+})
+
+test('a container that outlived its daemon ended no earlier than what was executed in it, and its last refusal', () => {
+  const kept = sample({ state: 'ended', since: 1, ended: 5, at: 4 })
+  const endOf = (more: ContainerView): unknown => joinOutlived([more, kept])[0]!.about.ended
+  expect(endOf(sample({ state: 'ended', pid: 0, stray: true, since: 6, ended: 9, at: 8 }))).toBe(9)
+  expect(endOf(sample({ state: 'left', pid: 0, stray: true, since: 6, at: 8 }))).toBe(8)
 })

@@ -59,7 +59,7 @@ const REFUSALS = 64
  * The keeper's process as a service: its signals, its log, its messages to the service manager, and its exit.
  *
  *   state     event                             next      method
- *   starting  SIGHUP                            starting  #hangUp: a reload is due once the keeper serves
+ *   starting  SIGHUP, or "intercede reload"     starting  #hangUp, #reload: a reload is due once the keeper serves
  *             SIGTERM, SIGINT                   starting  #stop: a stop is due then, or the exit after STARTS_MS
  *             the keeper serves                 serving   #serve
  *             the engine ends, no container     -         Keeper.start throws, and so does start
@@ -102,12 +102,17 @@ class Service {
   /** Undefined in the state starting. */
   #reexec: Reexec | undefined
   #isReloadDue = false
+  readonly #begun: Promise<void>
+  #begins = (): void => {}
   #stopDue: NodeJS.Signals | undefined
 
   constructor(sockets: Sockets, config: Config, read: () => Config) {
     this.#sockets = sockets
     this.#config = config
     this.#read = read
+    this.#begun = new Promise((resolve) => {
+      this.#begins = resolve
+    })
     const journal = ownJournal((lines) => this.#keeper?.totals.suppressedLines(lines))
     this.#log = new Log(config.log.level, isJournalStream(2), undefined, journal)
     this.#calls = new CallLog(
@@ -159,7 +164,10 @@ class Service {
    */
   async #reload(isForced = false): Promise<Reloaded | string> {
     const [keeper, reexec, before] = [this.#keeper, this.#reexec, this.#config]
-    if (!keeper || !reexec) return 'it is still starting'
+    if (!keeper || !reexec) {
+      await this.#begun
+      return this.#reload(isForced)
+    }
     if (reexec.isDue) return reexec.ask(isForced)
     let outcome: Promise<Reloaded>
     try {
@@ -207,6 +215,7 @@ class Service {
       bar: () => this.#bar(keeper),
       leave,
     })
+    this.#begins()
     this.#lookAtRuntimes()
     if (this.#isReloadDue) this.#hangUp()
   }

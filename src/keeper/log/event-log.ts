@@ -68,10 +68,15 @@ const sentence = ({ says, remedy }: ReturnType<typeof explain>): string => (reme
 type Line = readonly [level: LogLevel, message: string, details?: Readonly<Record<string, unknown>>]
 type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
 
+const isNothing = (changed: object): boolean => Object.keys(changed).length === 0
+
 const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) => Line } = {
   registered: (event) => registered(event, registrationWarnings(event)),
   resumed,
-  set: ({ id, by, who, changed }) => ['notice', 'container changed', { container: id, by, who, changed }],
+  set: ({ id, by, who, changed }) =>
+    isNothing(changed)
+      ? ['info', 'nothing new was set', { container: id, by, who }]
+      : ['notice', 'container changed', { container: id, by, who, changed }],
   reloadOrdered: ({ by, who }) => ['notice', 'reload ordered', { by, ...(who ? { who } : {}) }],
   stopOrdered: ({ id, signal, by, who }) => ['notice', 'stop ordered', { container: id, signal, by, who }],
   joined: ({ handover }) => ['debug', 'process joined', { container: handover.id, ...processOf(handover) }],
@@ -104,7 +109,9 @@ const lines: { readonly [Type in KeeperEvent['type']]: (event: EventOf<Type>) =>
 export function logEvent(log: Log, event: KeeperEvent): void {
   const line = lines[event.type] as (event: KeeperEvent) => Line
   const [level, message, details] = line(event)
-  log.write(level, message, details, event.type)
+  // The catalog would say that an order without effect has changed the container.
+  const kind = event.type === 'set' && isNothing(event.changed) ? undefined : event.type
+  log.write(level, message, details, kind)
 }
 
 /** If the process is in another pid namespace, crun does not tell which process it has exec'd, nor LXC which init. */

@@ -63,6 +63,9 @@ describe.sequential('set', () => {
       /^filtered\S+\n {2}security\.syscalls\.intercept\.mknod: true \(set\).*, instead of false \(metadata\)\n$/,
     )
     expect(await maker.make()).toBe('ok')
+    const changes = daemon.logged('container changed')
+    expect((await set(id, 'mknod')).stdout).toMatch(/That was so already/)
+    expect([daemon.logged('container changed'), daemon.logged('nothing new was set')]).toEqual([changes, 1])
     expect(await keyOf('mknod')).toEqual({ value: 'true', origin: 'set' })
     const [about] = await read('inspect', id)
     expect(about!.set).toEqual([{ key: 'mknod', value: 'true', by: 'root', time: expect.stringMatching(/Z$/) }])
@@ -438,6 +441,20 @@ test('status names the daemon that it woke, before there is an engine', async ()
     const { stdout, stderr } = await intercede('status', '--feed', socket)
     expect(stderr).toBe('')
     expect(stdout).toMatch(/^daemon {6}pid [1-9]\d*, since 2.*\nprogram {5}\d.*\nconfigured {2}since 2/)
+    expect(stdout).toMatch(/^engine {6}(none now: the daemon is starting, and calls wait until it serves|pid \d+.*)$/m)
+  } finally {
+    await woken.close()
+  }
+})
+
+test('a reload that comes while the daemon starts waits for that', async () => {
+  const woken = new Daemon()
+  try {
+    const socket = join(woken.directory, 'control.sock')
+    await until('it listens', () => existsSync(socket))
+    expect(await intercede('reload', '--control', socket)).toEqual({
+      ...{ status: 0, stderr: '', stdout: '0 of 0 containers changed\n' },
+    })
   } finally {
     await woken.close()
   }

@@ -26,6 +26,10 @@ test.each<[KeeperEvent, string]>([
     { type: 'resumed', id: 'one', annotations: {}, before: defaults, settings: defaults, policy: {} },
     '"level":"info","message":"container goes on","container":"one"}',
   ],
+  [
+    { type: 'set', id: 'one', by: 'root', who: { uid: 0, pid: 1 }, settings: defaults, changed: {} },
+    '"level":"info","message":"nothing new was set","container":"one","by":"root","who":{"uid":0,"pid":1}}',
+  ],
   [{ type: 'joined', handover }, '"level":"debug","message":"process joined","container":"one","process":7}'],
   [{ type: 'ended', id: 'one', barred: undefined }, '"level":"info","message":"container ended","container":"one"}'],
   [

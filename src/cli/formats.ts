@@ -67,7 +67,10 @@ export const FORMATS = {
   },
   status: {
     words,
-    fields: ['pid', 'version', 'since', 'reloaded', 'engine', 'engineSince', 'engines', 'served', 'left', 'listeners'],
+    fields: [
+      ...['pid', 'version', 'since', 'reloaded', 'engine', 'engineSince', 'engines', 'nextEngine'],
+      ...['served', 'left', 'listeners'],
+    ],
   },
   top: { words, fields: ['container', ...NAMES, 'syscall', ...TOP_SORTS] },
 } as const satisfies Readonly<Record<string, Format>>

@@ -101,7 +101,9 @@ export class EngineSupervisor {
    */
   look(): void {
     this.#link?.look()
-    const lifeSign = this.#isReady ? this.#options.beat.count : (this.#link?.processorTime ?? 0)
+    // The next engine must not count as hung for the silence before it.
+    if (!this.#link) return
+    const lifeSign = this.#isReady ? this.#options.beat.count : this.#link.processorTime
     this.#silentLooks = lifeSign === this.#lifeSign ? this.#silentLooks + 1 : 0
     this.#lifeSign = lifeSign
     this.#startingLooks = this.#isReady ? 0 : this.#startingLooks + 1
@@ -109,7 +111,7 @@ export class EngineSupervisor {
     this.#silentLooks = 0
     this.#startingLooks = 0
     this.#hasHung = true
-    this.#link?.kill()
+    this.#link.kill()
   }
 
   /** Kills the engine, and starts no other engine until `resume`. @returns once the engine has ended */

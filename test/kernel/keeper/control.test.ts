@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { askDaemon } from '../../../src/cli/ask-daemon.ts'
 import type { ReloadAnswer } from '../../../src/keeper/control/protocol.ts'
+import type { KeeperEvent } from '../../../src/keeper/process/events.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { textFile } from '../../../src/kernel/shared-memory.ts'
 import { accept, connectUnix, listenUnix, send } from '../../../src/kernel/socket.ts'
@@ -483,7 +484,7 @@ test('status ends with 1 while no engine serves', { timeout: 60_000 }, async () 
 test('status and ps say that calls are left to the kernel, and when the next engine is tried', {
   timeout: 60_000,
 }, async () => {
-  const host = await Host.start(undefined, { restartPause: 30_000 })
+  const host = await Host.start(undefined, { restartPause: 12_000 })
   host.mayLoseEngine = true
   const ask = (...args: readonly string[]): Promise<Done> => intercede(...args, '--feed', host.feedSocket)
   const stays = new Maker(host, [])
@@ -494,6 +495,7 @@ test('status and ps say that calls are left to the kernel, and when the next eng
       if (host.maybeEnginePid !== undefined) process.kill(host.maybeEnginePid, 'SIGSEGV')
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
+    const [before, served] = [host.events.length, host.restarts]
     const none = /calls are left to the kernel, because engines keep failing; the next one is tried in \d+s$/m
     const { stdout } = await ask('status')
     expect(stdout).toMatch(new RegExp(`^engine {6}none now, after \\d+ others that ended: ${none.source}`, 'm'))
@@ -507,6 +509,12 @@ test('status and ps say that calls are left to the kernel, and when the next eng
     const id = (await ask('ps', '--format', '{id}')).stdout.trim()
     expect((await ask('inspect', id)).stdout).toMatch(/^left to the kernel +intercede's engines keep failing/m)
     expect(host.status).toMatch(/^1 container, 1 listener; engines keep failing: calls are left .* is tried at 2\S+Z$/)
+    // In the pause there is no engine that could hang.
+    await until('the next one serves', () => host.restarts > served, 30)
+    process.kill(host.enginePid, 'SIGKILL')
+    const ended = (): KeeperEvent | undefined => host.events.slice(before).find(({ type }) => type === 'engineEnded')
+    await until('it has ended', () => ended() !== undefined)
+    expect(ended()).toMatchObject({ how: expect.stringMatching(/^was ended by SIGKILL/), cause: 'killed' })
   } finally {
     stays.end()
     host.close()

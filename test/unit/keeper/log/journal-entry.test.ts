@@ -35,6 +35,13 @@ test('a refused call has a sentence, and fields by which it is found', () => {
   })
 })
 
+test('a refused hand-over is found by its container, which its sentence names already', () => {
+  const entry: LogEntry = { level: 'warn', message: 'Cannot serve it', kind: 'refused', details: { container: ID } }
+  expect(Object.fromEntries(fieldsOf(journalEntry(entry)))).toMatchObject({
+    ...{ MESSAGE: 'Cannot serve it', INTERCEDE_CONTAINER_FULL: ID },
+  })
+})
+
 test('"podman logs" of a container does not show our lines, since no field is one that conmon writes', () => {
   const lines: LogEntry[] = [refused, { ...refused, level: 'info', message: 'container', kind: 'registered' }]
   for (const line of lines)

@@ -171,13 +171,11 @@ export class Keeper {
 
   /** One line for `systemctl status`. */
   get status(): string {
-    const listeners = [...this.#registry.listeners].length
     const next = this.#nextEngine && new Date(this.#nextEngine).toISOString()
-    return [
-      `${counted(this.#registry.size, 'container')}, ${counted(listeners, 'listener')}`,
-      ...(next ? [`engines keep failing: calls are left to the kernel until the next one is tried at ${next}`] : []),
-      ...(this.#notReloaded === undefined ? [] : [`cannot reload: ${this.#notReloaded}`]),
-    ].join('; ')
+    const failing = next && `engines keep failing: calls are left to the kernel until the next one is tried at ${next}`
+    const refused = this.#notReloaded && `cannot reload: ${this.#notReloaded}`
+    const all = `${counted(this.#registry.size, 'container')}, ${counted([...this.#registry.listeners].length, 'listener')}`
+    return [all, failing, refused].filter(Boolean).join('; ')
   }
 
   /** The daemon's own counters, for metrics. */
@@ -459,8 +457,7 @@ export class Keeper {
   }
 
   #refuse(...[message, cause, id]: Parameters<Refuse>): void {
-    const entry =
-      id === undefined ? undefined : [...this.#registry.entries].find(({ container }) => container.id === id)
+    const entry = [...this.#registry.entries].find(({ container }) => container.id === id)
     const name = entry && this.#readers.feed.nameOf(entry)
     this.#options.onEvent({ type: 'refused', message, cause, id, name })
   }
@@ -489,9 +486,8 @@ export class Keeper {
     this.#starting?.ready()
     this.#starting = undefined
     this.#options.onEvent({ type: 'engineEnded', how, cause, pause })
-    if (this.#closed) return
-    this.#beat()
-    if (pause === 0) return
+    if (!this.#closed) this.#beat()
+    if (this.#closed || pause === 0) return
     this.#nextEngine = Date.now() + pause
     this.#passThrough.start(this.#registry.listeners)
   }

@@ -3,6 +3,7 @@ import type { Caller } from '../calls/caller.ts'
 import type { StoredFsContext } from '../calls/context.ts'
 import type { FdForCaller } from '../calls/mounts.ts'
 import { steps } from '../calls/steps.ts'
+import { isErrno } from '../kernel/error.ts'
 import type { Handle } from '../kernel/fd.ts'
 
 export const openContext: Verb<Verbs['openContext']> = {
@@ -28,7 +29,8 @@ export const create: Verb<Verbs['create']> = {
     try {
       context.keep(caller.mounts.create(description))
     } catch (error) {
-      context.fail()
+      // A kernel that cannot refuse what exists says so before it begins (fs/fsopen.c vfs_cmd_create(), Linux 6.6).
+      if (!description.exclusive || !isErrno(error, 'EOPNOTSUPP')) context.fail()
       throw error
     }
     return { value: 0n }

@@ -1,5 +1,6 @@
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { ErrnoName } from '../abi/errno.ts'
 import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
@@ -165,7 +166,7 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
 }
 
 /** What an errno of the kernel usually means for the calls that are served. */
-const USUALLY: Readonly<Record<string, string>> = {
+const USUALLY: { readonly [Name in ErrnoName]?: string } = {
   EACCES: 'the caller may not search a directory of the path, or write there',
   EBADF: 'the descriptor is not open, or has another kind',
   EBUSY: 'the device or the target is already in use',
@@ -189,7 +190,7 @@ const USUALLY: Readonly<Record<string, string>> = {
 /** Says what an errno means that the kernel itself has given, to a call that was done for the caller. */
 export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'errno' | 'call'>): string {
   const [name] = /^\w+/.exec(call) ?? ['the call']
-  const usually = USUALLY[errno]
+  const usually = USUALLY[errno as ErrnoName]
   const meaning = usually === undefined ? '' : `, usually because ${usually}`
   return `no key changes that: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }

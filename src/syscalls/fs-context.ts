@@ -142,7 +142,7 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (OF_OTHER_KINDS.has(code) && parameter && !isGeneralFlag(parameter))
       return STRINGS_ONLY.has(context.type)
         ? continueWith('contextTold')
-        : refuse('parameterNotServed', errno('ENOTSUP'))
+        : refuse('parameterNotServed', errno('EOPNOTSUPP'))
     if (context.picked && parameter && saysOwner(parameter)) return act({ verb: 'report', writes: [] })
     const refused = parameter && judgeParameter(context.type, parameter)
     if (refused) return refused

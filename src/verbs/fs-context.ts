@@ -30,7 +30,7 @@ export const create: Verb<Verbs['create']> = {
       context.keep(caller.mounts.create(description))
     } catch (error) {
       // A kernel that cannot refuse what exists says so before it begins (fs/fsopen.c vfs_cmd_create(), Linux 6.6).
-      if (!description.exclusive || !isErrno(error, 'ENOTSUP')) context.fail()
+      if (!description.exclusive || !isErrno(error, 'EOPNOTSUPP')) context.fail()
       throw error
     }
     return { value: 0n }

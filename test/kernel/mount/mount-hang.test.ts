@@ -10,6 +10,7 @@ import { BASE, Host, until } from '../../support/host.ts'
 import { Images, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 import { withReason } from '../../support/skipped.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
 import { stateOf } from '../../support/stat.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? (existsSync('/dev/fuse') ? undefined : 'no /dev/fuse')
@@ -83,7 +84,7 @@ describe.skipIf(cannot)(withReason('a mount that hangs in the kernel', cannot), 
       const start = performance.now()
       const other = await contained(`mount -t ext4 ${device} /mnt && cat /mnt/hello && umount /mnt`)
       expect(other).toMatchObject({ status: 0, stdout: 'hello\n', stderr: '' })
-      expect(performance.now() - start).toBeLessThan(3000)
+      expect(performance.now() - start).toBeLessThan(3000 * SLOWNESS)
       const { stderr } = await hanging
       expect(stderr).toMatch(/temporarily unavailable|Resource/i)
       const ends = (): string[] => {

@@ -19,7 +19,7 @@ function lines({ name, health, needed, found, follows, remedy }: Diagnosis): rea
 
 function conclusion({ able, ableToRun, ableForUser }: Report): string {
   if (able) return 'intercede run and serve can work here'
-  if (ableToRun) return 'only intercede run can work here, serve does not start: see the lines marked NEEDED'
+  if (ableToRun) return 'only intercede run can work here, serve may not: see the lines marked NEEDED'
   if (ableForUser) return 'only intercede serve --user can work here: it serves sysinfo and mount.fuse'
   return 'intercede cannot work here: see the lines marked NEEDED'
 }

@@ -6,6 +6,7 @@ import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
+import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
@@ -137,6 +138,14 @@ const withoutSet = ({ state }: ContainerView, key: KeyName, word: string): strin
     ? `intercede set ${word} --unset ${key}; if that does not allow it, `
     : 'unless that is so already: '
 
+/** Tells whether a call is off, so that no option of it does anything. */
+const isOff = (call: CallName, all: Keys): boolean =>
+  all[call] !== undefined && !keys[call].lowers(all[call].value, 'true')
+
+/** Tells whether a call has one of the options without which it does nothing. */
+const hasEssential = (call: CallName, all: Keys): boolean =>
+  essentialTo(call).some((name) => (all[name]?.value ?? '') !== keys[name].default)
+
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
 export function waysToAllow(view: ContainerView, { wants }: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
@@ -144,20 +153,31 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
-  const entry = ((about.keys ?? {}) as Keys)[key]
+  const all = (about.keys ?? {}) as Keys
+  const entry = all[key]
   const { value: now = '', ceiling } = entry ?? {}
-  const isAllowed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
   const call = callOf(key)
-  const more = key === call ? LISTS[key as CallName] : undefined
-  const words = [`${key}=${addToList(key, now, value)}`, ...(more === undefined ? [] : [more])]
+  const isListed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
+  const isAllowed = isListed && !isOff(call, all)
+  const more = key === call && !hasEssential(call, all) ? LISTS[call] : undefined
+  const wanted = [
+    ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
+    ...(isListed ? [] : [wants]),
+  ]
+  const words = [
+    ...wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`),
+    ...(more === undefined ? [] : [more]),
+  ]
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
-  const isSet = originNow(entry).kind === 'set'
-  const holds = isAllowed && !isSet
+  const holds = isAllowed && originNow(entry).kind !== 'set'
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
-  const first = isSet && !isAllowed && !isAbove ? withoutSet(view, key, around.word) : ''
-  const forGood = runtime === RUN ? onRun : `${first}${forGoodOf(view, wants, around)}`
+  const steps = (isAllowed ? [wants] : wanted).map((each) => {
+    const isSet = !isAllowed && !isAbove && originNow(all[each.key]).kind === 'set'
+    return `${isSet ? withoutSet(view, each.key, around.word) : ''}${forGoodOf(view, each, around)}`
+  })
+  const forGood = runtime === RUN ? onRun : steps.join('; and ')
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? ALLOWED : forGood,
@@ -253,6 +273,9 @@ export function remedyHere(
   if (key === 'mount.allowed' && !isKnown(value))
     return { remedy: `mount it by FUSE: this kernel has no file system ${JSON.stringify(value)}` }
   const entry = ((view.about.keys ?? {}) as Keys)[key]
+  const call = callOf(key)
+  if (key !== call && isOff(call, (view.about.keys ?? {}) as Keys))
+    return { remedy: turnOn(((view.about.keys ?? {}) as Keys)[call]) }
   if (keys[key].lowers(entry?.value || keys[key].default, value))
     return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
   return reason === 'keyOff' ? { remedy: turnOn(entry) } : {}
@@ -369,7 +392,7 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
     return [[`${container}: ${formatValue(message)}`, ago(Date.now() - Number(time))] as const]
   })
   return [...byKey(all)].map(
-    ([what, when]) => `${what}\n  ${when.length === 1 ? 'once' : `${when.length} times, the last`} ${when.at(-1)}`,
+    ([what, when]) => `${what} (${when.length === 1 ? 'once' : `${when.length} times, the last`} ${when.at(-1)})`,
   )
 }
 

@@ -10,7 +10,7 @@ import type { RestartCause } from '../memories/daemon-totals.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { lookAtInit } from '../runtimes/inspect.ts'
 import { counted } from '../shared/texts.ts'
-import { Admission, announce, requireRoom, restoreContainers } from './containers/admission.ts'
+import { Admission, announce, LimitError, requireRoom, restoreContainers } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { Control } from './control/control.ts'
@@ -405,7 +405,7 @@ export class Keeper {
       if (listener !== undefined) this.#gone(listener)
       fd[Symbol.dispose]()
       // The only process under the filter may have ended before we looked at it. Then no call waits for us.
-      if (!over) this.#refuse((error as Error).message, 'failed', handover.id)
+      if (!over) this.#refuse((error as Error).message, error instanceof LimitError ? 'limit' : 'failed', handover.id)
     }
   }
 

@@ -11,7 +11,7 @@ const isSet = (settings: Settings, key: KeyName): boolean => !['', 'false'].incl
 /**
  * Returns the options of which a call needs one; an option, and a call that does something without options, has none.
  */
-const essentialTo = (name: KeyName): readonly KeyName[] =>
+export const essentialTo = (name: KeyName): readonly KeyName[] =>
   calls
     .filter((call) => call.name === name)
     .flatMap(({ options }) => options.filter(({ key }) => key.essential).map((option) => option.name))

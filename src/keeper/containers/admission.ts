@@ -123,10 +123,13 @@ export function barredToo(said: PolicyDecision, otherwise: ReasonCode | undefine
   return barred ? { ...said, barred } : said
 }
 
-/** @throws {Error} if the container has `limit` listeners already */
+/** Thrown if a container has reached a limit of the configuration. */
+export class LimitError extends Error {}
+
+/** @throws {LimitError} if the container has `limit` listeners already */
 export function requireRoom({ container: { id }, listeners }: ContainerEntry, limit: number): void {
   if (listeners >= limit)
-    throw new Error(
+    throw new LimitError(
       `Cannot serve another process of container ${id}, so its calls fail with ENOSYS: ${counted(limit, 'listener')} of it ${limit === 1 ? 'is' : 'are'} served already; raise limits.listenersPerContainer in the configuration, then "intercede reload"`,
     )
 }

@@ -62,14 +62,14 @@ test('more listeners than a container may have are refused with a reason, and th
       type: 'refused',
       message:
         'Cannot serve another process of container many, so its calls fail with ENOSYS: 2 listeners of it are served already; raise limits.listenersPerContainer in the configuration, then "intercede reload"',
-      cause: 'failed',
+      cause: 'limit',
       id: 'many',
     },
   ])
   const ask = async (...args: readonly string[]): Promise<string> =>
     (await execute(process.execPath, [CLI, ...args, '--feed', host.feedSocket])).stdout
   const why = 'many: Cannot serve another process of .* raise limits\\.listenersPerContainer .*'
-  expect(await ask('explain', 'many')).toMatch(new RegExp(`^${why}\n {2}once \\d+s ago$`, 'm'))
+  expect(await ask('explain', 'many')).toMatch(new RegExp(`^${why} \\(once \\d+s ago\\)$`, 'm'))
   expect(await ask('events', 'many', '--no-follow')).toMatch(new RegExp(`  many  refused: ${why.slice(6)}$`, 'm'))
   expect(await ask('ps', '--all', '--format', '{id} {state}')).toMatch(/^many refused$/m)
 })

@@ -68,6 +68,37 @@ test.each<Row>([
     ...{ set: 'nothing: it is allowed by now', forGood: 'nothing: it is allowed by now' },
   },
   {
+    ...{ is: 'an option of a call that was set to off', key: DEVICES, value: 'c:10:200' },
+    about: {
+      profile: 'build',
+      keys: { mknod: { value: 'false', origin: 'set' }, [DEVICES]: { value: 'c:10:200', origin: 'set' } },
+    },
+    set: 'intercede set abc mknod=true',
+    forGood: `intercede set abc --unset mknod; if that does not allow it, "${P}mknod: true" under profiles: build: ${AT}`,
+  },
+  {
+    ...{ is: 'more than an option has of a call that a profile turns off', key: DEVICES, value: 'c:10:200' },
+    about: { keys: { mknod: { value: 'false', origin: 'profile build' } } },
+    set: 'intercede set abc mknod=true mknod.devices=c:10:200',
+    forGood: `"${P}mknod: true" under profiles: build: ${AT}; and "${P}mknod.devices: c:10:200" under default: or in its profile ${AT}`,
+  },
+  {
+    ...{ is: 'mount with its list', key: 'mount', value: 'true' },
+    about: {
+      keys: {
+        mount: { value: 'false', origin: 'profile media' },
+        'mount.allowed': { value: 'ext4', origin: 'profile media' },
+      },
+    },
+    set: 'intercede set abc mount=true',
+    forGood: `"${P}mount: true" under profiles: media: ${AT}`,
+  },
+  {
+    ...{ is: 'mount without its list', key: 'mount', value: 'true', about: {} },
+    set: 'intercede set abc mount=true mount.fuse=TYPE=PROGRAM',
+    forGood: `"${P}mount: true" under default: or in its profile ${AT}`,
+  },
+  {
     ...{ is: 'what is above a ceiling', key: DEVICES, value: 'c:10:229' },
     about: { keys: { ...on, [DEVICES]: { value: 'c:10:200', origin: 'profile build', ceiling: 'c:10:200' } } },
     set: 'nothing: it is above the ceiling "c:10:200" of the configuration',

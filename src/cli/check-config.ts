@@ -65,15 +65,18 @@ export function requireProfilesInUse(
   feed: string | undefined,
   path?: string,
 ): void {
-  const losers = containersAt(feed, path).flatMap((view) => {
+  const missing = containersAt(feed, path).flatMap((view) => {
     const { profile, barred } = view.about
-    // One whose profile was never there has nothing to lose.
-    const hasNone = (barred as { readonly code?: unknown } | undefined)?.code === 'policyInvalid'
-    return hasNone || typeof profile !== 'string' || profiles.has(profile)
+    const hasLost = (barred as { readonly code?: unknown } | undefined)?.code === 'policyInvalid'
+    return typeof profile !== 'string' || profiles.has(profile)
       ? []
-      : [[profile, formatContainer(view)] as const]
+      : [{ entry: [profile, formatContainer(view)] as const, hasLost }]
   })
-  const lost = byKey(losers)
+  const lacking = (lost: boolean) => byKey(missing.flatMap(({ entry, hasLost }) => (hasLost === lost ? [entry] : [])))
+  // One that has lost its profile, or never had it, has nothing to lose.
+  for (const [profile, few] of lacking(true))
+    say(`It still has no profile ${briefly(profile)} for ${fewOf(few)}, whose calls are left to the kernel`)
+  const lost = lacking(false)
   if (lost.size === 0) return
   const all = [...lost].map(
     ([profile, few]) =>

@@ -31,7 +31,7 @@ import {
   requireContainer,
 } from './open-feed.ts'
 import { byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
-import { print } from './print.ts'
+import { print, say } from './print.ts'
 import { asUsage, UsageError } from './usage.ts'
 
 /** What a filter may ask for. */
@@ -182,9 +182,12 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     (since === undefined || event.time >= since) &&
     (ids === undefined || ids.some((id) => concerns(event, id))) &&
     matches(event)
+  let isNothing = true
   const show = (events: readonly EventView[]): void => {
+    if (events.length === 0) return
+    isNothing = false
     // In one piece, since each write is a call of the kernel.
-    if (events.length > 0) print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
+    print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
   }
   const past = known.filter(isWanted)
   if (first === undefined || missing) show(first === undefined ? past : lastOf(past, first))
@@ -200,6 +203,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     isFirst = false
     await written(end.signal)
   }
+  if (isNothing && format.kind === 'table' && !end.signal.aborted) say('No event matches')
   // What nobody has read by then would keep the process.
   if (end.signal.aborted && process.stdout.writableLength > 0) process.exit()
 }

@@ -423,6 +423,9 @@ describe('a profile that a running container has', () => {
       stderr: expect.stringMatching(/Cannot use the policy of container filtered\S+: .*unknown profile "build"/),
     })
     expect(await built.make()).toBe(REFUSED)
+    const file = join(scratch, 'typed.yaml')
+    const check = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
+    expect(check.stderr).toMatch(/It still has no profile "build" for filtered.*, whose calls are left to the kernel/)
     const why =
       /^filtered.*: all calls are left to the kernel, because its policy cannot be used: .*unknown profile "build"/m
     expect((await intercede('explain', '--feed', feed())).stdout).toMatch(why)

@@ -416,7 +416,7 @@ command('set')
     ...after(`Only root of the host may do this. The value overrides the container's metadata and annotations, and survives reloads and
 engine restarts. It ends with the container: when restarted, the container has the keys of its profile. A call in flight
 ends under the policy that it began with. The command refuses keys above their ceiling in the configuration, keys whose
-calls the container's filter does not trap, and mount.fuse if the container did not have it when it started.`),
+calls the container's filter does not trap, and mount.fuse if it is not known how the container's runtime starts a program.`),
   )
   .action(async (word, keys, options) => (await import('./set.ts')).setCommand(word, keys, options))
 

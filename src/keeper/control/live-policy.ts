@@ -77,7 +77,7 @@ function obstacle(
   if (barred) return `all its calls are left to the kernel: ${explainBarred(barred, said.wrong ?? wrong).says}`
   const needsRuntime = (said.policy.mount?.fuse.size ?? 0) > 0 && container.exec === undefined
   if (needsRuntime)
-    return 'the container did not have mount.fuse when it started, so the daemon did not keep how its runtime starts a program; set the key in its profile and start it again'
+    return 'it is not known how the runtime of the container starts a program; set the key in its profile and start it again'
   // An annotation that is ignored, which anybody may give, must not stop an administrator.
   const contradicted = ignoredIn(resolved).findLast(({ key }) => set.some((each) => each.key === key))
   const [held] = withheld

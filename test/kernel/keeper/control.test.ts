@@ -567,7 +567,11 @@ describe('bad input is one sentence with a remedy', () => {
     [['FIRST', 'mknodd'], 2, 'unknown key "security.syscalls.intercept.mknodd" (did you mean'],
     [['FIRST', 'mknod=perhaps'], 2, 'mknod is "perhaps": not a boolean, allowed is true'],
     [['FIRST'], 2, 'give KEY=VALUE, or --unset KEY'],
-    [['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs'], 125, 'is not known how the runtime of the container starts a program'],
+    [
+      ['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs'],
+      125,
+      'is not known how the runtime of the container starts a program',
+    ],
     [
       ['FIRST', 'mount', 'mount.fuse=ext4=fuse2fs', 'mount.allowed=ext4'],
       125,

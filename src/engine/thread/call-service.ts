@@ -105,6 +105,8 @@ export class CallService {
       this.#server.continue(call, 'containerBusy')
       if (counts) this.#state.countCall(index, container, -1)
       this.#state.countAnswer()
+      // While the call waited, it may have been the one for which others of its container wait.
+      this.unmute(container)
       return false
     }
     let atOnce: boolean

@@ -17,7 +17,7 @@ import { forUser, type Policy, serves } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
-import { containersOf } from '../reader/container-view.ts'
+import { barredBy, containersOf } from '../reader/container-view.ts'
 import { connect, NoDaemon } from '../reader/feed.ts'
 import { notifying } from '../runtimes/bundle.ts'
 import { runtimes } from '../runtimes/known/index.ts'
@@ -66,8 +66,8 @@ export function requireProfilesInUse(
   path?: string,
 ): void {
   const missing = containersAt(feed, path).flatMap((view) => {
-    const { profile, barred } = view.about
-    const hasLost = (barred as { readonly code?: unknown } | undefined)?.code === 'policyInvalid'
+    const { profile } = view.about
+    const hasLost = barredBy(view) === 'policyInvalid'
     return typeof profile !== 'string' || profiles.has(profile)
       ? []
       : [{ entry: [profile, formatContainer(view)] as const, hasLost }]

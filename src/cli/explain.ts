@@ -11,7 +11,7 @@ import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
-import { earlierOf, isCalled, type RefusalRow, whichOf } from '../reader/container-view.ts'
+import { barredBy, earlierOf, isCalled, type RefusalRow, whichOf } from '../reader/container-view.ts'
 import { briefly, byKey, counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
@@ -272,17 +272,14 @@ export function remedyHere(
   const { key, value } = wants
   if (key === 'mount.allowed' && !isKnown(value))
     return { remedy: `mount it by FUSE: this kernel has no file system ${JSON.stringify(value)}` }
-  const entry = ((view.about.keys ?? {}) as Keys)[key]
+  const all = (view.about.keys ?? {}) as Keys
+  const entry = all[key]
   const call = callOf(key)
-  if (key !== call && isOff(call, (view.about.keys ?? {}) as Keys))
-    return { remedy: turnOn(((view.about.keys ?? {}) as Keys)[call]) }
+  if (key !== call && isOff(call, all)) return { remedy: turnOn(all[call]) }
   if (keys[key].lowers(entry?.value || keys[key].default, value))
     return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
   return reason === 'keyOff' ? { remedy: turnOn(entry) } : {}
 }
-
-/** Returns the code of the reason why all calls of a container are left to the kernel. */
-const barredBy = ({ about }: ContainerView): unknown => (about.barred as { readonly code?: unknown } | undefined)?.code
 
 interface Found {
   readonly view: ContainerView

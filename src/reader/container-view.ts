@@ -198,7 +198,9 @@ function joined(view: ContainerView, other: ContainerView): ContainerView {
 }
 
 /** Whether it is a process that was exec'd into a container which its daemon does not know. */
-const isStray = ({ about }: ContainerView): boolean => (about.barred as Entry | undefined)?.code === 'unknownContainer'
+/** Returns the code of the reason why all calls of a container are left to the kernel. */
+export const barredBy = ({ about }: Pick<ContainerView, 'about'>): unknown => (about.barred as Entry | undefined)?.code
+const isStray = (view: ContainerView): boolean => barredBy(view) === 'unknownContainer'
 
 /** Whether two views of the same id are of one container. A list of present containers lacks times. */
 function isOne(one: ContainerView, other: ContainerView): boolean {

@@ -1,7 +1,8 @@
+import { LIMITS } from '../../policy/limits.ts'
 import { CACHE_LINE, struct, waitWhile, wake } from '../../shared/words.ts'
 
-/** The most threads there can be: one for each call (`limits.calls`), and a few more. */
-const SEATS = 512 + CACHE_LINE
+/** The most threads there can be: one for each call, and a few more. */
+const SEATS = LIMITS.calls.to + CACHE_LINE
 /** The seats lie in cache lines of their own. */
 const [WORD, WORDS] = struct({ parked: CACHE_LINE, seats: SEATS })
 export const PARKING_WORDS = WORDS

@@ -1,6 +1,7 @@
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { ErrnoName } from '../abi/errno.ts'
+import { isoTime } from '../calls/escape.ts'
 import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
@@ -11,7 +12,8 @@ import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
-import { barredBy, earlierOf, isCalled, type RefusalRow, whichOf } from '../reader/container-view.ts'
+import { barredBy, earlierOf, isCalled, isStray, type RefusalRow, whichOf } from '../reader/container-view.ts'
+import { DaemonSilent } from '../reader/feed.ts'
 import { briefly, byKey, counted, fewOf } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
 import {
@@ -42,6 +44,7 @@ interface WaysToAllow {
 }
 
 const ALLOWED = 'nothing: it is allowed by now'
+const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
 const WAS_SET = 'allow it for good: "intercede set" did so only for this container'
 
@@ -192,6 +195,7 @@ const USUALLY: { readonly [Name in ErrnoName]?: string } = {
   EBUSY: 'the device or the target is already in use',
   EEXIST: 'the name already exists',
   EINVAL: 'an option or a flag is wrong, or the device contains another file system',
+  EISDIR: 'the path names a directory, or ends with a slash',
   ELOOP: 'the path has too many links',
   ENAMETOOLONG: 'a part of the path is too long',
   ENODEV: 'the kernel has no such file system or device',
@@ -276,8 +280,10 @@ export function remedyHere(
   const entry = all[key]
   const call = callOf(key)
   if (key !== call && isOff(call, all)) return { remedy: turnOn(all[call]) }
-  if (keys[key].lowers(entry?.value || keys[key].default, value))
+  if (keys[key].lowers(entry?.value || keys[key].default, value)) {
+    if (view.state === 'left') return { remedy: LEFT }
     return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
+  }
   return reason === 'keyOff' ? { remedy: turnOn(entry) } : {}
 }
 
@@ -321,14 +327,21 @@ function noteMaker(rows: readonly Explained[]): (row: Explained) => readonly str
 }
 const keyIn = ({ container, wants }: Explained): string => JSON.stringify([container, wants?.key])
 
-/** @param outlived whether it ended some time after that, when its daemon had ended */
-function formatRefusal(row: Explained, note: readonly string[], outlived: boolean): string {
-  const { count, first, call, verdict, errno, reason, says, remedy, time, ended } = row
+/** Says when a container ended; of one that its daemon did not know, only when the process did that was exec'd into it. */
+function formatEnd({ ended }: Explained, view: ContainerView): string {
+  if (ended === undefined) return ''
+  const when = ago(Date.now() - Date.parse(ended))
+  if (isStray(view)) return `, whose process ended ${when}`
+  return `, ended ${view.about.outlived === true ? 'less than ' : ''}${when}`
+}
+
+function formatRefusal(row: Explained, view: ContainerView, note: readonly string[]): string {
+  const { count, first, call, verdict, errno, reason, says, remedy, time } = row
   // Those before `--since` are counted, too.
   const from = first === undefined ? '' : `, the first ${ago(Date.now() - Date.parse(first))}`
   const times = count === 1 ? 'once' : `${count} times${from}, the last`
   return [
-    `${formatContainer({ ...row, id: row.container })}${ended === undefined ? '' : `, ended ${outlived ? 'less than ' : ''}${ago(Date.now() - Date.parse(ended))}`}: ${call}${formatCaller(row)}`,
+    `${formatContainer({ ...row, id: row.container })}${formatEnd(row, view)}: ${call}${formatCaller(row)}`,
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${formatValue(says)}`,
     ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),
@@ -394,9 +407,11 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
 }
 
 const NO_HISTORY = 'Nothing was refused, as far as the daemon remembers: it keeps no history.'
-function formatNone({ missing, hasHistory }: Feeds): string {
+function formatNone({ missing, hasHistory }: Feeds, word: string | undefined, since: number | undefined): string {
   if (missing) return 'Without the daemon, no refusal is known.'
-  return hasHistory ? 'Nothing was refused.' : NO_HISTORY
+  const where = word === undefined ? '' : ` in ${briefly(word)}`
+  const when = since === undefined ? '' : ` since ${isoTime(since)}`
+  return hasHistory || when !== '' ? `Nothing was refused${where}${when}.` : NO_HISTORY
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -417,10 +432,17 @@ const withEarlier = (all: readonly ContainerView[], view: ContainerView, word: s
 
 /** Tells whether a container is called like a reason: whoever starts it chooses the name. */
 function isContainer(code: ReasonCode, { feed, history }: ExplainOptions): boolean {
-  return orElse(false, () => {
-    using feeds = openFeeds(feed, history === undefined ? undefined : { directory: history })
-    return [...feeds.list(true)].some((view) => view.id === code || isCalled(view, code))
-  })
+  let missing: unknown
+  try {
+    using feeds = openFeeds(feed, { directory: history })
+    missing = feeds.missing
+    if ([...feeds.list(true)].some((view) => view.id === code || isCalled(view, code))) return true
+  } catch (error) {
+    missing = error
+  }
+  if (missing instanceof DaemonSilent)
+    say(`${missing.message}; whether a container has the name ${briefly(code)} is not known`)
+  return false
 }
 
 export function explainCommand(word: string | undefined, options: ExplainOptions): void {
@@ -454,11 +476,11 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     const paragraphs = [
       ...orphans,
       ...formatBarred(views),
-      ...rows.map((row, at) => formatRefusal(row, noteOf(row), listed[at]!.view.about.outlived === true)),
+      ...rows.map((row, at) => formatRefusal(row, listed[at]!.view, noteOf(row))),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]
-    return paragraphs.length === 0 ? `${formatNone(feeds)}\n` : `${paragraphs.join('\n\n')}\n`
+    return paragraphs.length === 0 ? `${formatNone(feeds, word, since)}\n` : `${paragraphs.join('\n\n')}\n`
   }
   if (format.kind !== 'table') for (const text of orphans) say(text)
   print(formatRows(format, () => found.map(rowOf), asText))

@@ -1,4 +1,5 @@
 import { isoTime } from '../calls/escape.ts'
+import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { PREFIX } from '../policy/key.ts'
@@ -7,6 +8,7 @@ import { callOf, type KeyName } from '../policy/keys.ts'
 import type { Note } from '../policy/resolve.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
+import { remedyHere } from './explain.ts'
 import { FORMATS } from './formats.ts'
 import {
   formatDropped,
@@ -101,7 +103,7 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['name', formatValue(view.name)],
     ['image', formatValue(view.image)],
     ['runtime', formatValue(view.runtime)],
-    ['state', stateWord(view.state)],
+    ['state', stateWord(view)],
     ['since', date(about.since)],
     ['ended', about.ended === undefined ? '' : `${about.outlived === true ? 'later than ' : ''}${date(about.ended)}`],
     ['pid of init', `${view.pid}`],
@@ -154,11 +156,17 @@ function formatDetail(view: ContainerView, limits: DaemonLimits): string {
 const formatRefusal = ({ count, call, verdict, errno, reason, says, remedy }: RefusalView): string =>
   `\n${call}\n  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'} ${count === 1 ? 'once' : `${count} times`}, ${formatValue(`${reason}: ${says}`)}${remedy ? `\n  ${formatValue(remedy)}` : ''}\n`
 
+/** Says of each refusal what can be done about it in this container. */
+const withRemedies = (view: ContainerView): ContainerView => ({
+  ...view,
+  refusals: view.refusals.map((refusal) => ({ ...refusal, ...orElse({}, () => remedyHere(view, refusal)) })),
+})
+
 export function inspectCommand(words: readonly string[], { format: given, feed: path, history }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.inspect)
   using feeds = openFeeds(path, { directory: history })
   const all = feeds.containers(true, 0)
-  const views = words.map((word) => requireContainer(feeds, word, all))
+  const views = words.map((word) => withRemedies(requireContainer(feeds, word, all)))
   sayMissing(feeds)
   const limits = feeds.daemon?.directory.daemon.limits
   const asText = (): string => views.map((view) => formatDetail(view, limits)).join('')

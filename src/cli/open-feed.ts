@@ -12,6 +12,7 @@ import {
   eachContainer,
   findContainer,
   isLikeId,
+  isStray,
   joinOutlived,
   namesakesOf,
   pastViews,
@@ -268,8 +269,11 @@ export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => st
 export const isUnserved = ({ state }: Pick<ContainerView, 'state'>): boolean =>
   state === 'unserved' || state === 'unknown'
 
-/** Says in which state a container is. */
-export const stateWord = (state: ContainerView['state']): string => (state === 'unserved' ? 'not served' : state)
+/** Says in which state a container is. Of one that its daemon does not know, only the exec'd process has ended. */
+export function stateWord(view: Pick<ContainerView, 'state' | 'about'>): string {
+  if (view.state === 'ended' && isStray(view)) return 'process ended'
+  return view.state === 'unserved' ? 'not served' : view.state
+}
 
 /** Says why all calls of a container are left to the kernel; empty if they are not. */
 export function whyLeft({ about }: Pick<ContainerView, 'about'>): string {

@@ -12,7 +12,7 @@ import {
   terminalWidth,
 } from './open-feed.ts'
 import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
-import { end, printAtOnce } from './print.ts'
+import { end, printAtOnce, say } from './print.ts'
 
 interface PsOptions extends ReadOptions {
   readonly all?: boolean
@@ -51,7 +51,7 @@ const CELLS: Cells = {
   name: (view) => formatValue(shownName(view)),
   keys: ({ keys }) => formatValue(keys.join(',') || '-'),
   p50: ({ p50 }) => duration(p50),
-  state: ({ state }) => stateWord(state),
+  state: stateWord,
   ...Object.fromEntries((['calls', 'done', 'left', 'errors'] as const).map((name) => [name, countIn(name)])),
   lastRefusal: ({ refusals: [last] }) => (last ? `${last.call} ${last.reason}, ${agoOf(last)}` : ''),
 }
@@ -120,6 +120,8 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
   const asTable = (): string =>
     (wide ? wideTable() : usualTable(views(), width)) +
     (refused.length > 0 ? `\n${refusedTable(refused, wide ? undefined : width)}` : '')
+  if (all && !feeds.hasHistory && !feeds.missing)
+    say('No history is kept: only the containers that ended last are shown')
   printAtOnce(formatRows(format, rows, asTable))
 }
 

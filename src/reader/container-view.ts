@@ -197,10 +197,11 @@ function joined(view: ContainerView, other: ContainerView): ContainerView {
   return { ...view, ...sums, about, refusals, lastRefusal: refusals[0]?.call, lastRefusalTime: refusals[0]?.time }
 }
 
-/** Whether it is a process that was exec'd into a container which its daemon does not know. */
 /** Returns the code of the reason why all calls of a container are left to the kernel. */
 export const barredBy = ({ about }: Pick<ContainerView, 'about'>): unknown => (about.barred as Entry | undefined)?.code
-const isStray = (view: ContainerView): boolean => barredBy(view) === 'unknownContainer'
+
+/** Whether it is a process that was exec'd into a container which its daemon does not know. */
+export const isStray = (view: Pick<ContainerView, 'about'>): boolean => barredBy(view) === 'unknownContainer'
 
 /** Whether two views of the same id are of one container. A list of present containers lacks times. */
 function isOne(one: ContainerView, other: ContainerView): boolean {

@@ -146,6 +146,9 @@ function parse(line: string): Entry | undefined {
 /** Returns what every line of a container has that the word may mean. A name may consist of namespace and pod. */
 const partOf = (word: string): string => asciiJson(word.split('/').at(-1)).slice(1, -1)
 
+/** What the line of a process exec'd into an unknown container has: the line may lack the name that the container had. */
+const STRAY = '"barred":{"code":"unknownContainer"'
+
 /** Counts the kinds of refusals in a line whose last call was made at a time or later, without parsing it. */
 function kindsIn(line: string, since: string): number {
   let kinds = 0
@@ -192,7 +195,7 @@ export function readHistory(directory: string, since: number, word = '', few?: F
     if (seen.has(serial)) continue
     const isOld = time < from
     const isPast = isOld && (serial === '' || ended !== undefined)
-    const isLeftOut = isPast || (line.endsWith('}') && !line.includes(part))
+    const isLeftOut = isPast || (line.endsWith('}') && !line.includes(part) && !line.includes(STRAY))
     const isCounted = few !== undefined && !isLeftOut && ended !== undefined && END.test(line.slice(-END_LENGTH))
     const count = isCounted ? kindsIn(line, wanted) : 0
     const isUnread = isCounted && kinds >= few.most

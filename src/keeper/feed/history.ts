@@ -202,7 +202,7 @@ const keysIn = (keys: unknown): Keys =>
  * @param size the longest line, if refusals can be left out
  */
 function containerLine({ about, counts }: PastContainer, ended: number | undefined, size: number): object {
-  const { since, keys, set } = about
+  const { since, keys, set, annotations } = about
   const line = {
     ...{ time: new Date(), type: 'container', serial: about.serial },
     ...(ended === undefined ? {} : { ended: new Date(ended) }),
@@ -211,7 +211,8 @@ function containerLine({ about, counts }: PastContainer, ended: number | undefin
     calls: sums(counts.calls),
   }
   // Annotations may make keys long.
-  const whole = { ...line, keys: keysIn(keys), ...(set === undefined ? {} : { set }) }
+  // What "intercede set" overrides says where the key can be allowed for good.
+  const whole = { ...line, keys: keysIn(keys), ...(set === undefined ? {} : { set, annotations }) }
   const first = lineOf(whole).length > size / 2 ? line : whole
   const newest = [...counts.refusals].sort((one, other) => other.record.time - one.record.time).map(refusalView)
   const all = newest.map((each) => ({ ...each, time: new Date(each.time) }))

@@ -137,6 +137,10 @@ test.each([
 test.each([
   { state: 'served', origin: 'set', remedy: 'nothing: it is allowed by now' },
   { state: 'ended', origin: 'profile build', remedy: 'nothing: it is allowed by now' },
+  {
+    ...{ state: 'left', origin: 'profile build' },
+    remedy: 'nothing of its policy, which allows it by now: all calls are left to the kernel',
+  },
   ...['ended', 'unserved', 'unknown'].map((state) => ({
     ...{ state, origin: 'set', remedy: 'allow it for good: "intercede set" did so only for this container' },
   })),

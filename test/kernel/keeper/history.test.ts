@@ -522,7 +522,9 @@ describe.sequential('a daemon', () => {
   test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
     const begin = new Date().toISOString()
     const daemon = await start()
-    const maker = new Maker(daemon, ['--id', 'ordered', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    const annotated = ['--annotation', 'security.syscalls.intercept.sysinfo=false']
+    const metadata = ['--metadata', 'security.syscalls.intercept.mknod=false']
+    const maker = new Maker(daemon, ['--id', 'ordered', ...metadata, ...annotated])
     try {
       await maker.make()
       await until(
@@ -564,6 +566,9 @@ describe.sequential('a daemon', () => {
       maker.end()
       await until('it has ended', async () => /^state +ended$/m.test(await inspect()), 20)
       expect(await inspect()).toMatch(/set by root, \S+ ago/)
+      // It says where the key can be allowed for good.
+      const annotations = { 'security.syscalls.intercept.sysinfo': 'false' }
+      expect(lines().findLast(({ id }) => id === 'ordered')).toMatchObject({ annotations })
     } finally {
       maker.end()
       await daemon.close()

@@ -25,6 +25,9 @@ const RATIO = 3
 /** What other programs of this machine may add to most mounts, and to a few. */
 const SLACK_MS = 10
 const BUSY_MS = 500
+/** How often what is too slow is measured at most. */
+const ATTEMPTS = 3
+const KINDS = ['nodes', 'mounts'] as const
 /** How often the main thread looks for contexts that are over; and less than the keeper waits for an engine that hangs. */
 const LOOKS_MS = 5000
 const HANG_MS = 3000
@@ -116,6 +119,15 @@ interface Times {
   readonly median: number
   readonly p99: number
   readonly worst: number
+}
+
+/** Says which times are longer than another container's attack may make them. */
+function slower(what: string, attacked: Times, quiet: Times): readonly string[] {
+  const slack = { median: SLACK_MS, p99: BUSY_MS, worst: BUSY_MS }
+  return (['median', 'p99', 'worst'] as const).flatMap((name) => {
+    const most = RATIO * quiet[name] + slack[name]
+    return attacked[name] < most ? [] : [`${what}: ${name} ${attacked[name]} ms instead of ${most} at most`]
+  })
 }
 
 describe.skipIf(why)(withReason('the calls of another container, while', why), { timeout: 120_000 }, () => {
@@ -213,18 +225,22 @@ describe.skipIf(why)(withReason('the calls of another container, while', why), {
     for (let each = 0; each < ATTACKERS; each++) await attack(how)
     // By then those that mount all the time have taken what they may take at once.
     await sleep(how.spins || how.freezes ? 1000 : 3000)
-    const [from, before] = [performance.now(), ticks()]
-    const attacked = await answers()
-    const busy = (1000 * (ticks() - before)) / (performance.now() - from)
-    for (const what of ['nodes', 'mounts'] as const)
-      console.log(`${what}: quiet ${shown(quiet[what])}; attacked ${shown(attacked[what])}; main ${busy.toFixed(0)} %`)
-    expect(host.enginePid).toBe(engine)
-    expect(busy).toBeLessThan(50)
-    for (const what of how.spins ? [] : (['nodes', 'mounts'] as const)) {
-      expect(attacked[what].median).toBeLessThan(RATIO * quiet[what].median + SLACK_MS)
-      expect(attacked[what].p99).toBeLessThan(RATIO * quiet[what].p99 + BUSY_MS)
-      expect(attacked[what].worst).toBeLessThan(RATIO * quiet[what].worst + BUSY_MS)
+    const attempt = async (): Promise<readonly string[]> => {
+      const [from, before] = [performance.now(), ticks()]
+      const attacked = await answers()
+      const busy = (1000 * (ticks() - before)) / (performance.now() - from)
+      for (const what of KINDS)
+        console.log(
+          `${what}: quiet ${shown(quiet[what])}; attacked ${shown(attacked[what])}; main ${busy.toFixed(0)} %`,
+        )
+      expect(host.enginePid).toBe(engine)
+      expect(busy).toBeLessThan(50)
+      return how.spins ? [] : KINDS.flatMap((what) => slower(what, attacked[what], quiet[what]))
     }
+    let found = await attempt()
+    // What other programs do just then is over soon; what an attacker does goes on.
+    for (let again = 1; again < ATTEMPTS && found.length > 0; again++) found = await attempt()
+    expect(found).toEqual([])
   })
 
   // The kernel closes descriptors while it executes a program, and who asks for almost anything of the process waits.

@@ -38,6 +38,7 @@ export type Parameter = readonly [key: string, value?: string]
 export interface StoredFsContext extends Disposable {
   /** Our handle of the file for which the container's descriptor is open. */
   readonly handle: Handle
+  readonly name: KeptName
   /** Lets the entry end when this call disposes it. */
   endAfterCall(): void
   /** Lets the entry end as soon as no call has it locked: this one, or a later one. */
@@ -48,6 +49,11 @@ export interface StoredFsContext extends Disposable {
 export interface FsParameters {
   readonly type: string
   readonly parameters: readonly Parameter[]
+}
+
+/** The parameters of a mount, and the context or mount from which it is made: that is over once the caller has it. */
+export interface Told extends FsParameters {
+  readonly name: KeptName
 }
 
 /**
@@ -104,7 +110,7 @@ export interface NewMount {
   readonly root: Fd
   readonly tree: Fd
   readonly unlockedCopy: Fd | undefined
-  readonly told: FsParameters
+  readonly told: Told
   readonly manner: MountManner
 }
 

@@ -22,6 +22,8 @@ export const [ENTRY, ENTRY_WORDS] = struct({
   holder: 1,
   holderFd: 1,
   serial: 1,
+  before: 1,
+  beforeSerial: 1,
 })
 
 /** How many file systems of a container are known. Of more, the newest. */
@@ -41,7 +43,7 @@ const [WORD, WORDS] = struct({
  * The number of the layout of this memory and of all that lies in it: memory of another layout is of no use. A test
  * fails if the layout was changed and the number was not.
  */
-const CURRENT = 3
+const CURRENT = 4
 
 /** Where the parts of the memory that outlives the engine begin, in words: see `PersistentState`. */
 export const PERSISTENT = WORD

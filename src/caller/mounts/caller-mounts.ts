@@ -7,13 +7,13 @@ import { TMPFS_MAGIC } from '../../abi/stat.ts'
 import {
   type Context,
   type DetachedMount,
-  type FsParameters,
   type Keeping,
   type Kept,
   type KeptName,
   type MountManner,
   noteOfKept,
   type Parameter,
+  type Told,
 } from '../../calls/context.ts'
 import {
   type FdForCaller,
@@ -199,11 +199,11 @@ export class CallerMounts implements Mounts {
     return made!
   }
 
-  finish(made: Handle, attributes: bigint, manner: MountManner, parameters: FsParameters): FdForCaller {
+  finish(made: Handle, attributes: bigint, manner: MountManner, told: Told): FdForCaller {
     const request = { do: 'finish', attributes: attributes.toString(16), ...manner } as const
     const answer = this.#ask(request, [made, this.#userns, this.#caller.task()])
-    orClose(answer, () => this.#remember(parameters.type, answer[0]!))
-    return this.#keep(answer, parameters, manner)
+    orClose(answer, () => this.#remember(told.type, answer[0]!))
+    return this.#keep(answer, told, manner)
   }
 
   attributes({ handle }: Pick<DetachedMount, 'handle'>): bigint {
@@ -220,7 +220,7 @@ export class CallerMounts implements Mounts {
     return this.#ask({ do: 'lock' }, [tree])[0]!
   }
 
-  #keep([tree, root, unlockedCopy]: readonly Fd[], told: FsParameters, manner: MountManner): FdForCaller {
+  #keep([tree, root, unlockedCopy]: readonly Fd[], told: Told, manner: MountManner): FdForCaller {
     const { container, services } = this.#caller
     using made = tree!
     using copy = unlockedCopy

@@ -61,6 +61,7 @@ interface New {
   readonly told: FsParameters
   /** Only in a mount. */
   readonly manner?: MountManner
+  readonly before?: KeptName
   readonly process: Tid
 }
 
@@ -120,7 +121,8 @@ export class FsContextStore implements Keeping {
 
   addMount(container: Owner, mount: NewMount, process: Tid): Kept | undefined {
     const { root: given, tree: made, unlockedCopy, told, manner } = mount
-    return this.#add(container, { kind: KIND.mount, fds: { given, made, unlockedCopy }, told, manner, process })
+    const fds = { given, made, unlockedCopy }
+    return this.#add(container, { kind: KIND.mount, fds, told, manner, process, before: told.name })
   }
 
   given(
@@ -148,12 +150,25 @@ export class FsContextStore implements Keeping {
   findMount({ serial }: Owner, isSame: (tree: Handle) => boolean): DetachedMount | 'busy' | undefined {
     const index = this.#find(serial, MOUNTS, 'made', isSame)
     if (typeof index !== 'number') return index
+    this.#endBefore(index)
     return {
       ...this.#stored(index, 'made'),
       ...this.#told(index),
       manner: this.#manner(index),
       unlockedCopy: this.#entries.fd(index, 'unlockedCopy'),
     }
+  }
+
+  /**
+   * Ends what a mount was made from: its caller has the mount by now. The thread that gave it may not have run since,
+   * and what it still holds would keep the device busy after umount(2).
+   */
+  #endBefore(mount: number): void {
+    const entries = this.#entries
+    const index = entries.get(mount, 'before')
+    if (index === UNKNOWN || entries.serial(index) !== entries.get(mount, 'beforeSerial')) return
+    entries.set(mount, 'before', UNKNOWN)
+    entries.drop(index)
   }
 
   has({ serial }: Owner): boolean {
@@ -242,12 +257,15 @@ export class FsContextStore implements Keeping {
     )
   }
 
-  #fill(index: number, container: Owner, { kind, fds, told: { type, parameters }, manner, process }: New): void {
+  #fill(index: number, container: Owner, { kind, fds, told, manner, process, before }: New): void {
     const entries = this.#entries
+    const { type, parameters } = told
     entries.renew(index, container.index, fds)
     entries.set(index, 'kind', kind)
     entries.set(index, 'holder', process)
     entries.set(index, 'holderFd', UNKNOWN)
+    entries.set(index, 'before', before?.index ?? UNKNOWN)
+    entries.set(index, 'beforeSerial', before?.serial ?? UNKNOWN)
     entries.set(index, 'length', 0)
     entries.set(index, 'born', this.#seconds())
     for (const record of [manner ? ([type, write(manner)] as const) : ([type] as const), ...parameters])
@@ -293,6 +311,7 @@ export class FsContextStore implements Keeping {
     const serial = entries.serial(index)
     return {
       handle: entries.fd(index, word)!,
+      name: { index, serial },
       endAfterCall: () => entries.doom(index),
       endOnceUnlocked: () => {
         if (entries.serial(index) === serial) entries.drop(index)

@@ -14,7 +14,7 @@ const NONE = -1
 const LOCK_MS = 100
 
 /** The words whose meaning only the owner defines. */
-type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd'
+type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd' | 'before' | 'beforeSerial'
 
 /**
  * Entries of a few words each, in memory that the threads share and that outlives the engine.

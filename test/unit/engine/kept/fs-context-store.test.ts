@@ -2,7 +2,7 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
-import type { Context, Parameter } from '../../../../src/calls/context.ts'
+import type { Context, DetachedMount, Parameter } from '../../../../src/calls/context.ts'
 import { FsContextStore } from '../../../../src/engine/kept/fs-context-store.ts'
 import type { Fd, Handle } from '../../../../src/kernel/fd.ts'
 import { pipe } from '../../../../src/kernel/fd.ts'
@@ -11,7 +11,9 @@ import { ENTRIES, PERSISTENT_SIZE } from '../../../../src/link/persistent-layout
 import { OwnVault, placeIn } from '../../../support/persistent-world.ts'
 
 const PROCESS = 1 as Tid
-const TOLD = { type: 'ext4', parameters: [['source', '/none']] } as const
+/** As that of a context which is gone. */
+const GONE = { index: 0, serial: -1 }
+const TOLD = { type: 'ext4', parameters: [['source', '/none']], name: GONE } as const
 const MANNER = { shift: true, nodev: true }
 /** A container with this index. */
 const of = (index: number) => ({ index, serial: index + 1 })
@@ -252,6 +254,25 @@ describe('Contexts', () => {
       expect(all.findContext(of(1), () => true)).toBeUndefined()
     }
     expect([opened.isOpen(), made.isOpen()]).toEqual([false, false])
+  })
+
+  test('are over once the caller uses the mount made from them, though nobody has told that it has that', () => {
+    const all = contexts()
+    const [opened, made, root, tree, another] = Array.from({ length: 5 }, descriptor)
+    all.addContext(of(1), opened!.fd, 'ext4', PROCESS)
+    all.addContext(of(1), another!.fd, 'ext4', PROCESS)
+    {
+      using context = held(all, 1, opened!.raw)
+      context.keep(made!.fd)
+      const mount = { root: root!.fd, tree: tree!.fd, unlockedCopy: undefined, manner: MANNER }
+      all.addMount(of(1), { ...mount, told: context }, PROCESS)
+    }
+    expect([opened!.isOpen(), made!.isOpen()]).toEqual([true, true])
+    {
+      using _found = all.findMount(of(1), ({ raw }) => raw === tree!.raw) as DetachedMount
+      expect([opened, made, tree, another].map((each) => each!.isOpen())).toEqual([false, false, true, true])
+    }
+    all.forget(of(1).serial)
   })
 
   test('are let go when their holder has closed them, or was never told to have them', () => {

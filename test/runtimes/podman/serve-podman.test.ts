@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Done, execute } from '../../support/host.ts'
+import { type Done, execute, until } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
 
 const KEY = 'security.syscalls.intercept'
@@ -30,20 +30,18 @@ const store = (): readonly string[] => [
 ]
 const podman = (...args: readonly string[]): Promise<Done> => machine.run('podman', ...store(), ...args)
 const USUAL = ['--rm', '--cgroups=disabled', '--network=none']
-const run = (options: readonly string[], script: string): Promise<Done> =>
-  podman(
-    'run',
-    ...USUAL,
-    `--security-opt=seccomp=${join(machine.directory, 'profile.json')}`,
-    ...options,
-    'test',
-    'sh',
-    '-c',
-    script,
-  )
+const lines = () => machine.log.filter(({ message }) => message === 'container')
+/** Runs a container, and waits for its line in the log. */
+async function run(options: readonly string[], script: string): Promise<Done> {
+  const before = lines().length
+  const profile = `--security-opt=seccomp=${join(machine.directory, 'profile.json')}`
+  const done = await podman('run', ...USUAL, profile, ...options, 'test', 'sh', '-c', script)
+  await until('it is logged', () => lines().length > before)
+  return done
+}
 let serial = 0
 const named = (): string => `it-podman-${process.pid}-${serial++}`
-const started = () => machine.log.findLast(({ message }) => message === 'container')!
+const started = () => lines().at(-1)!
 
 describe('podman run', () => {
   test('with --userns=auto --cap-add MKNOD makes devices that work, over its own profile', async () => {

@@ -50,7 +50,7 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
     type: 'object',
     additionalProperties: exactly(
       { value: escapedText, origin: escapedText },
-      { ceiling: escapedText, asked: escapedText },
+      { ceiling: escapedText, asked: escapedText, instead: exactly({ value: escapedText, origin: escapedText }) },
     ),
   },
   traps: { anyOf: [listOf(text), { const: 'unknown' }] },

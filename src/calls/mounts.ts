@@ -1,6 +1,6 @@
 import type { Dev, Errno, Mode, PathBytes } from '../abi/brand.ts'
 import type { Fd, Handle } from '../kernel/fd.ts'
-import type { Context, DetachedMount, FsParameters, MountManner, Parameter, Told } from './context.ts'
+import type { Context, DetachedMount, MountManner, Parameter, Told } from './context.ts'
 
 /** What the source's path resolves to for the caller: a block device, another file, or an errno. */
 export type SourceKind =

@@ -108,38 +108,41 @@ type Keys = Readonly<Partial<Record<KeyName, KeyEntry>>>
 
 const originNow = (entry?: KeyEntry): Origin => (entry ? parseOrigin(entry.origin) : { kind: 'default' })
 
-/**
- * Returns where a key comes from, or would come from again if it was no longer set: that lies over its profile or
- * whatever else, and the directory does not say over what.
- */
-function originOf(key: KeyName, { keys: all = {}, annotations = {}, profile }: ContainerView['about']): Origin {
-  const own = originNow((all as Keys)[key])
-  if (own.kind !== 'set') return own
-  if ((annotations as Readonly<Record<string, string>>)[fullName(key)] !== undefined) return { kind: 'annotation' }
-  const others = Object.values(all as Keys).map(originNow)
-  // `set` may lie over the only key of the profile.
-  const named: Origin = typeof profile === 'string' ? { kind: 'profile', name: profile } : { kind: 'default' }
-  return others.find(({ kind }) => kind === 'profile' || kind === 'metadata') ?? named
+/** Returns what a key has without `intercede set`. */
+const lasting = (entry?: KeyEntry): KeyEntry | undefined =>
+  entry && originNow(entry).kind === 'set' ? entry.instead : entry
+
+/** Returns where a key lastingly comes from. A default is changed in the profile of the container, if it has one. */
+function originOf(key: KeyName, { keys: all = {}, profile }: ContainerView['about']): Origin {
+  const own = originNow(lasting((all as Keys)[key]))
+  if (own.kind !== 'default') return own
+  if (typeof profile === 'string') return { kind: 'profile', name: profile }
+  const others = Object.values(all as Keys).map((entry) => originNow(lasting(entry)))
+  return others.find(({ kind }) => kind === 'profile') ?? own
 }
+
+/** Whether a key has a value, or more, without `intercede set`. */
+const isLasting = ({ key, value }: WantedKey, all: Keys): boolean =>
+  all[key] !== undefined && keys[key].lowers(keys[key].canonical(lasting(all[key])?.value || keys[key].default), value)
 
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
 const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
-function forGoodOf(view: ContainerView, { key, value }: WantedKey, { daemon }: Around): string {
-  const { value: now = '', ceiling, asked = now } = ((view.about.keys ?? {}) as Keys)[key] ?? {}
+function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word }: Around): string {
+  const { key, value } = wanted
+  const all = (view.about.keys ?? {}) as Keys
+  if (isLasting(wanted, all)) return isServed(view) ? `intercede set ${word} --unset ${key}` : ALLOWED
+  const { ceiling } = all[key] ?? {}
+  const { value: now = '', asked = now } = lasting(all[key]) ?? {}
   const [whole, file] = [addToList(key, asked, value), changedIn(daemon)]
   const line = lineFor(originOf(key, view.about), key, whole, file)
-  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return line
-  return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
+  // What the configuration says by now is not known of a container that has ended.
+  const already = view.state === 'ended' ? 'unless that is so already: ' : ''
+  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return `${already}${line}`
+  return `${already}raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
 }
-
-/** Says what comes before the change of a key that was set to less: the directory does not say what that overrides. */
-const withoutSet = ({ state }: ContainerView, key: KeyName, word: string): string =>
-  state === 'served'
-    ? `intercede set ${word} --unset ${key}; if that does not allow it, `
-    : 'unless that is so already: '
 
 /** Tells whether a call is off, so that no option of it does anything. */
 const isOff = (call: CallName, all: Keys): boolean =>
@@ -174,12 +177,9 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
   const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
   const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
-  const holds = isAllowed && originNow(entry).kind !== 'set'
+  const holds = isAllowed && isLasting(wants, all)
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
-  const steps = (isAllowed ? [wants] : wanted).map((each) => {
-    const isSet = !isAllowed && !isAbove && originNow(all[each.key]).kind === 'set'
-    return `${isSet ? withoutSet(view, each.key, around.word) : ''}${forGoodOf(view, each, around)}`
-  })
+  const steps = (isAllowed ? [wants] : wanted).map((each) => forGoodOf(view, each, around))
   const forGood = runtime === RUN ? onRun : steps.join('; and ')
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
@@ -282,9 +282,16 @@ export function remedyHere(
   if (key !== call && isOff(call, all)) return { remedy: turnOn(all[call]) }
   if (keys[key].lowers(entry?.value || keys[key].default, value)) {
     if (view.state === 'left') return { remedy: LEFT }
-    return { remedy: isServed(view) || originNow(entry).kind !== 'set' ? ALLOWED : WAS_SET }
+    return { remedy: isServed(view) || isLasting(wants, all) ? ALLOWED : WAS_SET }
   }
-  return reason === 'keyOff' ? { remedy: turnOn(entry) } : {}
+  if (reason === 'keyOff') return { remedy: turnOn(entry) }
+  return view.state === 'ended' && refusal.remedy ? { remedy: `unless it is allowed by now: ${refusal.remedy}` } : {}
+}
+
+/** Returns why all calls of a container are left to the kernel, which is more than the reason says in general. */
+const saysOf = ({ about }: ContainerView): Partial<Pick<RefusalView, 'says' | 'remedy'>> => {
+  const { says, remedy } = about.barred as { readonly says: string; readonly remedy: string }
+  return { says, ...(remedy ? { remedy } : {}) }
 }
 
 interface Found {
@@ -306,6 +313,7 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
       ...whichOf(view),
       ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
       ...refusal,
+      ...(refusal.reason === barredBy(view) ? saysOf(view) : {}),
       ...orElse({}, () => remedyHere(view, refusal)),
       ...waysOf(view, refusal, { word: wordOf(view), daemon, knows }),
     }
@@ -327,7 +335,7 @@ function noteMaker(rows: readonly Explained[]): (row: Explained) => readonly str
 }
 const keyIn = ({ container, wants }: Explained): string => JSON.stringify([container, wants?.key])
 
-/** Says when a container ended; of one that its daemon did not know, only when the process did that was exec'd into it. */
+/** Says when a container ended; if its daemon did not know it, only the process that was exec'd into it did. */
 function formatEnd({ ended }: Explained, view: ContainerView): string {
   if (ended === undefined) return ''
   const when = ago(Date.now() - Date.parse(ended))
@@ -456,10 +464,11 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   using feeds = openFeeds(path, { directory: history, since })
   const few = word === undefined && format.kind === 'table' ? { most: LISTED, since: since ?? 0 } : undefined
   const from = word === undefined ? (since ?? listedSince()) : 0
-  const { views: all, unread } = feeds.newest(from, word, few)
+  const { views: all, unread, lost } = feeds.newest(from, word, few)
   const views = word === undefined ? all : withEarlier(all, requireContainer(feeds, word, all, reasonCodes), word)
   if (code !== undefined) say(`${briefly(code)} is also a reason: ${explainInGeneral(code).says}`)
   sayMissing(feeds)
+  if (lost > 0) say(`History lacks ${counted(lost, 'line')} that could not be written: more may have been refused`)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const found = views
     .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))

@@ -13,7 +13,6 @@ import { FORMATS } from './formats.ts'
 import {
   formatDropped,
   isServed,
-  isUnserved,
   openFeeds,
   type ReadOptions,
   RUN,
@@ -95,6 +94,12 @@ const idMap = (extents: unknown): string =>
 const formatCount = (count: number, limit: number | undefined): string =>
   limit === undefined ? `${count}` : `${count} of ${limit}`
 
+function formatCalls({ calls, done, left, errors, gone, countedUntil }: ContainerView): string {
+  if (countedUntil === undefined) return `${calls}: ${done} done, ${left} left, ${errors} error, ${gone} gone`
+  if (calls === 0) return `none until ${date(countedUntil)}, later ones are not known`
+  return `${calls} until ${date(countedUntil)}: ${done} done, ${left} left, ${errors} error, ${gone} gone; later ones are not known`
+}
+
 function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {
   const { about } = view
   const maps = (about.idMaps ?? {}) as Readonly<Record<string, unknown>>
@@ -118,17 +123,16 @@ function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [n
     ['trapped', formatValue(about.traps)],
     ['annotations', formatValue(about.annotations)],
     ['left to the kernel', whyLeft(view)],
-    [
-      'calls',
-      isUnserved(view) && view.calls === 0
-        ? 'not known'
-        : `${view.calls}: ${view.done} done, ${view.left} left, ${view.errors} error, ${view.gone} gone`,
-    ],
-    [
-      'in flight',
-      `${formatCount(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`,
-    ],
-    ['kept for it', formatCount(view.kept, limits?.kept)],
+    ['calls', formatCalls(view)],
+    ...(isServed(view)
+      ? ([
+          [
+            'in flight',
+            `${formatCount(view.inFlight, limits?.callsPerContainer)}${view.stuck > 0 ? `, ${view.stuck} stuck` : ''}`,
+          ],
+          ['kept for it', formatCount(view.kept, limits?.kept)],
+        ] as const)
+      : []),
     ['half took at most', duration(view.p50)],
     ['left out', formatValue(about.cut)],
   ]

@@ -6,7 +6,7 @@ import { isAbandoned } from '../kernel/fd.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../processes/installation.ts'
-import { type ContainerView, shownName } from '../reader/container-fields.ts'
+import { type ContainerView, number, shownName } from '../reader/container-fields.ts'
 import {
   describeAmbiguity,
   eachContainer,
@@ -77,7 +77,7 @@ export interface Feeds extends Disposable {
   /** All containers, but of history only a few; how many kinds of refusals its others have is `unread`. */
   newest(
     ...what: readonly [since: number, word?: string, few?: Few]
-  ): Pick<PastLines, 'unread'> & { readonly views: readonly ContainerView[] }
+  ): Pick<PastLines, 'unread' | 'lost'> & { readonly views: readonly ContainerView[] }
   /** The same for a list, one after the other. */
   list(all: boolean): Iterable<ContainerView>
 }
@@ -97,7 +97,7 @@ export interface HistorySource {
 const LISTED_MS = 86_400_000
 export const listedSince = (): number => Date.now() - LISTED_MS
 
-const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), begun: 0, corrupt: 0 }
+const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), begun: 0, lost: 0, corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
   daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : undefined
@@ -146,7 +146,10 @@ function together(
   unread: PastLines['unread'],
 ): readonly ContainerView[] {
   const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
-  const kept = past.filter(({ serial }) => !running.has(serial))
+  const over = new Set(shown.map(({ serial }) => serial))
+  // The end of a container may be a line that could not be written.
+  const isOld = ({ serial, about }: ContainerView): boolean => about.outlived === true && over.has(serial)
+  const kept = past.filter((view) => !running.has(view.serial) && !isOld(view))
   const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
   const isKept = (serial: number): boolean => ended.has(serial) || unread.has(serial)
   return joinOutlived([...shown.filter(({ serial, state }) => state !== 'ended' || !isKept(serial)), ...kept])
@@ -212,7 +215,12 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     ],
     newest(...what) {
       const known = past?.(...what)
-      return { views: [...views(true, 'all', known)], unread: (known ?? NOTHING).unread }
+      const { unread, lost } = known ?? NOTHING
+      return {
+        views: [...views(true, 'all', known)],
+        unread,
+        lost: lost + number(daemon?.directory.daemon.historyLost),
+      }
     },
     list: (all) => views(all, 'last', pastOf(all)),
     [Symbol.dispose]() {
@@ -264,10 +272,6 @@ export function formatContainer({ id, ...names }: Named): string {
 
 /** Whether a daemon, or a run, has the container now. */
 export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'left'
-
-/** Whether it may run, and only history is known of it. */
-export const isUnserved = ({ state }: Pick<ContainerView, 'state'>): boolean =>
-  state === 'unserved' || state === 'unknown'
 
 /** Says in which state a container is. Of one that its daemon does not know, only the exec'd process has ended. */
 export function stateWord(view: Pick<ContainerView, 'state' | 'about'>): string {
@@ -323,6 +327,12 @@ export function requireContainer(
 ): ContainerView {
   const found = findContainer(all, word)
   if (found.length === 0 && feeds.missing) throw feeds.missing
+  // No name that looks like an id is taken for one.
+  const called = found.length === 0 ? namesakesOf(all, word) : []
+  if (called.length > 0)
+    throw new NegativeAnswer(
+      `Cannot find container ${briefly(word)}: no id begins so; it is the name of ${fewOf(called.map(({ id }) => shortId(id)))}: use that`,
+    )
   if (found.length === 0)
     throw new NegativeAnswer(
       reasons.length === 0

@@ -1,16 +1,7 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field, shownName } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import {
-  aloneAmong,
-  isUnserved,
-  openFeeds,
-  type ReadOptions,
-  sayMissing,
-  shortId,
-  stateWord,
-  terminalWidth,
-} from './open-feed.ts'
+import { aloneAmong, openFeeds, type ReadOptions, sayMissing, shortId, stateWord, terminalWidth } from './open-feed.ts'
 import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce, say } from './print.ts'
 
@@ -64,7 +55,8 @@ const USUAL_CELLS: Cells = {
 
 /** Nobody knows what a container has done since its last line in history. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
-  return (view) => (view[name] === 0 && isUnserved(view) ? '-' : `${view[name]}`)
+  return ({ [name]: count, countedUntil }) =>
+    countedUntil === undefined ? `${count}` : count === 0 ? '-' : `${count}+`
 }
 
 const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)

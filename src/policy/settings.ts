@@ -14,6 +14,8 @@ export interface Setting {
   readonly ceiling?: string
   /** What the origin asks for, where that is more than the ceiling permits. */
   readonly asked?: string
+  /** What would hold without `intercede set`, if that gave the value; no ceiling bounds it. */
+  readonly instead?: Pick<Setting, 'text' | 'origin'>
 }
 
 /** Every key of the table with its effective value: what a log line shows, and what a policy is made from. */
@@ -37,6 +39,8 @@ function canonical(name: KeyName, value: string, place?: Place): string {
 const GIVEN: Origin = { kind: 'given' }
 const isSame = (one: Origin, other: Origin): boolean => one.kind === other.kind && one.name === other.name
 
+const withoutSet = ({ text, origin }: Setting): NonNullable<Setting['instead']> => ({ text, origin })
+
 /**
  * Lays entries over settings: later ones override those of another origin.
  *
@@ -51,7 +55,7 @@ export function settle(entries: Iterable<KeyValueLine>, base: Settings = default
       const both = `${briefly(before.text)} and ${briefly(text)}`
       throw new PolicyError(`${fullName(name)} is given twice, as ${both}`, place, '; give it once')
     }
-    given.set(name, { text, origin })
+    given.set(name, { text, origin, ...(origin.kind === 'set' ? { instead: withoutSet(base.get(name)!) } : {}) })
   }
   return new Map([...base, ...given])
 }
@@ -91,7 +95,12 @@ export type Ceilings = ReadonlyMap<KeyName, string>
 function underCeiling(name: KeyName, setting: Setting, ceiling: string | undefined): Setting {
   if (ceiling === undefined) return setting
   const text = keys[name].meet(setting.text, ceiling)
-  return { ...setting, text, ceiling, ...(text === setting.text ? {} : { asked: setting.text }) }
+  const { instead } = setting
+  return {
+    ...{ ...setting, text, ceiling },
+    ...(text === setting.text ? {} : { asked: setting.text }),
+    ...(instead ? { instead: { ...instead, text: keys[name].meet(instead.text, ceiling) } } : {}),
+  }
 }
 
 /** Lowers each setting that is more than its ceiling, or not to be compared with it, to what both permit. */

@@ -25,6 +25,8 @@ export interface KeyEntry {
   readonly ceiling?: string
   /** What was asked for, where that is above the ceiling. */
   readonly asked?: string
+  /** What would hold without `intercede set`, if that gave the value. */
+  readonly instead?: KeyEntry
 }
 
 /** The kinds of fields; api/schemas.ts has the schema of each. */
@@ -149,6 +151,8 @@ export const CONTAINER_FIELDS = {
   left: { is: 'count', column: 'LEFT', read: ({ byVerdict }) => byVerdict.left },
   errors: { is: 'count', column: 'ERRORS', read: ({ byVerdict }) => byVerdict.error },
   gone: { is: 'count', read: ({ byVerdict }) => byVerdict.gone },
+  /** The calls are those until then. How many came later is not known: its daemon hangs, or had ended. */
+  countedUntil: { is: 'time', optional: true, read: ({ about }) => about.countedUntil as number | undefined },
   inFlight: { is: 'count', read: ({ counts }) => counts?.inFlight ?? 0 },
   /** Calls in flight that have taken longer than ten seconds. */
   stuck: { is: 'count', read: ({ counts }) => counts?.stuck ?? 0 },

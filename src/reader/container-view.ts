@@ -194,7 +194,16 @@ function joined(view: ContainerView, other: ContainerView): ContainerView {
   // What both did last is no later than the end.
   const ends = [view.about.ended, other.about.ended, refusals[0]?.time].filter((time) => typeof time === 'number')
   const about = view.state === 'ended' ? { ...view.about, ended: Math.max(...ends) } : view.about
-  return { ...view, ...sums, about, refusals, lastRefusal: refusals[0]?.call, lastRefusalTime: refusals[0]?.time }
+  const countedUntil = view.countedUntil ?? other.countedUntil
+  return {
+    ...view,
+    ...sums,
+    countedUntil,
+    about,
+    refusals,
+    lastRefusal: refusals[0]?.call,
+    lastRefusalTime: refusals[0]?.time,
+  }
 }
 
 /** Returns the code of the reason why all calls of a container are left to the kernel. */

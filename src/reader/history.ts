@@ -22,6 +22,8 @@ export interface PastLines {
   readonly unread: ReadonlyMap<number, number>
   /** When the oldest line was written, in milliseconds since 1970; 0 without lines. */
   readonly begun: number
+  /** How many lines could not be written. */
+  readonly lost: number
   /** How many lines cannot be read: they were torn by a crash, or changed by somebody. */
   readonly corrupt: number
 }
@@ -121,6 +123,7 @@ function containerOf(line: Entry, starts: ReturnType<typeof startTimes>): Entry 
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
     ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time), outlived: ended === undefined }),
+    ...(ended === undefined ? { countedUntil: milliseconds(time) } : {}),
     refusals,
   }
 }
@@ -146,8 +149,11 @@ function parse(line: string): Entry | undefined {
 /** Returns what every line of a container has that the word may mean. A name may consist of namespace and pod. */
 const partOf = (word: string): string => asciiJson(word.split('/').at(-1)).slice(1, -1)
 
-/** What the line of a process exec'd into an unknown container has: the line may lack the name that the container had. */
-const STRAY = '"barred":{"code":"unknownContainer"'
+/**
+ * What lines have that a word never leaves out: that of a process exec'd into an unknown container, which may lack the
+ * name that the container had, and that of lost lines.
+ */
+const OF_ALL = ['"barred":{"code":"unknownContainer"', '"type":"historyLost"']
 
 /** Counts the kinds of refusals in a line whose last call was made at a time or later, without parsing it. */
 function kindsIn(line: string, since: string): number {
@@ -195,7 +201,8 @@ export function readHistory(directory: string, since: number, word = '', few?: F
     if (seen.has(serial)) continue
     const isOld = time < from
     const isPast = isOld && (serial === '' || ended !== undefined)
-    const isLeftOut = isPast || (line.endsWith('}') && !line.includes(part) && !line.includes(STRAY))
+    const isLeftOut =
+      isPast || (line.endsWith('}') && !line.includes(part) && !OF_ALL.some((each) => line.includes(each)))
     const isCounted = few !== undefined && !isLeftOut && ended !== undefined && END.test(line.slice(-END_LENGTH))
     const count = isCounted ? kindsIn(line, wanted) : 0
     const isUnread = isCounted && kinds >= few.most
@@ -216,7 +223,8 @@ export function readHistory(directory: string, since: number, word = '', few?: F
     return !isOld || container.unserved === true ? [container] : []
   })
   const all = { containers: containers.reverse(), events: events.reverse() }
-  return { ...all, unread, begun: milliseconds(begun), corrupt }
+  const lost = events.reduce((sum, { type, count }) => sum + (type === 'historyLost' ? number(count) : 0), 0)
+  return { ...all, unread, begun: milliseconds(begun), lost, corrupt }
 }
 
 /** The last call of each kind of refusals of a container. */

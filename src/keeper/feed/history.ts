@@ -188,11 +188,15 @@ function sums(calls: ContainerCounts['calls']): readonly object[] {
   return [...all].map(([verdict, count]) => ({ verdict: WORDS[verdict], calls: count }))
 }
 
-type Keys = Readonly<Record<string, { readonly origin: string }>>
+type Keys = Readonly<Record<string, { readonly origin: string; readonly ceiling?: string }>>
 
-/** Returns the keys that say why a call was refused, and where it could be allowed: all except defaults. */
+/** Returns the keys that say why a call was refused, and where it could be allowed: no default without a ceiling. */
 const keysIn = (keys: unknown): Keys =>
-  Object.fromEntries(Object.entries((keys ?? {}) as Keys).filter(([, { origin }]) => origin !== 'default'))
+  Object.fromEntries(
+    Object.entries((keys ?? {}) as Keys).filter(
+      ([, { origin, ceiling }]) => origin !== 'default' || ceiling !== undefined,
+    ),
+  )
 
 /**
  * Returns the line of a container: its number and end come early, so that a reader finds the last line of each without
@@ -202,7 +206,7 @@ const keysIn = (keys: unknown): Keys =>
  * @param size the longest line, if refusals can be left out
  */
 function containerLine({ about, counts }: PastContainer, ended: number | undefined, size: number): object {
-  const { since, keys, set, annotations } = about
+  const { since, keys, set } = about
   const line = {
     ...{ time: new Date(), type: 'container', serial: about.serial },
     ...(ended === undefined ? {} : { ended: new Date(ended) }),
@@ -211,8 +215,7 @@ function containerLine({ about, counts }: PastContainer, ended: number | undefin
     calls: sums(counts.calls),
   }
   // Annotations may make keys long.
-  // What "intercede set" overrides says where the key can be allowed for good.
-  const whole = { ...line, keys: keysIn(keys), ...(set === undefined ? {} : { set, annotations }) }
+  const whole = { ...line, keys: keysIn(keys), ...(set === undefined ? {} : { set }) }
   const first = lineOf(whole).length > size / 2 ? line : whole
   const newest = [...counts.refusals].sort((one, other) => other.record.time - one.record.time).map(refusalView)
   const all = newest.map((each) => ({ ...each, time: new Date(each.time) }))

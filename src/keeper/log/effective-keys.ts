@@ -7,10 +7,11 @@ import { callsOf, untrapped } from '../../syscalls/index.ts'
 import type { ChangedKeys, KeyState, Traps } from '../process/events.ts'
 
 /** Returns a setting as data for readers and answers. */
-export const keyState = ({ text, origin, ...from }: Setting): KeyState => ({
+export const keyState = ({ text, origin, instead, ...from }: Setting): KeyState => ({
   value: text,
   origin: formatOrigin(origin),
   ...from,
+  ...(instead ? { instead: keyState(instead) } : {}),
 })
 
 const formatState = ({ value, origin, asked, ceiling, untrapped }: KeyState): string =>

@@ -51,6 +51,8 @@ export type Traps = ReadonlySet<string> | 'unknown'
 export interface KeyState extends Pick<Setting, 'ceiling' | 'asked'> {
   readonly value: string
   readonly origin: string
+  /** What would hold without `intercede set`, if that gave the value. */
+  readonly instead?: KeyState
   /** What the filter of the container does not trap of it; missing where it traps all. */
   readonly untrapped?: string
 }

@@ -401,7 +401,9 @@ describe.sequential('a daemon', () => {
     expect(live.stdout).toMatch(
       /^build-2 \(\\033\[31mred.*\), ended \d+s ago: mknod(at)?\(.*10:200\) {2}by "\\033\[2Jx", pid \d+\n {2}left to the kernel, once \d+s ago \[deviceNotAllowed\]\n/,
     )
-    expect(live.stdout).toMatch(/\n {2}for good: {2}"security\.syscalls\.intercept\.mknod\.devices: c:10:200"/)
+    expect(live.stdout).toMatch(
+      /\n {2}for good: {2}unless that is so already: "security\.syscalls\.intercept\.mknod\.devices: c:10:200"/,
+    )
     expect(live.stdout).not.toMatch(/\n {2}now: /)
     const begins = /^intercede: History begins at 20\S+Z: what happened before is not known\n/
     const absent = await intercede('explain', '--since', '2h', 'web')
@@ -500,7 +502,7 @@ describe.sequential('a daemon', () => {
       }
       const [list, inspected, explained] = [await past('ps'), await past('inspect', 'waits'), await past('explain')]
       for (const done of [list, inspected, explained]) expect(done).toMatchObject(HANGS)
-      expect(list.stdout).toMatch(/^waits +unknown +- +1 /m)
+      expect(list.stdout).toMatch(/^waits +unknown +- +1\+ /m)
       expect(inspected.stdout).toMatch(/^state +unknown$/m)
       expect(explained.stdout).toMatch(/^waits: mknod/)
       process.kill(daemon.pid!, 'SIGKILL')
@@ -522,9 +524,7 @@ describe.sequential('a daemon', () => {
   test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
     const begin = new Date().toISOString()
     const daemon = await start()
-    const annotated = ['--annotation', 'security.syscalls.intercept.sysinfo=false']
-    const metadata = ['--metadata', 'security.syscalls.intercept.mknod=false']
-    const maker = new Maker(daemon, ['--id', 'ordered', ...metadata, ...annotated])
+    const maker = new Maker(daemon, ['--id', 'ordered', '--metadata', 'security.syscalls.intercept.mknod=false'])
     try {
       await maker.make()
       await until(
@@ -567,8 +567,8 @@ describe.sequential('a daemon', () => {
       await until('it has ended', async () => /^state +ended$/m.test(await inspect()), 20)
       expect(await inspect()).toMatch(/set by root, \S+ ago/)
       // It says where the key can be allowed for good.
-      const annotations = { 'security.syscalls.intercept.sysinfo': 'false' }
-      expect(lines().findLast(({ id }) => id === 'ordered')).toMatchObject({ annotations })
+      const { keys } = lines().findLast(({ id }) => id === 'ordered')!
+      expect(keys).toMatchObject({ mknod: { origin: 'set', instead: { value: 'false', origin: 'metadata' } } })
     } finally {
       maker.end()
       await daemon.close()

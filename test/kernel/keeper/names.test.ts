@@ -239,8 +239,11 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
       const orphan = { id: 'orphan', name: 'build', pid, state: 'unserved', ...WHICH }
       expect(await rowsOf(after, 'ps')).toMatchObject([orphan])
       expect(await rowsOf(after, 'ps', '--all')).toMatchObject([orphan])
-      const done = signal === 'SIGTERM' ? '1' : '-'
+      const isKnown = signal === 'SIGTERM'
+      const done = isKnown ? '1\\+' : '-'
       expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^${POD}/build +not served +${done} +-`, 'm'))
+      const said = isKnown ? '1 until .*: 1 done,.*; later ones are not known' : 'none until .*'
+      expect((await ask(after, 'inspect', 'build')).stdout).toMatch(new RegExp(`^calls +${said}$`, 'm'))
       const says =
         'orphan (team/pod-1/build) is not served: the daemon that served it has ended, so trapped calls fail with ENOSYS; restart the container'
       for (const words of [['explain', 'build'], ['explain']])
@@ -260,7 +263,15 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
       await until('what was executed has ended', async () => /ended/.test((await past()).stdout), 10)
       expect((await past()).stdout).toMatch(/orphan .*ended: the process that was handed over has ended/)
       // What it did counts as the container's, in every list and after the next daemon.
-      const counted = [{ ...orphan, done: done === '1' ? 1 : 0, left: 1, lastRefusal: expect.stringMatching(/^mknod/) }]
+      const counted = [
+        {
+          ...orphan,
+          done: isKnown ? 1 : 0,
+          left: 1,
+          countedUntil: expect.stringMatching(/^20.*Z$/),
+          lastRefusal: expect.stringMatching(/^mknod/),
+        },
+      ]
       for (const words of [['ps'], ['ps', '--all']]) expect(await rowsOf(after, ...words)).toMatchObject(counted)
       await after.close()
       after = await Daemon.start(config)

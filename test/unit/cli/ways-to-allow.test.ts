@@ -8,6 +8,12 @@ const P = 'security.syscalls.intercept.'
 const DEVICES = 'mknod.devices'
 const AT = 'in /etc/other.yaml, then "intercede reload"'
 const daemon = { forUser: false, configPath: '/etc/other.yaml' }
+/** What `set` has given, and what would hold without it. */
+const set = (value: string, instead = '', origin = 'default') => ({
+  value,
+  origin: 'set',
+  instead: { value: instead, origin },
+})
 const on = { mknod: { value: 'true', origin: 'profile build' } }
 
 interface Row {
@@ -28,38 +34,55 @@ test.each<Row>([
   },
   {
     ...{ is: 'what was set over a profile', key: DEVICES, value: 'c:10:200' },
-    about: { keys: { ...on, [DEVICES]: { value: 'c:10:200', origin: 'set' } } },
+    about: { keys: { ...on, [DEVICES]: set('c:10:200') } },
     set: 'nothing: it is allowed by now',
     forGood: `"${P}mknod.devices: c:10:200" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'more than was set', key: DEVICES, value: 'c:10:229' },
-    about: { keys: { mknod: { value: 'true', origin: 'metadata' }, [DEVICES]: { value: 'c:10:200', origin: 'set' } } },
+    about: { keys: { mknod: { value: 'true', origin: 'metadata' }, [DEVICES]: set('c:10:200', 'c:5:2', 'metadata') } },
     set: 'intercede set abc mknod.devices=c:10:200,c:10:229',
-    forGood:
-      'intercede set abc --unset mknod.devices; if that does not allow it, make its seccomp profile with its keys and -c mknod.devices=c:10:200,c:10:229, and the container anew',
+    forGood: 'make its seccomp profile with its keys and -c mknod.devices=c:5:2,c:10:229, and the container anew',
   },
   {
-    ...{ is: 'what was set to off, which its profile may have', key: 'mknod', value: 'true' },
-    about: { profile: 'build', keys: { mknod: { value: 'false', origin: 'set' } } },
+    ...{ is: 'what was set to off, which its profile has', key: 'mknod', value: 'true' },
+    about: { profile: 'build', keys: { mknod: set('false', 'true', 'profile build') } },
     set: 'intercede set abc mknod=true',
-    forGood: `intercede set abc --unset mknod; if that does not allow it, "${P}mknod: true" under profiles: build: ${AT}`,
+    forGood: 'intercede set abc --unset mknod',
+  },
+  {
+    ...{ is: 'what had been set to off and on again', key: 'mknod', value: 'true' },
+    about: { profile: 'build', keys: { mknod: set('true', 'true', 'profile build') } },
+    ...{ set: 'nothing: it is allowed by now', forGood: 'nothing: it is allowed by now' },
   },
   {
     ...{ is: 'what had been set to off for a container that ended', key: 'mknod', value: 'true', state: 'ended' },
-    about: { profile: 'build', keys: { mknod: { value: 'false', origin: 'set' } } },
+    about: { profile: 'build', keys: { mknod: set('false', 'false', 'profile build') } },
     set: 'intercede set abc mknod=true',
     forGood: `unless that is so already: "${P}mknod: true" under profiles: build: ${AT}`,
   },
   {
+    ...{ is: 'what had been set to off over a profile for a container that ended', key: 'mknod', value: 'true' },
+    state: 'ended',
+    about: { profile: 'build', keys: { mknod: set('false', 'true', 'profile build') } },
+    set: 'intercede set abc mknod=true',
+    forGood: 'nothing: it is allowed by now',
+  },
+  {
+    ...{ is: 'a default of a container with a profile that ended', key: DEVICES, value: 'c:10:200', state: 'ended' },
+    about: { profile: 'build', keys: on },
+    set: 'intercede set abc mknod.devices=c:10:200',
+    forGood: `unless that is so already: "${P}mknod.devices: c:10:200" under profiles: build: ${AT}`,
+  },
+  {
     ...{ is: 'what was set over the only key of a profile', key: 'mknod', value: 'true' },
-    about: { profile: 'off', keys: { mknod: { value: 'true', origin: 'set' } } },
+    about: { profile: 'off', keys: { mknod: set('true', 'false', 'profile off') } },
     set: 'nothing: it is allowed by now',
     forGood: `"${P}mknod: true" under profiles: off: ${AT}`,
   },
   {
     ...{ is: 'what was set over an annotation', key: 'mknod', value: 'true' },
-    about: { annotations: { [`${P}mknod`]: 'false' }, keys: { mknod: { value: 'true', origin: 'set' } } },
+    about: { keys: { mknod: set('true', 'false', 'annotation') } },
     set: 'nothing: it is allowed by now',
     forGood: `change the annotation ${P}mknod of the container`,
   },
@@ -71,16 +94,16 @@ test.each<Row>([
     ...{ is: 'an option of a call that was set to off', key: DEVICES, value: 'c:10:200' },
     about: {
       profile: 'build',
-      keys: { mknod: { value: 'false', origin: 'set' }, [DEVICES]: { value: 'c:10:200', origin: 'set' } },
+      keys: { mknod: set('false', 'false', 'profile build'), [DEVICES]: set('c:10:200') },
     },
     set: 'intercede set abc mknod=true',
-    forGood: `intercede set abc --unset mknod; if that does not allow it, "${P}mknod: true" under profiles: build: ${AT}`,
+    forGood: `"${P}mknod: true" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'more than an option has of a call that a profile turns off', key: DEVICES, value: 'c:10:200' },
     about: { keys: { mknod: { value: 'false', origin: 'profile build' } } },
     set: 'intercede set abc mknod=true mknod.devices=c:10:200',
-    forGood: `"${P}mknod: true" under profiles: build: ${AT}; and "${P}mknod.devices: c:10:200" under default: or in its profile ${AT}`,
+    forGood: `"${P}mknod: true" under profiles: build: ${AT}; and "${P}mknod.devices: c:10:200" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'mount with its list', key: 'mount', value: 'true' },

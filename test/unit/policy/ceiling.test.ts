@@ -33,7 +33,7 @@ describe('a ceiling bounds a value from every source', () => {
     expect(resolve(text, from).policy).toHaveProperty('mknod')
     const { policy, settings } = resolve(`${CEILING}\n${text}`, from)
     expect(policy).not.toHaveProperty('mknod')
-    expect(settings.get('mknod')).toEqual({ text: 'false', origin, ceiling: 'false', asked: 'true' })
+    expect(settings.get('mknod')).toMatchObject({ text: 'false', origin, ceiling: 'false', asked: 'true' })
     expect(clamped(settings)).toEqual([
       `${P}mknod: ${formatOrigin(origin)} asks for "true", and its ceiling is "false", so "false" holds; lower the one, or raise the other in the configuration`,
     ])
@@ -57,7 +57,14 @@ test('what was set holds over metadata and annotations', () => {
     annotations: { [`${P}mknod`]: 'false' },
     set: [['mknod', 'true', { kind: 'set' }]] as const,
   }
-  expect(resolve('', from).settings.get('mknod')).toEqual({ text: 'true', origin: { kind: 'set' } })
+  const instead = { text: 'false', origin: { kind: 'annotation' } }
+  expect(resolve('', from).settings.get('mknod')).toEqual({ text: 'true', origin: { kind: 'set' }, instead })
+})
+
+test('a ceiling also bounds what would hold without what was set', () => {
+  const from = { metadata: 'mount.allowed=ext4,btrfs', set: [['mount.allowed', 'xfs', { kind: 'set' }]] as const }
+  const instead = { text: 'ext4', origin: { kind: 'metadata' } }
+  expect(resolve(CEILING, from).settings.get('mount.allowed')).toMatchObject({ text: 'xfs', instead })
 })
 
 test('an annotation lowers what is granted, and the ceiling the rest', () => {

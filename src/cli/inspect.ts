@@ -8,7 +8,6 @@ import { callOf, type KeyName } from '../policy/keys.ts'
 import type { Note } from '../policy/resolve.ts'
 import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
 import { everythingOf } from '../reader/container-view.ts'
-import { remedyHere } from './explain.ts'
 import { FORMATS } from './formats.ts'
 import {
   formatDropped,
@@ -23,6 +22,7 @@ import {
 } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'
 import { print } from './print.ts'
+import { remedyHere } from './ways-to-allow.ts'
 
 type DaemonLimits = DaemonTotals['limits'] | undefined
 

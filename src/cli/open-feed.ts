@@ -326,7 +326,10 @@ export function requireContainer(
   reasons: readonly string[] = [],
 ): ContainerView {
   const found = findContainer(all, word)
-  if (found.length === 0 && feeds.missing) throw feeds.missing
+  if (found.length === 0 && feeds.missing)
+    throw new Error(
+      `${feeds.missing.message}; ${feeds.hasHistory ? `history has no container ${briefly(word)} either` : 'and there is no history here: name its directory with --history'}`,
+    )
   // No name that looks like an id is taken for one.
   const called = found.length === 0 ? namesakesOf(all, word) : []
   if (called.length > 0)

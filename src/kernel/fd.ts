@@ -13,10 +13,10 @@ import {
   O_CLOEXEC,
   O_NONBLOCK,
 } from '../abi/fcntl.ts'
-import { F_ADD_SEALS } from '../abi/memory.ts'
 import { KCMP_FILE } from '../abi/process.ts'
 import { POLLERR, POLLHUP } from '../abi/socket.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
+import { F_ADD_SEALS } from '../abi/system.ts'
 import { orFalse, SyscallError } from './error.ts'
 import { check, lastErrno, libc } from './libc.ts'
 

@@ -1,7 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
 import { errno, errnos } from '../abi/errno.ts'
-import { PROCMAP_QUERY, PROCMAP_QUERY_SIZE, PROCMAP_QUERY_VMA_WRITABLE } from '../abi/memory.ts'
-import { PAGE } from '../abi/system.ts'
+import { PAGE, PROCMAP_QUERY, PROCMAP_QUERY_SIZE, PROCMAP_QUERY_VMA_WRITABLE } from '../abi/system.ts'
 import { isErrno, SyscallError } from './error.ts'
 import type { Handle } from './fd.ts'
 import { check, lastErrno, libc } from './libc.ts'

@@ -13,7 +13,7 @@ import {
   MFD_NOEXEC_SEAL,
   PROT_READ,
   PROT_WRITE,
-} from '../abi/memory.ts'
+} from '../abi/system.ts'
 import { addSeals, Fd, guarded, type Handle } from './fd.ts'
 import { openat } from './files.ts'
 import { check, cstring, lastErrno, libc, view } from './libc.ts'

@@ -21,8 +21,9 @@ const intercede = (command: string, ...args: readonly string[]): Promise<Done> =
   execute(process.execPath, [CLI, command, '--feed', feed(), ...args])
 
 /** Starts a container that makes some calls, and stays. */
-async function start(id: string, metadata: string, script: string): Promise<void> {
-  const options = ['--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--id', id, '--metadata', metadata]
+async function start(id: string, metadata: string, script: string, more: readonly string[] = []): Promise<void> {
+  const own = ['--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--id', id, '--metadata', metadata]
+  const options = [...own, ...more]
   const words = [daemon.socket, ...options, '--', 'sh', '-c', `{ ${script}; } >&2; echo done; read end`]
   const child = spawn(fixture('filtered'), words, { stdio: ['pipe', 'pipe', 'ignore'] })
   children.push(child)
@@ -179,6 +180,11 @@ test('inspect shows the annotations that are ignored, and why', async () => {
   const { stdout } = await intercede('inspect', 'mistyped')
   expect(stdout).toMatch(/^ignored annotation: \S+mkond=true: .*did you mean .*mknod/m)
   expect(stdout).toMatch(/^ignored annotation: \S+sysinfo=true: \S.*/m)
+  // A call that such an annotation would allow says so.
+  await start('asks', 'mknod', 'mknod x c 10 200', ['--annotation', `${key}.mknod.devices=c:10:200`])
+  expect((await intercede('explain', 'asks')).stdout).toMatch(
+    /^ {2}note: {2}its annotation \S+mknod\.devices=c:10:200 is ignored: an annotation may only lower this key/m,
+  )
   await intercede('set', 'mistyped', 'sysinfo')
   const [after] = JSON.parse((await intercede('inspect', 'mistyped', '--format', 'json')).stdout)
   expect(after.ignored.map(({ key: of, value }: { key: string; value: string }) => `${of}=${value}`)).toEqual(

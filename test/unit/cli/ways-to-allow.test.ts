@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { kernelAnswer, remedyHere, waysToAllow } from '../../../src/cli/explain.ts'
+import { kernelAnswer, remedyHere, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
 import type { ContainerView } from '../../../src/reader/container-fields.ts'

@@ -521,6 +521,35 @@ describe.sequential('a daemon', () => {
     }
   })
 
+  test('whose disk is full tells what it remembers of a container, not what its last line has', {
+    timeout: 60_000,
+  }, async () => {
+    const small = newDirectory()
+    mkdirSync(small)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=755', 'none', small])
+    const daemon = await Daemon.start(`history: { path: ${small}, size: 1m }`)
+    daemons.push(daemon)
+    feed = join(daemon.directory, 'feed.sock')
+    const maker = new Maker(daemon, ['--id', 'full', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    await until('its first line is kept', () => textOf(small).includes('"id":"full"'))
+    execFileSync('sh', ['-c', `cat /dev/zero >${small}/ballast 2>/dev/null || :`])
+    try {
+      await maker.make()
+      maker.end()
+      const all = async (): Promise<string> =>
+        (await intercede('ps', '--all', '--format', '{id} {state} {left}')).stdout
+      await until('it has ended', async () => (await all()) === 'full ended 1\n', 20)
+      const explained = (): Promise<Done> => intercede('explain', 'full')
+      expect((await explained()).stdout).toMatch(/^full, ended \d+s ago: mknod.*\n.*\[keyOff\]/)
+      const lacks = /^intercede: History lacks \d+ lines? that could not be written/m
+      await until('the loss is told', async () => lacks.test((await explained()).stderr), 20)
+    } finally {
+      maker.end()
+      await daemon.close()
+      execFileSync('umount', [small])
+    }
+  })
+
   test('keeps who has given an order, and what it changed', { timeout: 60_000 }, async () => {
     const begin = new Date().toISOString()
     const daemon = await start()

@@ -532,7 +532,9 @@ describe.sequential('a daemon', () => {
     feed = join(daemon.directory, 'feed.sock')
     const maker = new Maker(daemon, ['--id', 'full', '--metadata', 'security.syscalls.intercept.mknod=false'])
     await until('its first line is kept', () => textOf(small).includes('"id":"full"'))
+    // Neither a page of its own, nor the rest of its last one; empty lines are none.
     execFileSync('sh', ['-c', `cat /dev/zero >${small}/ballast 2>/dev/null || :`])
+    appendFileSync(now(small), '\n'.repeat(4096 - (statSync(now(small)).size % 4096)))
     try {
       await maker.make()
       maker.end()

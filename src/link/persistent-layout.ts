@@ -7,8 +7,8 @@ export const ENTRIES = 256
 /** Of each: as many bytes of parameters as mount(2) takes, a page. */
 export const PARAMETERS = 4096
 /**
- * owner: the serial of a container, 0 for none. doomed: 1 once it shall end. serial: how often the entry was made new.
- * All others are the owner's.
+ * owner: the serial of a container, 0 for none. serial: how often the entry was made new. doomed: that serial once it
+ * shall end. All others are the owner's.
  */
 export const [ENTRY, ENTRY_WORDS] = struct({
   owner: 1,

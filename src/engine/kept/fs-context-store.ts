@@ -166,9 +166,9 @@ export class FsContextStore implements Keeping {
   #endBefore(mount: number): void {
     const entries = this.#entries
     const index = entries.get(mount, 'before')
-    if (index === UNKNOWN || entries.serial(index) !== entries.get(mount, 'beforeSerial')) return
+    if (index === UNKNOWN) return
+    entries.drop(index, entries.get(mount, 'beforeSerial'))
     entries.set(mount, 'before', UNKNOWN)
-    entries.drop(index)
   }
 
   has({ serial }: Owner): boolean {
@@ -313,9 +313,7 @@ export class FsContextStore implements Keeping {
       handle: entries.fd(index, word)!,
       name: { index, serial },
       endAfterCall: () => entries.doom(index),
-      endOnceUnlocked: () => {
-        if (entries.serial(index) === serial) entries.drop(index)
-      },
+      endOnceUnlocked: () => entries.drop(index, serial),
       [Symbol.dispose]: () => entries.unlock(index),
     }
   }

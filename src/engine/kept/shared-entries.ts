@@ -134,16 +134,25 @@ export class SharedEntries {
   }
 
   isDoomed(index: number): boolean {
-    return this.#get(index, ENTRY.doomed) === 1
+    return this.#get(index, ENTRY.doomed) === this.serial(index)
   }
 
+  /** Lets an entry end when it is unlocked. */
   doom(index: number): void {
-    this.#set(index, ENTRY.doomed, 1)
+    this.#set(index, ENTRY.doomed, this.serial(index))
   }
 
-  /** Ends an entry now, or when the thread that has locked it unlocks it. */
-  drop(index: number): void {
-    this.doom(index)
+  /**
+   * Ends an entry now, or when the thread that has locked it unlocks it.
+   *
+   * @param serial which one is meant: it may have ended, and another may be in its place
+   */
+  drop(index: number, serial = this.serial(index)): void {
+    const at = this.#at(index, ENTRY.doomed)
+    const before = Atomics.load(this.#words, at)
+    if (this.serial(index) !== serial) return
+    // If it has changed since, there is a later entry.
+    Atomics.compareExchange(this.#words, at, before, serial)
     if (this.tryLock(index)) this.unlock(index)
   }
 

@@ -275,6 +275,24 @@ describe('Contexts', () => {
     all.forget(of(1).serial)
   })
 
+  test('that have ended are not taken for those in their place by who still has their name', () => {
+    const all = contexts()
+    const [first, second] = [descriptor(), descriptor()]
+    all.addContext(of(1), first.fd, 'ext4', PROCESS)
+    let endLate = (): void => {}
+    {
+      using context = held(all, 1, first.raw)
+      endLate = () => context.endOnceUnlocked()
+      context.endAfterCall()
+    }
+    all.addContext(of(1), second.fd, 'ext4', PROCESS)
+    endLate()
+    expect([first.isOpen(), second.isOpen()]).toEqual([false, true])
+    endLate()
+    all.forget(of(1).serial)
+    expect(second.isOpen()).toBe(false)
+  })
+
   test('are let go when their holder has closed them, or was never told to have them', () => {
     const all = contexts()
     const [kept, root, closed, lost] = [descriptor(), descriptor(), descriptor(), descriptor()]

@@ -109,6 +109,11 @@ export function reloadCommand({ dryRun, force = false, format, control }: Reload
     ...changeLines(keys).map((line) => `  ${line}`),
   ])
   const would = dry ? 'would change' : 'changed'
+  const { daemon = [], anotherEngine = false } = said
+  if (daemon.length > 0)
+    lines.push(
+      `of the daemon itself, ${daemon.join(', ')} ${would}${anotherEngine ? '; calls wait while another engine starts' : ''}`,
+    )
   lines.push(`${said.changed.length} of ${counted(said.containers, 'container')} ${would}`)
   print(`${lines.join('\n')}\n`)
   for (const warning of said.warnings) say(formatValue(warning))

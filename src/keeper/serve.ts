@@ -23,7 +23,15 @@ import { formatSetting } from './log/effective-keys.ts'
 import { logEvent } from './log/event-log.ts'
 import { isJournalStream, type LogKind, ownJournal } from './log/journal.ts'
 import { Log } from './log/log.ts'
-import type { HistoryOptions, KeeperEvent, KeeperOptions, PolicyDetails, Reloaded, SetKey } from './process/events.ts'
+import type {
+  DaemonChange,
+  HistoryOptions,
+  KeeperEvent,
+  KeeperOptions,
+  PolicyDetails,
+  Reloaded,
+  SetKey,
+} from './process/events.ts'
 import { ServiceManager } from './process/service-manager.ts'
 import { InheritedChildren, OLD_ONE, Reexec } from './reexec.ts'
 import { NriPlugin } from './sockets/nri-plugin.ts'
@@ -143,7 +151,10 @@ class Service {
           look: () => this.#look(),
         },
         resolve: (...said) => resolveBy(this.#config)(...said),
-        readAnew: () => resolveBy(this.#read()),
+        readAnew: () => {
+          const config = this.#read()
+          return { resolve: resolveBy(config), ...daemonChange(this.#config, config) }
+        },
         onEvent: (event) => this.#hear(event),
         onRecord: (...said) => this.#record(...said),
       }),
@@ -188,7 +199,7 @@ class Service {
     const all = await outcome
     keeper.reloads(1)
     this.#serves(keeper)
-    return all
+    return { ...all, ...daemonChange(before, this.#config) }
   }
 
   #stop(signal: NodeJS.Signals): void {
@@ -352,6 +363,14 @@ const ofEngine = ({ log, limits }: Config): unknown => {
   const { listenersPerContainer: _, connections: __, ...rest } = effectiveLimits(limits)
   return { arguments: log.arguments, ...rest }
 }
+
+/** Returns what another configuration changes beside the policies of containers. */
+const daemonChange = (before: Config, config: Config): DaemonChange => ({
+  daemon: (['log', 'metrics', 'limits', 'history', 'nri', 'reload'] as const).filter(
+    (name) => !isDeepStrictEqual(config[name], before[name]),
+  ),
+  anotherEngine: !isDeepStrictEqual(ofEngine(config), ofEngine(before)),
+})
 
 const resolveBy =
   (config: Config): KeeperOptions['resolve'] =>

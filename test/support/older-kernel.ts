@@ -26,7 +26,7 @@ const FEATURES: Readonly<
   ],
   addfdSend: ['5.14', ['abi/seccomp', 'ADDFD_FLAG_SEND = 2', 'ADDFD_FLAG_SEND = 1 << 30']],
   waitKillableRecv: ['5.19', ['abi/seccomp', 'WAIT_KILLABLE_RECV = 1 << 5', 'WAIT_KILLABLE_RECV = 1 << 30']],
-  memfdNoexec: ['6.3', ['abi/memory', 'MFD_NOEXEC_SEAL = 8', 'MFD_NOEXEC_SEAL = 1 << 20']],
+  memfdNoexec: ['6.3', ['abi/system', 'MFD_NOEXEC_SEAL = 8', 'MFD_NOEXEC_SEAL = 1 << 20']],
   peerPidfd: ['6.5', ['abi/socket', 'SO_PEERPIDFD = 77', 'SO_PEERPIDFD = 30077']],
   syncWakeUp: ['6.6', ['abi/seccomp', 'NOTIF_SET_FLAGS = _IOW(MAGIC, 4', 'NOTIF_SET_FLAGS = _IOW(MAGIC, 99']],
   uniqueMountIds: ['6.8', ['abi/stat', 'MNT_ID_UNIQUE = 0x4000', 'MNT_ID_UNIQUE = 0x40000000']],
@@ -35,7 +35,7 @@ const FEATURES: Readonly<
     ['abi/process', 'GET_PID_FROM_PIDNS = _IOR(NSIO, 0x6', 'GET_PID_FROM_PIDNS = _IOR(NSIO, 0x66'],
     ['abi/process', 'GET_PID_IN_PIDNS = _IOR(NSIO, 0x8', 'GET_PID_IN_PIDNS = _IOR(NSIO, 0x68'],
   ],
-  procmapQuery: ['6.11', ['abi/memory', '_IOWR(0x66, 17,', '_IOWR(0x66, 99,']],
+  procmapQuery: ['6.11', ['abi/system', '_IOWR(0x66, 17,', '_IOWR(0x66, 99,']],
   copyDetached: [
     '6.15',
     ['kernel/mount', 'OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW', 'OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | 0x40000000'],

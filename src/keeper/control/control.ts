@@ -259,9 +259,10 @@ export class Control {
   #dryRun(isForced: boolean): ReloadAnswer {
     const { registry, options } = this.#dependencies
     if (!options.readAnew) throw new Error('Cannot say what a reload would change: this keeper has no configuration')
-    const plans = this.#plan(options.readAnew())
+    const { resolve, ...daemon } = options.readAnew()
+    const plans = this.#plan(resolve)
     if (!isForced) this.#require(plans)
-    return { containers: registry.size, ...outcomeOf(plans) }
+    return { containers: registry.size, ...daemon, ...outcomeOf(plans) }
   }
 
   /** If another program is needed, that program answers. */

@@ -136,7 +136,16 @@ export type KeeperEvent =
   /** The next engine starts after `pause` milliseconds, and settles the calls in flight. */
   | { readonly type: 'engineEnded'; readonly how: string; readonly cause: RestartCause; readonly pause: number }
 
-export interface Reloaded {
+/** What another configuration changes beside the policies of containers. */
+export interface DaemonChange {
+  /** The parts of the configuration. */
+  readonly daemon: readonly string[]
+  /** Whether they need another engine: calls wait while it starts. */
+  readonly anotherEngine: boolean
+}
+
+/** What a reload has changed; beside the containers only if this program has applied it. */
+export interface Reloaded extends Partial<DaemonChange> {
   readonly changed: readonly ChangedContainer[]
   /** What took all keys from containers, and why there is no history: a sentence for each. */
   readonly warnings: readonly string[]
@@ -204,10 +213,10 @@ export interface KeeperOptions {
   /**
    * Reads the configuration again. Without it nobody can ask what a reload would change.
    *
-   * @returns the `resolve` after a reload
+   * @returns the `resolve` after a reload, and what else changes
    * @throws {Error} if it cannot be read, or is wrong
    */
-  readAnew?(): KeeperOptions['resolve']
+  readAnew?(): { readonly resolve: KeeperOptions['resolve'] } & DaemonChange
   onEvent(event: KeeperEvent): void
   /**
    * Takes the record of an answered call, up to a second after the answer.

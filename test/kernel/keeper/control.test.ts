@@ -170,7 +170,13 @@ describe.sequential('reload', () => {
       containers: 1,
       changed: [{ keys: { 'security.syscalls.intercept.mknod': { was: { value: 'true', origin: 'set' } } } }],
     })
+    expect(said).toMatchObject({ daemon: [], anotherEngine: false })
     expect(await maker.make()).toBe('ok')
+    daemon.configure('ceiling: { mknod: false }\nlimits: { calls: 64 }\nhistory: { size: 2m }')
+    expect((await reload('--dry-run')).stdout).toMatch(
+      /^of the daemon itself, limits, history would change; calls wait while another engine starts\n1 of 1 container would change$/m,
+    )
+    daemon.configure('ceiling: { mknod: false }')
   })
 
   test('a reload lowers to a ceiling what a container has, also what was set', { timeout: 60_000 }, async () => {
@@ -333,7 +339,7 @@ test('a dry run says what the reload does then, of 60 configurations, and calls 
       expect(ask(false, force), text).toEqual(would)
       const kind = kindOf(would)
       kinds = { ...kinds, [kind]: kinds[kind] + 1 }
-      const none = { changed: [], warnings: [] }
+      const none = { changed: [], warnings: [], daemon: [], anotherEngine: false }
       expect(ask(true, force), text).toEqual(typeof would === 'string' ? would : { ...would, ...none })
       if (kind !== 'other' || kinds.other % 8 !== 0) continue
       const rows = await read('inspect', ...(await read('ps')).map(({ id }) => String(id)))

@@ -23,7 +23,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'intercede-readers-'))
 const control = join(scratch, 'control.sock')
 let host: Host
 beforeAll(async () => {
-  const readAnew = () => () => ({ policy: {}, details: {} })
+  const readAnew = () => ({ resolve: () => ({ policy: {}, details: {} }), daemon: [], anotherEngine: false })
   host = await Host.start(undefined, { controlSocketPath: control, readAnew })
 })
 afterAll(() => {

@@ -173,12 +173,12 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
   )
 }
 
-const NO_HISTORY = 'Nothing was refused, as far as the daemon remembers: it keeps no history.'
-function formatNone({ missing, hasHistory }: Feeds, word: string | undefined, since: number | undefined): string {
+function formatNone({ missing, keepsNone }: Feeds, word: string | undefined, since: number | undefined): string {
   if (missing) return 'Without the daemon, no refusal is known.'
   const where = word === undefined ? '' : ` in ${briefly(word)}`
   const when = since === undefined ? '' : ` since ${isoTime(since)}`
-  return hasHistory || when !== '' ? `Nothing was refused${where}${when}.` : NO_HISTORY
+  const remembered = keepsNone ? ', as far as the daemon remembers: it keeps no history' : ''
+  return `Nothing was refused${where}${when}${remembered}.`
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>

@@ -56,7 +56,10 @@ export interface Feeds extends Disposable {
   readonly daemon: FeedReader | undefined
   /** Why no daemon can be read. */
   readonly missing: Error | undefined
+  /** Whether history can be read; if it cannot, that was said. */
   readonly hasHistory: boolean
+  /** Whether the daemon says that it keeps none. */
+  readonly keepsNone: boolean
   /** The daemon, and the runs that are there now. */
   readonly all: readonly FeedReader[]
   /**
@@ -202,6 +205,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     daemon,
     missing,
     hasHistory: past !== undefined,
+    keepsNone: !past && daemon !== undefined && daemon.directory.daemon.history === undefined,
     get all() {
       return daemon ? [daemon, ...runs] : runs
     },

@@ -1,4 +1,4 @@
-import { isoTime } from '../calls/escape.ts'
+import { escaped, isoTime } from '../calls/escape.ts'
 import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
@@ -175,7 +175,7 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
 
 function formatNone({ missing, keepsNone }: Feeds, word: string | undefined, since: number | undefined): string {
   if (missing) return 'Without the daemon, no refusal is known.'
-  const where = word === undefined ? '' : ` in ${briefly(word)}`
+  const where = word === undefined ? '' : ` in "${escaped(word)}"`
   const when = since === undefined ? '' : ` since ${isoTime(since)}`
   const remembered = keepsNone ? ', as far as the daemon remembers: it keeps no history' : ''
   return `Nothing was refused${where}${when}${remembered}.`

@@ -112,7 +112,8 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
   const asTable = (): string =>
     (wide ? wideTable() : usualTable(views(), width)) +
     (refused.length > 0 ? `\n${refusedTable(refused, wide ? undefined : width)}` : '')
-  if (all && feeds.keepsNone) say('No history is kept: only the containers that ended last are shown')
+  if (all && feeds.keepsNone && feeds.list(true)[Symbol.iterator]().next().done)
+    say('The daemon remembers no container: it keeps no history')
   printAtOnce(formatRows(format, rows, asTable))
 }
 

@@ -643,7 +643,11 @@ describe.sequential('a daemon', () => {
     const says = `Cannot keep history in "${file}/x": "${file}" is no directory; name another one with history.path`
     const command = (...words: readonly string[]): Promise<Done> => execute(process.execPath, [CLI, ...words])
     expect(await command('reload', '--control', join(daemon.directory, 'control.sock'))).toEqual({
-      ...{ status: 0, stdout: 'of the daemon itself, history changed\n0 of 0 containers changed\n', stderr: `intercede: ${says}\n` },
+      ...{
+        status: 0,
+        stdout: 'of the daemon itself, history changed\n0 of 0 containers changed\n',
+        stderr: `intercede: ${says}\n`,
+      },
     })
     const check = await command('serve', '--check-config', '--config', wrong)
     expect(check).toMatchObject({ status: 0, stderr: `intercede: ${says}\n` })

@@ -49,7 +49,7 @@ test('a run that failed is explained by its name, after it was removed and after
       '^[0-9a-f]{12} \\(failing\\), ended \\d+[sm] ago: mknod(at)?\\(.*, S_IFCHR\\|0666, 10:200\\) {2}by mknod, pid 1',
       ' {2}left to the kernel, once \\d+[sm] ago \\[deviceNotAllowed\\]',
       ' {2}why: {2}the device 10:200 is not allowed',
-      ' {2}what to do: {2}if it is harmless, add c:10:200 to .*',
+      ' {2}what to do: {2}unless it is allowed by now: if it is harmless, add c:10:200 to .*',
       ' {2}for good: {2}.*mknod.devices=?:? ?c:10:200.*',
     ].join('\n'),
   )

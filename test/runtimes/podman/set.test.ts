@@ -60,7 +60,7 @@ test('a refused mknod is done after what explain says, without a restart', { tim
   expect(done).toMatchObject({ status: 0, stderr: '', stdout: expect.stringContaining('c:10:200 (set)') })
   expect(await mknod('tun', '10 200')).toBe('ok')
   expect((await one('inspect', NAME)).pid).toBe(pid)
-  expect(await keyOf('mknod.devices')).toEqual({ value: 'c:10:200', origin: 'set' })
+  expect(await keyOf('mknod.devices')).toMatchObject({ value: 'c:10:200', origin: 'set' })
   expect((await intercede('inspect', NAME)).stdout).toMatch(
     /^mknod\.devices +c:10:200 +set by root, \d+s ago +intercede set$/m,
   )

@@ -173,10 +173,18 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
   )
 }
 
-function formatNone({ missing, keepsNone }: Feeds, word: string | undefined, since: number | undefined): string {
-  if (missing) return 'Without the daemon, no refusal is known.'
+function formatNone(
+  { missing, hasHistory, keepsNone }: Feeds,
+  word: string | undefined,
+  since: number | undefined,
+  [view]: readonly ContainerView[],
+): string {
+  if (missing && (word === undefined || !hasHistory)) return 'Without the daemon, no refusal is known.'
   const where = word === undefined ? '' : ` in "${escaped(word)}"`
   const when = since === undefined ? '' : ` since ${isoTime(since)}`
+  const until = word === undefined ? undefined : view?.countedUntil
+  if (until !== undefined)
+    return `Nothing was refused${where}${when} until ${isoTime(until)}. Later calls are not known: they failed with ENOSYS if no daemon was there.`
   const remembered = keepsNone ? ', as far as the daemon remembers: it keeps no history' : ''
   return `Nothing was refused${where}${when}${remembered}.`
 }
@@ -248,7 +256,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]
-    return paragraphs.length === 0 ? `${formatNone(feeds, word, since)}\n` : `${paragraphs.join('\n\n')}\n`
+    return paragraphs.length === 0 ? `${formatNone(feeds, word, since, views)}\n` : `${paragraphs.join('\n\n')}\n`
   }
   if (format.kind !== 'table') for (const text of orphans) say(text)
   print(formatRows(format, () => found.map(rowOf), asText))

@@ -65,7 +65,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: no daemon serves it any more; restart it`)
   if (state === 'unknown')
     throw new NegativeAnswer(
-      `Cannot set keys of container ${briefly(word)}: the daemon has not seen it since it was restarted; it serves the next trapped call of the container, and takes orders then`,
+      `Cannot set keys of container ${briefly(word)}: the daemon has not seen it since it was restarted; it serves the container once LXC asks it, and takes orders then; if its calls fail with ENOSYS, stop and start it`,
     )
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)

@@ -25,6 +25,8 @@ export interface WaysToAllow {
 export const ALLOWED = 'nothing: it is allowed by now'
 const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
+/** Of a container that has ended: what the configuration says by now is not known. */
+const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it allowed that when the container ended'
 const WAS_SET = 'allow it for good: "intercede set" did so only for this container'
 
 /** A call that does nothing without a list, and what to put into that. */
@@ -108,19 +110,24 @@ const isLasting = ({ key, value }: WantedKey, all: Keys): boolean =>
 const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
 
+const allowed = ({ state }: ContainerView): string => (state === 'ended' ? WAS_ALLOWED : ALLOWED)
+
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
 function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word }: Around): string {
   const { key, value } = wanted
   const all = (view.about.keys ?? {}) as Keys
-  if (isLasting(wanted, all)) return isServed(view) ? `intercede set ${word} --unset ${key}` : ALLOWED
+  if (isLasting(wanted, all)) return isServed(view) ? `intercede set ${word} --unset ${key}` : allowed(view)
   const { ceiling } = all[key] ?? {}
   const { value: now = '', asked = now } = lasting(all[key]) ?? {}
-  const [whole, file] = [addToList(key, asked, value), changedIn(daemon)]
-  const line = lineFor(originOf(key, view.about), key, whole, file)
+  const file = changedIn(daemon)
+  const line = lineFor(originOf(key, view.about), key, addToList(key, asked, value), file)
   // What the configuration says by now is not known of a container that has ended.
   const already = view.state === 'ended' ? 'unless that is so already: ' : ''
-  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return `${already}${line}`
-  return `${already}raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${line}`
+  const entry = all[key]
+  const isHidden = isServed(view) && originNow(entry).kind === 'set' && !keys[key].lowers(entry!.value, value)
+  const whole = `${already}${line}${isHidden ? '; in this container "intercede set" holds over it' : ''}`
+  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return whole
+  return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${whole}`
 }
 
 /** Tells whether a call is off, so that no option of it does anything. */
@@ -159,10 +166,11 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const holds = isAllowed && isLasting(wants, all)
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
   const steps = (isAllowed ? [wants] : wanted).map((each) => forGoodOf(view, each, around))
-  const forGood = runtime === RUN ? onRun : steps.join('; and ')
+  const open = steps.filter((step) => step !== WAS_ALLOWED)
+  const forGood = runtime === RUN ? onRun : open.join('; and ') || WAS_ALLOWED
   return {
     set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
-    forGood: holds ? ALLOWED : forGood,
+    forGood: holds ? allowed(view) : forGood,
     allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
 }
@@ -225,10 +233,16 @@ export function waysOf(view: ContainerView, refusal: RefusalView, around: Omit<A
 }
 
 /** Says by what a key is off. */
-function turnOn(entry: KeyEntry | undefined): string {
+function turnOn(view: ContainerView, wanted: WantedKey): string {
+  const all = (view.about.keys ?? {}) as Keys
+  const entry = all[wanted.key]
   if (entry?.asked !== undefined) return 'turn it on: it is off by the ceiling of the configuration'
   if (entry === undefined || entry.origin === 'default') return 'turn it on: off is the default'
-  return `turn it on: it is off by ${entry.origin === 'set' ? '"intercede set"' : `its ${entry.origin}`}`
+  if (originNow(entry).kind !== 'set') return `turn it on: it is off by its ${entry.origin}`
+  const isOver = view.state === 'ended' && isLasting(wanted, all)
+  return isOver
+    ? 'nothing: only "intercede set" had turned it off, for this container'
+    : 'turn it on: it is off by "intercede set"'
 }
 
 /** Returns the remedy of a refusal where it depends on more than the reason. */
@@ -247,11 +261,11 @@ export function remedyHere(
   const all = (view.about.keys ?? {}) as Keys
   const entry = all[key]
   const call = callOf(key)
-  if (key !== call && isOff(call, all)) return { remedy: turnOn(all[call]) }
+  if (key !== call && isOff(call, all)) return { remedy: turnOn(view, { key: call, value: 'true' }) }
   if (keys[key].lowers(entry?.value || keys[key].default, value)) {
     if (view.state === 'left') return { remedy: LEFT }
-    return { remedy: isServed(view) || isLasting(wants, all) ? ALLOWED : WAS_SET }
+    return { remedy: isServed(view) || isLasting(wants, all) ? allowed(view) : WAS_SET }
   }
-  if (reason === 'keyOff') return { remedy: turnOn(entry) }
+  if (reason === 'keyOff') return { remedy: turnOn(view, wants) }
   return view.state === 'ended' && refusal.remedy ? { remedy: `unless it is allowed by now: ${refusal.remedy}` } : {}
 }

@@ -194,7 +194,8 @@ function joined(view: ContainerView, other: ContainerView): ContainerView {
   // What both did last is no later than the end.
   const ends = [view.about.ended, other.about.ended, refusals[0]?.time].filter((time) => typeof time === 'number')
   const about = view.state === 'ended' ? { ...view.about, ended: Math.max(...ends) } : view.about
-  const countedUntil = view.countedUntil ?? other.countedUntil
+  const until = view.countedUntil ?? other.countedUntil
+  const countedUntil = until && Math.max(until, refusals[0]?.time ?? until)
   return {
     ...view,
     ...sums,

@@ -97,8 +97,11 @@ function startTimes(pids: readonly number[]): ReadonlyMap<number, number | undef
   return new Map(stats.map((stat, index) => [present[index]!, startOf(Buffer.from(stat, 'latin1'))]))
 }
 
-const startOf = (stat: Uint8Array): number | undefined =>
-  orElse(undefined, () => statNumber(stat, stat.length, STAT.startTime))
+/** One that has ended stays a zombie (Z) until its parent asks. */
+const startOf = (stat: Buffer): number | undefined =>
+  /\) [ZX] /.test(stat.toString('latin1'))
+    ? undefined
+    : orElse(undefined, () => statNumber(stat, stat.length, STAT.startTime))
 
 /**
  * Whether the init of a container that nobody has seen end is still there: then the daemon that served it is gone. If

@@ -123,6 +123,8 @@ export class Feed {
   #engines = 0
   /** The directory's entry for the processes of the daemon and its engine. */
   #process: object = aboutDaemon()
+  /** Until then no engine is tried, and calls are left to the kernel. */
+  #pausedUntil = 0
   readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
   readonly #names = new NameSearch()
@@ -146,7 +148,8 @@ export class Feed {
     this.#sum(event)
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
-    const told = eventEntry(event)
+    const isLeft = event.type === 'registered' && this.#pausedUntil > Date.now()
+    const told = isLeft ? { ...eventEntry(event), message: WITHOUT_ENGINE } : eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
     if (told && !isLeftOut) this.#add(event.type as EventType, told, auditOf(event))
     if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
@@ -337,12 +340,14 @@ export class Feed {
   engineEnded(pause: number): void {
     this.#directory.beat(undefined)
     this.#process = { ...this.#process, engine: undefined, engineSince: undefined }
-    if (pause > 0) this.#process = { ...this.#process, nextEngine: Date.now() + pause }
+    if (pause > 0) this.#pausedUntil = Date.now() + pause
+    if (pause > 0) this.#process = { ...this.#process, nextEngine: this.#pausedUntil }
     this.#counts.free()
   }
 
   /** Notes for the next beat that calls wait for an engine that is being started. */
   triesEngine(): void {
+    this.#pausedUntil = 0
     this.#process = { ...this.#process, nextEngine: undefined }
   }
 
@@ -373,6 +378,7 @@ const formatChanges = (changed: ChangedKeys): string =>
 const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
   `${by} has set ${formatChanges(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 
+const WITHOUT_ENGINE = 'calls of the container are left to the kernel until an engine serves again'
 const formatBarred = ({ says }: ReturnType<typeof explainBarred>): string =>
   `all calls of the container are left to the kernel: ${says}`.slice(0, MESSAGE_LIMIT)
 
@@ -401,7 +407,9 @@ const ENTRIES: { readonly [Type in KeeperEvent['type'] & EventType]: (event: Eve
   stopOrdered: ({ id, by, signal, who }) => ({ id, message: `${by} ends it by ${signal}`, who }),
   refused: ({ id, message }) => ({ id, message: message.slice(0, MESSAGE_LIMIT) }),
   fault: ({ message }) => ({ message: message.slice(0, MESSAGE_LIMIT) }),
-  engineEnded: ({ how }) => ({ message: `the engine ${how}` }),
+  engineEnded: ({ how, pause }) => ({
+    message: `the engine ${how}${pause > 0 ? `; calls are left to the kernel for ${Math.ceil(pause / 1000)} s` : ''}`,
+  }),
   engineStarted: ({ pid }) => ({ pid }),
   program: ({ id, program }) => ({ id, message: `${program} failed`.slice(0, MESSAGE_LIMIT) }),
   recordsLost: ({ count }) => ({ count }),

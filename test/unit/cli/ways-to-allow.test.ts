@@ -42,7 +42,8 @@ test.each<Row>([
     ...{ is: 'more than was set', key: DEVICES, value: 'c:10:229' },
     about: { keys: { mknod: { value: 'true', origin: 'metadata' }, [DEVICES]: set('c:10:200', 'c:5:2', 'metadata') } },
     set: 'intercede set abc mknod.devices=c:10:200,c:10:229',
-    forGood: 'make its seccomp profile with its keys and -c mknod.devices=c:5:2,c:10:229, and the container anew',
+    forGood:
+      'make its seccomp profile with its keys and -c mknod.devices=c:5:2,c:10:229, and the container anew; in this container "intercede set" holds over it',
   },
   {
     ...{ is: 'what was set to off, which its profile has', key: 'mknod', value: 'true' },
@@ -66,7 +67,7 @@ test.each<Row>([
     state: 'ended',
     about: { profile: 'build', keys: { mknod: set('false', 'true', 'profile build') } },
     set: 'intercede set abc mknod=true',
-    forGood: 'nothing: it is allowed by now',
+    forGood: 'nothing, unless the configuration has changed since: it allowed that when the container ended',
   },
   {
     ...{ is: 'a default of a container with a profile that ended', key: DEVICES, value: 'c:10:200', state: 'ended' },
@@ -97,7 +98,7 @@ test.each<Row>([
       keys: { mknod: set('false', 'false', 'profile build'), [DEVICES]: set('c:10:200') },
     },
     set: 'intercede set abc mknod=true',
-    forGood: `"${P}mknod: true" under profiles: build: ${AT}`,
+    forGood: `"${P}mknod: true" under profiles: build: ${AT}; in this container "intercede set" holds over it`,
   },
   {
     ...{ is: 'more than an option has of a call that a profile turns off', key: DEVICES, value: 'c:10:200' },
@@ -159,7 +160,10 @@ test.each([
 
 test.each([
   { state: 'served', origin: 'set', remedy: 'nothing: it is allowed by now' },
-  { state: 'ended', origin: 'profile build', remedy: 'nothing: it is allowed by now' },
+  {
+    ...{ state: 'ended', origin: 'profile build' },
+    remedy: 'nothing, unless the configuration has changed since: it allowed that when the container ended',
+  },
   {
     ...{ state: 'left', origin: 'profile build' },
     remedy: 'nothing of its policy, which allows it by now: all calls are left to the kernel',

@@ -245,14 +245,21 @@ function turnOn(view: ContainerView, wanted: WantedKey): string {
     : 'turn it on: it is off by "intercede set"'
 }
 
-/** Returns the remedy of a refusal where it depends on more than the reason. */
+/** Of calls that were left while engines kept failing, once one serves. */
+const SERVES_AGAIN = {
+  says: 'no engine served then, so the call was left to the kernel',
+  remedy: 'nothing: an engine serves by now, so repeat the call',
+}
+
+/** Returns the remedy of a refusal, and why it was, where that depends on more than the reason. */
 export function remedyHere(
   view: ContainerView,
   refusal: RefusalView,
   isKnown = knows,
-): Partial<Pick<RefusalView, 'remedy'>> {
+): Partial<Pick<RefusalView, 'says' | 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
+  if (reason === 'noEngine') return view.state === 'served' ? SERVES_AGAIN : {}
   if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
   if (!wants) return {}
   const { key, value } = wants

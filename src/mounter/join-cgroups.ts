@@ -24,12 +24,15 @@ const mountsFor = (...controllers: string[]): ReadonlyMap<string, string> =>
 /** Returns the mount points of the hierarchies that can have device rules, or to which memory is charged. */
 export const hierarchies = (): readonly string[] => [...new Set(mountsFor('devices', 'memory').values())]
 
+/** A control group that our cgroup namespace does not have. */
+const OUTSIDE = /\/\.\.(\/|$)/
+
 /** Returns the directories of a task's cgroups to which memory is charged: that of v1's memory controller, or of v2. */
 function memoryGroups(task: string): readonly string[] {
   // A hierarchy that another mount hides cannot be joined.
   const mounts = [...mountsFor('memory')].filter(([, point]) => existsSync(`${point}/cgroup.procs`))
   const v1 = mounts.filter(([name]) => name === 'memory')
-  return groupPaths(task, new Map(v1.length > 0 ? v1 : mounts)).filter((path) => !path.includes('/../'))
+  return groupPaths(task, new Map(v1.length > 0 ? v1 : mounts)).filter((path) => !OUTSIDE.test(path))
 }
 
 /** What the cgroups of a task are joined for. memory: only to be charged, since each hierarchy takes milliseconds. */
@@ -67,7 +70,7 @@ export function visibleMounts(): ReadonlyMap<string, string> {
  */
 export function deviceGroups(task: string, mounts = visibleMounts()): readonly string[] {
   const paths = groupPaths(task, mounts)
-  const outside = paths.find((path) => path.includes('/../'))
+  const outside = paths.find((path) => OUTSIDE.test(path))
   if (outside !== undefined) throw new RangeError(`Cannot join ${outside}: it is outside of our cgroup namespace`)
   return paths
 }
@@ -86,11 +89,13 @@ export class NotJoined extends Error {
  * memory that the kernel needs for what it makes is charged to them.
  *
  * @param task the text of `/proc/TID/cgroup`
- * @throws {NotJoined} if a cgroup cannot be joined; then the action has not run
+ * @throws {NotJoined} if a cgroup cannot be joined, or this process could not come back; then the action has not run
  */
 export function insideCgroupsOf<T>(task: string, what: JoinedFor, action: () => T): T {
-  const own = groupsFor(what, readFileSync('/proc/self/cgroup', 'latin1'))
-  const theirs = groupsToJoin(task, what, own)
+  const own = groupsOrNot(what, readFileSync('/proc/self/cgroup', 'latin1'))
+  const all = groupsOrNot(what, task)
+  if (all.length > own.length) throw new NotJoined('this process is outside of its own cgroup namespace')
+  const theirs = all.filter((group) => !own.includes(group))
   try {
     join(theirs)
   } catch (error) {
@@ -105,9 +110,9 @@ export function insideCgroupsOf<T>(task: string, what: JoinedFor, action: () => 
   }
 }
 
-function groupsToJoin(task: string, what: JoinedFor, own: readonly string[]): readonly string[] {
+function groupsOrNot(what: JoinedFor, task: string): readonly string[] {
   try {
-    return groupsFor(what, task).filter((group) => !own.includes(group))
+    return groupsFor(what, task)
   } catch (error) {
     throw new NotJoined((error as Error).message)
   }

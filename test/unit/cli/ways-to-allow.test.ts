@@ -194,3 +194,12 @@ test.each([
     new RegExp(`^${remedy}${remedy && '.*ext9'}`),
   )
 })
+
+test.each([
+  { state: 'served', remedy: 'nothing: an engine serves by now, so repeat the call' },
+  { state: 'left', remedy: undefined },
+  { state: 'ended', remedy: undefined },
+])('a call that no engine served, of a container that is $state: $remedy', ({ state, remedy }) => {
+  const view = { state, about: {} } as unknown as ContainerView
+  expect(remedyHere(view, { reason: 'noEngine' } as RefusalView).remedy).toBe(remedy)
+})

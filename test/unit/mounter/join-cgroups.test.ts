@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { cgroupMounts, groupPaths } from '../../../src/mounter/join-cgroups.ts'
+import { cgroupMounts, deviceGroups, groupPaths } from '../../../src/mounter/join-cgroups.ts'
 
 const HYBRID = `24 22 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 30 24 0:25 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices
@@ -23,3 +23,12 @@ test('the groups of a process in them; a path may hold a colon', () => {
   ])
   expect(groupPaths('0::/x\n', new Map([['', '/sys/fs/cgroup']]))).toEqual(['/sys/fs/cgroup/x'])
 })
+
+test.each(['/..', '/../x', '/a/../..'])(
+  'a task in %s is outside of our cgroup namespace, and is not joined',
+  (path) => {
+    const mounts = new Map([['', '/sys/fs/cgroup']])
+    expect(() => deviceGroups(`0::${path}\n`, mounts)).toThrow(/outside of our cgroup namespace/)
+    expect(deviceGroups('0::/a..\n', mounts)).toEqual(['/sys/fs/cgroup/a..'])
+  },
+)

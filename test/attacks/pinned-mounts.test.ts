@@ -121,11 +121,11 @@ describe.skipIf(cannot).each(PROPAGATIONS)(
       let mounter: readonly string[] = []
       await whileContained(['--mounts'], mount, async (engine, said) => {
         expect(said).toBe('hello\ndone\n')
-        // On a busy machine another one may have been started, which ends.
-        await until('one mounter waits', () => mounters(engine).length === 1)
+        // On a busy machine another one may have been started; of these, one or both wait.
         const alive = mounters(engine)
-        expect(mounter.length === 0 ? alive : mounter).toEqual(alive)
-        mounter = alive
+        const [before = alive[0]] = mounter
+        expect(alive).toContain(before)
+        mounter = [before!]
       })
     })
 

@@ -97,7 +97,7 @@ describe('podman run', () => {
   })
 
   test('the log says which key the filter does not trap, as its bundle has it', async () => {
-    await run(['--userns=auto', '--cap-add=MKNOD', '--annotation', `${KEY}.profile=memory`], 'true')
+    await run(['--userns=auto', '--cap-add=MKNOD', '--annotation', `${KEY}.profile=memory`], 'sleep 0.3')
     expect(started()).toMatchObject({
       level: 'warn',
       keys: { [`${KEY}.mknod`]: 'true (metadata)', [`${KEY}.sysinfo`]: 'true (profile memory), not trapped' },

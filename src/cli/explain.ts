@@ -1,6 +1,5 @@
 import { escaped, isoTime } from '../calls/escape.ts'
 import { explainInGeneral, type ReasonCode, reasonCodes } from '../calls/reasons.ts'
-import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { fullName } from '../policy/key.ts'
@@ -65,7 +64,7 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
       ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
       ...refusal,
       ...(refusal.reason === barredBy(view) ? saysOf(view) : {}),
-      ...orElse({}, () => remedyHere(view, refusal)),
+      ...remedyHere(view, refusal),
       ...waysOf(view, refusal, { word: wordOf(view), daemon }),
     }
   }

@@ -1,5 +1,4 @@
 import { isoTime } from '../calls/escape.ts'
-import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { PREFIX } from '../policy/key.ts'
@@ -163,7 +162,7 @@ const formatRefusal = ({ count, call, verdict, errno, reason, says, remedy }: Re
 /** Says of each refusal what can be done about it in this container. */
 const withRemedies = (view: ContainerView): ContainerView => ({
   ...view,
-  refusals: view.refusals.map((refusal) => ({ ...refusal, ...orElse({}, () => remedyHere(view, refusal)) })),
+  refusals: view.refusals.map((refusal) => ({ ...refusal, ...remedyHere(view, refusal) })),
 })
 
 export function inspectCommand(words: readonly string[], { format: given, feed: path, history }: ReadOptions): void {

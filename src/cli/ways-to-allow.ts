@@ -252,7 +252,11 @@ const SERVES_AGAIN = {
 }
 
 /** Returns the remedy of a refusal, and why it was, where that depends on more than the reason. */
-export function remedyHere(
+export const remedyHere = (...about: Parameters<typeof findRemedy>): ReturnType<typeof findRemedy> =>
+  // What the directory or history names may be of another version, or nothing that we know.
+  orElse({}, () => findRemedy(...about))
+
+function findRemedy(
   view: ContainerView,
   refusal: RefusalView,
   isKnown = knows,

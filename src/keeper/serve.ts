@@ -181,9 +181,11 @@ class Service {
     }
     if (reexec.isDue) return reexec.ask(isForced)
     let outcome: Promise<Reloaded>
+    let change: DaemonChange
     try {
       const config = this.#read()
-      if (!isDeepStrictEqual(ofEngine(config), ofEngine(before))) return reexec.ask(isForced)
+      change = daemonChange(before, config)
+      if (change.anotherEngine) return reexec.ask(isForced)
       if (!isForced) keeper.requirePolicies(resolveBy(config))
       this.#manager.reloading()
       this.#config = config
@@ -199,7 +201,7 @@ class Service {
     const all = await outcome
     keeper.reloads(1)
     this.#serves(keeper)
-    return { ...all, ...daemonChange(before, this.#config) }
+    return { ...all, ...change }
   }
 
   #stop(signal: NodeJS.Signals): void {

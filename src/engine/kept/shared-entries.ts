@@ -25,7 +25,7 @@ type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd' | 'befo
  *   owned -> unowned   SharedEntries.seize()
  *
  * Invariant: any thread may read an entry, but must read it again under the lock before it relies on the words. Only
- * the thread that has locked an entry may change it, except that any thread may call `doom` at any time. The locks
+ * the thread that has locked an entry may change it, except that any thread may call `drop` at any time. The locks
  * belong to this engine: entries that an earlier engine had locked are free.
  */
 export class SharedEntries {

@@ -123,8 +123,8 @@ export class Feed {
   #engines = 0
   /** The directory's entry for the processes of the daemon and its engine. */
   #process: object = aboutDaemon()
-  /** Until then no engine is tried, and calls are left to the kernel. */
-  #pausedUntil = 0
+  /** Until when calls are left to the kernel, and the next engine is tried; undefined if they wait for an engine. */
+  #nextEngine: number | undefined
   readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
   readonly #names = new NameSearch()
@@ -148,8 +148,8 @@ export class Feed {
     this.#sum(event)
     if (event.type === 'registered') this.#registered = event
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
-    const isLeft = event.type === 'registered' && this.#pausedUntil > Date.now()
-    const told = isLeft ? { ...eventEntry(event), message: WITHOUT_ENGINE } : eventEntry(event)
+    const isLeft = event.type === 'registered' && Number(this.#nextEngine) > Date.now()
+    const told = isLeft ? { message: WITHOUT_ENGINE, ...eventEntry(event) } : eventEntry(event)
     const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
     if (told && !isLeftOut) this.#add(event.type as EventType, told, auditOf(event))
     if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
@@ -321,6 +321,7 @@ export class Feed {
     this.#counts.note('kept', kept)
     this.#directory.daemon({
       ...this.#process,
+      nextEngine: this.#nextEngine,
       ...this.#standing,
       stuck: stuck.length,
       mounters,
@@ -340,15 +341,13 @@ export class Feed {
   engineEnded(pause: number): void {
     this.#directory.beat(undefined)
     this.#process = { ...this.#process, engine: undefined, engineSince: undefined }
-    if (pause > 0) this.#pausedUntil = Date.now() + pause
-    if (pause > 0) this.#process = { ...this.#process, nextEngine: this.#pausedUntil }
+    if (pause > 0) this.#nextEngine = Date.now() + pause
     this.#counts.free()
   }
 
   /** Notes for the next beat that calls wait for an engine that is being started. */
   triesEngine(): void {
-    this.#pausedUntil = 0
-    this.#process = { ...this.#process, nextEngine: undefined }
+    this.#nextEngine = undefined
   }
 
   /** Publishes that no keeper continues with these memories. */
@@ -378,9 +377,10 @@ const formatChanges = (changed: ChangedKeys): string =>
 const formatSetKeys = ({ by, changed }: EventOf<'set'>): string =>
   `${by} has set ${formatChanges(changed) || 'nothing new'}`.slice(0, MESSAGE_LIMIT)
 
-const WITHOUT_ENGINE = 'calls of the container are left to the kernel until an engine serves again'
 const formatBarred = ({ says }: ReturnType<typeof explainBarred>): string =>
   `all calls of the container are left to the kernel: ${says}`.slice(0, MESSAGE_LIMIT)
+
+const WITHOUT_ENGINE = formatBarred(explainBarred('noEngine'))
 
 /** Returns one line about what another configuration has changed; nothing if it changed nothing. */
 function formatResumedKeys({ before, settings, policy, traps }: EventOf<'resumed'>): object {

@@ -1,10 +1,10 @@
 import { isoTime, shownJson } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
-import { containersOf } from '../reader/container-view.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
-import { openFeed, type ReadOptions, withoutEngine } from './open-feed.ts'
+import { isServed, openFeed, openFeeds, type ReadOptions, RUN, withoutEngine } from './open-feed.ts'
 import { ago, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { STATUS } from './usage.ts'
@@ -27,31 +27,35 @@ function lines(
   const refused = notReloaded
     ? `; a reload failed ${ago(Date.now() - Number(notReloaded.time))}: ${formatValue(notReloaded.message)}`
     : ''
+  const unserved = row.unserved === 0 ? '' : `, ${row.unserved} not served by any daemon`
   return [
     `daemon      pid ${pid}, ${since(began)}`,
     `program     ${formatValue(version)}`,
     `configured  ${since(reloaded)}${refused}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: ${withoutEngine(daemon)}`}`,
     `history     ${row.history === undefined ? `not kept${flaw}` : formatValue(row.history)}${lost}`,
-    `containers  ${row.served} served, ${row.left} left to the kernel, ${counted(Number(row.listeners), 'listener')}`,
+    `containers  ${row.served} served, ${row.left} left to the kernel${unserved}, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
 
 export function statusCommand({ format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.status)
-  using feed = openFeed(path)
-  const views = containersOf(feed)
-  const { engine, keeper, ended } = feed.directory.state
-  const { daemon } = feed.directory
+  using feeds = openFeeds(path, { directory: undefined })
+  if (!feeds.daemon) throw feeds.missing!
+  const views = [...feeds.list(false)].filter(({ runtime }) => runtime !== RUN)
+  const numberOf = (word: ContainerView['state']): number => views.filter(({ state }) => state === word).length
+  const { state, daemon } = feeds.daemon.directory
+  const { engine, keeper, ended } = state
   const row: Row = {
     pid: keeper,
     ...daemon,
     engine,
     // The daemon writes when an engine began a moment before or after it has written which one that is.
     engineSince: daemon.engine === engine ? daemon.engineSince : undefined,
-    served: views.filter(({ state }) => state === 'served').length,
-    left: views.filter(({ state }) => state === 'left').length,
-    listeners: views.reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),
+    served: numberOf('served'),
+    left: numberOf('left'),
+    unserved: numberOf('unserved'),
+    listeners: views.filter(isServed).reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),
   }
   if (format.kind === 'table')
     print(

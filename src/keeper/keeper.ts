@@ -150,8 +150,8 @@ export class Keeper {
     this.#state.close()
     this.#records = new Records(ring, this.#registry, options)
     this.#slots = new Slots(memory)
-    const counted = { counts, mode: options.arguments }
-    this.#passThrough = new PassThrough(this.#reactor, this.#slots, counted, (listener) => this.#gone(listener))
+    const memories = { ring, halfFull: () => this.drain(), counts, mode: options.arguments }
+    this.#passThrough = new PassThrough(this.#reactor, this.#slots, memories, (listener) => this.#gone(listener))
     this.#engine = this.#startEngines(memory)
     this.#timer = setInterval(() => this.#look(), LOOK_MS)
   }

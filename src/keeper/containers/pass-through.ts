@@ -3,14 +3,26 @@ import { errno } from '../../abi/errno.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
 import { POLLHUP, POLLIN } from '../../abi/socket.ts'
 import type { ContainerNumbers } from '../../caller/identity/container.ts'
+import type { CallRecord } from '../../calls/record.ts'
 import { type Fd, poll } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
 import { Answer } from '../../link/answer.ts'
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { CountWriter } from '../../memories/count-writer.ts'
+import { RecordWriter } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
 import type { Reactor } from '../process/reactor.ts'
 import type { HeldListener } from './registry.ts'
+
+/** Where calls are recorded and counted. */
+interface CallMemories {
+  readonly ring: ArrayBuffer
+  /** Called when the ring is half full. */
+  readonly halfFull: () => void
+  readonly counts: ArrayBuffer
+  /** How much of the arguments is recorded. */
+  readonly mode: ArgumentMode | undefined
+}
 
 /**
  * Answers calls with _continue_ while no engine is started because engines fail all the time. The kernel then judges
@@ -21,6 +33,7 @@ export class PassThrough {
   readonly #slots: Slots
   readonly #answer: Answer
   /** An engine counts all other calls. */
+  readonly #records: RecordWriter
   readonly #counts: CountWriter
   readonly #hasArguments: boolean
   readonly #gone: (listener: number) => void
@@ -30,12 +43,13 @@ export class PassThrough {
   constructor(
     reactor: Reactor,
     slots: Slots,
-    { counts, mode = 'all' }: { readonly counts: ArrayBuffer; readonly mode: ArgumentMode | undefined },
+    { ring, halfFull, counts, mode = 'all' }: CallMemories,
     gone: (listener: number) => void,
   ) {
     this.#reactor = reactor
     this.#slots = slots
     this.#answer = new Answer(slots.view)
+    this.#records = new RecordWriter(ring, halfFull)
     this.#counts = new CountWriter(counts)
     this.#hasArguments = mode !== 'none'
     this.#gone = gone
@@ -70,24 +84,20 @@ export class PassThrough {
     this.#slots.setState(slot, STATE.free)
   }
 
-  #continue(listener: number, slot: number, container: ContainerNumbers): void {
-    this.#answer.continue(listener, slot)
-    this.#count(container, slot)
-  }
-
-  #count({ index: container, serial }: ContainerNumbers, slot: number): void {
+  #continue(listener: number, slot: number, { index: container, serial }: ContainerNumbers): void {
+    const delivered = this.#answer.continue(listener, slot)
     const { view, words } = this.#slots
+    const record: CallRecord = {
+      ...{ container, serial, verdict: delivered ? 'continue' : 'gone', errno: 0, reason: 'noEngine', a: 0, b: 0 },
+      ...{ microseconds: 0, time: Date.now() },
+      nr: view.getInt32(slot + NOTIF.nr, true),
+      arch: view.getUint32(slot + NOTIF.arch, true),
+      tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
+    }
     const registers = this.#hasArguments ? words : undefined
-    this.#counts.count(
-      {
-        ...{ container, serial, verdict: 'continue', errno: 0, reason: 'noEngine', a: 0, b: 0, microseconds: 0 },
-        nr: view.getInt32(slot + NOTIF.nr, true),
-        arch: view.getUint32(slot + NOTIF.arch, true),
-        tid: view.getUint32(slot + NOTIF.tid, true) as Tid,
-        time: Date.now(),
-      },
-      { registers, from: (slot + NOTIF.args) >> 2, texts: { bytes: new Uint8Array(), length: 0 } },
-    )
+    const args = { registers, from: (slot + NOTIF.args) >> 2, texts: { bytes: new Uint8Array(), length: 0 } }
+    this.#records.write(record, args)
+    this.#counts.count(record, args)
   }
 
   stop(): void {

@@ -131,15 +131,19 @@ test('a keeper that passes calls on does not wait for a call that is not there',
     const isListener = (fd: string): boolean => linkOf(fd) === 'anon_inode:seccomp notify'
     const listener = Number(readdirSync('/proc/self/fd').find(isListener))
     const passes = `
-      const [{ PassThrough }, { Slots }, { Fd }, { countsSize, formatCounts }] = await Promise.all(
-        ['keeper/containers/pass-through', 'link/journal', 'kernel/fd', 'memories/counts-layout'].map((name) => import('${OUT}' + name + '.js')),
+      const [{ PassThrough }, { Slots }, { Fd }, { countsSize, formatCounts }, { formatRecords, recordsSize }] = await Promise.all(
+        ['keeper/containers/pass-through', 'link/journal', 'kernel/fd', 'memories/counts-layout', 'memories/records'].map(
+          (name) => import('${OUT}' + name + '.js'),
+        ),
       )
       const reactor = { watch: (fd, ready) => (ready(), () => {}) }
       const slots = new Slots(new ArrayBuffer(${JOURNAL_SIZE}))
       const held = { fd: new Fd(3), type: 'listener', entry: { container: { index: 0 } } }
       const counts = new ArrayBuffer(countsSize(1))
       formatCounts(counts)
-      new PassThrough(reactor, slots, { counts }, () => console.log('gone')).serve(0, held)
+      const ring = new ArrayBuffer(recordsSize(64))
+      formatRecords(ring)
+      new PassThrough(reactor, slots, { ring, counts }, () => console.log('gone')).serve(0, held)
       console.log('goes on')`
     const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', passes], {
       stdio: ['ignore', 'pipe', 'inherit', listener],

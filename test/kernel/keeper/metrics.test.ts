@@ -90,6 +90,9 @@ test('the end of engines is counted by its cause, and what is left to the kernel
   expect(all.get('intercede_engine_restarts_total{cause="killed"}')).toBeGreaterThanOrEqual(5)
   expect(all.get('intercede_engine_restarts_total{cause="hung"}')).toBe(0)
   expect(all.get('intercede_calls_total{syscall="mknod",verdict="left",reason="noEngine"}')).toBe(1)
+  await until('its record is there', () => host.records.some(({ reason }) => reason === 'noEngine'))
+  const records = host.records.filter(({ reason }) => reason === 'noEngine')
+  expect(records).toMatchObject([{ verdict: 'continue', errno: 0 }])
 })
 
 test('counts go on over a reload, which is counted too; containers are named only if the configuration says so', async () => {

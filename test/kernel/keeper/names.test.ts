@@ -239,6 +239,10 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
       const orphan = { id: 'orphan', name: 'build', pid, state: 'unserved', ...WHICH }
       expect(await rowsOf(after, 'ps')).toMatchObject([orphan])
       expect(await rowsOf(after, 'ps', '--all')).toMatchObject([orphan])
+      expect((await ask(after, 'status')).stdout).toMatch(
+        /^containers {2}0 served, .*, 1 not served by any daemon, 0 list/m,
+      )
+      expect((await ask(after, 'status', '--format', '{unserved}')).stdout).toBe('1\n')
       const isKnown = signal === 'SIGTERM'
       const done = isKnown ? '1\\+' : '-'
       expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^${POD}/build +not served +${done} +-`, 'm'))

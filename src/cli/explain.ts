@@ -70,20 +70,32 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
   }
 }
 
-/** Returns what says, per row, which other values of its key the rows of its container want: its command lacks them. */
-function noteMaker(rows: readonly Explained[]): (row: Explained) => readonly string[] {
+/**
+ * Returns what says, per row, which other values of its key the rows of its container want, and those of its profile: its
+ * command, and its line for good, lack them.
+ */
+function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => unknown): NoteOf {
   const isOpen = ({ set, forGood }: Explained): boolean =>
     forGood !== undefined && set !== ALLOWED && forGood !== ALLOWED
-  const wanted = rows.flatMap((row) => (row.wants && isOpen(row) ? [[keyIn(row), row.wants.value] as const] : []))
-  const all = byKey(wanted)
+  const groups = [({ container }: Explained): unknown => container, profileOf].map((groupOf) => {
+    const keyIn = (row: Explained): string => JSON.stringify([groupOf(row) ?? row.container, row.wants?.key])
+    const wanted = rows.flatMap((row) => (row.wants && isOpen(row) ? [[keyIn(row), row.wants.value] as const] : []))
+    const all = byKey(wanted)
+    return (row: Explained): readonly string[] => all.get(keyIn(row)) ?? []
+  })
   return (row) => {
-    const others = [...new Set(all.get(keyIn(row)))].filter((value) => value !== row.wants?.value)
-    if (others.length === 0 || !isOpen(row)) return []
-    const also = `the container also asks for ${fewOf(others)} of ${row.wants!.key}`
-    return [`  note:  ${also}: each command replaces the value, so put all that you allow into one`]
+    const [own = [], shared = []] = groups.map((valuesOf) => [...new Set(valuesOf(row))])
+    const others = own.filter((value) => value !== row.wants?.value)
+    const elsewhere = shared.filter((value) => !own.includes(value))
+    if (!isOpen(row) || others.length + elsewhere.length === 0) return []
+    const all = 'others of its profile also ask'
+    const who = elsewhere.length === 0 ? 'the container also asks' : others.length === 0 ? all : `it and ${all}`
+    const also = `${who} for ${fewOf([...others, ...elsewhere])} of ${row.wants!.key}`
+    const what = others.length > 0 ? 'command' : 'line'
+    return [`  note:  ${also}: each ${what} replaces the value, so put all that you allow into one`]
   }
 }
-const keyIn = ({ container, wants }: Explained): string => JSON.stringify([container, wants?.key])
+type NoteOf = (row: Explained) => readonly string[]
 
 /** Says when a container ended; if its daemon did not know it, only the process that was exec'd into it did. */
 function formatEnd({ ended }: Explained, view: ContainerView): string {
@@ -245,7 +257,8 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   const asText = (): string => {
     const listed = found.slice(0, LISTED)
     const rows = listed.map(rowOf)
-    const noteOf = noteMaker(rows)
+    const profiles = new Map(rows.map((row, at) => [row, listed[at]!.view.about.profile]))
+    const noteOf = noteMaker(rows, (row) => profiles.get(row))
     const isAll = listed.length === found.length && unread.size === 0
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [

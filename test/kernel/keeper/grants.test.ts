@@ -108,6 +108,17 @@ test('explain names --unset for a key that set turned off, and takes nothing bac
       `\n  note:  the container also asks for ${other} of mknod.devices: each command replaces the value, so put all that you allow into one\n`,
     )
   expect((await intercede('explain', 'build')).stdout).not.toContain('note:')
+  // The line for good of each would replace that of the other.
+  await start('three', 'profile=build', 'mknod z c 10 232')
+  expect((await intercede('explain', 'three')).stdout).not.toContain('note:')
+  const all = (await intercede('explain')).stdout
+  const [line, command] = ['each line replaces', 'each command replaces']
+  expect(all).toMatch(
+    new RegExp(`note:  others of its profile also ask for c:10:2.., c:10:2.. of mknod.devices: ${line}`),
+  )
+  expect(all).toMatch(
+    new RegExp(`note:  it and others of its profile also ask for c:10:229, c:10:232 of .*: ${command}`),
+  )
 })
 
 test('a policy that could not be used is repaired for explain, and inspect keeps what was set meanwhile', async () => {

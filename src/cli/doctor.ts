@@ -2,8 +2,10 @@ import { accessSync, constants, existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
+import { orElse } from '../kernel/error.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
+import { openFeed } from './open-feed.ts'
 import { formatValue, table } from './output-format.ts'
 import { configFile, configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
@@ -40,6 +42,14 @@ function flawOfConfiguration(file: string | undefined, feed: string | undefined)
   }
 }
 
+/** Without a daemon that answers, there is nothing to tell. */
+const flawOfHistory = (path: string | undefined): string | undefined =>
+  orElse(undefined, () => {
+    using feed = openFeed(path)
+    const { historyFlaw } = feed.directory.daemon
+    return historyFlaw === undefined ? undefined : formatValue(historyFlaw)
+  })
+
 interface DoctorOptions {
   readonly format: 'table' | 'json'
   readonly bundle?: string
@@ -75,6 +85,7 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     ...thisHost,
     openToOthers: () => openToOthers(file === undefined ? [] : [file]),
     configFlaw: () => flawOfConfiguration(file, feed),
+    historyFlaw: () => flawOfHistory(feed),
   })
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)

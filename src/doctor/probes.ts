@@ -207,6 +207,12 @@ const surroundings: readonly Probe[] = [
     remedy: 'correct the file; "intercede serve --check-config" tells whether it is right',
   },
   {
+    name: "the running daemon's history",
+    probe: (machine) => withoutFlaw(machine.historyFlaw()),
+    follows: 'what was refused in a container that has ended is not known',
+    remedy: 'mend that, then "intercede reload"',
+  },
+  {
     name: 'the null device',
     probe: (machine) => withoutFlaw(machine.nullFlaw()),
     follows: 'programs of users may fail where they open it',

@@ -670,6 +670,9 @@ describe.sequential('a daemon', () => {
       expect((await intercede('status')).stdout).toMatch(
         /^history +not kept: Cannot keep history in ".*": another daemon keeps its history there/m,
       )
+      expect((await intercede('doctor')).stdout).toMatch(
+        /^ +missing +the running daemon's history: Cannot keep history in ".*": another daemon keeps its history there/m,
+      )
       const slip = ['ps', 'explain', 'events'].map((command) =>
         intercede(command, '--history', '/histroy', ...(command === 'events' ? ['--since', '1h', '--no-follow'] : [])),
       )

@@ -44,6 +44,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = 
     contains: () => true,
     openToOthers: () => undefined,
     configFlaw: () => undefined,
+    historyFlaw: () => undefined,
     nullFlaw: () => undefined,
     run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.100`),
     ...changes,
@@ -87,6 +88,13 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     missing: 'the configuration',
     able: false,
     remedy: /--check-config/,
+  },
+  {
+    what: 'a daemon that cannot write its history',
+    on: machine([], { historyFlaw: () => 'Cannot write history in "/var/lib/intercede": ENOSPC' }),
+    missing: "the running daemon's history",
+    able: true,
+    remedy: /intercede reload/,
   },
   {
     what: 'a null device that a container has got',

@@ -31,6 +31,13 @@ export class OwnVault implements FdStore {
     }
   }
 
+  /** How often somebody has waited for copies to be closed. */
+  settled = 0
+
+  settle(): void {
+    this.settled++
+  }
+
   end(held: readonly StoredFd[]): void {
     this.drop(held.map(({ place }) => place))
     for (const { raw } of held) closeRaw(raw)

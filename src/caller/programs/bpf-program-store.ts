@@ -92,10 +92,11 @@ export class BpfProgramStore {
 
   /**
    * @param exists asked only if there is no place left
+   * @param mayWait called before the thread waits for the keeper
    * @returns false if there is no place: then nothing is taken over
    */
-  add(container: number, standing: Standing, exists: Exists): boolean {
-    return this.#alone(container, () => {
+  add(container: number, standing: Standing, exists: Exists, mayWait: () => void): boolean {
+    return this.#placing(container, mayWait, () => {
       const dropped = this.#closeAbandoned(container)
       const at = this.#place(container, standing, exists)
       if (at === undefined) {
@@ -117,15 +118,23 @@ export class BpfProgramStore {
     })
   }
 
-  /** Counts a link that the container gets. @returns false if there is no place for it */
-  addLink(container: number, id: number, exists: Exists): boolean {
-    return this.#alone(container, () => {
+  /** Counts a link that the container gets, in the same way. @returns false if there is no place for it */
+  addLink(container: number, id: number, exists: Exists, mayWait: () => void): boolean {
+    return this.#placing(container, mayWait, () => {
       const at = this.#freePlace(container, exists)
       if (at === undefined) return false
       this.#words[at + WORD.id] = id
       Atomics.store(this.#words, at + WORD.state, PLACE.link)
       return true
     })
+  }
+
+  /** Tries it again if there is no place: copies of programs that are gone may still wait in the keeper's queue. */
+  #placing(container: number, mayWait: () => void, add: () => boolean): boolean {
+    if (this.#alone(container, add)) return true
+    mayWait()
+    this.#fdStore.settle()
+    return this.#alone(container, add)
   }
 
   /** The program for which the pipe with this inode stands. */

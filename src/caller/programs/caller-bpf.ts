@@ -133,7 +133,7 @@ export class CallerBpf implements Contract {
   }
 
   standIn(program: Fd): StandIn | undefined {
-    const { identity, container, store } = this.#context
+    const { identity, container, store, mayBlock } = this.#context
     using kept = program
     identity.with(steps.askPrograms)
     const about = describe(kept)
@@ -141,17 +141,17 @@ export class CallerBpf implements Contract {
     using standIn = write
     const inode = orClose([read], () => statx(read.raw).ino)
     const entry = { ...about, program: kept, standIn, inode }
-    const isAdded = orClose([read], () => store.add(container.index, entry, this.#exists))
+    const isAdded = orClose([read], () => store.add(container.index, entry, this.#exists, mayBlock))
     if (isAdded) return { fd: read, note: noteOfStandIn(inode) }
     read[Symbol.dispose]()
     return undefined
   }
 
   countLink(link: Fd): boolean {
-    const { identity, container, store } = this.#context
+    const { identity, container, store, mayBlock } = this.#context
     identity.with(steps.askPrograms)
     const id = new DataView(objectInfo(link).buffer).getUint32(LINK_INFO.id, true)
-    return store.addLink(container.index, id, this.#exists)
+    return store.addLink(container.index, id, this.#exists, mayBlock)
   }
 
   link(fd: number): OwnLink | undefined {

@@ -19,6 +19,8 @@ export interface FdStore {
    * Closes the copies. Returns only when they are closed, since an open copy would keep a mount from being unmounted.
    */
   drop(places: readonly number[]): void
+  /** Returns when all copies are closed that `exchange` dropped before. */
+  settle(): void
   /**
    * Closes the copies, then the engine's own descriptors, which may hang: the last close of a file system may wait
    * for it.

@@ -231,6 +231,22 @@ describe.skipIf(why)(withReason('a hostile container', why), () => {
     }
   })
 
+  test('loads wait for a keeper that has not yet closed its copies of earlier programs', async () => {
+    const words = Buffer.from(loading().bytes).toString('hex')
+    const before = await settled()
+    let said: string | undefined
+    void caller.ask(`storm 3000 10000000 144 ${words} 8:${ALLOW.toString('hex')} 16:47504c00`).then((text) => {
+      said = text
+    })
+    // The keeper is in this process.
+    while (said === undefined) {
+      for (const end = performance.now() + 300; performance.now() < end; );
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    expect(said).toMatch(/^ok 3000 signals 0 failed 0 /)
+    expect(await settled()).toEqual(before)
+  })
+
   test('keeps more programs open than are served', async () => {
     const before = await settled()
     const loaded: number[] = []

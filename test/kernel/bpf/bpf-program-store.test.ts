@@ -17,7 +17,7 @@ function add(store: BpfProgramStore, container: number, about: OwnProgram, exist
   other.read[Symbol.dispose]()
   const { ino: inode } = statx(read.raw)
   const standing = { ...about, program: other.write, standIn: write, inode }
-  if (store.add(container, standing, { program: exists, link: exists })) return read
+  if (store.add(container, standing, { program: exists, link: exists }, () => {})) return read
   for (const fd of [read, write, other.write]) fd[Symbol.dispose]()
   return undefined
 }
@@ -57,6 +57,18 @@ test('the number of a program that nothing stands for any more is known, until t
   expect(programs.named(0, statx(other.raw).ino)).toEqual({ id: 2, loaded: 2n })
   programs.forget(0)
   for (const fd of rest) fd![Symbol.dispose]()
+})
+
+test('where all places are taken, the keeper may still have copies of programs that are gone', () => {
+  const vault = new OwnVault()
+  const programs = store(memory(), vault)
+  const later = (): boolean => vault.settled === 0
+  for (let id = 0; id < LIMIT; id++) add(programs, 0, { id, loaded: 1n }, later)![Symbol.dispose]()
+  expect(vault.settled).toBe(0)
+  using last = add(programs, 0, { id: LIMIT, loaded: 1n }, later)!
+  expect(vault.settled).toBe(1)
+  expect(programs.named(0, statx(last.raw).ino)).toEqual({ id: LIMIT, loaded: 1n })
+  programs.forget(0)
 })
 
 test('a program that is opened again takes its old place', () => {

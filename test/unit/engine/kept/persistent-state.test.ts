@@ -104,7 +104,7 @@ test('the number of the layout is changed with the layout', () => {
   it.admit(3, 77)
   it.contexts.addContext(THIRD, descriptor(), 'ext4', 9 as Tid)
   const program = { id: 5, loaded: 0x6_0000_0007n, inode: 8n, program: descriptor(), standIn: descriptor() }
-  it.programs.add(3, program, { program: () => true, link: () => true })
+  it.programs.add(3, program, { program: () => true, link: () => true }, () => {})
   it.made.add(3, 0x6_0000_0007n)
   // An engine of another build reads these words, and finds the descriptors by their places: if one of them lies elsewhere now,
   // or means something else, the number must be another one, here and in persistent-layout.ts.

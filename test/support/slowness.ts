@@ -21,7 +21,7 @@ function measured(): number {
 process.env.INTERCEDE_SLOWNESS ??= measured().toFixed(1)
 export const SLOWNESS = Number(process.env.INTERCEDE_SLOWNESS)
 
-/** Multiplies what tests and helpers say as `timeout: 60_000`, or behind a function: `}, 60_000)`. */
+/** Multiplies what tests and helpers say as `timeout: 60_000`, or behind a function: `}, 60_000)`, or in a line. */
 export const slowTimeouts = (): Plugin => ({
   name: 'slow-timeouts',
   enforce: 'pre',
@@ -30,6 +30,7 @@ export const slowTimeouts = (): Plugin => ({
     const slower = code
       .replaceAll(/\btimeout: (\d[\d_]*)/g, `timeout: Math.ceil(${SLOWNESS} * $1)`)
       .replaceAll(/^(\s*\}), (\d+_000)\)/gm, `$1, Math.ceil(${SLOWNESS} * $2))`)
+      .replaceAll(/^(\s*)(\d+_000),$/gm, `$1Math.ceil(${SLOWNESS} * $2),`)
     return { code: slower, map: null }
   },
 })

@@ -17,6 +17,16 @@ const BATCH = 50
  * that less would fail by chance.
  */
 const KIB_PER_EXEC = 8
+/** As many as a node of Kubernetes may have, and for ten minutes, on demand: INTERCEDE_PODS=250 INTERCEDE_SECONDS=600. */
+const PODS = Number(process.env.INTERCEDE_PODS ?? 20)
+const SECONDS = Number(process.env.INTERCEDE_SECONDS ?? 20)
+/** How many probes there are at once. */
+const PROBERS = 4
+/** In so many parts the time is measured: from the second on, none may be much slower than that. */
+const PARTS = 10
+const SLOWER = 4
+/** How far the heaps of V8 move up and down without any leak. */
+const FLAT_KIB = 16 * 1024
 /** For the collection, and for records and log lines that are on their way. */
 const SETTLE_MS = 200
 
@@ -163,4 +173,56 @@ test(`${CONTAINERS} containers in a row leave no trace`, { timeout: 600_000 }, a
   await settled()
   const said = await asBefore(before)
   console.log(`${said}; ${memoryBefore} KiB, ${CONTAINERS} containers later ${memory()} KiB`)
+})
+
+/** Executes a call in one container after the other, until the time is over; prints result and microseconds of each. */
+const PROBER = (number: number, seconds: number): string => `
+end=$((SECONDS + ${seconds})); at=${number}
+while [ $SECONDS -lt $end ]; do
+  from=$EPOCHREALTIME
+  said=$(${CRUN()} exec ${ID}-$((at % ${PODS})) ${MKNOD} 2>&1)
+  to=$EPOCHREALTIME
+  echo "$((\${to/./} - \${from/./})) $said"
+  at=$((at + ${PROBERS}))
+done`
+
+const median = (times: readonly number[]): number => [...times].sort((a, b) => a - b)[times.length >> 1]!
+
+/** @returns the microseconds of each probe */
+async function probe(seconds: number): Promise<readonly number[]> {
+  const probers = Array.from({ length: PROBERS }, (_, number) => machine.run('bash', '-c', PROBER(number, seconds)))
+  const lines = (await Promise.all(probers)).flatMap(({ stdout }) => stdout.trim().split('\n'))
+  expect(lines.filter((line) => !line.endsWith(` ${EEXIST}`))).toEqual([])
+  return lines.map((line) => Number.parseInt(line, 10))
+}
+
+test(`exec probes in ${PODS} containers for ${SECONDS} s: descriptors, memory and latency stay flat`, {
+  timeout: 120_000 + 4000 * PODS + 2000 * SECONDS,
+}, async () => {
+  await bundle('sleep', '100000')
+  const each = (command: string): string => `for n in $(seq 0 ${PODS - 1}); do ${command}; done`
+  const started = machine.leave('sh', '-c', each(`${CRUN()} run --detach --bundle ${machine.directory} ${ID}-$n`))
+  try {
+    expect(await started).toBe(0)
+    await probe(SECONDS / PARTS)
+    const before = footprint()
+    const parts: { readonly probes: number; readonly ms: number; readonly slowest: number; readonly KiB: number }[] = []
+    while (parts.length < PARTS) {
+      const times = await probe(SECONDS / PARTS)
+      process.kill(machine.pid, 'SIGUSR2')
+      await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
+      const [ms, slowest] = [median(times) / 1000, Math.max(...times) / 1000]
+      parts.push({ probes: times.length, ms, slowest, KiB: memory() })
+    }
+    console.table(parts)
+    // The least of each half: what is not collected yet comes on top now and then.
+    const [earlier, later] = [parts.slice(0, PARTS / 2), parts.slice(PARTS / 2)].map((half) =>
+      Math.min(...half.map(({ KiB }) => KiB)),
+    )
+    console.log(`${await asBefore(before)}; ${later! - earlier!} KiB more`)
+    expect(later! - earlier!).toBeLessThan(FLAT_KIB)
+    for (const { ms } of parts) expect(ms).toBeLessThan(SLOWER * parts[0]!.ms)
+  } finally {
+    await machine.run('sh', '-c', each(`${CRUN()} delete --force ${ID}-$n`))
+  }
 })

@@ -57,6 +57,11 @@ export class Containerd {
     return containerd
   }
 
+  /** What executes a program where /run is containerd's, with the records of runc. */
+  get within(): readonly string[] {
+    return ['nsenter', `--mount=/proc/${this.#process.pid}/ns/mnt`, '--']
+  }
+
   ctr(...args: readonly string[]): Promise<Done> {
     return execute('ctr', ['--address', join(this.#machine.directory, 'containerd.sock'), ...args])
   }

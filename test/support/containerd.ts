@@ -28,6 +28,8 @@ address = "${folder}/containerd.sock.ttrpc"
 `
 
 const IMAGE = 'localhost/test:latest'
+/** ctr drops what it has not copied yet when the container ends: it cancels the copying before it waits for it. */
+const COPIED = '"$@"; status=$?; sleep 0.5; exit $status'
 
 /** containerd with a state of its own, that holds one image: the root file system of the machine. */
 export class Containerd {
@@ -69,7 +71,7 @@ export class Containerd {
   /** `ctr run`; this machine lacks the controller for shares of a processor, which ctr sets unless told otherwise. */
   run(options: readonly string[], id: string, ...command: readonly string[]): Promise<Done> {
     const usual = ['--snapshotter', 'native', '--cpu-shares', '0', '--fifo-dir', join(this.#machine.directory, 'fifo')]
-    return this.ctr('run', ...usual, ...options, IMAGE, id, ...command)
+    return this.ctr('run', ...usual, ...options, IMAGE, id, 'sh', '-c', COPIED, 'sh', ...command)
   }
 
   exec(id: string, ...command: readonly string[]): Promise<Done> {

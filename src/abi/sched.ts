@@ -1,5 +1,5 @@
 /** Scheduling policies, linux/include/uapi/linux/sched.h. */
-export const SCHED = { OTHER: 0, FIFO: 1, RR: 2, BATCH: 3, IDLE: 5, DEADLINE: 6 } as const
+export const SCHED = { OTHER: 0, FIFO: 1, RR: 2, BATCH: 3, IDLE: 5, DEADLINE: 6, EXT: 7 } as const
 /** MAX_RT_PRIO - 1, linux/sched/prio.h. */
 export const RT_PRIORITY_MAX = 99
 

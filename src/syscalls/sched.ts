@@ -35,11 +35,9 @@ interface Form {
   read(args: Registers, at: bigint, memory: MemoryReader): Omit<Request, 'pid'>
 }
 
-/**
- * All policies but SCHED_DEADLINE, which can take a processor for itself, and SCHED_EXT, whose scheduler is the
- * host's.
- */
 const SERVED: ReadonlySet<number> = new Set([SCHED.OTHER, SCHED.FIFO, SCHED.RR, SCHED.BATCH, SCHED.IDLE])
+/** SCHED_DEADLINE can take a processor for itself, and the scheduler of SCHED_EXT is the host's. */
+const NOT_SERVED: ReadonlySet<number> = new Set([SCHED.DEADLINE, SCHED.EXT])
 const hasPriority = (policy: number): boolean => policy === SCHED.FIFO || policy === SCHED.RR
 const FLAGS = BigInt(Object.values(SCHED_FLAG).reduce<number>((all, flag) => all | flag, 0))
 
@@ -103,7 +101,8 @@ const forms: readonly Form[] = [
       const attr = readAttr(at, memory)
       const { policy, priority, flags } = decodeSchedAttr(attr)
       // Even with KEEP_POLICY the kernel requires a policy that is not negative.
-      if ((flags & ~FLAGS) !== 0n || policy > 0x7fff_ffff) throw new ContinueError('schedulingNotServed', policy)
+      if (policy > 0x7fff_ffff) throw new ContinueError('invalidArguments')
+      if ((flags & ~FLAGS) !== 0n) throw new ContinueError('schedulingNotServed', policy)
       const has = (flag: number): boolean => (flags & BigInt(flag)) !== 0n
       return {
         policy: has(SCHED_FLAG.KEEP_POLICY) ? undefined : policy,
@@ -115,8 +114,10 @@ const forms: readonly Form[] = [
   },
 ]
 
-const screenPolicy = (policy: number): Verdict | undefined =>
-  SERVED.has(policy) ? undefined : continueWith('schedulingNotServed', policy >>> 0)
+const screenPolicy = (policy: number): Verdict | undefined => {
+  if (SERVED.has(policy)) return undefined
+  return NOT_SERVED.has(policy) ? continueWith('schedulingNotServed', policy) : continueWith('invalidArguments')
+}
 
 /**
  * Requires that both the requested scheduling and the task's present one are within the policy. Otherwise the host
@@ -126,7 +127,8 @@ const screenPolicy = (policy: number): Verdict | undefined =>
 function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedSetscheduler }: Policy): Verdict {
   if (!schedSetscheduler) return continueWith('keyOff')
   const { maxPriority } = schedSetscheduler
-  if (policy !== undefined && !SERVED.has(policy)) return continueWith('schedulingNotServed', policy)
+  const wrong = policy === undefined ? undefined : screenPolicy(policy)
+  if (wrong) return wrong
   if (priority < 0 || priority > RT_PRIORITY_MAX) return continueWith('invalidArguments')
   if (priority > maxPriority)
     return policy === undefined || hasPriority(policy)

@@ -150,13 +150,13 @@ const rows: readonly Row[] = [
     what: 'an unknown policy',
     asked: { policy: 4, priority: 1 },
     result: 'EINVAL',
-    reason: 'schedulingNotServed',
+    reason: 'invalidArguments',
   },
   {
     what: 'a negative policy',
     asked: { policy: 0xffff_ffff, priority: 1 },
     result: 'EINVAL',
-    reason: 'schedulingNotServed',
+    reason: 'invalidArguments',
   },
 ]
 

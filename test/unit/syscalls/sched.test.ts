@@ -23,7 +23,8 @@ describe('screen() decides by the registers alone', () => {
     { what: 'reset on fork', of: setscheduler, args: [7, 0x4000_0002, 4096], reason: undefined },
     { what: 'SCHED_DEADLINE', of: setscheduler, args: [0, SCHED.DEADLINE, 4096], reason: 'schedulingNotServed' },
     { what: 'SCHED_EXT', of: setscheduler, args: [0, 7, 4096], reason: 'schedulingNotServed' },
-    { what: 'a negative policy', of: setscheduler, args: [0, -1, 4096], reason: 'schedulingNotServed' },
+    { what: 'a negative policy', of: setscheduler, args: [0, -1, 4096], reason: 'invalidArguments' },
+    { what: 'no policy of Linux', of: setscheduler, args: [0, 4, 4096], reason: 'invalidArguments' },
     { what: 'no pointer', of: setscheduler, args: [0, SCHED.FIFO, 0], reason: 'invalidArguments' },
     { what: 'a negative number', of: setscheduler, args: [-1, SCHED.FIFO, 4096], reason: 'invalidArguments' },
     { what: 'usual parameters', of: setparam, args: [0, 4096], reason: undefined },
@@ -98,7 +99,7 @@ describe('sched_setattr.decide()', () => {
     {
       what: 'a kept policy that is negative',
       memory: attr(-1, 1, 8n),
-      expected: { why: { code: 'schedulingNotServed' } },
+      expected: { why: { code: 'invalidArguments' } },
     },
   ])('$what', ({ memory = attr(SCHED.FIFO, 49), changes, expected }) => {
     expect(verdict(memory, changes)).toMatchObject(expected)

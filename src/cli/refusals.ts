@@ -1,9 +1,12 @@
 import { type CallRecord, isRefusal } from '../calls/record.ts'
 import { CallKinds, callName, describeKind } from '../keeper/log/call-kinds.ts'
-import { counted } from '../shared/texts.ts'
+import { byKey, counted } from '../shared/texts.ts'
 
 /** Limit of the lines of each group: more than that are read by nobody. */
 const KINDS_LIMIT = 100
+
+/** Limit of the lines of one call and reason, such as of the devices that mdev(8) makes. */
+const ALIKE_LIMIT = 10
 
 interface Counted {
   readonly record: CallRecord
@@ -59,18 +62,31 @@ export class Refusals {
   }
 
   lines(): string[] {
-    const named = this.#groups
-      .flatMap(({ all }) => all)
-      .filter(({ count, told }) => !told || count > 1)
-      .map(line)
-    return this.#unnamed === 0 ? named : [...named, `${counted(this.#unnamed, 'more call')} for other reasons`]
+    const named = this.#groups.flatMap(({ all }) => linesOf(all.filter(({ count, told }) => !told || count > 1)))
+    return this.#unnamed === 0 ? named : [...named, `${counted(this.#unnamed, 'more call')} of other kinds`]
   }
 }
 
+/** Of a call and reason that come with many numbers, the first have lines, and the others are counted. */
+function linesOf(kinds: readonly Counted[]): readonly string[] {
+  const alike = byKey<Counted>(kinds.map((kind) => [`${whatOf(kind.record)} [${kind.record.reason}]`, kind]))
+  const rest = [...alike].map(([what, all]) => [what, all.slice(ALIKE_LIMIT)] as const)
+  const left = new Set(rest.flatMap(([, all]) => all))
+  return [
+    ...kinds.filter((kind) => !left.has(kind)).map(line),
+    ...rest
+      .filter(([, all]) => all.length > 0)
+      .map(([what, all]) => `${what}: ${all.reduce((sum, { count }) => sum + count, 0)} more, with other numbers`),
+  ]
+}
+
 function line({ record, count }: Counted): string {
-  const { says, remedy, errno } = describeKind(record)
-  const name = callName(record)
+  const { says, remedy } = describeKind(record)
   const times = count === 1 ? '' : ` ${count} times`
-  const what = /^\d/.test(name) ? `system call ${name}` : name
-  return `${what} ${errno ?? 'left to the kernel'}${times}: ${says}${remedy === undefined ? '' : `; ${remedy}`}`
+  return `${whatOf(record)}${times}: ${says}${remedy === undefined ? '' : `; ${remedy}`}`
+}
+
+function whatOf(record: CallRecord): string {
+  const name = callName(record)
+  return `${/^\d/.test(name) ? `system call ${name}` : name} ${describeKind(record).errno ?? 'left to the kernel'}`
 }

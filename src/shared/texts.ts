@@ -79,13 +79,13 @@ export function firstFitting<T>(items: readonly T[], room: number, sizeOf: (item
   return items
 }
 
-/** Groups texts by a key, in the order in which the keys come first. */
-export function byKey(all: Iterable<readonly [key: string, text: string]>): ReadonlyMap<string, readonly string[]> {
-  const groups = new Map<string, string[]>()
-  for (const [key, text] of all) {
+/** Groups what comes by a key, in the order in which the keys come first. */
+export function byKey<T = string>(all: Iterable<readonly [key: string, of: T]>): ReadonlyMap<string, readonly T[]> {
+  const groups = new Map<string, T[]>()
+  for (const [key, of] of all) {
     const group = groups.get(key)
-    if (group) group.push(text)
-    else groups.set(key, [text])
+    if (group) group.push(of)
+    else groups.set(key, [of])
   }
   return groups
 }

@@ -141,7 +141,10 @@ export const reasons = {
     "the device rules of the caller's control group are unknown: the process that tries them could not join the group, or was killed in it",
     'check that the host has room for a process, and that the group has memory for a shell and is at most 128 levels deep',
   ],
-  notCharDevice: ['only character devices are made', ''],
+  notCharDevice: [
+    'only character devices are made: a block device would be a disk of the host',
+    'give the container a disk or loop device when it starts (--device), or mount an image by mount.fuse',
+  ],
   kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anyone', ''],
   deviceNotAllowed: [
     'the device {a}:{b} is not allowed',

@@ -2,10 +2,10 @@ import { accessSync, constants, existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
-import { orElse } from '../kernel/error.ts'
+import { DaemonSilent } from '../reader/feed.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
-import { openFeed } from './open-feed.ts'
+import { openFeed, withoutEngine } from './open-feed.ts'
 import { formatValue, table } from './output-format.ts'
 import { configFile, configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
@@ -42,13 +42,17 @@ function flawOfConfiguration(file: string | undefined, feed: string | undefined)
   }
 }
 
-/** Without a daemon that answers, there is nothing to tell. */
-const flawOfHistory = (path: string | undefined): string | undefined =>
-  orElse(undefined, () => {
+/** Says what is wrong with the daemon that runs. Without one, there is nothing to tell. */
+function flawOfDaemon(path: string | undefined): string | undefined {
+  try {
     using feed = openFeed(path)
-    const { historyFlaw } = feed.directory.daemon
-    return historyFlaw === undefined ? undefined : formatValue(historyFlaw)
-  })
+    const { state, daemon } = feed.directory
+    if (state.engine === 0) return `no engine serves now: ${withoutEngine(daemon)}`
+    return daemon.historyFlaw === undefined ? undefined : formatValue(daemon.historyFlaw)
+  } catch (error) {
+    return error instanceof DaemonSilent ? error.message : undefined
+  }
+}
 
 interface DoctorOptions {
   readonly format: 'table' | 'json'
@@ -85,7 +89,7 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     ...thisHost,
     openToOthers: () => openToOthers(file === undefined ? [] : [file]),
     configFlaw: () => flawOfConfiguration(file, feed),
-    historyFlaw: () => flawOfHistory(feed),
+    daemonFlaw: () => flawOfDaemon(feed),
   })
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)

@@ -71,14 +71,17 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
 }
 
 /**
- * Returns what says, per row, which other values of its key the rows of its container want, and those of its profile: its
- * command, and its line for good, lack them.
+ * Returns what says, per row, which other values of its key the rows of its container want, and those of its profile:
+ * its command, and its line for good, lack them.
  */
 function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => unknown): NoteOf {
   const isOpen = ({ set, forGood }: Explained): boolean =>
     forGood !== undefined && set !== ALLOWED && forGood !== ALLOWED
-  const groups = [({ container }: Explained): unknown => container, profileOf].map((groupOf) => {
-    const keyIn = (row: Explained): string => JSON.stringify([groupOf(row) ?? row.container, row.wants?.key])
+  const groups = [() => undefined, profileOf].map((sharedBy) => {
+    const keyIn = (row: Explained): string => {
+      const profile = sharedBy(row)
+      return JSON.stringify([profile === undefined ? { of: row.container } : { profile }, row.wants?.key])
+    }
     const wanted = rows.flatMap((row) => (row.wants && isOpen(row) ? [[keyIn(row), row.wants.value] as const] : []))
     const all = byKey(wanted)
     return (row: Explained): readonly string[] => all.get(keyIn(row)) ?? []
@@ -124,7 +127,7 @@ function formatRefusal(row: Explained, view: ContainerView, note: readonly strin
     ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),
     ...(row.set === undefined ? [] : [`  now:  ${formatValue(row.set)}`]),
     ...(row.forGood === undefined ? [] : [`  for good:  ${formatValue(row.forGood)}`]),
-    ...(row.allows === undefined ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
+    ...(row.allows === undefined || row.forGood === ALLOWED ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
     ...formatIgnored(row, view),
     ...note,
   ].join('\n')
@@ -161,6 +164,14 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
     ]
   })
 }
+
+/** Says of which containers that may still run the latest refusals are not known. */
+const formatUnknown = (views: readonly ContainerView[]): readonly string[] =>
+  views.flatMap((view) =>
+    view.state === 'ended' || view.countedUntil === undefined
+      ? []
+      : [`${formatContainer(view)}: what was refused after ${isoTime(view.countedUntil)} is not known`],
+  )
 
 /** Says of which containers all calls are left to the kernel, and why. */
 function formatBarred(views: readonly ContainerView[]): readonly string[] {
@@ -265,6 +276,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
       ...orphans,
       ...formatBarred(views),
       ...rows.map((row, at) => formatRefusal(row, listed[at]!.view, noteOf(row))),
+      ...(rows.length === 0 ? [] : formatUnknown(shown)),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]

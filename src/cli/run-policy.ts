@@ -26,16 +26,21 @@ import { asUsage } from './usage.ts'
 /** The calls by which a program asks for a file system. */
 const ASKS: ReadonlySet<string | undefined> = new Set(['mount', 'fsopen'])
 
+/** For an image of ext4, which most are. */
+const USUAL_PROGRAM = 'fuse2fs'
+
 /**
- * Knows what to say if a command fails that has never asked for a file system of `mount.fuse`. For an image file of a
- * type that it knows mount(8) gives up before it asks: it wants a loop device, which no container can make.
+ * Knows what to say if a command fails that has never asked for a file system. For an image file mount(8) gives up
+ * before it asks: it wants a loop device, which no container can make.
  */
-class FuseHint {
-  readonly #types: readonly (readonly [type: string, program: string])[]
+class ImageHint {
+  readonly #program: string | undefined
+  readonly #hasDisks: boolean
   #isAsked = false
 
   constructor({ mount }: Policy) {
-    this.#types = [...(mount?.fuse ?? [])]
+    this.#program = [...(mount?.fuse ?? [])][0]?.[1]
+    this.#hasDisks = [...(mount?.allowed ?? [])].some((type) => type !== 'tmpfs')
   }
 
   add({ arch, nr }: CallRecord): void {
@@ -43,12 +48,12 @@ class FuseHint {
   }
 
   lines(): readonly string[] {
-    const [first] = this.#types
-    if (this.#isAsked || first === undefined) return []
-    return [
-      'nobody asked for a file system of mount.fuse; for an image file, of which mount(8) would make a loop device, ' +
-        `give the type a name of its own: -c mount.fuse=image=${first[1]}, and mount -t image FILE DIRECTORY`,
-    ]
+    if (this.#isAsked || (this.#program === undefined && !this.#hasDisks)) return []
+    const asked = 'nobody asked for a file system; for an image file, of which mount(8) would make a loop device,'
+    const program = this.#program ?? USUAL_PROGRAM
+    const byFuse = `give the type a name of its own: -c mount.fuse=image=${program}, and mount -t image FILE DIRECTORY`
+    const outside = ' make that outside, by "losetup --find --show FILE", and add --device; or'
+    return [`${asked}${this.#hasDisks ? outside : ''} ${byFuse}`]
   }
 }
 
@@ -83,7 +88,7 @@ export function interception(
   if (rules.length === 0) return {}
   requireKernel()
   requireFeatures()
-  const hint = new FuseHint(policy)
+  const hint = new ImageHint(policy)
   function heard(call: CallRecord): void {
     record(call)
     hint.add(call)

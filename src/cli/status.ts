@@ -63,7 +63,10 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
         .map((line) => `${line}\n`)
         .join(''),
     )
-  else print(`${format.kind === 'template' ? byTemplate(format.template, row) : shownJson(row)}\n`)
+  // Not 0, which kill(1) takes for a process group.
+  else if (format.kind === 'template')
+    print(`${byTemplate(format.template, { ...row, engine: engine || undefined })}\n`)
+  else print(`${shownJson(row)}\n`)
   if (engine === 0 || ended) process.exitCode = STATUS.no
 }
 

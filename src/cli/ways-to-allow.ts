@@ -93,13 +93,17 @@ const originNow = (entry?: KeyEntry): Origin => (entry ? parseOrigin(entry.origi
 const lasting = (entry?: KeyEntry): KeyEntry | undefined =>
   entry && originNow(entry).kind === 'set' ? entry.instead : entry
 
-/** Returns where a key lastingly comes from. A default is changed in the profile of the container, if it has one. */
+/**
+ * Returns where a key lastingly comes from. What holds for all containers is changed where the container has keys of its
+ * own: in the profile of the configuration, or in the metadata of its seccomp profile.
+ */
 function originOf(key: KeyName, { keys: all = {}, profile }: ContainerView['about']): Origin {
   const own = originNow(lasting((all as Keys)[key]))
-  if (own.kind !== 'default') return own
+  if (own.kind !== 'default' && own.kind !== 'configuration') return own
   if (typeof profile === 'string') return { kind: 'profile', name: profile }
   const others = Object.values(all as Keys).map((entry) => originNow(lasting(entry)))
-  return others.find(({ kind }) => kind === 'profile') ?? own
+  const first = (wanted: Origin['kind']): Origin | undefined => others.find(({ kind }) => kind === wanted)
+  return first('profile') ?? first('metadata') ?? own
 }
 
 /** Whether a key has a value, or more, without `intercede set`. */

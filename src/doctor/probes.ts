@@ -207,10 +207,10 @@ const surroundings: readonly Probe[] = [
     remedy: 'correct the file; "intercede serve --check-config" tells whether it is right',
   },
   {
-    name: "the running daemon's history",
-    probe: (machine) => withoutFlaw(machine.historyFlaw()),
-    follows: 'what was refused in a container that has ended is not known',
-    remedy: 'mend that, then "intercede reload"',
+    name: 'the running daemon',
+    probe: (machine) => withoutFlaw(machine.daemonFlaw()),
+    follows: 'calls may wait, and what was refused may not be known',
+    remedy: 'read its log (journalctl -u intercede), mend that, and reload or restart it',
   },
   {
     name: 'the null device',

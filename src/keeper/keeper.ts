@@ -316,7 +316,7 @@ export class Keeper {
         onEvent(event)
       },
       onRecord: (record, id, hasEnded) => {
-        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.changed(record.container)
+        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.changed(record.container, record)
         onRecord(record, id, hasEnded)
       },
     }

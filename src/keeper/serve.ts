@@ -382,13 +382,13 @@ const resolveBy =
 function resolved(config: Config, handover: Handover, given: readonly SetKey[]): PolicyDetails {
   const { metadata, annotations, unknownAnnotations: ignoredMore } = handover
   const set = given.map(({ key, value }) => [key, value, { kind: 'set' }] as const)
-  const { settings, policy, notes, lowered } = resolve(config, { metadata, annotations, set }, deviceNames)
+  const { notes, lowered, ...rest } = resolve(config, { metadata, annotations, set }, deviceNames)
   const details = {
     ...(notes.length > 0 ? { ignored: notes.map(brief) } : {}),
     ...(ignoredMore ? { ignoredMore } : {}),
     ...(lowered.length > 0 ? { lowered: lowered.map(brief) } : {}),
   }
-  return { policy, settings, details }
+  return { ...rest, details }
 }
 
 const brief = (note: Note): Note => ({ ...note, value: shortened(note.value) })

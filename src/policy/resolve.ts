@@ -41,6 +41,8 @@ export interface Note {
 export interface ResolvedPolicy {
   readonly settings: Settings
   readonly policy: Policy
+  /** The profile that the metadata or an annotation has chosen; undefined if there is none. */
+  readonly profile: string | undefined
   /** Annotations that were ignored, and what was set and contradicts the rest by now. */
   readonly notes: readonly Note[]
   /** Annotations whose value cannot be read: their keys have the lowest value. */
@@ -118,19 +120,21 @@ export function resolve(
   const host = { config, named }
   const notes: Notes = { ignored: [], lowered: [] }
   const lines = parseLines(metadata ?? '', { kind: 'metadata' })
-  const own = granted(config, profileOf(lines, config), lines)
+  const granting = profileOf(lines, config)
+  const own = granted(config, granting, lines)
   toPolicy(own, named)
 
   const { [PROFILE]: wanted, ...rest } = annotations
-  let settings = own
   const ignore = (why: string): void => void notes.ignored.push({ key: PROFILE, value: wanted!, why })
-  if (wanted !== undefined) settings = choose(host, wanted, lines, own, ignore)
+  const chosen = wanted === undefined ? undefined : choose(host, wanted, lines, ignore)
+  let settings = chosen ?? own
   for (const entry of Object.entries(rest)) {
     if (entry[0].startsWith(PREFIX)) settings = lay(settings, entry, host, notes)
   }
   settings = clamp(laySet(settings, set, host, notes), config.ceiling)
   const { ignored, lowered } = notes
-  return { settings, policy: toPolicy(settings, named), notes: ignored, lowered }
+  const profile = chosen ? wanted : granting
+  return { settings, policy: toPolicy(settings, named), profile, notes: ignored, lowered }
 }
 
 /** Lays what was set over the rest. After a reload it may contradict a profile: then the profile holds. */
@@ -147,16 +151,20 @@ function laySet(settings: Settings, set: readonly KeyValueLine[], { named }: Hos
 }
 
 /** An annotation may choose the profile instead of the metadata, among those that the configuration lists for it. */
-function choose(host: Host, name: string, lines: Lines, own: Settings, note: (why: string) => void): Settings {
-  const { config, named } = host
+function choose(
+  { config, named }: Host,
+  name: string,
+  lines: Lines,
+  note: (why: string) => void,
+): Settings | undefined {
   if (!config.annotations.profiles.has(name)) {
     note(`annotations may choose among the profiles: ${[...config.annotations.profiles].join(', ') || 'none'}`)
-    return own
+    return undefined
   }
   const attempt = () => {
     const settings = granted(config, name, lines)
     toPolicy(settings, named)
     return settings
   }
-  return orNote(attempt, own, note)
+  return orNote(attempt, undefined, note)
 }

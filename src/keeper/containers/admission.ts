@@ -97,7 +97,11 @@ export class Admission {
     try {
       const resolved = resolve(handover, set)
       const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
-      return { resolved, said: { ...said, settings: resolved.settings ?? defaults }, withheld }
+      return {
+        resolved,
+        said: { ...said, settings: resolved.settings ?? defaults, profile: resolved.profile },
+        withheld,
+      }
     } catch (error) {
       const wrong = (error as Error).message
       const said = { policy: {}, settings: defaults, barred: 'policyInvalid', wrong } as const

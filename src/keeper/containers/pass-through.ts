@@ -32,7 +32,7 @@ export class PassThrough {
   readonly #reactor: Reactor
   readonly #slots: Slots
   readonly #answer: Answer
-  /** An engine counts all other calls. */
+  /** An engine records and counts all other calls. */
   readonly #records: RecordWriter
   readonly #counts: CountWriter
   readonly #hasArguments: boolean

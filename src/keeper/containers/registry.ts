@@ -16,6 +16,8 @@ export interface ContainerEntry {
   container: Container
   /** The keys in effect, so that the next program can tell what has changed. */
   settings: Settings
+  /** Of the configuration; undefined if it has none, or its policy cannot be used. */
+  profile: string | undefined
   /** Why its policy cannot be used, so that all its calls are left to the kernel. */
   wrong: string | undefined
   /** What an administrator has set while the container runs; it stays until the container ends. */
@@ -31,7 +33,7 @@ const ENDED = 256
 /** The part of a container that depends on its policy. */
 export type PolicyDecision = Pick<Container, 'policy' | 'ofUser' | 'barred'> &
   Pick<ContainerEntry, 'settings'> &
-  Partial<Pick<ContainerEntry, 'wrong'>>
+  Partial<Pick<ContainerEntry, 'profile' | 'wrong'>>
 
 /** A listener, or the connection of a monitor of LXC, with its container. */
 export interface HeldListener {
@@ -106,7 +108,7 @@ export class Registry {
    */
   add(
     handover: Handover,
-    { settings, wrong, ...said }: PolicyDecision,
+    { settings, profile, wrong, ...said }: PolicyDecision,
     init: Init | undefined,
     before?: ContainerNumbers,
   ): ContainerEntry {
@@ -130,7 +132,7 @@ export class Registry {
       ...(lxcfs ? { lxcfs } : {}),
       ...(time ? { time } : {}),
     }
-    const entry: ContainerEntry = { container, settings, wrong, set: [], handover, init, listeners: 0 }
+    const entry: ContainerEntry = { container, settings, profile, wrong, set: [], handover, init, listeners: 0 }
     this.#byId.set(handover.id, [...(this.#byId.get(handover.id) ?? []), entry])
     this.#byIndex.set(index, entry)
     return entry
@@ -174,10 +176,11 @@ export class Registry {
   }
 
   /** Changes a container's policy, and what an administrator has set. */
-  change(entry: ContainerEntry, { settings, wrong, ...said }: PolicyDecision, set: readonly SetKey[]): void {
+  change(entry: ContainerEntry, { settings, profile, wrong, ...said }: PolicyDecision, set: readonly SetKey[]): void {
     const { ofUser: _, barred: __, ...rest } = entry.container
     entry.container = { ...rest, ...said }
     entry.settings = settings
+    entry.profile = profile
     entry.wrong = wrong
     entry.set = set
   }

@@ -150,7 +150,10 @@ export class Feed {
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const isLeft = event.type === 'registered' && Number(this.#nextEngine) > Date.now()
     const told = isLeft ? { message: WITHOUT_ENGINE, ...eventEntry(event) } : eventEntry(event)
-    const isLeftOut = event.type === 'refused' && !this.#refusals.take(event.message, Date.now())
+    const isLeftOut =
+      event.type === 'refused' &&
+      // As when a program to execute does not exist: nobody refused anything.
+      (event.cause === 'abandoned' || !this.#refusals.take(event.message, Date.now()))
     if (told && !isLeftOut) this.#add(event.type as EventType, told, auditOf(event))
     if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
       this.#directory.add('refused', { time: Date.now(), ...told, name: event.name })

@@ -1,5 +1,6 @@
-import { type VerdictName, WORDS } from '../../calls/record.ts'
+import { type CallRecord, type VerdictName, WORDS } from '../../calls/record.ts'
 import { now } from '../../kernel/clock.ts'
+import { callKey, spreadKey } from '../../memories/counts-layout.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import { type EngineNames, engineNamesLookup } from '../../runtimes/engine-names.ts'
@@ -52,14 +53,23 @@ const ABOUT = [
   'barred',
 ]
 
-/** When a running container may have its next line: the wait doubles while there is something new each time. */
+/** How many kinds of refusals of a running container have a line soon: the container chooses the numbers in them. */
+const SOON = 16
+
+/** When a running container may have its next line: the wait doubles while more of the same comes each time. */
 interface Pace {
   isNew: boolean
+  isMoreOfTheSame: boolean
+  last: number
   next: number
   wait: number
+  /** The kinds of refusals that had a line soon, by hash. */
+  readonly kinds: Set<number>
 }
 
-const NEW: Pace = { isNew: true, next: 0, wait: SHORTEST_MS / 2 }
+const newPace = (): Pace => ({
+  ...{ isNew: false, isMoreOfTheSame: false, last: 0, next: 0, wait: SHORTEST_MS, kinds: new Set() },
+})
 
 /**
  * Keeps refusals and errors of containers, and what administrators did, in files that outlive containers and the
@@ -68,13 +78,16 @@ const NEW: Pace = { isNew: true, next: 0, wait: SHORTEST_MS / 2 }
  */
 export class History {
   readonly #dependencies: HistoryDependencies
+  readonly #clock: () => number
   readonly #paces = new Map<number, Pace>()
   #file: HistoryFile | undefined
   /** Why nothing can be kept, in a sentence; undefined if it can, or need not. */
   flaw: string | undefined
 
-  constructor(dependencies: HistoryDependencies) {
+  /** @param clock in milliseconds */
+  constructor(dependencies: HistoryDependencies, clock = now) {
     this.#dependencies = dependencies
+    this.#clock = clock
   }
 
   /** The directory with the files; undefined if nothing is kept. */
@@ -123,16 +136,23 @@ export class History {
   /** Keeps that a container is there, with its name, so that it is known if it outlives the daemon. */
   began(container: number): void {
     if (this.#paces.has(container)) return
-    this.#paces.set(container, { ...NEW, isNew: false })
+    this.#paces.set(container, newPace())
     for (const line of this.#linesOf([container])) this.#file?.add(line)
   }
 
-  /** Notes a refused call or other keys of a container. It is called for each record, so it only sets a mark. */
-  changed(container: number): void {
+  /**
+   * Notes other keys of a container, or a refused call. It is called for each record, so it only sets marks.
+   *
+   * @param refused undefined for other keys
+   */
+  changed(container: number, refused?: CallRecord): void {
     if (!this.#file) return
-    const pace = this.#paces.get(container)
-    if (pace) pace.isNew = true
-    else this.#paces.set(container, { ...NEW })
+    const pace = this.#paces.get(container) ?? newPace()
+    this.#paces.set(container, pace)
+    pace.isNew = true
+    if (refused === undefined || isNewKind(pace.kinds, refused))
+      pace.next = Math.min(pace.next, pace.last + SHORTEST_MS)
+    else pace.isMoreOfTheSame = true
   }
 
   /** Keeps what is known of a container that has ended. */
@@ -148,7 +168,7 @@ export class History {
   /** Keeps what is new of running containers. To be called once a second. */
   look(): void {
     this.#file?.look()
-    const time = now()
+    const time = this.#clock()
     // A part of the room is left for containers that end. What does not fit comes with the next look.
     const most = Math.max(1, Math.floor((this.#file?.room ?? 0) / 2 / LINE.running))
     const due = [...this.#paces]
@@ -156,10 +176,10 @@ export class History {
       .sort(([, one], [, other]) => one.next - other.next)
       .slice(0, most)
     for (const [, pace] of due) {
-      pace.isNew = false
       // After a pause the wait is short again.
-      pace.wait = time - pace.next > 4 * pace.wait ? SHORTEST_MS : Math.min(LONGEST_MS, 2 * pace.wait)
-      pace.next = time + pace.wait
+      if (time - pace.next > 4 * pace.wait) pace.wait = SHORTEST_MS
+      else if (pace.isMoreOfTheSame && pace.last > 0) pace.wait = Math.min(LONGEST_MS, 2 * pace.wait)
+      Object.assign(pace, { isNew: false, isMoreOfTheSame: false, last: time, next: time + pace.wait })
     }
     for (const line of this.#linesOf(due.map(([container]) => container))) this.#file?.add(line)
   }
@@ -179,6 +199,15 @@ export class History {
   #linesOf(containers: readonly number[]): readonly object[] {
     return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined, LINE.running))
   }
+}
+
+/** Tells whether a refusal is of a kind that is not in the set, and adds it while there is room. */
+function isNewKind(kinds: Set<number>, record: CallRecord): boolean {
+  if (kinds.size >= SOON) return false
+  const kind = spreadKey(callKey(record) ^ Math.imul(record.a, 31) ^ Math.imul(record.b, 17))
+  const isNew = !kinds.has(kind)
+  kinds.add(kind)
+  return isNew
 }
 
 /** Returns the calls by verdict: history has refusals, not each kind of call. */

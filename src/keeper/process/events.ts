@@ -40,6 +40,7 @@ export interface PolicyDetails {
   readonly policy: Policy
   /** Each key with its value and origin; absent if nobody reads it, and for an invalid policy. */
   readonly settings?: Settings
+  readonly profile?: string | undefined
   /** More fields of the registration's log line, such as ignored annotations. */
   readonly details: Readonly<Record<string, unknown>>
 }

@@ -121,6 +121,19 @@ test('explain names --unset for a key that set turned off, and takes nothing bac
   )
 })
 
+test('the profile of a container is the one that its annotation chose: explain changes that', async () => {
+  daemon.configure('profiles: { build: { mknod: true }, wide: { mknod: true } }\nannotations: { profiles: [wide] }')
+  const before = daemon.logged('serving')
+  process.kill(daemon.pid!, 'SIGHUP')
+  await until('it has read its configuration', () => daemon.logged('serving') > before, 30)
+  const chosen = ['--annotation', 'security.syscalls.intercept.profile=wide']
+  await start('chosen', 'profile=build', 'mknod x c 10 200', chosen)
+  expect((await intercede('inspect', 'chosen', '--format', '{profile}')).stdout).toBe('wide\n')
+  const [{ forGood } = {}] = await explained('chosen')
+  expect(forGood).toMatch(/mknod\.devices: c:10:200" under profiles: wide: in /)
+  expect((await intercede('explain')).stdout).not.toMatch(/ wide: in .*\n.*\n {2}note: {2}.*others of its profile/)
+})
+
 test('a policy that could not be used is repaired for explain, and inspect keeps what was set meanwhile', async () => {
   const config = 'profiles: { build: { mknod: true } }'
   const line = async (): Promise<string | undefined> =>

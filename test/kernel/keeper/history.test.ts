@@ -402,7 +402,7 @@ describe.sequential('a daemon', () => {
       /^build-2 \(\\033\[31mred.*\), ended \d+s ago: mknod(at)?\(.*10:200\) {2}by "\\033\[2Jx", pid \d+\n {2}left to the kernel, once \d+s ago \[deviceNotAllowed\]\n/,
     )
     expect(live.stdout).toMatch(
-      /\n {2}for good: {2}unless that is so already: "security\.syscalls\.intercept\.mknod\.devices: c:10:200"/,
+      /\n {2}for good: {2}unless that is so already: make its seccomp profile with its keys and -c mknod\.devices=c:10:200,/,
     )
     expect(live.stdout).not.toMatch(/\n {2}now: /)
     const begins = /^intercede: History begins at 20\S+Z: what happened before is not known\n/
@@ -445,7 +445,7 @@ describe.sequential('a daemon', () => {
         expect.objectContaining({
           ...{ container: 'build-2', count: 1, reason: 'deviceNotAllowed', verdict: 'left' },
           ...{ ended: expect.stringMatching(/^20.*Z$/), first: expect.stringMatching(/^20.*Z$/) },
-          forGood: expect.stringContaining('mknod.devices: c:10:200'),
+          forGood: expect.stringContaining('mknod.devices=c:10:200'),
         }),
       ])
       expect((await intercede('explain', 'build-1')).stdout).toBe('Nothing was refused in "build-1".\n')
@@ -476,6 +476,8 @@ describe.sequential('a daemon', () => {
       await start()
       const list = (): Promise<Done> => intercede('ps', '--all', '--format', '{name} {state} {left}')
       expect((await list()).stdout).toContain('orphan unserved 1\n')
+      const unknown = /^orphan-1 \(orphan\): what was refused after 20\S+Z is not known$/m
+      expect((await intercede('explain', 'orphan')).stdout).toMatch(unknown)
       maker.end()
       await until('it is known to have ended', async () => /^orphan ended 1$/m.test((await list()).stdout), 20)
       expect((await intercede('inspect', 'orphan')).stdout).toMatch(/^ended +later than 2.*Z$/m)
@@ -671,7 +673,7 @@ describe.sequential('a daemon', () => {
         /^history +not kept: Cannot keep history in ".*": another daemon keeps its history there/m,
       )
       expect((await intercede('doctor')).stdout).toMatch(
-        /^ +missing +the running daemon's history: Cannot keep history in ".*": another daemon keeps its history there/m,
+        /^ +missing +the running daemon: Cannot keep history in ".*": another daemon keeps its history there/m,
       )
       const slip = ['ps', 'explain', 'events'].map((command) =>
         intercede(command, '--history', '/histroy', ...(command === 'events' ? ['--since', '1h', '--no-follow'] : [])),

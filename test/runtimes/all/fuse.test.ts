@@ -166,6 +166,8 @@ describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot),
     expect(known.stderr).toMatch(
       /failed to setup loop device.*\n(.*\n)*intercede: nobody asked .*mount -t image FILE DIRECTORY/,
     )
+    const disks = run(['-c', 'mount', '-c', 'mount.allowed=ext4', ...by, ...sh(`${image} mount disk.img a`)])
+    expect(disks.stderr).toMatch(/intercede: nobody asked .*losetup.* add --device; or .*mount.fuse=image=fuse2fs/)
     // A device was asked for, if in vain, or all went well: there is nothing to hint at.
     for (const script of ['mount -t ext4 /no/such a', 'true'])
       expect(without('ext4=fuse2fs', script).stderr).not.toContain('nobody asked')

@@ -88,6 +88,18 @@ test.each<Row>([
     forGood: `change the annotation ${P}mknod of the container`,
   },
   {
+    ...{ is: 'a default of a container with keys in its seccomp profile', key: DEVICES, value: 'c:10:200' },
+    about: { keys: { mknod: { value: 'true', origin: 'metadata' } } },
+    set: 'intercede set abc mknod.devices=c:10:200',
+    forGood: 'make its seccomp profile with its keys and -c mknod.devices=c:10:200, and the container anew',
+  },
+  {
+    ...{ is: 'what the configuration gives to all, of a container with a profile', key: DEVICES, value: 'c:10:200' },
+    about: { profile: 'build', keys: { ...on, [DEVICES]: { value: 'c:5:2', origin: 'configuration' } } },
+    set: 'intercede set abc mknod.devices=c:5:2,c:10:200',
+    forGood: `"${P}mknod.devices: c:5:2,c:10:200" under profiles: build: ${AT}`,
+  },
+  {
     ...{ is: 'what a profile has by now', key: 'mknod', value: 'true', about: { keys: on } },
     ...{ set: 'nothing: it is allowed by now', forGood: 'nothing: it is allowed by now' },
   },

@@ -44,7 +44,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = 
     contains: () => true,
     openToOthers: () => undefined,
     configFlaw: () => undefined,
-    historyFlaw: () => undefined,
+    daemonFlaw: () => undefined,
     nullFlaw: () => undefined,
     run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.100`),
     ...changes,
@@ -91,10 +91,10 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
   },
   {
     what: 'a daemon that cannot write its history',
-    on: machine([], { historyFlaw: () => 'Cannot write history in "/var/lib/intercede": ENOSPC' }),
-    missing: "the running daemon's history",
+    on: machine([], { daemonFlaw: () => 'Cannot write history in "/var/lib/intercede": ENOSPC' }),
+    missing: 'the running daemon',
     able: true,
-    remedy: /intercede reload/,
+    remedy: /journalctl/,
   },
   {
     what: 'a null device that a container has got',

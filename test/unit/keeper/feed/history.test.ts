@@ -1,0 +1,64 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Tid } from '../../../../src/abi/brand.ts'
+import type { CallRecord } from '../../../../src/calls/record.ts'
+import { History } from '../../../../src/keeper/feed/history.ts'
+
+const HOUR_S = 3600
+let directory: string
+let history: History
+/** Of a daemon that has run for a while. */
+let time = 1e6
+
+const refusal = (minor: number): CallRecord => ({
+  ...{ container: 1, serial: 1, nr: 133, arch: 0xc000003e, tid: 7 as Tid, verdict: 'continue', errno: 0 },
+  ...{ reason: 'deviceNotAllowed', a: 10, b: minor, microseconds: 5, time: 0 },
+})
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'intercede-history-'))
+  const about = { id: 'web', serial: 1, since: 1 }
+  const counts = { calls: [], refusals: [], dropped: 0 }
+  const read = (containers: readonly number[]) => containers.map(() => ({ about, counts }))
+  history = new History({ group: undefined, failed: (message) => expect.fail(message), read }, () => time)
+  history.open({ directory, size: 1024 * 1024, age: 1e9 })
+  history.began(1)
+})
+afterEach(() => {
+  history.close()
+  rmSync(directory, { recursive: true })
+})
+
+/** How many lines are written while each second something happens. */
+async function linesWhile(seconds: number, happens: (second: number) => void): Promise<number> {
+  const lines = (): number => readFileSync(join(directory, 'history.jsonl'), 'utf8').split('\n').length
+  await history.settle()
+  const before = lines()
+  for (let second = 0; second < seconds; second++) {
+    happens(second)
+    time += 1000
+    history.look()
+    await history.settle()
+  }
+  return lines() - before
+}
+
+test('History keeps what goes on and on at growing intervals', async () => {
+  expect(await linesWhile(2 * HOUR_S, () => history.changed(1, refusal(1)))).toBeLessThan(14)
+})
+
+test('History keeps a new kind of refusal within ten seconds, whatever went on before', async () => {
+  await linesWhile(HOUR_S, (second) => (second % 60 === 0 ? history.changed(1) : history.changed(1, refusal(1))))
+  expect(await linesWhile(10, (second) => second === 0 && history.changed(1, refusal(2)))).toBe(1)
+})
+
+test('History keeps what an administrator changes within ten seconds, and that delays no refusal', async () => {
+  expect(await linesWhile(HOUR_S, (second) => second % 15 === 0 && history.changed(1))).toBe(HOUR_S / 15)
+  expect(await linesWhile(10, (second) => second === 0 && history.changed(1, refusal(1)))).toBe(1)
+})
+
+test('History has few lines more of a container that chooses new numbers all the time', async () => {
+  expect(await linesWhile(2 * HOUR_S, (second) => history.changed(1, refusal(second)))).toBeLessThan(14 + 16)
+})

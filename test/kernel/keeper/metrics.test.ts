@@ -53,6 +53,17 @@ test('hand-overs are counted by runtime and result, and processes measured', asy
   const abandoned = 'intercede_registrations_total{runtime="unknown",result="abandoned"}'
   const isCounted = (all: ReadonlyMap<string, number>): boolean => all.get(refused) === 1 && all.get(abandoned) === 1
   await until('both are counted', async () => isCounted(await ofHost()))
+  const { stdout } = await execute(process.execPath, [
+    CLI,
+    'events',
+    '--feed',
+    host.feedSocket,
+    '--no-follow',
+    '--tail',
+    '50',
+  ])
+  expect(stdout).toContain('refused: ')
+  expect(stdout).not.toContain('without a hand-over')
   const all = await ofHost()
   expect(all.get('intercede_registrations_total{runtime="unknown",result="served"}')).toBe(2)
   for (const name of ['keeper', 'engine']) {

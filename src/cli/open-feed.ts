@@ -315,6 +315,8 @@ export function unmistakable(all: readonly ContainerView[], id: string): string 
   return shellWord(isEnough ? shortId(id) : escaped(id))
 }
 
+const KNOWN = '"intercede ps --all" lists those that were started with a filter of intercede'
+
 /**
  * Finds the container that a word of the command line means.
  *
@@ -343,8 +345,8 @@ export function requireContainer(
   if (found.length === 0)
     throw new NegativeAnswer(
       reasons.length === 0
-        ? `Cannot find container ${briefly(word)}: no container has that id or name; "intercede ps --all" lists them`
-        : `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || '; "intercede ps --all" lists containers'}`,
+        ? `Cannot find container ${briefly(word)}: no container has that id or name; ${KNOWN}`
+        : `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || `; ${KNOWN}`}`,
     )
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))
   const namesakes = found[0]!.id === word ? namesakesOf(all, word) : []

@@ -576,7 +576,7 @@ describe('bad input is one sentence with a remedy', () => {
   afterAll(() => other.end())
 
   test.each([
-    [['nobody', 'mknod'], 1, 'no container has that id or name; "intercede ps --all" lists them'],
+    [['nobody', 'mknod'], 1, 'no container has that id or name; "intercede ps --all" lists those that'],
     [['filtered', 'mknod'], 125, 'begin with it; give more of its id'],
     [['FIRST', 'mknodd'], 2, 'unknown key "security.syscalls.intercept.mknodd" (did you mean'],
     [['FIRST', 'mknod=perhaps'], 2, 'mknod is "perhaps": not a boolean, allowed is true'],

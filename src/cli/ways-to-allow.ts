@@ -94,8 +94,8 @@ const lasting = (entry?: KeyEntry): KeyEntry | undefined =>
   entry && originNow(entry).kind === 'set' ? entry.instead : entry
 
 /**
- * Returns where a key lastingly comes from. What holds for all containers is changed where the container has keys of its
- * own: in the profile of the configuration, or in the metadata of its seccomp profile.
+ * Returns where a key lastingly comes from. What holds for all containers is changed where the container has keys of
+ * its own: in the profile of the configuration, or in the metadata of its seccomp profile.
  */
 function originOf(key: KeyName, { keys: all = {}, profile }: ContainerView['about']): Origin {
   const own = originNow(lasting((all as Keys)[key]))

@@ -166,12 +166,12 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
 }
 
 /** Says of which containers that may still run the latest refusals are not known. */
-const formatUnknown = (views: readonly ContainerView[]): readonly string[] =>
-  views.flatMap((view) =>
-    view.state === 'ended' || view.countedUntil === undefined
-      ? []
-      : [`${formatContainer(view)}: what was refused after ${isoTime(view.countedUntil)} is not known`],
-  )
+function formatUnknown(views: readonly ContainerView[]): readonly string[] {
+  const late = views.filter(({ state, countedUntil }) => state !== 'ended' && countedUntil !== undefined)
+  if (late.length === 0) return []
+  const first = isoTime(Math.min(...late.map(({ countedUntil }) => countedUntil!)))
+  return [`${fewOf(late.map(formatContainer))}: not all that was refused after ${first} is known`]
+}
 
 /** Says of which containers all calls are left to the kernel, and why. */
 function formatBarred(views: readonly ContainerView[]): readonly string[] {

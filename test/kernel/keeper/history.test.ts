@@ -476,7 +476,7 @@ describe.sequential('a daemon', () => {
       await start()
       const list = (): Promise<Done> => intercede('ps', '--all', '--format', '{name} {state} {left}')
       expect((await list()).stdout).toContain('orphan unserved 1\n')
-      const unknown = /^orphan-1 \(orphan\): what was refused after 20\S+Z is not known$/m
+      const unknown = /^orphan-1 \(orphan\): not all that was refused after 20\S+Z is known$/m
       expect((await intercede('explain', 'orphan')).stdout).toMatch(unknown)
       maker.end()
       await until('it is known to have ended', async () => /^orphan ended 1$/m.test((await list()).stdout), 20)

@@ -22,7 +22,7 @@ const PODS = Number(process.env.INTERCEDE_PODS ?? 20)
 const SECONDS = Number(process.env.INTERCEDE_SECONDS ?? 20)
 /** How many probes there are at once. */
 const PROBERS = 4
-/** In so many parts the time is measured: from the second on, none may be much slower than that. */
+/** In so many parts the time is measured: the second half may not be much slower than the first. */
 const PARTS = 10
 const SLOWER = 4
 /** How far the heaps of V8 move up and down without any leak. */
@@ -215,13 +215,14 @@ test(`exec probes in ${PODS} containers for ${SECONDS} s: descriptors, memory an
       parts.push({ probes: times.length, ms, slowest, KiB: memory() })
     }
     console.table(parts)
-    // The least of each half: what is not collected yet comes on top now and then.
-    const [earlier, later] = [parts.slice(0, PARTS / 2), parts.slice(PARTS / 2)].map((half) =>
-      Math.min(...half.map(({ KiB }) => KiB)),
-    )
-    console.log(`${await asBefore(before)}; ${later! - earlier!} KiB more`)
-    expect(later! - earlier!).toBeLessThan(FLAT_KIB)
-    for (const { ms } of parts) expect(ms).toBeLessThan(SLOWER * parts[0]!.ms)
+    // The least of each half: what is not collected yet, and what other programs do just then, comes on top.
+    const [earlier, later] = [parts.slice(0, PARTS / 2), parts.slice(PARTS / 2)].map((half) => ({
+      KiB: Math.min(...half.map(({ KiB }) => KiB)),
+      ms: Math.min(...half.map(({ ms }) => ms)),
+    }))
+    console.log(`${await asBefore(before)}; ${later!.KiB - earlier!.KiB} KiB more`)
+    expect(later!.KiB - earlier!.KiB).toBeLessThan(FLAT_KIB)
+    expect(later!.ms).toBeLessThan(SLOWER * earlier!.ms)
   } finally {
     await machine.run('sh', '-c', each(`${CRUN()} delete --force ${ID}-$n`))
   }

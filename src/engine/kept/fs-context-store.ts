@@ -161,13 +161,13 @@ export class FsContextStore implements Keeping {
 
   /**
    * Ends what a mount was made from: its caller has the mount by now. The thread that gave it may not have run since,
-   * and what it still holds would keep the device busy after umount(2).
+   * or is in the middle of ending it, and what it still holds would keep the device busy after umount(2).
    */
   #endBefore(mount: number): void {
     const entries = this.#entries
     const index = entries.get(mount, 'before')
     if (index === UNKNOWN) return
-    entries.drop(index, entries.get(mount, 'beforeSerial'))
+    entries.dropNow(index, entries.get(mount, 'beforeSerial'))
     entries.set(mount, 'before', UNKNOWN)
   }
 

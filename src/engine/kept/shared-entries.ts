@@ -12,6 +12,8 @@ const NONE = -1
  * microseconds, and that may hang for ever: then the call gets `busy`.
  */
 const LOCK_MS = 100
+/** How long a call waits until another thread has ended an entry: longer than that waits for the keeper. */
+const END_MS = 3000
 
 /** The words whose meaning only the owner defines. */
 type Word = 'owner' | 'kind' | 'born' | 'length' | 'holder' | 'holderFd' | 'before' | 'beforeSerial'
@@ -154,6 +156,15 @@ export class SharedEntries {
     // If it has changed since, there is a later entry.
     Atomics.compareExchange(this.#words, at, before, serial)
     if (this.tryLock(index)) this.unlock(index)
+  }
+
+  /**
+   * Ends an entry like `drop`, and returns once its descriptors are closed, unless the thread that closes them hangs.
+   */
+  dropNow(index: number, serial: number): void {
+    this.drop(index, serial)
+    const isThere = this.get(index, 'owner') !== 0 && this.serial(index) === serial
+    if (isThere && this.#locks.take(index, END_MS)) this.unlock(index)
   }
 
   tryLock(index: number): boolean {

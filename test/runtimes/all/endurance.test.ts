@@ -29,6 +29,7 @@ const SLOWER = 4
 const FLAT_KIB = 16 * 1024
 /** For the collection, and for records and log lines that are on their way. */
 const SETTLE_MS = 200
+const REST_MS = 1000
 
 /**
  * Lets the daemon collect its garbage when asked to: what is measured is what it holds, not when V8 sees fit to look. The
@@ -175,6 +176,16 @@ test(`${CONTAINERS} containers in a row leave no trace`, { timeout: 600_000 }, a
   console.log(`${said}; ${memoryBefore} KiB, ${CONTAINERS} containers later ${memory()} KiB`)
 })
 
+/** The footprint once the daemon has let go of what has just ended. */
+async function atRest(): Promise<readonly Footprint[]> {
+  for (let last = ''; ; ) {
+    const now = footprint()
+    if (JSON.stringify(now) === last) return now
+    last = JSON.stringify(now)
+    await new Promise((resolve) => setTimeout(resolve, REST_MS))
+  }
+}
+
 /** Executes a call in one container after the other, until the time is over; prints result and microseconds of each. */
 const PROBER = (number: number, seconds: number): string => `
 end=$((SECONDS + ${seconds})); at=${number}
@@ -205,7 +216,7 @@ test(`exec probes in ${PODS} containers for ${SECONDS} s: descriptors, memory an
   try {
     expect(await started).toBe(0)
     await probe(SECONDS / PARTS)
-    const before = footprint()
+    const before = await atRest()
     const parts: { readonly probes: number; readonly ms: number; readonly slowest: number; readonly KiB: number }[] = []
     while (parts.length < PARTS) {
       const times = await probe(SECONDS / PARTS)

@@ -1,4 +1,5 @@
 import { readdirSync, readlinkSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
@@ -271,6 +272,28 @@ describe('Contexts', () => {
     {
       using _found = all.findMount(of(1), ({ raw }) => raw === tree!.raw) as DetachedMount
       expect([opened, made, tree, another].map((each) => each!.isOpen())).toEqual([false, false, true, true])
+    }
+    all.forget(of(1).serial)
+  })
+
+  test('are over then, though the thread that gave the mount is ending them just now', () => {
+    const place = placeIn(memory(), ENTRIES, 7)
+    const all = new FsContextStore(place, new OwnVault(), () => now)
+    const [opened, made, root, tree] = Array.from({ length: 4 }, descriptor)
+    all.addContext(of(1), opened!.fd, 'ext4', PROCESS)
+    const context = held(all, 1, opened!.raw)
+    context.keep(made!.fd)
+    const mount = { root: root!.fd, tree: tree!.fd, unlockedCopy: undefined, manner: MANNER }
+    all.addMount(of(1), { ...mount, told: context }, PROCESS)
+    // The other thread lets it go after a while.
+    const other = `const { workerData: locks } = require('node:worker_threads')
+      setTimeout(() => { Atomics.store(locks, 0, 0); Atomics.notify(locks, 0) }, 300)`
+    const worker = new Worker(other, { eval: true, workerData: place.locks })
+    try {
+      using _found = all.findMount(of(1), ({ raw }) => raw === tree!.raw) as DetachedMount
+      expect([opened, made, tree].map((each) => each!.isOpen())).toEqual([false, false, true])
+    } finally {
+      void worker.terminate()
     }
     all.forget(of(1).serial)
   })

@@ -165,7 +165,7 @@ describe('a container with a name', () => {
     const head = columns < 60 ? /^NAME +STATE +DONE +LEFT$/ : /^NAME +STATE +DONE +LEFT +LAST REFUSAL$/
     expect(lines[0]).toMatch(head)
     const off = lines.findIndex((line) => /^(team\/pod-1|tea\.\.\.-1)\/off +served +0 +1/.test(line))
-    expect(columns < 60 ? lines[off + 1] : lines[off]).toMatch(/ {2}mknodat keyOff, \d+s ago$/)
+    expect(columns < 60 ? lines[off + 1] : lines[off]).toMatch(/ {2}mknodat keyOff, \d+[sm] ago$/)
     const long = lines.find((line) => line.includes('xx-end '))
     expect(long).toMatch(/^tea\S*\.\.\.x+-end +served +\d+ +0$/)
     // A name that means two containers, or looks like an id, names none.
@@ -177,7 +177,7 @@ describe('a container with a name', () => {
   test('has its keys, image and whole last call in ps --wide', async () => {
     const { stdout } = await ask(daemon, 'ps', '--wide')
     expect(stdout).toMatch(/^CONTAINER +RUNTIME +NAME +IMAGE +COMMAND +PID +KEYS +STATE .* LAST REFUSAL\n/)
-    expect(stdout).toMatch(/^off .* team\/pod-1\/off .* debian:13 .* mknodat\(.*, 1:3\) keyOff, \d+s ago$/m)
+    expect(stdout).toMatch(/^off .* team\/pod-1\/off .* debian:13 .* mknodat\(.*, 1:3\) keyOff, \d+[sm] ago$/m)
     // What a terminal has no room for, it shows on the next line.
     const lines = await onTerminal(80, daemon, 'ps', '--wide')
     expect(lines[0]).toMatch(/^CONTAINER .* LAST REFUSAL$/)

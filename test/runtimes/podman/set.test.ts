@@ -5,7 +5,6 @@ import { CLI, Machine } from '../../support/machine.ts'
 import { Podman, writeProfile } from '../../support/podman.ts'
 
 const NAME = `it-set-${process.pid}`
-const P = 'security.syscalls.intercept.'
 
 let machine: Machine
 let podman: Podman
@@ -93,8 +92,13 @@ test.each([
 })
 
 test('a restart of the container is back to the profile', { timeout: 120_000 }, async () => {
-  await podman.run('restart', '--time', '0', NAME)
-  await until('it is served again', async () => (await intercede('ps')).stdout.includes(NAME), 60)
+  expect(await podman.run('restart', '--time', '0', NAME)).toMatchObject({ status: 0 })
+  let list = ''
+  const isServed = async (): Promise<boolean> => {
+    list = (await intercede('ps', '--all')).stdout
+    return (await intercede('ps')).stdout.includes(NAME)
+  }
+  await until('it is served again', isServed, 60).catch((error) => expect.fail(`${error}\n${list}`))
   expect(await keyOf('mknod.devices')).toEqual({ value: '', origin: 'default' })
   expect(await mknod('tun2', '10 200')).toBe('EPERM')
   expect(await mknod('null', '1 3')).toBe('ok')

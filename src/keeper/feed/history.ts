@@ -73,8 +73,8 @@ const newPace = (): Pace => ({
 
 /**
  * Keeps refusals and errors of containers, and what administrators did, in files that outlive containers and the
- * daemon. A container has a line when it begins, one in its first seconds with a refusal, further ones at growing
- * intervals while there are more refusals, and one when it or the daemon ends. Each has all that is known then.
+ * daemon. A container has a line when it begins, soon after a refusal of a new kind, at growing intervals while there
+ * are more of the same, and when it or the daemon ends. Each has all that is known then.
  */
 export class History {
   readonly #dependencies: HistoryDependencies

@@ -77,20 +77,21 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
 function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => unknown): NoteOf {
   const isOpen = ({ set, forGood }: Explained): boolean =>
     forGood !== undefined && set !== ALLOWED && forGood !== ALLOWED
-  const groups = [() => undefined, profileOf].map((sharedBy) => {
-    const keyIn = (row: Explained): string => {
-      const profile = sharedBy(row)
-      return JSON.stringify([profile === undefined ? { of: row.container } : { profile }, row.wants?.key])
-    }
-    const wanted = rows.flatMap((row) => (row.wants && isOpen(row) ? [[keyIn(row), row.wants.value] as const] : []))
-    const all = byKey(wanted)
-    return (row: Explained): readonly string[] => all.get(keyIn(row)) ?? []
-  })
+  const ofContainer = ({ container, wants }: Explained): string => JSON.stringify([{ container }, wants?.key])
+  const ofProfile = (row: Explained): string => {
+    const profile = profileOf(row)
+    return profile === undefined ? ofContainer(row) : JSON.stringify([{ profile }, row.wants?.key])
+  }
+  const wanted = rows.filter((row) => row.wants && isOpen(row))
+  const valuesBy = (keyOf: (row: Explained) => string): ReadonlyMap<string, readonly string[]> =>
+    byKey(wanted.map((row) => [keyOf(row), row.wants!.value]))
+  const [own, shared] = [valuesBy(ofContainer), valuesBy(ofProfile)]
   return (row) => {
-    const [own = [], shared = []] = groups.map((valuesOf) => [...new Set(valuesOf(row))])
-    const others = own.filter((value) => value !== row.wants?.value)
-    const elsewhere = shared.filter((value) => !own.includes(value))
-    if (!isOpen(row) || others.length + elsewhere.length === 0) return []
+    if (!row.wants || !isOpen(row)) return []
+    const values = new Set(own.get(ofContainer(row)))
+    const others = [...values].filter((value) => value !== row.wants!.value)
+    const elsewhere = [...new Set(shared.get(ofProfile(row)))].filter((value) => !values.has(value))
+    if (others.length + elsewhere.length === 0) return []
     const all = 'others of its profile also ask'
     const who = elsewhere.length === 0 ? 'the container also asks' : others.length === 0 ? all : `it and ${all}`
     const also = `${who} for ${fewOf([...others, ...elsewhere])} of ${row.wants!.key}`

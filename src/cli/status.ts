@@ -4,7 +4,7 @@ import type { ContainerView } from '../reader/container-fields.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
-import { isServed, openFeed, openFeeds, type ReadOptions, RUN, withoutEngine } from './open-feed.ts'
+import { isServed, openFeed, openFeeds, type ReadOptions, usualSocket, withoutEngine } from './open-feed.ts'
 import { ago, byTemplate, formatValue, parseFormat, type Row } from './output-format.ts'
 import { print } from './print.ts'
 import { STATUS } from './usage.ts'
@@ -40,9 +40,10 @@ function lines(
 
 export function statusCommand({ format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.status)
-  using feeds = openFeeds(path, { directory: undefined })
+  // Of a socket that is named, without the runs.
+  using feeds = openFeeds(path ?? usualSocket(), { directory: undefined })
   if (!feeds.daemon) throw feeds.missing!
-  const views = [...feeds.list(false)].filter(({ runtime }) => runtime !== RUN)
+  const views = [...feeds.list(false)]
   const numberOf = (word: ContainerView['state']): number => views.filter(({ state }) => state === word).length
   const { state, daemon } = feeds.daemon.directory
   const { engine, keeper, ended } = state

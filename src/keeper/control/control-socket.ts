@@ -5,6 +5,7 @@ import { escaped } from '../../calls/escape.ts'
 import { orElse, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
+import { statusMask } from '../../kernel/procfs/status.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
 import { type Message, peerCredentials, peerProcess, receive, send, socketpair } from '../../kernel/socket.ts'
 import type { PersistedState } from '../persist/persisted-state.ts'
@@ -27,8 +28,7 @@ export interface Administrator {
 }
 
 const usernsOf = (pid: number | 'self'): string => readlinkSync(`/proc/${pid}/ns/user`)
-const effectiveOf = (pid: number): bigint =>
-  BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0'}`)
+const effectiveOf = (pid: number): bigint => statusMask(readFileSync(`/proc/${pid}/status`, 'latin1'), 'CapEff')
 
 /** The login user, which the kernel keeps across su(1) and sudo(8) if it has auditing. */
 const UNSET = '4294967295'

@@ -58,6 +58,7 @@ export const MISC_MAJOR = 10
 /** Types of file systems that statfs(2) reports, linux/magic.h. */
 export const TMPFS_MAGIC = 0x01021994
 export const RAMFS_MAGIC = 0x858458f6
+export const HUGETLBFS_MAGIC = 0x958458f6
 export const PROC_SUPER_MAGIC = 0x9fa0
 export const FUSE_SUPER_MAGIC = 0x65735546
 export const OVERLAYFS_SUPER_MAGIC = 0x794c7630

@@ -44,11 +44,16 @@ export function createIn<T>(
 const TICK_MS = 10
 const NO_MODE = 0 as Mode
 
+const SLASH = 0x2f
+/** The kernel would follow a link of this name, from our root directory; and it makes nothing of such a name. */
+const endsInSlash = (name: PathBytes): boolean => name.at(-2) === SLASH
+
 /**
  * Opens what has a name in a directory, with the rights of `createIn`. @returns undefined if the caller cannot reach
- * it
+ * it, or nothing can have been made there
  */
 export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | undefined {
+  if (endsInSlash(name)) return undefined
   const open = (): Fd => openat(dir.raw, name, O_PATH | O_NOFOLLOW)
   return orUndefined('any', () => createIn(caller, dir, NO_MODE, steps.inDirectory, open, 'look'))
 }
@@ -61,7 +66,7 @@ export const isMadeSince = (file: Handle, { since }: RecoveryTrace): boolean => 
  * times would tell.
  */
 export function noteAbsence(caller: Caller, dir: Handle, name: PathBytes): void {
-  if (isAbsent(dir, name)) caller.note(WAS_NOT)
+  if (!endsInSlash(name) && isAbsent(dir, name)) caller.note(WAS_NOT)
 }
 
 export const wasAbsent = ({ note }: RecoveryTrace): boolean => note === WAS_NOT

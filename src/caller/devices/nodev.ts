@@ -2,7 +2,15 @@ import type { HostId, Mode, PathBytes } from '../../abi/brand.ts'
 import { errnos } from '../../abi/errno.ts'
 import { O_PATH } from '../../abi/fcntl.ts'
 import { MOUNT_ATTR_NODEV, ST_NODEV } from '../../abi/mount.ts'
-import { FUSE_SUPER_MAGIC, makedev, OVERLAYFS_SUPER_MAGIC, RAMFS_MAGIC, S_IFCHR, TMPFS_MAGIC } from '../../abi/stat.ts'
+import {
+  FUSE_SUPER_MAGIC,
+  HUGETLBFS_MAGIC,
+  makedev,
+  OVERLAYFS_SUPER_MAGIC,
+  RAMFS_MAGIC,
+  S_IFCHR,
+  TMPFS_MAGIC,
+} from '../../abi/stat.ts'
 import type { NodeLike, NodevReason } from '../../calls/caller.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError } from '../../calls/verdict.ts'
@@ -82,7 +90,7 @@ const CONCLUSIVE: ReadonlySet<number> = new Set([errnos.EOVERFLOW, errnos.EPERM,
  * In these the kernel keeps files in memory that it cannot take back, or may: the upper layer of an overlay may be a
  * tmpfs.
  */
-const PINNED: ReadonlySet<number> = new Set([...MEMORY, OVERLAYFS_SUPER_MAGIC])
+const PINNED: ReadonlySet<number> = new Set([...MEMORY, HUGETLBFS_MAGIC, OVERLAYFS_SUPER_MAGIC])
 const MOUNTS_KNOWN = 1024
 const DEV_NULL = makedev(1, 3)
 const HERE = Uint8Array.of(0x2e, 0)

@@ -10,6 +10,15 @@ import { detachAt, mountSetattr } from '../../kernel/mount.ts'
 import { mountinfoEntry } from '../mounts/caller-mounts.ts'
 import type { FuseCaller } from './fuse-caller.ts'
 
+const SLASH = 0x2f
+
+/** With slashes after it, the kernel would follow a link of this name, from our root directory. */
+function withoutSlashes(name: PathBytes): PathBytes {
+  let end = name.length - 1
+  while (end > 1 && name[end - 1] === SLASH) end--
+  return Uint8Array.of(...name.subarray(0, end), 0) as PathBytes
+}
+
 /**
  * Observes the path at which a FUSE program shall mount. The program resolves the path by itself, with the caller's
  * rights; this class only looks at the result. It never asks the mounted file system, whose server may not answer.
@@ -29,7 +38,8 @@ export class FuseTarget {
     this.#caller = caller
     this.#path = path
     this.#namespace = namespace
-    this.#parent = caller.caller.parent(AT_FDCWD, path)
+    const { dir, name } = caller.caller.parent(AT_FDCWD, path)
+    this.#parent = { dir, name: withoutSlashes(name) }
     this.before = before ?? this.#number(this.#look())
   }
 

@@ -65,7 +65,11 @@ class CallerStart implements LookupStart {
    * container's initial user namespace.
    */
   get isPtracer(): boolean {
-    if ((this.#callerTask.status.effective & capBit('SYS_PTRACE')) === 0n) return false
+    return (this.#callerTask.status.effective & capBit('SYS_PTRACE')) !== 0n && this.isInInitialUserns
+  }
+
+  /** Whether the caller is in the container's initial user namespace. */
+  get isInInitialUserns(): boolean {
     return this.looking(() => this.#callerTask.userns) === Number(this.#container.userns)
   }
 }
@@ -106,14 +110,15 @@ export class PathResolver {
 
   /**
    * Looks up as the caller. If that fails with EACCES, the container's walker looks up, since a FUSE file system
-   * admits only processes of the container's user namespace.
+   * admits only processes of the container's user namespace. In a child of that, the caller's capabilities are none of
+   * the walker's.
    */
-  #lookup(start: LookupStart, goal: LookupRequest): Fd {
+  #lookup(start: CallerStart, goal: LookupRequest): Fd {
     const { mayBlock, walk } = this.#context
     try {
       return this.#callerTask.own(lookup(start, goal, mayBlock))
     } catch (error) {
-      if (!isErrno(error, 'EACCES')) throw unresolved(error)
+      if (!isErrno(error, 'EACCES') || !start.isInInitialUserns) throw unresolved(error)
     }
     try {
       return this.#callerTask.own(walk(this.#container, start, this.#callerTask.status, goal))

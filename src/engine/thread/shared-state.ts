@@ -300,6 +300,8 @@ export class SharedState extends SharedWords {
 
   /** Counts a mount that we make for this container. @returns false if it has had too many */
   countMount(container: number): boolean {
+    // What is refused is not counted: the word would begin again.
+    if (Atomics.load(this.#containerMounts, container) >= MOUNTS_LIMIT) return false
     return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
   }
 

@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { isPinned } from '../../../src/caller/devices/nodev.ts'
+import { cstring } from '../../../src/kernel/libc.ts'
+import { fsconfigCreate, fsmount, fsopen } from '../../../src/kernel/mount.ts'
 import { both } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, mknodPolicy } from '../../support/host.ts'
@@ -75,3 +78,13 @@ describe.skipIf(cannot)(withReason('a node on a mount that the container made no
     })
   })
 })
+
+test.each(['tmpfs', 'ramfs', 'hugetlbfs'])(
+  'nodes on %s stay in memory, so more than a few are made in the control groups of the caller',
+  (type) => {
+    using context = fsopen(cstring(type))
+    fsconfigCreate(context)
+    using mounted = fsmount(context)
+    expect(isPinned(mounted)).toBe(true)
+  },
+)

@@ -105,7 +105,7 @@ interface Besides {
 /**
  * Names a profile, without a file ending. Each set of keys, values and socket has its own name, since the file is the
  * policy of all containers that use it. Without values beyond "true", the name lists the calls and has no hash; a
- * profile of the configuration alone gives its own name.
+ * profile of the configuration alone gives its own name, unless that ends as the files of another runtime do.
  *
  * @param families the calls that are served, as the policy names them
  * @param words every line of the metadata, and what else is trapped
@@ -115,7 +115,7 @@ export function profileName(
   words: readonly string[],
   { listener = '', profile }: Besides = {},
 ): string {
-  const isNamed = profile !== undefined && /^\w[\w.+-]{0,99}$/.test(profile)
+  const isNamed = profile !== undefined && /^\w[\w.+-]{0,99}$/.test(profile) && !/\.(docker|containerd)$/.test(profile)
   const name = profile === undefined ? families.join('-').toLowerCase() : `profile${isNamed ? `-${profile}` : ''}`
   if (listener === '' && isPlain(families, words, isNamed)) return name
   const sorted = [...words].sort().join('\n')
@@ -124,7 +124,8 @@ export function profileName(
 
 function isPlain(families: readonly string[], words: readonly string[], isNamed: boolean): boolean {
   if (isNamed) return words.length === 1
-  return words.length === families.length && words.every((word) => /^[^.]*=true$/.test(short(word)))
+  // A word of what is trapped has a space.
+  return words.length === families.length && words.every((word) => /^[^. ]*=true$/.test(short(word)))
 }
 
 const short = (key: string): string => key.replace(/^security\.syscalls\.intercept\./, '')

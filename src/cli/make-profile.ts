@@ -73,9 +73,12 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
   const finding = lintProfile(base, target, listener).find(({ is }) => is === 'wrong')
   if (finding)
     throw refuse(finding.says.includes('; ') ? finding.says : `${finding.says}; "profile --check" says more about it`)
-  return target.resolvesGuards
-    ? base
-    : resolveGuards(base, machine().architectures[0], circumstances([...caps, ...capAdd]))
+  if (target.resolvesGuards) return base
+  try {
+    return resolveGuards(base, machine().architectures[0], circumstances([...caps, ...capAdd]))
+  } catch (error) {
+    throw refuse(`${(error as Error).message}; give its number as errnoRet`)
+  }
 }
 
 /** The listeners of the operator's profiles are in this directory, where the DaemonSet puts a link. */

@@ -1,3 +1,5 @@
+import { type ErrnoName, errnos } from '../abi/errno.ts'
+import { briefly } from '../shared/texts.ts'
 import containerd from './bases/containerd.json' with { type: 'json' }
 import crio from './bases/cri-o.json' with { type: 'json' }
 import { type Cube, intersect, toArgs, toCubes, without } from './condition.ts'
@@ -84,14 +86,26 @@ export interface GuardFacts {
 }
 
 function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel }: GuardFacts): boolean {
-  const [major = 0, minor = 0] = (includes.minKernel ?? '0.0').split('.').map(Number)
+  const isFrom = (version: string): boolean => {
+    const [major = 0, minor = 0] = version.split('.').map(Number)
+    return kernel[0] > major || (kernel[0] === major && kernel[1] >= minor)
+  }
   return (
     (includes.caps ?? []).every((cap) => caps.has(cap)) &&
     !(excludes.caps ?? []).some((cap) => caps.has(cap)) &&
     (!includes.arches?.length || includes.arches.includes(arch)) &&
     !excludes.arches?.includes(arch) &&
-    (kernel[0] > major || (kernel[0] === major && kernel[1] >= minor))
+    isFrom(includes.minKernel ?? '0.0') &&
+    !(excludes.minKernel && isFrom(excludes.minKernel))
   )
+}
+
+/** Returns the number of an errno; where a rule has its name too, podman takes that. @throws {RangeError} */
+function numberOf(name: string | null | undefined, number: number | null | undefined): number | undefined {
+  if (!name) return number ?? undefined
+  if (!Object.hasOwn(errnos, name))
+    throw new RangeError(`it has an errno that Intercede does not know: ${briefly(name)}`)
+  return errnos[name as ErrnoName]
 }
 
 /**
@@ -99,20 +113,25 @@ function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel
  * OCI runtimes know neither guards nor `archMap`.
  *
  * @param native the architecture whose entry of `archMap` is taken, such as SCMP_ARCH_X86_64
+ * @throws {RangeError} if it has an errno that we do not know
  */
 export function resolveGuards(base: OciSeccomp, native: string, facts: GuardFacts): OciSeccomp {
-  const { archMap, defaultErrno: _, syscalls = [], ...rest } = base
+  const { archMap, defaultErrno, defaultErrnoRet, syscalls = [], ...rest } = base
   const entry = archMap?.find(({ architecture }) => architecture === native)
+  const fallback = numberOf(defaultErrno, defaultErrnoRet)
   return {
     ...rest,
+    ...(fallback === undefined ? {} : { defaultErrnoRet: fallback }),
     ...(entry ? { architectures: [native, ...(entry.subArchitectures ?? [])] } : {}),
     syscalls: syscalls
       .filter((rule) => applies(rule, facts))
-      .map(({ names, action, errnoRet, args }) => ({
-        names,
-        action,
-        ...(errnoRet === undefined ? {} : { errnoRet }),
-        ...(args?.length ? { args } : {}),
-      })),
+      .map(({ names, action, errno, errnoRet, args }) => {
+        const number = numberOf(errno, errnoRet)
+        return {
+          ...{ names, action },
+          ...(number === undefined ? {} : { errnoRet: number }),
+          ...(args?.length ? { args } : {}),
+        }
+      }),
   }
 }

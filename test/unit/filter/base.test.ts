@@ -21,12 +21,28 @@ describe('resolveGuards()', () => {
     { includes: { minKernel: '4.8' }, used: true },
     { includes: { minKernel: '5.4' }, used: true },
     { includes: { minKernel: '5.10' }, used: false },
+    { excludes: { minKernel: '4.8' }, used: false },
+    { excludes: { minKernel: '5.4' }, used: false },
+    { excludes: { minKernel: '5.10' }, used: true },
   ])('uses a rule with $includes and without $excludes: $used', ({ used, ...guards }) => {
     const base: OciSeccomp = {
       defaultAction: 'A',
       syscalls: [{ names: ['n'], action: 'B', args: [], comment: '', ...guards }],
     }
     expect(resolveGuards(base, 'X', circumstances).syscalls).toEqual(used ? [{ names: ['n'], action: 'B' }] : [])
+  })
+
+  test('takes an errno by its name, as podman does, and refuses one that it does not know', () => {
+    const named = (errno: string): OciSeccomp => ({
+      ...{ defaultAction: 'A', defaultErrno: errno, defaultErrnoRet: 1 },
+      syscalls: [{ names: ['n'], action: 'B', errno, errnoRet: 1 }],
+    })
+    expect(resolveGuards(named('ENOSYS'), 'X', circumstances)).toEqual({
+      ...{ defaultAction: 'A', defaultErrnoRet: 38 },
+      syscalls: [{ names: ['n'], action: 'B', errnoRet: 38 }],
+    })
+    expect(resolveGuards(named(''), 'X', circumstances)).toMatchObject({ defaultErrnoRet: 1 })
+    expect(() => resolveGuards(named('toString'), 'X', circumstances)).toThrow('"toString"')
   })
 
   test('takes the architectures of this machine', () => {

@@ -239,6 +239,15 @@ describe('profileName()', () => {
     for (const name of names) expect(name).toMatch(/^mknod(-[0-9a-f]{8})?$/)
   })
 
+  test('differs where a call is only trapped, and where the file would be that of another runtime', () => {
+    const on = ['sysinfo=true', 'mknod=true'].map(key)
+    expect(profileName(['sysinfo', 'mknod'], on)).toBe('sysinfo-mknod')
+    for (const word of ['trap mknod=true', `trap ${key('mknod=true')}`])
+      expect(profileName(['sysinfo', 'mknod'], [on[0]!, word])).toMatch(/^sysinfo-mknod-[0-9a-f]{8}$/)
+    for (const profile of ['build.docker', 'build.containerd'])
+      expect(profileName(['mknod'], [`profile=${profile}`], { profile })).toMatch(/-[0-9a-f]{8}$/)
+  })
+
   test('of a profile of the configuration is its name, and has a hash for what else is asked for', () => {
     const named = (profile: string, ...words: readonly string[]): string =>
       profileName(['mknod'], [`profile=${profile}`, ...words], { profile })

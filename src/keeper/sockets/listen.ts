@@ -62,7 +62,9 @@ function requireDirectory(directory: string, refuse: (why: string) => Error): vo
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return
   if (basename(directory) !== USUAL) throw refuse(`"${directory}" is not a directory; make it first`)
   try {
-    mkdirSync(directory, { mode: 0o711 })
+    mkdirSync(directory)
+    // Whatever mask we were started with: those who may use a socket must get there.
+    chmodSync(directory, 0o711)
   } catch (error) {
     throw refuse(`${(error as Error).message}; make its directory`)
   }

@@ -38,6 +38,9 @@ import { BASE, layout, openDirectory } from './tree.ts'
 /** The status of a command that has ended well, but whose output nobody can read. */
 const OUTPUT_LOST = 125
 
+/** How long the output of a container that was killed may take to be read, in milliseconds. */
+const UNREAD_MS = 1000
+
 /** The socket to which the seccomp profile's `listenerPath` must point. */
 export const AGENT_SOCKET: string = layout.agent
 
@@ -50,6 +53,8 @@ export const AGENT_SOCKET: string = layout.agent
  */
 export async function launch(options: LaunchOptions): Promise<number> {
   const plan = planLaunch(options)
+  // The ids of containers must get to what is made for them, whatever mask our caller has.
+  process.umask(0o022)
   enterPrivateMounts(plan)
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)
@@ -90,10 +95,19 @@ async function runContainer(plan: Plan, cgroup: Cgroup): Promise<number> {
   }
   const patienceMs = 1000 * (plan.options.stopSeconds ?? STOP_SECONDS)
   const end = plan.options.systemd ? SYSTEMD_HALT : undefined
-  using _signals = forwardSignals({ forward, kill: () => cgroup.kill() }, { patienceMs, end })
+  // Nobody may read what the container has written. Who wants it killed does not wait for that.
+  let giveUp = (_why: string): void => {}
+  const unread = new Promise<string>((resolve) => {
+    giveUp = resolve
+  })
+  const kill = (): void => {
+    cgroup.kill()
+    void status.then(() => setTimeout(giveUp, UNREAD_MS, 'nobody reads it'))
+  }
+  using _signals = forwardSignals({ forward, kill }, { patienceMs, end })
   // If the runtime itself is killed, the container must not live on.
   const status = runtime.ended.then(shellStatus).finally(() => cgroup.kill())
-  const [own, lost] = await Promise.all([status, stdio.relay(ended)])
+  const [own, lost] = await Promise.all([status, Promise.race([stdio.relay(ended), unread])])
   const ofCommand = exitStatus(own, runtimeLog(), known, plan.options)
   mustHaveStarted(ofCommand, words.ofInit, plan.options)
   await writeError(words.release())

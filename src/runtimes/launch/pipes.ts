@@ -1,6 +1,6 @@
-import { createWriteStream, fchownSync } from 'node:fs'
+import { fchownSync, write } from 'node:fs'
 import { Socket } from 'node:net'
-import type { Readable, Writable } from 'node:stream'
+import { type Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Fd, pipe } from '../../kernel/fd.ts'
@@ -30,11 +30,22 @@ export interface Pipes extends Stdio {
 const reader = (fd: Fd): Readable => new Socket({ fd: fd.release(), readable: true, writable: false })
 const writer = (fd: Fd): Writable => new Socket({ fd: fd.release(), readable: false, writable: true })
 
+/** How often to try again to write to a socket or pipe that somebody has made non-blocking, in milliseconds. */
+const RETRY_MS = 5
+
 /**
  * Returns our own output, written by libuv's thread pool: a slow reader must not stop the main thread, which passes
- * signals on.
+ * signals on. It may not block: Node makes our input so, which may be the same socket.
  */
-export const output = (fd: 1 | 2): Writable => createWriteStream('', { fd, autoClose: false })
+export function output(fd: 1 | 2): Writable {
+  const put = (bytes: Buffer, done: (error?: Error | null) => void): void =>
+    write(fd, bytes, (error, written) => {
+      if (error?.code === 'EAGAIN') setTimeout(put, RETRY_MS, bytes, done)
+      else if (error || written === bytes.length) done(error)
+      else put(bytes.subarray(written), done)
+    })
+  return new Writable({ write: (bytes: Buffer, _encoding, done) => put(bytes, done) })
+}
 
 /** Writes what the container has written to its standard error to ours. */
 export async function writeError(bytes: Buffer): Promise<void> {

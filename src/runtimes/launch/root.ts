@@ -1,6 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, fstatSync, lstatSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, normalize, resolve } from 'node:path'
 import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
@@ -326,7 +336,8 @@ export const ruleFor = ({ kind, dev }: Pick<Device, 'kind' | 'dev'>): DeviceRule
  */
 function placeDevice({ name, kind, dev }: Device, owner: IdRange): void {
   const path = `${layout.fresh}/dev/${name}`
-  if (name.includes('/')) makeOwned(dirname(path), 0o755, owner)
+  for (const directory of above(`/dev/${name}`).slice(1))
+    if (!existsSync(stored(directory))) makeOwned(stored(directory), 0o755, owner)
   using parent = openDirectory(dirname(path))
   const mode = (kind === 'c' ? S_IFCHR : S_IFBLK) | 0o600
   mknodat(parent, cstring(basename(path)) as PathBytes, mode as Mode, dev)

@@ -57,6 +57,22 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
       expect(await ended(late)).toBe(4)
     })
 
+    test('a second signal ends it where nobody reads what the command has written', async () => {
+      const words = [INTERCEDE, 'run', ...wanted, 'yes']
+      const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'ignore'] })
+      // Both pipes are full, and the command waits.
+      await until('it writes', () => Number(child.stdout!.readableLength) > 0, 30)
+      await sleep(1000)
+      child.kill('SIGTERM')
+      await sleep(1000)
+      expect(child.exitCode).toBe(null)
+      const from = Date.now()
+      child.kill('SIGTERM')
+      // runc writes by itself, so it cannot end before it is killed, too.
+      expect(await ended(child)).toBe(runtime === 'runc' ? 137 : 143)
+      expect(Date.now() - from).toBeLessThan(8000)
+    })
+
     test('a signal that comes twice at once, as through npx, is one request', async () => {
       const child = await start([
         ...wanted,

@@ -93,6 +93,22 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     expect([stdout, stderr]).toEqual(['out\n', 'err\n'])
   })
 
+  test('gives large output whole to a slow reader whose socket is its input too, as a service of systemd has it', () => {
+    const reader = `socketpair my $ours, my $theirs, AF_UNIX, SOCK_STREAM, 0; my $pid = fork;
+      if (!$pid) { open STDIN, '<&', $theirs; open STDOUT, '>&', $theirs; close $ours; exec @ARGV }
+      close $theirs; sleep 1; my $read = 0; while (my $more = sysread $ours, my $bytes, 65536) { $read += $more }
+      waitpid $pid, 0; print $read, ' ', $? >> 8`
+    const words = [process.execPath, INTERCEDE, 'run', ...wanted, 'head', '-c', '3000000', '/dev/zero']
+    const { stdout, stderr } = spawnSync('perl', ['-MSocket', '-e', reader, ...words], { encoding: 'utf8' })
+    expect({ stdout, stderr }).toEqual({ stdout: '3000000 0', stderr: '' })
+  })
+
+  test('lets the container reach what was made for it, whatever mask the caller has', () => {
+    const command = `node "${INTERCEDE}" run --runtime ${runtime} --bind "${scratch}:/made/for/it" -- sh -c 'ls -d /made/for/it/.; umask'`
+    const { stdout, stderr } = spawnSync('sh', ['-c', `umask 077; ${command}`], { encoding: 'utf8' })
+    expect({ stdout, stderr }).toEqual({ stdout: '/made/for/it/.\n0022\n', stderr: '' })
+  })
+
   test('stops a command whose reader went away', () => {
     const { stdout } = spawnSync('sh', ['-c', `node "${INTERCEDE}" run --runtime ${runtime} yes | head -1`], {
       encoding: 'utf8',

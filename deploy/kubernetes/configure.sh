@@ -7,27 +7,38 @@ host=$2
 # As in the image; tests name others.
 intercede=${INTERCEDE-/opt/intercede/bin/intercede}
 
-# Each profile is on top of what the node's runtime calls RuntimeDefault. A name that is gone keeps its file: Pods may use it.
+# Each profile is on top of what the node's runtime calls RuntimeDefault.
 profiles() {
   base=$(cat "$configuration/base")
-  while read -r name keys; do
+  # The last line may lack its end.
+  while read -r name keys || [ -n "$name" ]; do
     case $name in '' | '#'*) continue ;; esac
     options=
     for key in $keys; do options="$options -c $key"; done
     # shellcheck disable=SC2086 # they are words
-    "$intercede" flags kubernetes $options --name "$name" --base "$base" --write "$host/profiles"
+    "$intercede" flags kubernetes $options --name "$name" --base "$base" --write "$1"
   done <"$configuration/profiles"
 }
 
-# The daemon reads either file whole.
-daemon() {
-  cp "$configuration/config.yaml" "$host/etc/intercede/.config.yaml"
-  mv "$host/etc/intercede/.config.yaml" "$host/etc/intercede/config.yaml"
+# Nothing takes its place on the node before all of it is good, or a daemon that is started again could not use it. Each file is
+# exchanged whole. A profile that is gone keeps its file: Pods may use it.
+apply() {
+  made=$host/profiles/.next
+  config=$host/etc/intercede/.config.yaml
+  trap 'rm -rf "$made" "$config"' EXIT
+  rm -rf "$made"
+  mkdir "$made"
+  profiles "$made"
+  cp "$configuration/config.yaml" "$config"
+  "$intercede" serve --check-config --config "$config" --feed-socket "$host/run/intercede/feed.sock" >/dev/null
+  find "$made" -name '*.json' -exec mv -t "$host/profiles" {} +
+  mv "$config" "$host/etc/intercede/config.yaml"
 }
 
 if [ "${3-}" != --watch ]; then
-  profiles
-  daemon
+  # The node keeps what it has while this Pod tries: see node.sh.
+  touch "$host/run/intercede/pod"
+  apply
   exit
 fi
 applied=

@@ -84,6 +84,8 @@ serve() {
 leave() {
   gone() { [ -z "$(find "$lease" -mmin "-$minutes")" ]; }
   gone || return 0
+  # The clock of the node may just have been set: a Pod touches the file again within 30 seconds.
+  sleep "${AGAIN_SECONDS-60}"
   listeners=$("$top/bin/intercede" status --format '{listeners}')
   if [ "$listeners" != 0 ] || ! gone; then return 0; fi
   # shellcheck disable=SC2086

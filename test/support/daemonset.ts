@@ -10,7 +10,10 @@ export const KUBERNETES = fileURLToPath(new URL('../../deploy/kubernetes/', impo
 interface Container {
   readonly name: string
   readonly command: readonly string[]
-  readonly securityContext?: { readonly privileged?: boolean }
+  readonly securityContext?: {
+    readonly privileged?: boolean
+    readonly capabilities?: { readonly add: readonly string[] }
+  }
   readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[]
 }
 interface PodSpec {
@@ -50,6 +53,7 @@ export function podmanRuns(
   const places = new Map(volumes.map(({ name, hostPath }) => [name, hostPath?.path ?? configuration]))
   const wordsOf = ({ name, command, securityContext, volumeMounts = [] }: Container): readonly string[] => [
     ...['--name', name, ...(hostPID ? ['--pid=host'] : []), ...(securityContext?.privileged ? ['--privileged'] : [])],
+    ...(securityContext?.capabilities?.add ?? []).map((name) => `--cap-add=${name}`),
     ...volumeMounts.flatMap((mount) => ['--volume', `${places.get(mount.name)}:${mount.mountPath}`]),
     ...[image, ...command],
   ]

@@ -50,6 +50,7 @@ function refusals(namespaceObject: Namespace, object: Pod, oldObject: Pod | null
 const FILE = 'localhostProfile: intercede/NAME.json takes the label profiles.intercede.io/NAME: "true" of the namespace'
 const NAME = 'intercede.io/profile: NAME takes the label profiles.intercede.io/NAME: "true" of the namespace'
 const REQUIRED = `intercede.io/profile takes the annotation required-plugins.noderesource.dev: '["intercede"]' too`
+const CONTAINER = 'NAME.container.intercede.io/profile takes a container NAME of the Pod'
 const required = { 'required-plugins.noderesource.dev': '["intercede"]' }
 
 const namespace = (labels?: Readonly<Record<string, string>>): Namespace => ({ metadata: labels ? { labels } : {} })
@@ -69,9 +70,14 @@ const pod = (spec: object, annotations?: Readonly<Record<string, string>>): Pod 
 const annotated = (annotations: Readonly<Record<string, string>>): Pod => pod({}, annotations)
 const WHERE = {
   'the Pod': localhost,
-  'a container': (path: string) => ({ containers: [{}, localhost(path)] }),
-  'an init container': (path: string) => ({ initContainers: [{ securityContext: {} }, localhost(path)] }),
-  'an ephemeral container': (path: string) => ({ ephemeralContainers: [localhost(path)] }),
+  'a container': (path: string) => ({ containers: [{ name: 'web' }, { name: 'db', ...localhost(path) }] }),
+  'an init container': (path: string) => ({
+    initContainers: [
+      { name: 'first', securityContext: {} },
+      { name: 'next', ...localhost(path) },
+    ],
+  }),
+  'an ephemeral container': (path: string) => ({ ephemeralContainers: [{ name: 'debug', ...localhost(path) }] }),
 }
 
 test('the policy is asked for whatever sets these fields, and its binding makes it refuse', () => {
@@ -147,9 +153,30 @@ describe('annotations', () => {
     { 'intercede.io/profile': 'MKNOD' },
     { 'intercede.io/profile': 'profiles.intercede.io/mknod' },
     { 'intercede.io/profile': 'mknod', 'web.container.intercede.io/profile': 'mount' },
-    { '.container.intercede.io/profile': 'mount' },
   ])('%o are refused', (annotations) => {
     expect(refusals(apps, annotated({ ...annotations, ...required }))).toEqual([NAME])
+  })
+
+  test.each([
+    { 'wbe.container.intercede.io/profile': 'mknod' },
+    { '.container.intercede.io/profile': 'mknod' },
+    { 'web.container.intercede.io/profile': 'mknod', 'db.container.intercede.io/profile': 'mknod' },
+  ])('%o are refused, because the Pod has no such container', (annotations) => {
+    expect(refusals(apps, annotated({ ...annotations, ...required }))).toEqual([CONTAINER])
+  })
+
+  test.each(['init', 'db'])('the container %s is one of the Pod', (name) => {
+    const spec = { initContainers: [{ name: 'init' }], ephemeralContainers: [{ name: 'db' }] }
+    const annotations = { [`${name}.container.intercede.io/profile`]: 'mknod', ...required }
+    expect(refusals(apps, pod(spec, annotations))).toEqual([])
+  })
+
+  test.each([
+    { annotations: { 'required-plugins.noderesource.dev/pod': '["intercede"]' }, says: [] },
+    { annotations: { ...required, 'required-plugins.noderesource.dev/pod': '[]' }, says: [REQUIRED] },
+    { annotations: { ...required, 'required-plugins.noderesource.dev/container.web': '[]' }, says: [REQUIRED] },
+  ])('that of containerd holds in all its forms: $annotations', ({ annotations, says }) => {
+    expect(refusals(apps, annotated({ 'intercede.io/profile': 'mknod', ...annotations }))).toEqual(says)
   })
 
   test.each([{}, required, { 'intercede.io/profiles': 'bpf', 'x.intercede.io/profile': 'bpf' }])(
@@ -161,17 +188,24 @@ describe('annotations', () => {
 describe('an update', () => {
   const had = pod(localhost('intercede/bpf.json'), { 'intercede.io/profile': 'bpf' })
   const withEphemeral = (path: string) =>
-    pod({ ...localhost('intercede/bpf.json'), ephemeralContainers: [localhost(path)] })
+    pod({ ...localhost('intercede/bpf.json'), ephemeralContainers: [{ name: 'debug', ...localhost(path) }] })
 
   test('may keep what the namespace no longer may name, such as one that removes a finalizer', () => {
     expect(refusals(namespace(), had, had)).toEqual([])
+  })
+
+  test('that begins to ask takes the annotation of containerd, as of a Pod that a scheduling gate holds', () => {
+    const asks = { 'intercede.io/profile': 'mknod' }
+    expect(refusals(apps, annotated(asks), pod({}))).toEqual([REQUIRED])
+    expect(refusals(apps, annotated({ ...asks, ...required }), pod({}))).toEqual([])
+    expect(refusals(apps, annotated(asks), annotated(asks))).toEqual([])
   })
 
   test('may not add anything', () => {
     expect(refusals(apps, { ...had, metadata: { annotations: { 'intercede.io/profile': 'mount' } } }, had)).toEqual([
       NAME,
     ])
-    expect(refusals(apps, annotated({ 'intercede.io/profile': 'mount' }), pod({}))).toEqual([NAME])
+    expect(refusals(apps, annotated({ 'intercede.io/profile': 'mount', ...required }), pod({}))).toEqual([NAME])
     expect(refusals(apps, withEphemeral('intercede/mount.json'), had)).toEqual([FILE])
     expect(refusals(apps, withEphemeral('intercede/mknod.json'), had)).toEqual([])
   })

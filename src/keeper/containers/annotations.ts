@@ -5,12 +5,15 @@ import { VALUE_LIMIT } from '../../policy/resolve.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import { shortened } from '../../shared/texts.ts'
 
-/** Annotations of containerd, CRI-O and nerdctl with the engine's name of a container, which the runtime passes on. */
+/**
+ * Annotations of CRI-O, containerd and nerdctl with the engine's name of a container, which the runtime passes on.
+ * Those of CRI-O come first: it passes on all that a Pod's author writes, containerd only what its configuration lists.
+ */
 const SAID = {
-  name: ['io.kubernetes.cri.container-name', 'io.kubernetes.container.name', 'nerdctl/name'],
-  image: ['io.kubernetes.cri.image-name', 'io.kubernetes.cri-o.ImageName'],
-  pod: ['io.kubernetes.cri.sandbox-name', 'io.kubernetes.pod.name'],
-  namespace: ['io.kubernetes.cri.sandbox-namespace', 'io.kubernetes.pod.namespace'],
+  name: ['io.kubernetes.container.name', 'io.kubernetes.cri.container-name', 'nerdctl/name'],
+  image: ['io.kubernetes.cri-o.ImageName', 'io.kubernetes.cri.image-name'],
+  pod: ['io.kubernetes.pod.name', 'io.kubernetes.cri.sandbox-name'],
+  namespace: ['io.kubernetes.pod.namespace', 'io.kubernetes.cri.sandbox-namespace'],
 } as const
 
 /** In characters: names of Kubernetes have up to 253, and images an address before their name. */

@@ -52,7 +52,9 @@ function basePolicy({ container }: NriCreation): OciSeccomp | undefined {
   if (policy?.listenerPath) throw new NriRefusal('its seccomp policy has a listener, and a container has one listener')
   if (policy?.defaultAction) return toOci(policy)
   if (profile?.profileType === NRI_PROFILES.unconfined) return undefined
-  throw new NriRefusal('the runtime does not report its seccomp policy: it takes containerd 2.3 or later')
+  throw new NriRefusal(
+    'the runtime reports no seccomp policy: the container is privileged, or the runtime is not containerd 2.3 or later',
+  )
 }
 
 /**

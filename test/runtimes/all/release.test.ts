@@ -260,6 +260,8 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     for (const each of containers) await host.must(...run, '--detach', ...each)
     const program = '/opt/intercede/bin/intercede'
     await until('it serves', async () => (await host.run(program, 'status')).status === 0, 60)
+    const probe = [...podman.split(' '), 'exec', 'configuration', 'test', '-e', '/tmp/ready']
+    await until('the daemon has taken the configuration', async () => (await host.run(...probe)).status === 0, 60)
     // As the kubelet would, with the profile that the DaemonSet has written.
     await host.must('sh', '-c', 'echo containers:1000000000:1000000 | tee -a /etc/subuid >>/etc/subgid')
     const pod = ['--interactive', '--userns=auto', '--cap-add=MKNOD']
@@ -283,6 +285,7 @@ describe.skipIf(why)(withReason('everything that is published', why), { timeout:
     expect(await podmanDoes('wait', 'daemon')).toBe('0\n')
     await host.must(...run, ...pod, profile, ...makes)
     await host.must('touch', '-d', '1 hour ago', '/run/intercede/pod')
+    await host.must('systemctl', 'set-environment', 'AGAIN_SECONDS=0')
     await host.must('systemctl', 'start', 'intercede-leave.service')
     const left = await host.run('ls', '/opt/intercede', '/etc/intercede', '/run/intercede', profiles)
     expect(left.stdout).toBe('')

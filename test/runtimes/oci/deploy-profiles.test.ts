@@ -52,7 +52,8 @@ function configure(files: Readonly<Record<string, string>>): void {
 test.each(['containerd', 'cri-o'])(
   'the DaemonSet writes a good profile on top of RuntimeDefault of %s for each line of the ConfigMap',
   (base) => {
-    configure({ ...data, base: `${base}\n` })
+    // As a value of Helm has it, without an end of its last line.
+    configure({ ...data, base: `${base}\n`, profiles: data.profiles.trimEnd() })
     const { status, stderr } = spawnSync('sh', [script, configuration, host], { env, encoding: 'utf8' })
     expect(status, stderr).toBe(0)
     const names = data.profiles
@@ -100,6 +101,11 @@ test('an edited ConfigMap changes profiles and daemon without a rollout, and a w
     configure({ ...data, 'config.yaml': 'profiles: { build: { mknod: treu } }\n', profiles: 'more mknod sysinfo\n' })
     await saying('treu')
     await isReady(false)
+    expect(readFileSync(config, 'utf8')).toBe(data['config.yaml'])
+    said = ''
+    configure({ ...data, profiles: 'more mknod sysinfo\nwrong mknod=treu\n' })
+    await saying('treu')
+    expect(readdirSync(join(host, 'profiles'))).not.toContain('more.json')
     said = ''
     configure({ ...data, 'config.yaml': 'profiles: { build: { mknod: true } }\n', profiles: 'more mknod sysinfo\n' })
     await saying('containers changed')

@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -64,7 +65,7 @@ if (values.help) {
 }
 if (values.only !== undefined && !(values.only in ARCHITECTURES)) refuse(`Cannot make ${values.only}: there is no such`)
 if (!/^[0-9]$/.test(values.level)) refuse(`Cannot use level ${values.level}: it is 0 to 9`)
-values.to = resolve(values.to)
+values.to = existsSync(values.to) ? realpathSync(values.to) : resolve(values.to)
 
 const PROGRAMS = { git: 'git', xz: 'xz-utils', 'dpkg-buildpackage': 'dpkg-dev', dh: 'debhelper' }
 
@@ -257,10 +258,14 @@ function makeSums(to) {
 
 /** Puts what was made in the place of what an earlier run has made: a run that fails changes nothing. */
 function replace(made) {
-  for (const name of before) rmSync(join(values.to, name))
-  if (existsSync(values.to)) rmdirSync(values.to)
+  const aside = `${made}.before`
+  const wasThere = existsSync(values.to)
+  // What cannot be moved, such as a mount point, fails before anything is removed.
+  if (wasThere) renameSync(values.to, aside)
   chmodSync(made, 0o755)
   renameSync(made, values.to)
+  for (const name of before) rmSync(join(aside, name))
+  if (wasThere) rmdirSync(aside)
 }
 
 function release() {

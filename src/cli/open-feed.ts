@@ -20,7 +20,7 @@ import {
 import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type Few, type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
-import { briefly, counted, didYouMean, fewOf, shellWord } from '../shared/texts.ts'
+import { briefly, counted, didYouMean, fewOf, shellWord, shortenedId } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
 import { READER_GONE, say } from './print.ts'
 import { NegativeAnswer, STATUS } from './usage.ts'
@@ -264,9 +264,8 @@ export function sayMissing({ missing, hasHistory, daemon }: Feeds): void {
   process.exitCode = STATUS.failure
 }
 
-const SHORT = 12
 /** Shows an id as engines do. */
-export const shortId = (id: string): string => escaped(/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
+export const shortId = (id: string): string => escaped(shortenedId(id))
 
 /** Names a container in one line, by its id and, if it has one, its name. */
 export function formatContainer({ id, ...names }: Named): string {

@@ -181,13 +181,6 @@ export function isDefunct(pid: number): boolean {
   }
 }
 
-/** Returns the processor time of all threads of a process in clock ticks; 0 if it cannot be read. */
-export const processorTime = (pid: number): number =>
-  orElse(0, () => {
-    const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
-    return statNumber(stat, length, STAT.userTime) + statNumber(stat, length, STAT.systemTime)
-  })
-
 /**
  * Measures how long the first thread of a process sleeps. Time in which it works, or waits for a processor, does not
  * count: on a slow or busy machine that may take any time, and says nothing about what the process does.

@@ -9,6 +9,11 @@ export const briefly = (word = ''): string =>
 export const shortened = (text: string): string =>
   text.length <= LIMIT ? text : `${Buffer.from(text.slice(0, LIMIT))}... (${text.length} characters)`
 
+/** How much of an id engines print, in characters: they have 64, and people type these. */
+const SHORT_ID = 12
+
+export const shortenedId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT_ID) : id)
+
 /** Characters that move a cursor, hide or reverse the text after them, or end a line, in a terminal or a log viewer. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 

@@ -1,8 +1,9 @@
 import { MSG_DONTWAIT } from '../../abi/socket.ts'
+import { processTime } from '../../kernel/clock.ts'
 import { ignoring, isErrno } from '../../kernel/error.ts'
 import { type Fd, FdClosed, guarded, type Handle } from '../../kernel/fd.ts'
 import { pidfdOpen, releaseMemory } from '../../kernel/pidfd.ts'
-import { type Ending, isDefunct, processorTime } from '../../kernel/process.ts'
+import { type Ending, isDefunct } from '../../kernel/process.ts'
 import { type Message, receive, send, socketpair } from '../../kernel/socket.ts'
 import { decode, encode, MESSAGE_LIMIT, type ToEngine, type ToKeeper } from '../../link/messages.ts'
 import { type EngineOptions, type SharedMemories, spawnEngine } from '../../link/spawn-engine.ts'
@@ -78,9 +79,9 @@ export class EngineProcess {
     return this.#child.pid
   }
 
-  /** Processor time of the engine in clock ticks. */
+  /** In milliseconds; 0 once it has ended. */
   get processorTime(): number {
-    return processorTime(this.#child.pid)
+    return processTime(this.#child.pid)
   }
 
   /** Sends a message without blocking: later if the socket is full, not at all if one of `fds` is closed by then. */

@@ -6,6 +6,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
 import { connectDatagram, send } from '../../kernel/socket.ts'
 import type { LogLevel } from '../../policy/config.ts'
+import { shortenedId } from '../../shared/texts.ts'
 import { LineWriter } from './line-writer.ts'
 
 /** The priorities of syslog, by which `journalctl -p` selects. */
@@ -44,8 +45,6 @@ export interface LogEntry {
 }
 
 const LENGTH_SIZE = 8
-/** Engines' ids are 64 characters long; people type the first twelve, as engines show them. */
-const SHORT = 12
 
 /** A field with its length before the value, so that the value may have newlines. */
 function field(name: string, value: string): Buffer {
@@ -69,14 +68,12 @@ const isCall = (kind: LogEntry['kind']): boolean => kind === 'call' || kind === 
 function sentence({ message, details, kind }: LogEntry): string {
   const { container, cannot } = details
   // The message of a refusal names the container.
-  const about = container === undefined || kind === 'refused' ? '' : `${shortId(text(container))}: `
+  const about = container === undefined || kind === 'refused' ? '' : `${shortenedId(text(container))}: `
   if (isCall(kind)) return `${about}${aboutCall(details)}`
   // In JSON, the one word is enough: the line has all about the container.
   const what = kind === 'registered' ? 'the container was handed over' : message
   return `${about}${what}${Array.isArray(cannot) ? `; ${cannot.join('; ')}` : ''}`
 }
-
-const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, SHORT) : id)
 
 /** The fields by which the journal can be searched, if a line has values for them. */
 const FIELDS = {
@@ -104,7 +101,10 @@ export function journalEntry(entry: LogEntry): Buffer {
   if (kind) fields.push(['MESSAGE_ID', messageIds[kind]])
   // "podman logs" and "docker logs" take all lines with CONTAINER_ID_FULL for output of the container.
   if (typeof container === 'string') {
-    fields.push(['INTERCEDE_CONTAINER', escaped(shortId(container))], ['INTERCEDE_CONTAINER_FULL', escaped(container)])
+    fields.push(
+      ['INTERCEDE_CONTAINER', escaped(shortenedId(container))],
+      ['INTERCEDE_CONTAINER_FULL', escaped(container)],
+    )
   }
   for (const [name, member] of Object.entries(FIELDS))
     if (details[member] !== undefined) fields.push([name, escaped(text(details[member]))])

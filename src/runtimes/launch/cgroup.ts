@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmdirSync, statfsSync, statSync, 
 import { dirname } from 'node:path'
 import { barOpening } from '../../abi/bpf.ts'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../abi/fcntl.ts'
+import { PROC_PID_INIT_INO } from '../../abi/process.ts'
 import { CGROUP2_SUPER_MAGIC } from '../../abi/stat.ts'
 import { attachDeviceProgram } from '../../kernel/bpf.ts'
 import { parseCgroups } from '../../kernel/cgroup.ts'
@@ -83,13 +84,10 @@ function memoryController({ memory }: Hierarchies): 'runtime' | 'v1' {
   )
 }
 
-/** The initial pid namespace (include/linux/proc_ns.h PROC_PID_INIT_INO). */
-const HOST_PIDS = 0xeffffffc
-
 /** What follows the names of runs in our pid namespace, except the host's: pids are not unique otherwise. */
 export function pidsSuffix(): string {
   const { ino } = statSync('/proc/self/ns/pid')
-  return ino === HOST_PIDS ? '' : `-${ino}`
+  return ino === PROC_PID_INIT_INO ? '' : `-${ino}`
 }
 
 /** Returns a cgroup name that identifies this process, so that the next run can tell whether it still lives. */

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net'
 import { shownJson } from '../calls/escape.ts'
 import { now } from '../kernel/clock.ts'
+import type { FeedReader } from '../reader/feed.ts'
 import { metric } from '../reader/metrics.ts'
 import {
   ANSWERS_BYTES,
@@ -220,16 +221,22 @@ export class ApiServer {
     }
   }
 
-  /** Sends a long list once all answers before it on its connection were sent. @param parts undefined for its head */
+  /**
+   * Sends a long list once all answers before it on its connection were sent. Its feed is its own: what all share is
+   * closed when another request finds that the daemon has ended.
+   *
+   * @param parts undefined for its head
+   */
   async #list(
     response: ServerResponse,
     before: ServerResponse | undefined,
-    parts: Iterable<readonly unknown[]> | undefined,
+    parts: ((feed: FeedReader) => Iterable<readonly unknown[]>) | undefined,
   ): Promise<void> {
     try {
       if (before && !before.closed) await new Promise((resolve) => before.once('close', resolve))
+      using feed = this.#options.daemon.open()
       if (!parts) response.end()
-      else if (!(await streamList(response, parts))) this.#cutOff++
+      else if (!(await streamList(response, parts(feed)))) this.#cutOff++
     } catch (error) {
       this.#fail(response, error)
     }

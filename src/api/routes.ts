@@ -33,7 +33,7 @@ interface Parameter {
 type Content =
   | { readonly kind: 'metrics'; readonly text: () => string }
   | { readonly kind: 'json'; readonly value: unknown }
-  | { readonly kind: 'list'; readonly parts: Iterable<readonly unknown[]> }
+  | { readonly kind: 'list'; readonly parts: (feed: FeedReader) => Iterable<readonly unknown[]> }
   | { readonly kind: 'events'; readonly container: string | undefined; readonly options: QueryValues }
 
 interface ApiRoute {
@@ -117,7 +117,7 @@ const apiRoutes: readonly ApiRoute[] = [
   {
     ...{ path: '/v1/refusals', is: 'What was refused, and what to change', query: [], type: 'application/json' },
     schema: listOf(named('Refusal')),
-    answer: (feed) => ({ kind: 'list', parts: eachRefusals(feed()) }),
+    answer: () => ({ kind: 'list', parts: eachRefusals }),
   },
   {
     ...{ path: '/v1/events', is: 'Events, one line of JSON each', type: 'application/x-ndjson' },

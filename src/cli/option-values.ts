@@ -146,7 +146,9 @@ export function parseSince(text: string): number {
     const time = timeOfDay(0, hours, minutes, seconds)
     return time <= Date.now() ? time : timeOfDay(1, hours, minutes, seconds)
   }
-  const time = DATE.test(text) ? Date.parse(text) : Number.NaN
+  // A day begins here when it does for "today"; JavaScript takes a date alone for UTC.
+  const isDay = DATE.test(text) && text.length === 10
+  const time = DATE.test(text) ? Date.parse(isDay ? `${text}T00:00` : text) : Number.NaN
   if (time <= Date.now()) return time
   if (!Number.isNaN(time)) throw new InvalidArgumentError(`It is in the future: ${new Date(time).toISOString()}.`)
   throw new InvalidArgumentError(

@@ -76,6 +76,25 @@ function tableOf(rates: readonly CallRate[], { served }: CallSample): string {
   )
 }
 
+/** How long the last beat of the daemon, one a second, is believed, in milliseconds. Then the daemon is asked. */
+const SILENT_MS = 2000
+const ENDED = 'Cannot go on: the daemon has ended; start "intercede top" again'
+
+/** Returns what throws once the daemon hangs, or was killed: what it shows stays the same then. */
+function daemonWatch({ daemon }: Feeds, path: string | undefined): () => void {
+  let [count, since] = [-1, now()]
+  return () => {
+    const { ended = false, beat = -1 } = daemon?.directory.state ?? {}
+    if (beat !== count) [count, since] = [beat, now()]
+    if (ended) throw new Error(ENDED)
+    if (daemon === undefined || now() - since <= SILENT_MS) return
+    using again = openFeeds(path)
+    if (again.missing) throw again.missing
+    if (again.daemon?.records.id !== daemon.records.id) throw new Error(ENDED)
+    since = now()
+  }
+}
+
 export async function topCommand({ once, interval, sort, format: given, feed: path }: TopOptions): Promise<void> {
   const format = parseFormat(given, FORMATS.top)
   const isScreen = once !== true && format.kind === 'table' && process.stdout.isTTY
@@ -83,6 +102,7 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
   sayMissing(feeds)
   endWithReader()
   let before = sampleAll(feeds)
+  const requireDaemon = daemonWatch(feeds, path)
   do {
     await sleep(1000 * interval)
     feeds.renew()
@@ -91,8 +111,7 @@ export async function topCommand({ once, interval, sort, format: given, feed: pa
     before = after
     const asTable = (): string => tableOf(rates, after)
     print(`${isScreen ? CLEAR : ''}${formatRows(format, () => rates, asTable)}`)
-    if (feeds.daemon?.directory.state.ended)
-      throw new Error('Cannot go on: the daemon has ended; start "intercede top" again')
+    requireDaemon()
     // Whoever has read it may have gone.
   } while (once !== true && process.stdout.errored === null)
 }

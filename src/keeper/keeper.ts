@@ -222,7 +222,7 @@ export class Keeper {
   async stops(by: string): Promise<void> {
     const { feed } = this.#readers
     feed.stops(`the daemon was ended by ${by}`)
-    await Promise.race([feed.history.settle(), sleep(SETTLE_MS)])
+    await Promise.race([feed.settle(), sleep(SETTLE_MS)])
   }
 
   /** Counts a reload that failed. @param which what cannot be done @param why in a sentence */
@@ -249,7 +249,7 @@ export class Keeper {
     this.#handover.fds.store(this.#state, 'program')
     await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
-    await Promise.race([this.#readers.feed.history.settle(), sleep(SETTLE_MS)])
+    await Promise.race([this.#readers.feed.settle(), sleep(SETTLE_MS)])
     if (this.#isLeaving) throw new Error('it is told to end')
   }
 

@@ -162,9 +162,12 @@ export function findContainer(all: readonly ContainerView[], word: string): read
 
 /** Returns those that have ended and had the name or id before: the container was made or started again. */
 export const earlierOf = (all: readonly ContainerView[], now: ContainerView, word: string): readonly ContainerView[] =>
-  all.filter(
-    (view) => view !== now && isEnded(view) && (view.id === now.id || view.id === word || isCalled(view, word)),
-  )
+  all.filter((view) => {
+    // Where the word is an id, whoever had it as a name is not meant.
+    const isMeant =
+      view.id === now.id || view.id === word || (now.id !== word && !isLikeId(word) && isCalled(view, word))
+    return view !== now && isEnded(view) && isMeant
+  })
 
 /** Returns those present that a word names, but does not mean, since it is the id of another one. */
 export const namesakesOf = (all: readonly ContainerView[], word: string): readonly ContainerView[] =>

@@ -4,6 +4,7 @@ import { syscallName } from '../abi/syscalls.ts'
 import { explain } from '../calls/reasons.ts'
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
+import { now } from '../kernel/clock.ts'
 import { RateLimit } from '../shared/rate-limit.ts'
 import { type ContainerNames, namesOf } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
@@ -94,6 +95,7 @@ const DELAY_S = 2
 const LOOK_AGAIN_MS = 1000
 /** How often lost calls are reported. */
 const SAY_LOST_MS = 1000
+const NEVER = Number.NEGATIVE_INFINITY
 /** How long a daemon may miss its beat, one a second, before it counts as gone. */
 const SILENT_MS = 5000
 
@@ -181,13 +183,14 @@ export class EventStream {
   #feed: FeedReader
   /** Containers by serial, and the last one of each id. */
   readonly #known = new Map<number | string, Which>()
-  #knownAt = 0
+  /** When they were looked up, by `now()`. */
+  #knownAt = NEVER
   /** The number of the next event to read, and of the last read call. */
   #event = 0
   #call: number
   /** Messages that come before everything else. */
   #first: readonly EventView[] = []
-  #lost = { said: 0, at: 0 }
+  #lost = { said: 0, at: NEVER }
   #beat = { count: -1, since: 0 }
   #isAway = false
   readonly #limit: RateLimit | undefined
@@ -252,7 +255,11 @@ export class EventStream {
       const batch = this.#read()
       const chosen = wanted ? batch.filter(wanted) : batch
       if (chosen.length > 0) yield chosen
-      if (this.#hasMore(batch)) continue
+      if (this.#hasMore(batch)) {
+        // Of a long past nothing may be wanted; other clients of the API have their turn.
+        await turn()
+        continue
+      }
       const isLast = this.#isOver && batch.length === 0
       if (isLast) yield [noted('daemon', this.#options.lastWords!)]
       if (isLast || !follow) return
@@ -302,7 +309,7 @@ export class EventStream {
       await turn()
     }
     // What was overwritten meanwhile is not part of the end.
-    this.#lost = { said: records.lost, at: 0 }
+    this.#lost = { said: records.lost, at: NEVER }
     return last
   }
 
@@ -319,14 +326,14 @@ export class EventStream {
         this.#event = Number(events[next]!.number) + 1
         merged.push({
           ...(this.#call < 0 ? {} : { cursor: this.#cursor }),
-          ...daemonEvent(events[next]!, this.#whichOf(events[next]!.id)),
+          ...daemonEvent(events[next]!, this.#whichOf(events[next]!.id, Number(events[next]!.time))),
         })
       }
     }
     for (const call of calls) {
       upTo(call.record.time)
       this.#call = call.sequence
-      merged.push(callEvent(this.#cursor, call, this.#whichOf(call.record.serial)))
+      merged.push(callEvent(this.#cursor, call, this.#whichOf(call.record.serial, call.record.time)))
     }
     if (isEnd) upTo(Number.POSITIVE_INFINITY)
     return merged
@@ -358,25 +365,31 @@ export class EventStream {
   }
 
   #sayLost(): readonly EventView[] {
-    const [{ lost }, now] = [this.#feed.records, Date.now()]
+    const { lost } = this.#feed.records
     const { said, at } = this.#lost
-    if (lost === said || (this.#options.follow && now - at < SAY_LOST_MS)) return []
-    this.#lost = { said: lost, at: now }
+    if (lost === said || (this.#options.follow && now() - at < SAY_LOST_MS)) return []
+    this.#lost = { said: lost, at: now() }
     return [noted('lost', `${lost - said} calls came faster than they could be shown`)]
   }
 
   /**
-   * Finds a container by its serial or its id. An unknown serial is not a container that may be named. A container gets
-   * its name a moment after it was handed over, so where there is none yet, this looks again.
+   * Finds a container by its serial or its id. An unknown serial is not a container that may be named. A container
+   * gets its name a moment after it was handed over, so where there is none yet, this looks again. Whoever is unknown
+   * and had an event before the last look has been forgotten, as in most of a long past: then this looks no more.
+   *
+   * @param time of the event, in milliseconds since 1970
    */
-  #whichOf(key: unknown): Which {
+  #whichOf(key: unknown, time: number): Which {
     if (typeof key !== 'number' && typeof key !== 'string') return NOBODY
     const known = this.#known.get(key)
-    const isNew = known === undefined || (known.name === undefined && Date.now() - this.#knownAt > LOOK_AGAIN_MS)
-    if (!isNew) return known
+    const passed = now() - this.#knownAt
+    const isNew = known
+      ? known.name === undefined && passed > LOOK_AGAIN_MS
+      : Date.now() - time < passed + LOOK_AGAIN_MS
+    if (!isNew) return known ?? (typeof key === 'string' ? { container: key } : NOBODY)
     const { directory } = this.#feed
     this.#known.clear()
-    this.#knownAt = Date.now()
+    this.#knownAt = now()
     for (const entry of [...directory.ring('ended'), ...directory.briefContainers()]) {
       const which = { container: String(entry.id), ...namesOf(entry) }
       this.#known.set(Number(entry.serial), which).set(which.container, which)
@@ -388,9 +401,8 @@ export class EventStream {
   /** Checks whether the daemon is still there, and connects again if it is not. @returns the messages about that */
   #look(): EventView | undefined {
     const { ended, beat } = this.#feed.directory.state
-    const now = Date.now()
-    if (beat !== this.#beat.count) this.#beat = { count: beat, since: now }
-    const isGone = ended || this.#feed.records.isEnded || now - this.#beat.since > SILENT_MS
+    if (beat !== this.#beat.count) this.#beat = { count: beat, since: now() }
+    const isGone = ended || this.#feed.records.isEnded || now() - this.#beat.since > SILENT_MS
     if (!isGone) {
       const wasAway = this.#isAway
       this.#isAway = false
@@ -418,7 +430,7 @@ export class EventStream {
       next.records.next = isSame ? before.records.next : 0
       next.records.lost = isSame ? before.records.lost : 0
       if (!isSame) {
-        this.#lost = { said: 0, at: 0 }
+        this.#lost = { said: 0, at: NEVER }
         this.#event = 0
         this.#call = -1
         this.#begin = next.records.begun
@@ -435,8 +447,11 @@ export class EventStream {
 
 export const lastOf = <T>(all: readonly T[], count: number): readonly T[] => all.slice(Math.max(0, all.length - count))
 
+/** What concerns no container, but says that events of any may be missing. */
+const OF_ALL: ReadonlySet<string> = new Set(['lost', 'daemon', 'historyLost'])
+
 /** Whether an event is about a container, or says that some of its events may be missing. */
 export const concerns = ({ container, type }: EventView, id: string): boolean =>
-  container === id || (container === '' && (type === 'lost' || type === 'daemon'))
+  container === id || (container === '' && OF_ALL.has(type))
 
 const noted = (type: string, message: string): EventView => ({ time: Date.now(), type, container: '', message })

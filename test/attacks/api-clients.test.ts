@@ -211,6 +211,18 @@ describe.skipIf(cannot)(withReason('clients of the api', cannot), { timeout: 120
     expect(used).toBeLessThan(MOST)
   })
 
+  test('who reads all refusals slowly gets them, though others ask meanwhile', async () => {
+    const [socket] = (await opened(1, view)) as [Socket]
+    socket.pause().write('GET /v1/refusals HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    // So long no beat is believed: whoever asks then has the daemon asked.
+    await new Promise((resolve) => setTimeout(resolve, MADE_MS + 500))
+    expect((await ask('/v1/status')).status).toBe(200)
+    let end = ''
+    socket.resume().on('data', (chunk: Buffer) => (end = `${end}${chunk.toString('latin1')}`.slice(-20)))
+    await once(socket, 'close')
+    expect(end).toMatch(/\]\n\r\n0\r\n\r\n$/)
+  })
+
   test('who ask for all refusals and do not read them take bounded memory', async () => {
     const sockets = await opened(60, view)
     const used = await most(async () => {

@@ -88,6 +88,8 @@ const MESSAGE_LIMIT = 1000
 
 /** The most refusals a minute in the ring of events, so that they do not push out the containers' events. */
 const REFUSALS_A_MINUTE = 4
+/** The same for programs that failed in one container. */
+const PROGRAMS_A_MINUTE = 4
 
 type EventOf<Type extends KeeperEvent['type']> = Extract<KeeperEvent, { readonly type: Type }>
 
@@ -126,6 +128,8 @@ export class Feed {
   /** Until when calls are left to the kernel, and the next engine is tried; undefined if they wait for an engine. */
   #nextEngine: number | undefined
   readonly #refusals = new FewRefusals(REFUSALS_A_MINUTE)
+  /** By the container's id. */
+  readonly #programs = new Map<string, FewRefusals>()
   readonly #resumed = new Map<string, EventOf<'resumed'>>()
   readonly #names = new NameSearch()
   /** What outlives the daemon. */
@@ -150,13 +154,18 @@ export class Feed {
     else if (event.type === 'resumed') this.#resumed.set(event.id, event)
     const isLeft = event.type === 'registered' && Number(this.#nextEngine) > Date.now()
     const told = isLeft ? { message: WITHOUT_ENGINE, ...eventEntry(event) } : eventEntry(event)
-    const isLeftOut =
-      event.type === 'refused' &&
-      // As when a program to execute does not exist: nobody refused anything.
-      (event.cause === 'abandoned' || !this.#refusals.take(event.message, Date.now()))
-    if (told && !isLeftOut) this.#add(event.type as EventType, told, auditOf(event))
+    if (told && !this.#isLeftOut(event)) this.#add(event.type as EventType, told, auditOf(event))
     if (event.type === 'refused' && event.cause && event.cause !== 'abandoned')
       this.#directory.add('refused', { time: Date.now(), ...told, name: event.name })
+  }
+
+  #isLeftOut(event: KeeperEvent): boolean {
+    // As when a program to execute does not exist: nobody refused anything.
+    if (event.type === 'refused') return event.cause === 'abandoned' || !this.#refusals.take(event.message, Date.now())
+    if (event.type !== 'program') return false
+    const programs = this.#programs.get(event.id) ?? new FewRefusals(PROGRAMS_A_MINUTE)
+    this.#programs.set(event.id, programs)
+    return !programs.take(event.program, Date.now())
   }
 
   #add(type: EventType, told: object, more: object = {}): void {
@@ -285,12 +294,13 @@ export class Feed {
     })
   }
 
-  ended({ container: { index } }: ContainerEntry): void {
+  ended({ container: { index, id } }: ContainerEntry): void {
     const about = this.#about.get(index)
     const counts = this.#counts.read(index)
     const { calls, refusals, dropped } = counts
     if (about) this.#keep({ about, counts })
     this.history.forget(index)
+    this.#programs.delete(id)
     const newest = [...refusals].sort((one, other) => other.record.time - one.record.time)
     this.#about.delete(index)
     // In this order: a reader of its last records always finds the container in one of the two.
@@ -320,6 +330,10 @@ export class Feed {
     this.#directory.beat(engine)
     const refusals = this.#refusals.leftOut(Date.now())
     if (refusals > 0) this.#add('refused', { message: `${refusals} more were refused` })
+    for (const [id, programs] of this.#programs) {
+      const failed = programs.leftOut(Date.now())
+      if (failed > 0) this.#add('program', { id, message: `programs failed ${failed} more times` })
+    }
     this.#counts.note('stuck', stuck)
     this.#counts.note('kept', kept)
     this.#directory.daemon({
@@ -351,6 +365,12 @@ export class Feed {
   /** Notes for the next beat that calls wait for an engine that is being started. */
   triesEngine(): void {
     this.#nextEngine = undefined
+  }
+
+  /** Resolves once history has all that there is, also of containers whose names are still searched. */
+  settle(): Promise<void> {
+    this.#names.look()
+    return this.history.settle()
   }
 
   /** Publishes that no keeper continues with these memories. */

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import {
   parseEnv,
   parseName,
@@ -56,10 +56,17 @@ test('parseName() takes what is a host name', () => {
   expect(() => parseName('../x')).toThrow('host name')
 })
 
+test('parseSince() takes a day from its beginning here', () => {
+  vi.stubEnv('TZ', 'Asia/Tokyo')
+  expect(parseSince('2020-01-31')).toBe(Date.parse('2020-01-30T15:00:00Z'))
+  expect(() => parseSince('2020-01-32')).toThrow('It must be a time')
+  vi.unstubAllEnvs()
+})
+
 test('parseSince() takes what is past', () => {
   expect(Date.now() - parseSince('1h30m')).toBeLessThan(5_500_000)
   for (const text of ['2026-01-31T10:00:00Z', 'today', '0s', '23:59', '00:00'])
     expect(parseSince(text)).toBeLessThanOrEqual(Date.now())
-  expect(() => parseSince('2999-01-31')).toThrow('It is in the future: 2999-01-31T00:00:00.000Z.')
+  expect(() => parseSince('2999-01-31')).toThrow('It is in the future: 2999-01-3')
   for (const text of ['10', 'tomorrow', '2026-13-01']) expect(() => parseSince(text)).toThrow('a time such as')
 })

@@ -1,13 +1,13 @@
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
 import { countsSize, formatCounts } from '../../../src/memories/counts-layout.ts'
 import { DIRECTORY_SIZE, DirectoryWriter, formatDirectory } from '../../../src/memories/directory.ts'
 import { formatRecords, RecordWriter, recordsSize } from '../../../src/memories/records.ts'
-import { MemoryFile } from '../../../src/reader/directory-reader.ts'
+import { DirectoryReader, MemoryFile } from '../../../src/reader/directory-reader.ts'
 import type { EventView } from '../../../src/reader/event-stream.ts'
-import { type EventOptions, EventStream } from '../../../src/reader/event-stream.ts'
+import { concerns, type EventOptions, EventStream } from '../../../src/reader/event-stream.ts'
 import { FeedReader } from '../../../src/reader/feed.ts'
 
 /** The memories of a daemon, in which things happen, and a reader of them. */
@@ -19,11 +19,11 @@ function world(size = 1024) {
   formatDirectory(directory)
   const calls = new RecordWriter(records, () => {})
   const events = new DirectoryWriter(directory)
-  const call = (time: number): void =>
+  const call = (time: number, serial = 1): void =>
     calls.write({
       ...{
         container: 0,
-        serial: 1,
+        serial,
         nr: 133,
         arch: 0xc000003e,
         tid: 7 as Tid,
@@ -145,4 +145,54 @@ test('a call and an event have what their container is called, also if that is k
   named('c', { namespace: 'team', pod: 'pod-1' })
   expect(await read()).toMatchObject([{ name: 'team/pod-1' }, { name: 'team/pod-1' }])
   end()
+})
+
+test('containers that are forgotten cost one look at those that are known, however many they are', async () => {
+  const { call, named, read, end } = world()
+  named('c', { name: 'web' })
+  for (let time = 1; time <= 900; time++) call(time, time % 3 === 0 ? 1 : 1000 + time)
+  const looks = vi.spyOn(DirectoryReader.prototype, 'briefContainers')
+  const shown = await read()
+  expect(looks.mock.calls.length).toBeLessThanOrEqual(2)
+  expect(shown.filter(({ name }) => name === 'web')).toHaveLength(300)
+  expect(shown.filter(({ container }) => container === '')).toHaveLength(600)
+  looks.mockRestore()
+  end()
+})
+
+test('a container that comes while events are read is known at once, also when the clock was set', async () => {
+  const { call, named, begin, end } = world()
+  const clock = vi.spyOn(Date, 'now')
+  using stream = begin({ follow: true, wanted: ({ container }) => container === 'c' })
+  for (const [index, time] of [Date.now(), Date.now() + 3_600_000, Date.now() - 3_600_000].entries()) {
+    clock.mockReturnValue(time)
+    named('c', { serial: index + 1 })
+    call(time, index + 1)
+    expect(await stream.next()).toEqual([time])
+  }
+  clock.mockRestore()
+  end()
+})
+
+test('a daemon that goes on is there, although the clock is set', async () => {
+  const { call, begin, end } = world()
+  const clock = vi.spyOn(Date, 'now')
+  using stream = begin({ follow: true })
+  call(1)
+  await stream.next()
+  const next = stream.next()
+  const looked = () => new Promise((resolve) => setTimeout(resolve, 250))
+  await looked()
+  clock.mockReturnValue(Date.now() + 3_600_000)
+  await looked()
+  call(2)
+  expect(await next).toEqual([2])
+  clock.mockRestore()
+  end()
+})
+
+test('what was lost concerns all containers', () => {
+  const event = { time: 0, container: '', type: 'historyLost' }
+  expect(concerns(event, 'c')).toBe(true)
+  expect(concerns({ ...event, type: 'reloaded' }, 'c')).toBe(false)
 })

@@ -107,3 +107,10 @@ test('a container has those before it that had its name, or its id', () => {
   expect(earlierOf(all, all[3]!, 'x')).toEqual([all[0], all[1]])
   expect(earlierOf(all, all[3]!, A.slice(0, 12))).toEqual([all[0]])
 })
+
+test('who has the id of another one as a name comes not before it', () => {
+  const word = A.slice(0, 12)
+  const all = [container(A), container(B, word, 'ended'), container('d', 'e', 'ended'), container('e')]
+  expect(earlierOf(all, all[0]!, word)).toEqual([])
+  expect(earlierOf(all, all[3]!, 'e')).toEqual([])
+})

@@ -250,10 +250,11 @@ export class Leadership {
    */
   #begin(time: number): void {
     Atomics.add(this.#words, WORD.progress, 1)
-    const ms = Math.trunc(time)
+    // As the words have it, which begin again every 50 days.
+    const ms = Math.trunc(time) | 0
     const alarmed = Atomics.exchange(this.#words, WORD.alarmed, ms)
     if (alarmed === ms) return
-    if (alarmed === 0 || ms - Atomics.load(this.#words, WORD.looked) < LOOK_MS) this.#alarm.set()
+    if (alarmed === 0 || ((ms - Atomics.load(this.#words, WORD.looked)) | 0) < LOOK_MS) this.#alarm.set()
   }
 
   /** Calls the deputy at once. */

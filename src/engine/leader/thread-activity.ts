@@ -98,11 +98,12 @@ export class ThreadActivity {
    */
   countOutHanging(idle: number | undefined, time: number): number[] {
     const hanging: number[] = []
-    const before = Math.trunc(time) - HANG_MS
+    // The words begin again every 50 days.
+    const hangs = (since: number): boolean => ((Math.trunc(time) - since) | 0) >= HANG_MS
     const end = CACHE_LINE * (1 + Atomics.load(this.#words, HEAD.lines))
     for (let line = CACHE_LINE; line < end; line += CACHE_LINE) {
       if (Atomics.load(this.#words, line + WORD.counted) === 0 || line === idle) continue
-      if (Atomics.load(this.#words, line + WORD.since) > before || this.isBusy(line)) continue
+      if (!hangs(Atomics.load(this.#words, line + WORD.since)) || this.isBusy(line)) continue
       if (this.countOut(line)) hanging.push(line)
     }
     return hanging

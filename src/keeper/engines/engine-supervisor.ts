@@ -70,6 +70,8 @@ export class EngineSupervisor {
   #silentLooks = 0
   #startingLooks = 0
   #timer: NodeJS.Timeout | undefined
+  /** The number of the last start. */
+  #attempt = 0
   #isClosed = false
   /** The callbacks that wait for the end of the last engine; defined in the state held. */
   #held: (() => void)[] | undefined
@@ -140,21 +142,21 @@ export class EngineSupervisor {
   /** @param failed whether the previous engine failed, instead of being killed */
   #start(failed: boolean): void {
     const { starting, follow } = this.#options
+    const attempt = ++this.#attempt
     starting()
     this.#silentLooks = 0
     this.#startingLooks = 0
     const following = follow?.()
     if (!following) this.#launch(failed)
     else
-      void following.then(
-        (why) =>
-          this.#link ??
-          this.#ended(`could not be started, because the files belong to another version: ${why}`, 'unstartable'),
+      void following.then((why) =>
+        this.#failed(attempt, `could not be started, because the files belong to another version: ${why}`),
       )
   }
 
   #launch(failed: boolean): void {
     const { reactor, memories, engine, handOn, inventory } = this.#options
+    const attempt = ++this.#attempt
     this.#isReady = false
     let link: EngineProcess
     try {
@@ -164,7 +166,7 @@ export class EngineSupervisor {
       })
     } catch (error) {
       // A shortage of descriptors, for example, may be over after a pause.
-      setImmediate(() => this.#ended(`could not be started: ${(error as Error).message}`, 'unstartable'))
+      setImmediate(() => this.#failed(attempt, `could not be started: ${(error as Error).message}`))
       return
     }
     this.#link = link
@@ -173,6 +175,11 @@ export class EngineSupervisor {
     link.tell({ type: 'inherit', failed })
     inventory(tell)
     link.tell({ type: 'all' })
+  }
+
+  /** A start has failed. Another one may have begun meanwhile: two engines must never serve. */
+  #failed(attempt: number, how: string): void {
+    if (attempt === this.#attempt && !this.#link) this.#ended(how, 'unstartable')
   }
 
   #hear(message: ToKeeper, fds: readonly Fd[]): void {

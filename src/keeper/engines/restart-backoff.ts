@@ -16,14 +16,20 @@ interface End {
   readonly wasReady: boolean
 }
 
+/** After so long without a pause the next one is short again. */
+const FORGOTTEN_MS = 60 * 60_000
+
 /** Decides when the next engine starts: at once, or after a growing pause if engines fail all the time. */
 export class RestartBackoff {
+  readonly #first: number
   #failures: number[] = []
   #unready = 0
   #pause: number
+  #last = 0
 
   /** @param pause first pause in milliseconds; each later pause is twice the previous one, up to LONGEST_MS */
   constructor(pause = PAUSE_MS) {
+    this.#first = pause
     this.#pause = pause
   }
 
@@ -35,8 +41,9 @@ export class RestartBackoff {
     if (this.#failures.length < FAILURES && this.#unready < UNREADY) return 0
     this.#failures = []
     this.#unready = 0
-    const pause = this.#pause
+    const pause = at - this.#last < FORGOTTEN_MS ? this.#pause : this.#first
     this.#pause = Math.min(2 * pause, LONGEST_MS)
+    this.#last = at
     return pause
   }
 }

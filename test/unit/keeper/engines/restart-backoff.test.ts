@@ -26,6 +26,17 @@ describe('Restarts', () => {
     expect(all.findIndex((pause) => pause > 0)).toBe(4)
   })
 
+  test('a week after a pause the next one is as short as the first', () => {
+    const restarts = new RestartBackoff(30 * SECOND)
+    const fail = (from: number): number[] =>
+      Array.from({ length: 5 }, (_, index) => restarts.after({ at: from + index * SECOND, failed: true, wasReady: true }))
+    expect([fail(0), fail(600 * SECOND), fail(604_800 * SECOND)].map((pauses) => pauses.at(-1))).toEqual([
+      30 * SECOND,
+      60 * SECOND,
+      30 * SECOND,
+    ])
+  })
+
   test('ten that never serve are too many, however slowly and by whomever they end', () => {
     const all = waits(20, (index) => ({ at: 60 * index * SECOND, failed: false, wasReady: false }))
     expect(all.flatMap((pause, index) => (pause > 0 ? [index] : []))).toEqual([9, 19])

@@ -37,7 +37,7 @@ const QUIET_MS = 5000
 /** The same for connections that came while the engine was being ended. It is short, because calls wait meanwhile. */
 const QUIET_AGAIN_MS = 500
 const QUIET_LOOK_MS = 5
-/** Longest wait for an engine that does not end. */
+/** Longest wait for an engine that does not end, and for hand-overs before it: systemd waits 5 s for all of it. */
 const LEAVE_MS = 1500
 /** Longest wait until history is written. */
 const SETTLE_MS = 500
@@ -117,11 +117,7 @@ export class Keeper {
     return keeper
   }
 
-  /**
-   * Does the same for a caller that has other work until the engine serves.
-   *
-   * @throws {Error} if a socket is in use
-   */
+  /** Does the same for a caller that has other work until the engine serves. @throws {Error} if a socket is in use */
   static open(options: KeeperOptions): { readonly keeper: Keeper; readonly ready: Promise<void> } {
     let starting: Starting | undefined
     const ready = new Promise<void>((resolve, failed) => {
@@ -220,9 +216,8 @@ export class Keeper {
 
   /** Notes a signal that ends the service. @returns once that is kept, or the disk has had its time */
   async stops(by: string): Promise<void> {
-    const { feed } = this.#readers
-    feed.stops(`the daemon was ended by ${by}`)
-    await Promise.race([feed.settle(), sleep(SETTLE_MS)])
+    this.#readers.feed.stops(`the daemon was ended by ${by}`)
+    await Promise.race([this.#readers.feed.settle(), sleep(SETTLE_MS)])
   }
 
   /** Counts a reload that failed. @param which what cannot be done @param why in a sentence */
@@ -247,8 +242,10 @@ export class Keeper {
     await this.#quiet(QUIET_MS)
     await this.#engine.hold()
     this.#handover.fds.store(this.#state, 'program')
-    await this.#quiet(QUIET_AGAIN_MS)
     this.drain(true)
+    await Promise.race([this.#readers.feed.settle(), sleep(SETTLE_MS)])
+    // Whatever is handed over later is lost, so this comes late; what it brings to history is little.
+    await this.#quiet(QUIET_AGAIN_MS)
     await Promise.race([this.#readers.feed.settle(), sleep(SETTLE_MS)])
     if (this.#isLeaving) throw new Error('it is told to end')
   }
@@ -256,9 +253,10 @@ export class Keeper {
   /** Ends the engine and stores what the next process of the service needs. Calls wait for that process. */
   async detach(): Promise<void> {
     this.#isLeaving = true
+    await this.#quiet(LEAVE_MS, QUIET_AGAIN_MS)
     await Promise.race([this.#engine.hold(), sleep(LEAVE_MS)])
     this.#handover.fds.store(this.#state, 'process')
-    await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_AGAIN_MS)
+    await this.#quiet(QUIET_AGAIN_MS, QUIET_AGAIN_MS)
   }
 
   /** Starts an engine again after a `quiesce` whose program could not be executed. */
@@ -370,9 +368,9 @@ export class Keeper {
   }
 
   /** Waits, within limits, for half-done hand-overs, because nothing stores them, and for the service manager. */
-  async #quiet(patience: number): Promise<void> {
+  async #quiet(patience: number, forManager = QUIET_MS): Promise<void> {
     await waitFor(() => this.#early.isEmpty && this.#sockets.every(({ isQuiet }) => isQuiet), patience)
-    await waitFor(() => this.#options.manager?.isIdle !== false, QUIET_MS)
+    await waitFor(() => this.#options.manager?.isIdle !== false, forManager)
   }
 
   #openSockets(): readonly Acceptor[] {

@@ -180,7 +180,7 @@ class Service {
       return this.#reload(isForced)
     }
     if (reexec.isDue) return reexec.ask(isForced)
-    let outcome: Promise<Reloaded>
+    let all: Reloaded
     let change: DaemonChange
     try {
       const config = this.#read()
@@ -189,7 +189,7 @@ class Service {
       if (!isForced) keeper.requirePolicies(resolveBy(config))
       this.#manager.reloading()
       this.#config = config
-      outcome = keeper.reload(config.limits, config.metrics.container, historyOf(config, this.#sockets.historyPath))
+      all = await keeper.reload(config.limits, config.metrics.container, historyOf(config, this.#sockets.historyPath))
       this.#log.level = config.log.level
     } catch (error) {
       this.#config = before
@@ -198,7 +198,6 @@ class Service {
       reexec.refused(why, OLD_ONE)
       return why
     }
-    const all = await outcome
     keeper.reloads(1)
     this.#serves(keeper)
     return { ...all, ...change }

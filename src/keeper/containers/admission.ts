@@ -71,9 +71,12 @@ export class Admission {
     const starts = said.policy.mount?.fuse.size ? (this.#options.runtime ?? runtime) : undefined
     const { init, ...found } = inspect(handover, { runtime: starts, forUser, look })
     const decided = barredToo(said, found.barred)
-    const entry = orClose(init ? [init] : [], () => this.#registry.add(handover, decided, init))
+    const [unruly, entry] = orClose(init ? [init] : [], () => [
+      init && cgroupProblem(init.handles.cgroup),
+      // Last, since nothing takes it back.
+      this.#registry.add(handover, decided, init),
+    ])
     announce(entry, this.#tell)
-    const unruly = init ? cgroupProblem(init.handles.cgroup) : undefined
     this.#options.onEvent({
       type: 'registered',
       handover,

@@ -270,8 +270,7 @@ export class Control {
     const { registry, state, options } = this.#dependencies
     if (!options.successor) throw new Error('Cannot reload: this keeper has no configuration')
     const forget = state.keepAsker(connection)
-    const outcome = await options.successor.ask(isForced)
-    forget()
+    const outcome = await options.successor.ask(isForced).finally(forget)
     if (typeof outcome === 'string') throw new Error(`Cannot reload: ${outcome}; the daemon continues unchanged`)
     return { containers: registry.size, ...outcome }
   }

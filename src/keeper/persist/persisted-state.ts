@@ -70,6 +70,9 @@ interface StoredFile {
 type WrittenInit = Omit<Init, 'handles' | typeof Symbol.dispose> & {
   readonly handles: readonly (keyof ContainerHandles)[]
 }
+const handlesOf = (init: Init | undefined): readonly (keyof ContainerHandles)[] =>
+  Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
+
 type WrittenContainer = Omit<KeptContainer, 'init' | 'index'> & { readonly init: WrittenInit | undefined }
 type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
 
@@ -160,8 +163,10 @@ export class PersistedState {
   keepContainer(container: KeptContainer): void {
     if (!this.#manager) return
     const { index, init } = container
-    const handles = this.#writeContainer(`c${index}`, container)
-    for (const [place, name] of handles.entries()) this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
+    for (const [place, name] of handlesOf(init).entries())
+      this.#manager.store(`c${index}.${place}`, init!.handles[name]!)
+    // Last: handles without it are removed at the next start.
+    this.#writeContainer(`c${index}`, container)
   }
 
   /**
@@ -177,11 +182,9 @@ export class PersistedState {
     this.#manager.remove(beside)
   }
 
-  #writeContainer(name: string, { index: _, init, ...rest }: KeptContainer): readonly (keyof ContainerHandles)[] {
-    const handles = Object.keys(init?.handles ?? {}) as (keyof ContainerHandles)[]
-    const written: WrittenContainer = { ...rest, init: init && { ...plain(init), handles } }
-    if (this.#manager) this.#write(name, written)
-    return handles
+  #writeContainer(name: string, { index: _, init, ...rest }: KeptContainer): void {
+    const written: WrittenContainer = { ...rest, init: init && { ...plain(init), handles: handlesOf(init) } }
+    this.#write(name, written)
   }
 
   keepListener({ number, container, fd }: Omit<KeptListener, 'fd'> & { readonly fd: Handle }): void {
@@ -296,7 +299,13 @@ export class PersistedState {
     const held = names.map((name, place) => [name, this.#take(`${container}.${place}`)] as const)
     const handles = Object.fromEntries(held) as unknown as Init['handles']
     const missing = held.find(([, fd]) => fd === undefined)
-    if (missing) throw new Error(`Cannot take over container ${container}: its ${missing[0]} is not there`)
+    if (missing) {
+      for (const [place, [, fd]] of held.entries()) {
+        fd?.[Symbol.dispose]()
+        this.#manager?.remove(`${container}.${place}`)
+      }
+      throw new Error(`Cannot take over container ${container}: its ${missing[0]} is not there`)
+    }
     return {
       ...written,
       handles,

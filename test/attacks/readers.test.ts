@@ -95,12 +95,13 @@ describe.skipIf(cannot)(withReason('readers', cannot), () => {
 
   test('whoever connects over and over takes little time of the keeper', async () => {
     const seconds = (): number => (process.cpuUsage().system + process.cpuUsage().user) / 1e6
-    const child = asUser(SOMEBODY, `$| = 1; print "on"; for (;;) { ${CONNECT}; close $s }`)
+    const child = asUser(SOMEBODY, `$| = 1; ${CONNECT} or die $!; print "on"; close $s; for (;;) { ${CONNECT}; close $s }`)
     try {
       await once(child.stdout!, 'data')
       const [cpu, start] = [seconds(), Date.now()]
       await new Promise((resolve) => setTimeout(resolve, 2000))
       expect((seconds() - cpu) / ((Date.now() - start) / 1000)).toBeLessThan(0.2)
+      expect(child.exitCode).toBe(null)
     } finally {
       await ended(child)
     }

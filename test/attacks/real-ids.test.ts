@@ -76,6 +76,13 @@ const ACL = `0x02000000${[
   .join('')}`
 
 describe.skipIf(cannot)(withReason('with the ids of the host', cannot), () => {
+  test('a setuid program makes a user root, if the way to it is open', () => {
+    const program = join(folder('open', 0o755), 'id')
+    copyFileSync('/usr/bin/id', program)
+    chmodSync(program, 0o4755)
+    expect(makesRoot(program)).toBe(true)
+  })
+
   test('a container that opens the directory that it got is refused', () => {
     const trees = folder('trees', 0o700)
     const { status, stderr } = leave(trees)

@@ -78,11 +78,11 @@ describe.skipIf(needs)(withReason('containers of the same id', needs), () => {
     const without = await start(id, runtimes[0], false)
     const having = await start(id, runtimes[1], true, without.pid)
     try {
-      const mknod = ['sh', '-c', 'mknod /tmp/$$ c 1 3 && echo made'] as const
-      expect((await without.exec(...mknod)).stdout).toBe('')
+      const mknod = ['sh', '-c', 'mknod /tmp/$$ c 1 3 2>/dev/null && echo made || echo refused'] as const
+      expect((await without.exec(...mknod)).stdout).toBe('refused\n')
       expect((await having.exec(...mknod)).stdout).toBe('made\n')
       await having.end()
-      expect((await without.exec(...mknod)).stdout).toBe('')
+      expect((await without.exec(...mknod)).stdout).toBe('refused\n')
     } finally {
       await having.end()
       await without.end()

@@ -51,11 +51,13 @@ test.each([0, 1, 3, 5])(
 )
 
 test('an engine that has none for the look at the device rules does not fail for that', async () => {
+  const { engine } = daemon
   // Enough for what a call opens, and not for the pipes of a process.
-  await leave(daemon.engine, 4)
+  await leave(engine, 4)
   await new Promise((resolve) => setTimeout(resolve, 11_000))
   expect(['ok', 'Operation not permitted']).toContain(await maker.make())
   expect(failures()).not.toContain('spawn')
+  expect(daemon.engine).toBe(engine)
 })
 
 test.each(['SIGTERM', 'SIGKILL'] as const)(

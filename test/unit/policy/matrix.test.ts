@@ -70,7 +70,9 @@ describe.each(rows)('$name', ({ name, key, more, less }) => {
   test('not by an annotation beyond the profile that the metadata names', () => {
     const config = parseConfig('profiles: { some: { sysinfo: false } }', 'x.yaml')
     const given = { metadata: 'profile=some', annotations: { [key]: more } }
-    expect(resolve(config, given)).toMatchObject({ policy: {}, notes: [{ key, value: more }] })
+    const { settings, notes } = resolve(config, given)
+    expect(settings.get(name)?.text).toBe(usual.text)
+    expect(notes).toMatchObject([{ key, value: more }])
   })
   test('by an annotation that the file lists, and by no other', () => {
     const config = parseConfig(`annotations: { raise: [${key}] }`, 'x.yaml')
@@ -89,7 +91,9 @@ describe.each(rows)('$name', ({ name, key, more, less }) => {
 describe('a profile by an annotation', () => {
   const annotations = { [PROFILE]: 'most' }
   test('not under the default configuration', () => {
-    expect(resolve(withProfile(''), { annotations })).toMatchObject({ policy: {}, notes: [{ key: PROFILE }] })
+    const { policy, notes } = resolve(withProfile(''), { annotations })
+    expect(policy).toEqual({})
+    expect(notes).toMatchObject([{ key: PROFILE }])
   })
   test('where the file lists it, and then nothing beyond it', () => {
     const config = withProfile('annotations: { profiles: [most] }')

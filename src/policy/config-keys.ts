@@ -66,7 +66,7 @@ export const CONFIG_KEYS = {
     allowed: 'a map of keys',
     example: `${fullName('mount.fuse')}: ext4=fuse2fs`,
     help: 'the maximum of a key, whoever sets it',
-    says: 'The maximum of a key, whoever sets it: the configuration itself, a profile, metadata, annotations or `intercede set`. Intercede lowers a higher value to the maximum, and the log says so. Keys that are not listed have no maximum',
+    says: 'The maximum of a key, whoever sets it. Intercede lowers a higher value of the configuration itself, a profile, metadata or annotations to the maximum, and the log says so; `intercede set` refuses it. Keys that are not listed have no maximum',
   },
   'log.level': {
     allowed: logLevels.join(', '),

@@ -151,7 +151,7 @@ describe.skipIf(noOlder)(withReason('a Pod of a runtime that reports no policies
   withContainerd(older)
 
   test('is rejected if it names a profile, and otherwise left alone', async () => {
-    await expect(within({}, nothing)).rejects.toThrow('it takes containerd 2.3 or later')
+    await expect(within({}, nothing)).rejects.toThrow('the runtime is not containerd 2.3 or later')
     expect(await within({ annotations: {} }, mknod)).toMatchObject({ status: 1 })
   })
 })

@@ -3,7 +3,7 @@ import { SIGKILL, SIGTERM } from '../abi/process.ts'
 import { MSG_DONTWAIT } from '../abi/socket.ts'
 import { shownJson } from '../calls/escape.ts'
 import { ordererAt } from '../keeper/control/control-socket.ts'
-import { orElse } from '../kernel/error.ts'
+import { orElse, orUndefined } from '../kernel/error.ts'
 import { pidfdOpen, signalTo } from '../kernel/pidfd.ts'
 import { startTime } from '../kernel/process.ts'
 import { connectDatagram, send, waitReadable } from '../kernel/socket.ts'
@@ -64,9 +64,9 @@ function record(container: string, signal: number, control: string): void {
 }
 
 function stop({ id, pid, started }: Run, signal: number, control: string): void {
-  using pidfd = pidfdOpen(pid)
-  // Its number is another's by now.
-  if (startTime(pid) !== started) return
+  using pidfd = orUndefined(['ESRCH'], () => pidfdOpen(pid))
+  // It has ended, and its number may be another's by now.
+  if (!pidfd || startTime(pid) !== started) return
   record(id, signal, control)
   signalTo(pidfd, signal)
   if (!waitReadable(pidfd, PATIENCE_MS))
@@ -82,7 +82,7 @@ export function stopCommand(words: readonly string[], { kill, control }: StopOpt
   if (process.getuid?.() !== 0) throw new Error('Cannot stop a container: only root may; use sudo')
   const ended: string[] = []
   try {
-    for (const run of words.map((word) => requireRun(all, word))) {
+    for (const run of new Set(words.map((word) => requireRun(all, word)))) {
       stop(run, kill ? SIGKILL : SIGTERM, controlSocket(control))
       ended.push(run.id)
     }

@@ -137,17 +137,36 @@ export function resolve(
   return { settings, policy: toPolicy(settings, named), profile, notes: ignored, lowered }
 }
 
-/** Lays what was set over the rest. After a reload it may contradict a profile: then the profile holds. */
+/**
+ * Lays what was set over the rest. After a reload a part of it may contradict a profile: then the profile holds, and
+ * the other parts stay, first of all those that take something away.
+ */
 function laySet(settings: Settings, set: readonly KeyValueLine[], { named }: Host, notes: Notes): Settings {
   if (set.length === 0) return settings
-  const attempt = (): Settings => {
-    const next = settle(set, settings)
+  const laid = (lines: readonly KeyValueLine[], onto: Settings): Settings => {
+    const next = settle(lines, onto)
     toPolicy(next, named)
     return next
   }
-  return orNote(attempt, settings, (why) => {
-    for (const [key, value] of set) notes.ignored.push({ key, value, why })
-  })
+  const whole = orNote(
+    () => laid(set, settings),
+    undefined,
+    () => {},
+  )
+  if (whole) return whole
+  const lowers = ([key, value]: KeyValueLine): boolean => {
+    const name = toKeyName(key)
+    return keys[name].lowers(settings.get(name)!.text, value)
+  }
+  return [...set.filter(lowers), ...set.filter((line) => !lowers(line))].reduce(
+    (onto, line) =>
+      orNote(
+        () => laid([line], onto),
+        onto,
+        (why) => notes.ignored.push({ key: line[0], value: line[1], why }),
+      ),
+    settings,
+  )
 }
 
 /** An annotation may choose the profile instead of the metadata, among those that the configuration lists for it. */

@@ -242,7 +242,8 @@ describe.skipIf(why)(withReason('the calls of another container, while', why), {
     for (let again = 1; again < ATTEMPTS && found.length > 0; again++) found = await attempt()
     expect(found).toEqual([])
     // A frozen one may have ended before.
-    if (!how.freezes) expect(attackers.map(({ exitCode, signalCode }) => exitCode ?? signalCode)).toEqual(Array(ATTACKERS).fill(null))
+    if (!how.freezes)
+      expect(attackers.map(({ exitCode, signalCode }) => exitCode ?? signalCode)).toEqual(Array(ATTACKERS).fill(null))
   })
 
   // The kernel closes descriptors while it executes a program, and who asks for almost anything of the process waits.

@@ -95,7 +95,10 @@ describe.skipIf(cannot)(withReason('readers', cannot), () => {
 
   test('whoever connects over and over takes little time of the keeper', async () => {
     const seconds = (): number => (process.cpuUsage().system + process.cpuUsage().user) / 1e6
-    const child = asUser(SOMEBODY, `$| = 1; ${CONNECT} or die $!; print "on"; close $s; for (;;) { ${CONNECT}; close $s }`)
+    const child = asUser(
+      SOMEBODY,
+      `$| = 1; ${CONNECT} or die $!; print "on"; close $s; for (;;) { ${CONNECT}; close $s }`,
+    )
     try {
       await once(child.stdout!, 'data')
       const [cpu, start] = [seconds(), Date.now()]

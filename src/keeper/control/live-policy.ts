@@ -75,8 +75,9 @@ function obstacle(
 ): string | undefined {
   const barred = said.barred ?? container.barred
   if (barred) return `all its calls are left to the kernel: ${explainBarred(barred, said.wrong ?? wrong).says}`
-  const needsRuntime = (said.policy.mount?.fuse.size ?? 0) > 0 && container.exec === undefined
-  if (needsRuntime)
+  const had = container.policy.mount?.fuse
+  const more = [...(said.policy.mount?.fuse ?? [])].some(([type, program]) => had?.get(type) !== program)
+  if (more && container.exec === undefined)
     return 'it is not known how the runtime of the container starts a program; set the key in its profile and start it again'
   // An annotation that is ignored, which anybody may give, must not stop an administrator.
   const contradicted = ignoredIn(resolved).findLast(({ key }) => set.some((each) => each.key === key))
@@ -150,6 +151,8 @@ function warningsOf(
   return registrationWarnings({ type: 'registered', ...about, withheld })
 }
 
+const NOTHING_SAID = { ofUser: undefined, barred: undefined, profile: undefined, wrong: undefined }
+
 /** Decides what a reload changes for a running container. @param say decides by the reload's configuration */
 export function planReload(
   entry: ContainerEntry,
@@ -161,10 +164,10 @@ export function planReload(
   const { withheld } = decision
   const { wrong } = said
   const { policy, ofUser, barred } = container
-  const now = { policy, ofUser, barred, settings: before, wrong: wrongBefore }
-  if (isDeepStrictEqual(now, { ofUser: undefined, barred: undefined, wrong: undefined, ...said }))
-    return { entry, wrong }
-  const loses = wrong ?? lostProfile(before, decision)
+  const now = { policy, ofUser, barred, settings: before, profile: entry.profile, wrong: wrongBefore }
+  if (isDeepStrictEqual(now, { ...NOTHING_SAID, ...said })) return { entry, wrong }
+  // Who has lost its policy already has nothing to lose; why it has may be said otherwise now.
+  const loses = wrongBefore === undefined ? (wrong ?? lostProfile(before, decision)) : undefined
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const changed = changedKeys(before, said.settings, said.policy, traps) ?? {}
   const warnings = warningsOf(entry, { ...decision, said }, traps)

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { parseConfig } from '../../../src/policy/config.ts'
 import { fullName } from '../../../src/policy/key.ts'
 import { formatOrigin, type Origin } from '../../../src/policy/key-value-lines.ts'
-import { keyNames } from '../../../src/policy/keys.ts'
+import { type KeyName, keyNames } from '../../../src/policy/keys.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 import { aboveCeiling, clamped } from '../../../src/policy/settings.ts'
 
@@ -123,4 +123,21 @@ test('what was set and contradicts the configuration of now is left out, with th
   const { settings, notes } = resolve('', from)
   expect(settings.get('mount.fuse')!.text).toBe('')
   expect(notes).toEqual([{ key: 'mount.fuse', value: 'ext4=fuse2fs', why: expect.stringContaining('is in both') }])
+})
+
+test('what was set and contradicts leaves the rest of what was set as it is, first of all what takes something away', () => {
+  const from = {
+    metadata: 'mknod=true\nmount=true\nmount.fuse=ext4=fuse2fs',
+    set: [
+      ['mount.allowed', 'ext4', { kind: 'set' }],
+      ['sysinfo', 'true', { kind: 'set' }],
+      ['mknod', 'false', { kind: 'set' }],
+    ] as const,
+  }
+  const { settings, policy, notes } = resolve('', from)
+  expect(['mount.allowed', 'sysinfo', 'mknod'].map((key) => settings.get(key as KeyName)!.text)).toEqual([
+    ...['', 'true', 'false'],
+  ])
+  expect(policy.mknod).toBe(undefined)
+  expect(notes).toEqual([{ key: 'mount.allowed', value: 'ext4', why: expect.stringContaining('is in both') }])
 })

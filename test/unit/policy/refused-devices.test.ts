@@ -52,7 +52,21 @@ describe('a device by the name that its number has now', () => {
   const text = 'c:240:3'
 
   test.each([
-    ...['hidraw', 'usbmon', 'watchdog', 'watchdog0', 'rtc', 'gpiochip', 'mei', 'mei0', 'tpm', 'tpmrm', 'nvme-generic'],
+    ...[
+      'hidraw',
+      'usbmon',
+      'watchdog',
+      'watchdog0',
+      'rtc',
+      'ptp',
+      'hpilo',
+      'gpiochip',
+      'mei',
+      'mei0',
+      'tpm',
+      'tpmrm',
+      'nvme-generic',
+    ],
     ...['nvme', 'bsg', 'media', 'cec', 'btrfs-control', 'cpu_dma_latency', 'uio', 'i2c-dev', 'ttyUSB', 'ttyGS', 'tty'],
     ...['xen/privcmd', 'dax', 'ndctl', 'ipmidev', 'device-mapper', 'ubi0', 'mtd', 'uhid', 'firewire'],
   ])('%s is refused, whatever else it is called', (name) => {

@@ -29,7 +29,9 @@ describe('Restarts', () => {
   test('a week after a pause the next one is as short as the first', () => {
     const restarts = new RestartBackoff(30 * SECOND)
     const fail = (from: number): number[] =>
-      Array.from({ length: 5 }, (_, index) => restarts.after({ at: from + index * SECOND, failed: true, wasReady: true }))
+      Array.from({ length: 5 }, (_, index) =>
+        restarts.after({ at: from + index * SECOND, failed: true, wasReady: true }),
+      )
     expect([fail(0), fail(600 * SECOND), fail(604_800 * SECOND)].map((pauses) => pauses.at(-1))).toEqual([
       30 * SECOND,
       60 * SECOND,

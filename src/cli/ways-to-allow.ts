@@ -151,7 +151,7 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
   const all = (about.keys ?? {}) as Keys
   const entry = all[key]
-  const { value: now = '', ceiling } = entry ?? {}
+  const { value: now = '' } = entry ?? {}
   const call = callOf(key)
   const isListed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
   const isAllowed = isListed && !isOff(call, all)
@@ -164,9 +164,14 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
     ...wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`),
     ...(more === undefined ? [] : [more]),
   ]
-  const isAbove = ceiling !== undefined && !keys[key].lowers(ceiling, value)
-  const above = `nothing: it is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
-  const set = isAbove ? above : `intercede set ${around.word} ${words.join(' ')}`
+  const above = wanted.find((each) => {
+    const { ceiling } = all[each.key] ?? {}
+    return ceiling !== undefined && !keys[each.key].lowers(ceiling, keys[each.key].canonical(each.value))
+  })
+  const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
+  const set = above
+    ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
+    : `intercede set ${around.word} ${words.join(' ')}`
   const holds = isAllowed && isLasting(wants, all)
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
   const steps = (isAllowed ? [wants] : wanted).map((each) => forGoodOf(view, each, around))

@@ -135,6 +135,12 @@ test.each<Row>([
     forGood: `"${P}mount: true" under default: or in its profile ${AT}`,
   },
   {
+    ...{ is: 'what needs a call that is above its ceiling', key: DEVICES, value: 'c:10:200' },
+    about: { keys: { mknod: { value: 'false', origin: 'default', ceiling: 'false' } } },
+    set: 'nothing: mknod is above the ceiling "false" of the configuration',
+    forGood: `raise its ceiling first: "${P}mknod: true" under ceiling: ${AT}; and "${P}mknod: true" under default: or in its profile ${AT}; and "${P}mknod.devices: c:10:200" under default: or in its profile ${AT}`,
+  },
+  {
     ...{ is: 'what is above a ceiling', key: DEVICES, value: 'c:10:229' },
     about: { keys: { ...on, [DEVICES]: { value: 'c:10:200', origin: 'profile build', ceiling: 'c:10:200' } } },
     set: 'nothing: it is above the ceiling "c:10:200" of the configuration',

@@ -178,13 +178,13 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
 
   test('shares them among its mount namespaces, and leaves none', async () => {
     const before = held()
-    const peer = 'unshare --mount --propagation unchanged sleep 1000 &'
+    const peer = 'unshare --mount --propagation unchanged sleep 1000 & peers="$peers $!"; '
     const { stdout } = await contained(
       `mount -t proc none /proc && mount -t tmpfs none /mnt && mount --make-shared /mnt && cd /mnt && mkdir $(seq 20)
-       ${peer.repeat(10)} for p in $(jobs -p); do until [ "$(cat /proc/$p/comm)" = sleep ]; do sleep 0.02; done; done
+       ${peer.repeat(10)} for p in $peers; do until [ "$(cat /proc/$p/comm)" = sleep ]; do sleep 0.02; done; done
        for i in $(seq 20); do mount -t tmpfs none $i && mount --make-shared $i && echo x >$i/f; done
-       for p in $(jobs -p); do cat /proc/$p/root/mnt/*/f; done | wc -l
-       for i in $(seq 20); do umount $i || umount -l $i; done; kill $(jobs -p); ls */f 2>/dev/null | wc -l`,
+       for p in $peers; do cat /proc/$p/root/mnt/*/f; done | wc -l
+       for i in $(seq 20); do umount $i || umount -l $i; done; kill $peers; ls */f 2>/dev/null | wc -l`,
     )
     expect(stdout).toBe('200\n0\n')
     await stillServes()

@@ -125,7 +125,7 @@ test('what was set and contradicts the configuration of now is left out, with th
   expect(notes).toEqual([{ key: 'mount.fuse', value: 'ext4=fuse2fs', why: expect.stringContaining('is in both') }])
 })
 
-test('what was set and contradicts leaves the rest of what was set as it is, first of all what takes something away', () => {
+test('what was set and contradicts leaves the rest as it is, with the reason in words', () => {
   const from = {
     metadata: 'mknod=true\nmount=true\nmount.fuse=ext4=fuse2fs',
     set: [

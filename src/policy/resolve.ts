@@ -128,13 +128,28 @@ export function resolve(
   const ignore = (why: string): void => void notes.ignored.push({ key: PROFILE, value: wanted!, why })
   const chosen = wanted === undefined ? undefined : choose(host, wanted, lines, ignore)
   let settings = chosen ?? own
-  for (const entry of Object.entries(rest)) {
-    if (entry[0].startsWith(PREFIX)) settings = lay(settings, entry, host, notes)
-  }
+  const asked = Object.entries(rest).filter(([key]) => key.startsWith(PREFIX))
+  for (const entry of lessFirst(asked, settings)) settings = lay(settings, entry, host, notes)
   settings = clamp(laySet(settings, set, host, notes), config.ceiling)
   const { ignored, lowered } = notes
   const profile = chosen ? wanted : granting
   return { settings, policy: toPolicy(settings, named), profile, notes: ignored, lowered }
+}
+
+const UNNOTED = (): void => {}
+
+/** Orders lines so that those that take something away come first: what is given may contradict what they take. */
+function lessFirst<Line extends KeyValueLine>(lines: readonly Line[], settings: Settings): readonly Line[] {
+  const lowers = ([key, value]: Line): boolean => {
+    try {
+      const name = toKeyName(key)
+      return keys[name].lowers(settings.get(name)!.text, keys[name].canonical(value))
+    } catch {
+      // One that cannot be read takes all.
+      return true
+    }
+  }
+  return [...lines.filter(lowers), ...lines.filter((line) => !lowers(line))]
 }
 
 /**
@@ -148,17 +163,9 @@ function laySet(settings: Settings, set: readonly KeyValueLine[], { named }: Hos
     toPolicy(next, named)
     return next
   }
-  const whole = orNote(
-    () => laid(set, settings),
-    undefined,
-    () => {},
-  )
+  const whole = orNote(() => laid(set, settings), undefined, UNNOTED)
   if (whole) return whole
-  const lowers = ([key, value]: KeyValueLine): boolean => {
-    const name = toKeyName(key)
-    return keys[name].lowers(settings.get(name)!.text, value)
-  }
-  return [...set.filter(lowers), ...set.filter((line) => !lowers(line))].reduce(
+  return lessFirst(set, settings).reduce(
     (onto, line) =>
       orNote(
         () => laid([line], onto),

@@ -141,3 +141,17 @@ test('what was set and contradicts leaves the rest as it is, with the reason in 
   expect(policy.mknod).toBe(undefined)
   expect(notes).toEqual([{ key: 'mount.allowed', value: 'ext4', why: expect.stringContaining('is in both') }])
 })
+
+test('annotations give the same in any order', () => {
+  const metadata = 'mount=true\nmount.fuse=ext4=fuse2fs'
+  const entries = [
+    ['mount.allowed', 'ext4'],
+    ['mount.fuse', ''],
+  ].map(([key, value]) => [`${P}${key}`, value!] as const)
+  const given = [entries, [...entries].reverse()].map((each) => {
+    const annotations = Object.fromEntries(each)
+    return resolve(`annotations: { raise: [mount.allowed] }`, { metadata, annotations }).policy
+  })
+  expect(given[0]).toEqual(given[1])
+  expect(given[0]!.mount!.allowed).toEqual(new Set(['ext4']))
+})

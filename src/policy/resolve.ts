@@ -141,8 +141,9 @@ const UNNOTED = (): void => {}
 /** Orders lines so that those that take something away come first: what is given may contradict what they take. */
 function lessFirst<Line extends KeyValueLine>(lines: readonly Line[], settings: Settings): readonly Line[] {
   const lowers = ([key, value]: Line): boolean => {
+    const name = orNote(() => toKeyName(key), undefined, UNNOTED)
+    if (name === undefined) return false
     try {
-      const name = toKeyName(key)
       return keys[name].lowers(settings.get(name)!.text, keys[name].canonical(value))
     } catch {
       // One that cannot be read takes all.

@@ -312,6 +312,8 @@ describe('programs of mount.fuse that fail', () => {
       // The look at the target hangs in the container's own file system when the program has ended.
       const hang = `echo $FUSE_SERVER >/tmp/server; mount2 stops /dev/null ${OVERLAY}/merged/dir`
       const served = `mkdir /tmp/f ${OVERLAY}; fuse-server --overlay ${OVERLAY} /dev/fuse /tmp/f -- sh -c '${hang}'`
+      // Two of each container, and none of the test before.
+      await until('the containers are served', () => listeners() === 4)
       const before = listeners()
       const call = attacker!.sh(served)
       await until('the program has stopped it', () => stoppedServer() !== undefined, 30)

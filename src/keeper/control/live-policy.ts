@@ -67,22 +67,22 @@ function canonical(name: KeyName, value: string): string {
 
 const ignoredIn = ({ details }: Decision['resolved']): readonly Note[] => (details.ignored ?? []) as readonly Note[]
 
-/** Says why a container cannot have the changed policy at all. */
+/** Says why a container cannot have the changed policy at all. @param given the keys that are set now */
 function obstacle(
   { container, wrong }: ContainerEntry,
   { said, withheld, resolved }: Decision,
-  set: readonly SetKey[],
+  given: readonly KeyName[],
 ): string | undefined {
   const barred = said.barred ?? container.barred
   if (barred) return `all its calls are left to the kernel: ${explainBarred(barred, said.wrong ?? wrong).says}`
+  // An annotation that is ignored, which anybody may give, must not stop an administrator.
+  const contradicted = ignoredIn(resolved).findLast(({ key }) => given.some((each) => each === key))
+  if (contradicted) return contradicted.why.replace(/^Cannot read policy: /, '')
   const had = container.policy.mount?.fuse
   const more = [...(said.policy.mount?.fuse ?? [])].some(([type, program]) => had?.get(type) !== program)
   if (more && container.exec === undefined)
     return 'it is not known how the runtime of the container starts a program; set the key in its profile and start it again'
-  // An annotation that is ignored, which anybody may give, must not stop an administrator.
-  const contradicted = ignoredIn(resolved).findLast(({ key }) => set.some((each) => each.key === key))
-  const [held] = withheld
-  return held ?? contradicted?.why.replace(/^Cannot read policy: /, '')
+  return withheld[0]
 }
 
 /** Returns the calls of a key that the filter does not trap. They do not matter for switching a key off. */
@@ -125,7 +125,7 @@ export function planChange(
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const given = Object.keys(request.set).map((key) => toKeyName(key))
   const flaws = given.map((name) => flawOf(name, set.find(({ key }) => key === name)!.value, decision, traps))
-  const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision, set)
+  const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision, given)
   if (flaw !== undefined) throw new Error(flaw)
   const [all, known] = [decision, say(handover, entry.set)].map((each) => warningsOf(entry, each, traps))
   const unclear = unknownTraps(traps, given)

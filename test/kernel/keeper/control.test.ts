@@ -718,6 +718,25 @@ describe('a daemon that is stopped', () => {
   })
 })
 
+test.each([
+  ['SIGSTOP', /the daemon does not answer/],
+  ['SIGKILL', /Cannot .*daemon/],
+] as const)('top ends, and says why, when its daemon gets %s', { timeout: 60_000 }, async (signal, says) => {
+  const its = await Daemon.start()
+  const { pid } = its
+  try {
+    const ended = intercede('top', '--interval', '0.5', '--json', '--feed', join(its.directory, 'feed.sock'))
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+    process.kill(pid!, signal)
+    const { status, stdout, stderr } = await ended
+    expect(stdout).toMatch(/^\[/)
+    expect({ status, stderr }).toEqual({ status: 125, stderr: expect.stringMatching(says) })
+  } finally {
+    if (signal === 'SIGSTOP') process.kill(pid!, 'SIGCONT')
+    await its.close()
+  }
+})
+
 test('the socket is of root alone', () => {
   expect(statSync(control()).mode & 0o777).toBe(0o600)
   expect(readdirSync(daemon.directory)).toContain('control.sock')

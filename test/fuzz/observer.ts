@@ -249,6 +249,7 @@ function difference(before: readonly string[], after: readonly string[]): string
 export function openOf(pid: number): Map<string, number> {
   const kinds = list(`/proc/${pid}/fd`).map((fd) => link(`/proc/${pid}/fd/${fd}`).replace(/\d+/g, 'N'))
   const counts = new Map<string, number>()
-  for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  // One that was closed since it was listed has none.
+  for (const kind of kinds.filter(Boolean)) counts.set(kind, (counts.get(kind) ?? 0) + 1)
   return counts
 }

@@ -77,7 +77,7 @@ function readBase(file: string, target: Target, listener: string, capAdd: readon
   try {
     return resolveGuards(base, machine().architectures[0], circumstances([...caps, ...capAdd]))
   } catch (error) {
-    throw refuse(`${(error as Error).message}; give its number as errnoRet`)
+    throw refuse((error as Error).message)
   }
 }
 

@@ -147,7 +147,7 @@ export function parseSince(text: string): number {
     return time <= Date.now() ? time : timeOfDay(1, hours, minutes, seconds)
   }
   // A day begins here when it does for "today"; JavaScript takes a date alone for UTC.
-  const isDay = DATE.test(text) && text.length === 10
+  const isDay = /^\d{4}-\d\d-\d\d$/.test(text)
   const time = DATE.test(text) ? Date.parse(isDay ? `${text}T00:00` : text) : Number.NaN
   if (time <= Date.now()) return time
   if (!Number.isNaN(time)) throw new InvalidArgumentError(`It is in the future: ${new Date(time).toISOString()}.`)

@@ -104,7 +104,7 @@ function applies({ includes = {}, excludes = {} }: OciRule, { caps, arch, kernel
 function numberOf(name: string | null | undefined, number: number | null | undefined): number | undefined {
   if (!name) return number ?? undefined
   if (!Object.hasOwn(errnos, name))
-    throw new RangeError(`it has an errno that Intercede does not know: ${briefly(name)}`)
+    throw new RangeError(`it has an unknown errno, ${briefly(name)}; give its number as errnoRet`)
   return errnos[name as ErrnoName]
 }
 

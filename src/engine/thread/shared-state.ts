@@ -300,16 +300,17 @@ export class SharedState extends SharedWords {
 
   /** Counts a mount that we make for this container. @returns false if it has had too many */
   countMount(container: number): boolean {
-    // What is refused is not counted: the word would begin again.
-    if (Atomics.load(this.#containerMounts, container) >= MOUNTS_LIMIT) return false
-    return Atomics.add(this.#containerMounts, container, 1) < MOUNTS_LIMIT
+    return countUpTo(MOUNTS_LIMIT, this.#containerMounts, container)
   }
 
   /** Counts a file that we make in memory for this container. @returns false if it has had too many */
   countPinned(container: number): boolean {
-    if (Atomics.load(this.#containerPinned, container) >= PINNED_LIMIT) return false
-    return Atomics.add(this.#containerPinned, container, 1) < PINNED_LIMIT
+    return countUpTo(PINNED_LIMIT, this.#containerPinned, container)
   }
 }
+
+/** Counts one more. What is refused is not counted: the word would begin again. @returns false at the limit */
+const countUpTo = (limit: number, words: Int32Array, at: number): boolean =>
+  Atomics.load(words, at) < limit && Atomics.add(words, at, 1) < limit
 
 const seconds = (): number => Math.trunc(now() / 1000)

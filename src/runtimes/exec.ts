@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs'
 import { basename, join, normalize } from 'node:path'
+import { serialize } from 'node:v8'
 import * as v from 'valibot'
 import { AT_FDCWD, O_RDONLY } from '../abi/fcntl.ts'
 import type { Exec } from '../calls/fuse.ts'
@@ -150,6 +151,7 @@ export function execFor({ bundle, pid }: Handover, runtime: RuntimeCall | undefi
     const filters = statusField(readFileSync(`/proc/${pid}/status`, 'latin1'), 'Seccomp_filters')
     const { program, options, env } = runtime
     const exec = { program, options, env, process, filters: Number(filters) }
-    return JSON.stringify(exec).length > CONFIG_LIMIT ? undefined : exec
+    // As it is sent: one character beyond Latin-1 makes every one of its text two bytes.
+    return serialize(exec).length > CONFIG_LIMIT ? undefined : exec
   })
 }

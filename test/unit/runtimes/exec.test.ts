@@ -26,6 +26,10 @@ test('execFor() takes what a container was started with from its bundle, which o
     expect(execFor({ ...handover, bundle }, runtime)).toEqual(exec)
     expect(execFor({ ...handover, bundle: relative(process.cwd(), bundle) }, runtime)).toBeUndefined()
     expect(execFor({ ...handover, bundle }, undefined)).toBeUndefined()
+    // Two bytes for each character: more than one message to the engine has room for.
+    const env = ['A', 'B'].map((name) => `${name}=${'\u0100'.repeat(32_000)}`)
+    writeFileSync(join(bundle, 'config.json'), JSON.stringify({ process: { env } }))
+    expect(execFor({ ...handover, bundle }, runtime)).toBeUndefined()
   } finally {
     rmSync(bundle, { recursive: true })
   }

@@ -64,8 +64,8 @@ async function main(): Promise<void> {
   }
   process.on('uncaughtException', fail)
   // A kill is no failure: the next engine goes on with the calls of those that live.
-  const onStranded = (calls: number): void => {
-    fault(`The engine is replaced: ${calls} calls hang whose callers have ended`)
+  const onStranded = (why: string): void => {
+    fault(`The engine is replaced: ${why}`)
     process.kill(process.pid, 'SIGKILL')
   }
   const { threads, ...limits } = options

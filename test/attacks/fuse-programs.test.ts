@@ -27,7 +27,7 @@ import { stateOf, statFields } from '../support/stat.ts'
 
 const absent =
   missing('gcc', 'busybox', 'perl', 'setpriv') ?? (existsSync('/proc/keys') ? undefined : 'the kernel has no keys')
-const PROGRAMS = ['spy', 'leaves', 'sleeps', 'fails', 'stops', 'talks'] as const
+const PROGRAMS = ['spy', 'leaves', 'floods', 'sleeps', 'fails', 'stops', 'talks'] as const
 const KEYS = `mount.fuse=${PROGRAMS.map((name) => `${name}=/bin/fuse-${name}`).join(',')}`
 const CAPABILITIES = ['CAP_SYS_ADMIN', 'CAP_MKNOD', 'CAP_SETUID', 'CAP_SETGID', 'CAP_SYS_NICE', 'CAP_DAC_OVERRIDE']
 const FUSE = { type: 'c', major: 10, minor: 229 }
@@ -306,6 +306,24 @@ describe('programs of mount.fuse that fail', () => {
       expect((await running!.sh('mknod /tmp/n c 1 3 && echo made')).stdout).toBe('made\n')
     })
   })
+
+  test.skipIf(needs)(
+    withReason('lose their listener in a flood of calls, of which none ends the engine', needs),
+    async () => {
+      await withContainers('crun', 1, async ([running]) => {
+        const ends = (): number =>
+          machine.log.filter(({ message }) => /^the engine /.test(String(message)) && message !== 'the engine serves')
+            .length
+        const before = ends()
+        // The calls of both listeners come in turn, so that no thread receives those of one alone.
+        const flood = 'mknod-loop --count 100000000 --device 1:1 /tmp/flood >/dev/null & flood=$!'
+        const { stdout } = await running!.sh(`${flood}; ${mounts('floods', 60)}; kill $flood`)
+        expect(stdout).toBe('EINVAL\n'.repeat(60))
+        expect(ends()).toBe(before)
+        await until('there is one listener', () => listeners() === 2)
+      })
+    },
+  )
 
   test.skipIf(needs)(withReason('do not take the listener of another container with them', needs), async () => {
     await withContainers('crun', 2, async ([attacker, victim]) => {

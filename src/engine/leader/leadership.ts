@@ -244,6 +244,16 @@ export class Leadership {
     this.#ring()
   }
 
+  /** This thread has read the messages up to this epoch. @param epoch undefined if it reads no more */
+  noteHeard(epoch: number | undefined): void {
+    this.#activity.hear(epoch)
+  }
+
+  /** The most messages that wait for one of the threads: one that hangs reads none. */
+  get unheard(): number {
+    return this.#activity.unheard(this.epoch)
+  }
+
   /**
    * A call begins. This sets the alarm again at most once a millisecond, so the alarm may go off a little early; the
    * deputy then checks for progress. Calls cannot put it off for ever.
@@ -264,24 +274,24 @@ export class Leadership {
   }
 
   #deputize(): void {
-    this.#watch()
+    const isLate = this.#watch()
     const late = Atomics.load(this.#words, WORD.leader)
-    const leads = this.#takeFrom(LEAD.serving)
+    const leads = isLate && this.#takeFrom(LEAD.serving)
     if (leads && this.#activity.countOut(late)) this.#strikeFor(this.#activity.containerOf(late))
     Atomics.store(this.#words, WORD.deputy, 0)
     // This thread will lead, unless another one is faster: so another thread becomes the deputy.
     if (leads || this.#isFree) this.#parking.wakeOne()
   }
 
-  /** Returns when no call makes progress, or the alarm was rung. */
-  #watch(): void {
+  /** Returns when no call makes progress, or the alarm was rung. @returns whether the leader is late */
+  #watch(): boolean {
     let seen = Atomics.load(this.#words, WORD.progress)
     for (;;) {
       this.#alarm.wait()
       const time = now()
       Atomics.store(this.#words, WORD.looked, Math.trunc(time))
       Atomics.store(this.#words, WORD.alarmed, 0)
-      if (Atomics.exchange(this.#words, WORD.rung, 0) === 1) return
+      if (Atomics.exchange(this.#words, WORD.rung, 0) === 1) return false
       const progress = Atomics.load(this.#words, WORD.progress)
       const { state } = this.#lead
       const leader = Atomics.load(this.#words, WORD.leader)
@@ -290,7 +300,7 @@ export class Leadership {
       for (const line of this.#activity.countOutHanging(idle, time)) this.#hangs(line)
       // A leader that only waits for a processor will be back: another thread would not be faster.
       const moves = progress !== seen || (state === LEAD.serving && this.#activity.isBusy(leader))
-      if (!moves && !waits) return
+      if (!moves && !waits) return true
       seen = progress
       if (!waits || this.#mayHang()) this.#alarm.set()
     }

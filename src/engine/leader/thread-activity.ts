@@ -1,16 +1,20 @@
 import type { Tid } from '../../abi/brand.ts'
+import { LIMITS } from '../../policy/limits.ts'
 import { CACHE_LINE, struct } from '../../shared/words.ts'
 
-/** The most threads there can be, as many lost ones, and the main thread. */
-const THREADS = 2 * 512 + 1
+/** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
+export const SPARE = 3
+/** The most threads that serve, and as many lost ones. */
+export const THREADS = 2 * (LIMITS.calls.to + SPARE)
 /** active: how many threads are counted. lines: how many threads have a line. */
 const [HEAD] = struct({ active: 1, lines: 1 })
 /**
- * The line of a thread: its id, whether it is counted, the container for which it works, and since which millisecond.
+ * The line of a thread: its id, whether it is counted, the container for which it works, since which millisecond, and
+ * one more than the epoch up to which it has read messages, 0 if it reads none.
  */
-const [WORD] = struct({ thread: 1, counted: 1, container: 1, since: 1 })
-/** The head has a cache line, and so has each thread. */
-export const ACTIVITY_WORDS = CACHE_LINE + THREADS * CACHE_LINE
+const [WORD] = struct({ thread: 1, counted: 1, container: 1, since: 1, heard: 1 })
+/** The head has a cache line, and so have each thread and the main thread. */
+export const ACTIVITY_WORDS = CACHE_LINE * (1 + THREADS + 1)
 
 /** The container of a thread that serves no call but is away for a moment. */
 export const NO_CONTAINER = -1
@@ -73,6 +77,22 @@ export class ThreadActivity {
   begin(container: number, time: number): void {
     this.#words[this.self + WORD.container] = container
     this.#words[this.self + WORD.since] = Math.trunc(time)
+  }
+
+  /** The thread has read the messages up to this epoch. @param epoch undefined if it reads no more */
+  hear(epoch: number | undefined): void {
+    Atomics.store(this.#words, this.self + WORD.heard, epoch === undefined ? 0 : epoch + 1)
+  }
+
+  /** The most messages that any thread has not read. */
+  unheard(epoch: number): number {
+    const end = CACHE_LINE * (1 + Atomics.load(this.#words, HEAD.lines))
+    let most = 0
+    for (let line = CACHE_LINE; line < end; line += CACHE_LINE) {
+      const heard = Atomics.load(this.#words, line + WORD.heard)
+      if (heard !== 0) most = Math.max(most, (epoch + 1 - heard) | 0)
+    }
+    return most
   }
 
   /** @param line of a thread, as in `self` */

@@ -2,7 +2,7 @@ import { EPOLLIN } from '../../abi/socket.ts'
 import { Alarm, now, timerfd } from '../../kernel/clock.ts'
 import type { Epoll } from '../../kernel/epoll.ts'
 import { closeRaw, type Fd } from '../../kernel/fd.ts'
-import type { Slots } from '../../link/journal.ts'
+import { type Slots, STATE } from '../../link/journal.ts'
 import { counted } from '../../shared/texts.ts'
 import { LxcProxyDeadlines } from '../lxc/lxc-proxy.ts'
 import { continueLostCalls, InheritedCalls } from '../tables/inherited-calls.ts'
@@ -124,9 +124,14 @@ export class Listeners {
    * on. Its container may be started again, and leave others.
    */
   get stranded(): number {
-    const { calls } = this.#state.listeners
-    const hanging = [...this.#lingering].filter(([, since]) => now() - since >= STRANDED_MS)
-    return hanging.reduce((sum, [index]) => sum + Atomics.load(calls, index), 0)
+    const { dropped } = this.#state.listeners
+    // The callers of a dropped listener may live.
+    const isHanging = ([index, since]: readonly [number, number]): boolean =>
+      now() - since >= STRANDED_MS && Atomics.load(dropped, index) === 0
+    const hanging = new Set([...this.#lingering].filter(isHanging).map(([index]) => index))
+    if (hanging.size === 0) return 0
+    const { slots } = this.#dependencies
+    return slots.all().filter((at) => slots.state(at) !== STATE.free && hanging.has(slots.of(at).listener)).length
   }
 
   /** Closes all listeners, before this engine is killed: a thread that not even SIGKILL ends would keep them open. */

@@ -2,6 +2,7 @@ import type { Worker } from 'node:worker_threads'
 import { timerfd } from '../../kernel/clock.ts'
 import { build, buildNow, requireOwnFiles } from '../../processes/build-id.ts'
 import type { Leadership } from '../leader/leadership.ts'
+import { SPARE } from '../leader/thread-activity.ts'
 import type { SharedState } from '../thread/shared-state.ts'
 import type { FromThread, MainRequest, ThreadData, ToThread } from '../thread/thread-messages.ts'
 import { WaitingWorker } from './waiting-worker.ts'
@@ -18,8 +19,11 @@ interface ThreadsCallbacks {
   readonly onFault: (message: string) => void
 }
 
-/** The number of threads beyond one per call: the leader, its deputy, and the dedicated receiver. */
-const SPARE = 3
+/**
+ * How many messages about containers may wait for a thread that hangs in what a container serves. Each takes 800 bytes
+ * of ours.
+ */
+const UNHEARD = 16_384
 
 /**
  * Ends this engine, since the call of the failed thread may wait for its answer: the next engine takes the call over.
@@ -56,6 +60,11 @@ export class Threads {
   tell(message: ToThread): void {
     for (const worker of this.#workers) worker.postMessage(message)
     this.#lead.notePost()
+  }
+
+  /** Whether more messages wait for a thread than the memory of an engine is for. */
+  get isBehind(): boolean {
+    return this.#lead.unheard > UNHEARD
   }
 
   /**

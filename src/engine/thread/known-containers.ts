@@ -32,14 +32,20 @@ export class KnownContainers {
     return this.#all[index] ?? UNKNOWN
   }
 
-  /** Reads new messages. @param epoch `Leadership.epoch`, which the main thread raises after each message */
-  hear(epoch: number): void {
-    if (epoch === this.#epoch) return
+  /**
+   * Reads new messages.
+   *
+   * @param epoch `Leadership.epoch`, which the main thread raises after each message
+   * @returns false if there was none since the last time
+   */
+  hear(epoch: number): boolean {
+    if (epoch === this.#epoch) return false
     this.#epoch = epoch
     for (let heard = receiveMessageOnPort(this.#port); heard; heard = receiveMessageOnPort(this.#port)) {
       const message = heard.message as ToThread
       if ('container' in message) this.#all[message.container.index] = message.container
       else this.#all[message.forget] = undefined
     }
+    return true
   }
 }

@@ -4,9 +4,8 @@ import { LostThread, type ThreadIdentity } from '../../caller/identity/thread-id
 import { currentTid } from '../../kernel/process.ts'
 import { schedSetscheduler } from '../../kernel/sched.ts'
 import { CACHE_LINE, struct } from '../../shared/words.ts'
+import { THREADS } from '../leader/thread-activity.ts'
 
-/** The most threads there can be, plus as many lost ones. */
-const THREADS = 2 * 512
 /**
  * priority: the real-time priority that the main thread wants for the fast lane, 0 for none. usualPolicy,
  * usualPriority: how the process was started. count: how many threads have a place.

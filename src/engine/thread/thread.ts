@@ -111,15 +111,21 @@ class EngineThread {
     this.#leadership.markWaiting()
     if (!this.#event.wait(this.#data.epoll, -1)) return
     this.#leadership.markReceiving()
-    this.#known.hear(this.#leadership.epoch)
+    this.#hear()
     const { token: index, generation, events } = this.#event
     if (index === INHERITED_TOKEN) this.#serveInherited()
     if (this.#state.listeners.generation[index] !== generation) return
     if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
-    else if ((events & EPOLLIN) !== 0) this.#receive(index)
+    else if ((events & EPOLLIN) !== 0) this.#receiveHeld(index, generation)
     // EPOLLERR alone means that our process was stopped, which interrupted the poll (kernel/seccomp.c
     // seccomp_notify_poll()).
     else if ((events & EPOLLHUP) !== 0) this.#hangUp(index, generation)
+  }
+
+  /** Reads the messages about containers. */
+  #hear(): void {
+    const { epoch } = this.#leadership
+    if (this.#known.hear(epoch)) this.#leadership.noteHeard(epoch)
   }
 
   get #isDedicated(): boolean {
@@ -129,10 +135,22 @@ class EngineThread {
   #follow(): void {
     if (!this.#leadership.await()) {
       this.#leadership.park()
-      this.#known.hear(this.#leadership.epoch)
+      this.#hear()
     }
     // If a leader without a deputy blocked, the calls of all containers would wait.
     if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#service.askForThread()
+  }
+
+  /** Either the main thread sees that the descriptor is in use, or this thread sees that the listener was dropped. */
+  #receiveHeld(index: number, generation: number): void {
+    const { listeners } = this.#state
+    listeners.hold(index, 1)
+    try {
+      const isDropped = Atomics.load(listeners.dropped, index) === 1
+      if (!isDropped && Atomics.load(listeners.generation, index) === generation) this.#receive(index)
+    } finally {
+      listeners.hold(index, -1)
+    }
   }
 
   #receive(index: number): void {
@@ -164,7 +182,7 @@ class EngineThread {
    */
   #receiveDedicated(index: number): void {
     const received = this.#dedicated.receive()
-    this.#known.hear(this.#leadership.epoch)
+    this.#hear()
     if (!received) {
       this.#leadership.rejoin()
       return
@@ -293,6 +311,7 @@ class EngineThread {
   #abandon(error: Error): never {
     if (this.#isDedicated) this.#dedicated.end()
     this.#service.handOver()
+    this.#leadership.noteHeard(undefined)
     this.#post({ type: error instanceof LostThread ? 'lost' : 'failed', message: error.message })
     return sleepForever()
   }

@@ -76,6 +76,34 @@ test('the deputy leads when the leader is late, which is struck, and counted out
   expect(deputy.isOurs).toBe(true)
 })
 
+test('a deputy that is called for messages takes no lead from a leader that is not late', () => {
+  const world = new World()
+  const [leader, deputy] = [world.thread(), world.thread()]
+  leader.take()
+  leader.serve(7, 0)
+  ring(leader)
+  deputy.park()
+  expect([deputy.isOurs, world.struck]).toEqual([false, []])
+  leader.rejoin()
+  expect(leader.isOurs).toBe(true)
+})
+
+test('the messages that wait for a thread are counted, as long as it reads any', () => {
+  const world = new World()
+  const [main, reading, hanging] = [world.thread(), world.thread(), world.thread()]
+  const post = (count: number): void => {
+    for (let posts = 0; posts < count; posts++) main.notePost()
+  }
+  expect(main.unheard).toBe(0)
+  for (const each of [reading, hanging]) each.noteHeard(main.epoch)
+  post(100)
+  reading.noteHeard(main.epoch)
+  post(1)
+  expect(main.unheard).toBe(101)
+  hanging.noteHeard(undefined)
+  expect(main.unheard).toBe(1)
+})
+
 test("calls that are begun keep the deputy away, and a shared lead is nobody's", () => {
   const world = new World()
   const [leader, deputy] = [world.thread(), world.thread()]
@@ -237,11 +265,10 @@ test('a late thread never takes or frees the lead of another', () => {
             ring(lead)
             rung = true
           }
-          // The deputy looks who waits, unless somebody rang: then it only takes the lead from whoever serves.
+          // The deputy looks who waits, unless somebody rang: then it takes only a lead that nobody has.
           if (!rung) for (const each of threads) each.away = true
-          else if (current?.is === 'serving') threads[current.thread]!.away = true
+          const leads = current === undefined || (current.is === 'serving' && !rung)
           rung = false
-          const leads = current === undefined || current.is === 'serving'
           lead.park()
           thread.away = false
           expect(lead.isOurs).toBe(leads)

@@ -10,7 +10,7 @@ import type { RestartCause } from '../memories/daemon-totals.ts'
 import { effectiveLimits, type Limits } from '../policy/limits.ts'
 import { lookAtInit } from '../runtimes/inspect.ts'
 import { counted } from '../shared/texts.ts'
-import { Admission, announce, LimitError, requireRoom, restoreContainers } from './containers/admission.ts'
+import { Admission, announce, keptOf, LimitError, requireRoom, restoreContainers } from './containers/admission.ts'
 import { PassThrough } from './containers/pass-through.ts'
 import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { Control } from './control/control.ts'
@@ -407,9 +407,9 @@ export class Keeper {
     }
   }
 
-  #keep({ container: { index, serial }, listeners, ...entry }: ContainerEntry, number: number, fd: Fd): void {
-    if (listeners === 1) this.#state.keepContainer({ index, serial, ...entry })
-    this.#state.keepListener({ number, container: index, fd })
+  #keep(entry: ContainerEntry, number: number, fd: Fd): void {
+    if (entry.listeners === 1) this.#state.keepContainer(keptOf(entry))
+    this.#state.keepListener({ number, container: entry.container.index, fd })
   }
 
   #inventory(tell: EngineProcess['tell']): void {

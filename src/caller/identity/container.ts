@@ -38,6 +38,8 @@ export interface Container {
   readonly serial: number
   readonly id: string
   readonly policy: Policy
+  /** The highest real-time priority that its tasks may have, also by an earlier policy; absent for none. */
+  readonly rtHighest?: number
   /** The uid map of the initial user namespace: a host id that it maps belongs to the container. */
   readonly uidMap: readonly IdExtent[]
   readonly gidMap: readonly IdExtent[]

@@ -32,7 +32,7 @@ export interface PoolOptions
   /** Called when every thread will know the changed policy of a container before it receives the next call. */
   readonly onPolicy: (container: ContainerNumbers) => void
   /** Called when half of all calls hang for callers that have ended: ends this engine, which frees their threads. */
-  readonly onStranded: (calls: number) => void
+  readonly onStranded: (why: string) => void
   /** Called when calls of a container have waited for other calls of it. */
   readonly onWaited: (container: ContainerNumbers) => void
 }
@@ -99,7 +99,7 @@ export class Pool {
     this.#persistent.admit(index, bare.serial)
     const [userns, pidns] = [fds[names.indexOf('userns')], fds[names.indexOf('pidns')]]
     if (userns && pidns && walkable) this.#helpers.walkers.admit(index, { userns, pidns })
-    this.#priority.admit(index, container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority)
+    this.#priority.admit(index, container.rtHighest)
     this.#helpers.probes.admit(container, this.#isSettled)
     this.#threads.tell({ container })
   }
@@ -124,7 +124,8 @@ export class Pool {
     const known = this.#containers.get(container)
     if (known) this.#helpers.forget(known)
     this.#containers.delete(container)
-    this.#priority.forget(container)
+    const heir = [...this.#containers.values()].find(({ userns }) => userns === known?.userns)
+    this.#priority.forget(container, heir?.index)
     this.#persistent.forget(container)
     for (const fd of this.#handles.get(container) ?? []) fd[Symbol.dispose]()
     this.#handles.delete(container)
@@ -185,11 +186,16 @@ export class Pool {
     }
   }
 
+  /** Lets the next engine go on where threads of this one hang too many or too long. */
   #lookForStranded(): void {
     const { stranded } = this.#listeners
-    if (stranded < this.#options.data.calls / 2) return
+    if (stranded >= this.#options.data.calls / 2) this.#endFor(`${stranded} calls hang whose callers have ended`)
+    if (this.#threads.isBehind) this.#endFor('a call has hung while thousands of containers came and went')
+  }
+
+  #endFor(why: string): void {
     this.#listeners.abandon()
-    this.#options.onStranded(stranded)
+    this.#options.onStranded(why)
   }
 
   /** Sends a new thread all containers. */

@@ -49,7 +49,9 @@ export class RtPriority {
     this.#settle()
   }
 
-  forget(container: number): void {
+  /** @param heir another container of the same user namespace, whose tasks this one may have given a priority */
+  forget(container: number, heir?: number): void {
+    if (heir !== undefined) this.raise(heir, this.#given.get(container))
     if (this.#given.delete(container)) this.#settle()
   }
 
@@ -59,7 +61,10 @@ export class RtPriority {
   }
 
   #settle(): void {
-    const needed = this.#given.size > 0 ? Math.min(RT_PRIORITY_MAX, 1 + Math.max(...this.#given.values())) : 0
+    const above = this.#given.size > 0 ? 1 + Math.max(...this.#given.values()) : 0
+    // Beside a SCHED_FIFO task of the same priority the engine would never run again, and could not even be killed. As
+    // an ordinary process it has the share that the kernel keeps for those.
+    const needed = above <= RT_PRIORITY_MAX ? above : 0
     const wanted = outranks(this.#usual, needed) ? 0 : needed
     if (wanted === this.#lanes.priority) return
     this.#lanes.priority = wanted

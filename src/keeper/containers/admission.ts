@@ -12,7 +12,7 @@ import { type InitLook, inspect } from '../../runtimes/inspect.ts'
 import { counted } from '../../shared/texts.ts'
 import { rulesFor } from '../../syscalls/index.ts'
 import type { EngineProcess } from '../engines/engine-process.ts'
-import type { PersistedState } from '../persist/persisted-state.ts'
+import type { KeptContainer, PersistedState } from '../persist/persisted-state.ts'
 import type { KeeperOptions, PolicyDetails, SetKey } from '../process/events.ts'
 import { withoutForeign } from './annotations.ts'
 import type { ContainerEntry, PolicyDecision, Registry } from './registry.ts'
@@ -64,7 +64,8 @@ export class Admission {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
-    const { resolved, said, withheld } = this.say(handover)
+    const set = this.#registry.setBefore(handover)
+    const { resolved, said, withheld } = this.say(handover, set)
     if (said.wrong !== undefined)
       this.#options.onEvent({ type: 'refused', message: unusable(handover.id, said.wrong), cause: 'policy' })
     const { forUser = false } = this.#options
@@ -76,6 +77,7 @@ export class Admission {
       // Last, since nothing takes it back.
       this.#registry.add(handover, decided, init),
     ])
+    entry.set = set
     announce(entry, this.#tell)
     this.#options.onEvent({
       type: 'registered',
@@ -149,6 +151,12 @@ export function announce({ container, init }: ContainerEntry, tell: EngineProces
   tell({ type: 'container', container, walkable: init?.walkable === true, handles: names }, fds)
 }
 
+/** What the next keeper must know of a container. */
+export const keptOf = ({ container, handover, init, settings, set }: ContainerEntry): KeptContainer => {
+  const { index, serial, rtHighest } = container
+  return { index, serial, handover, init, settings, set, ...(rtHighest === undefined ? {} : { rtHighest }) }
+}
+
 /** Restores the containers of the previous keeper. Our configuration decides again what the engine may do for them. */
 export function restoreContainers(
   state: PersistedState,
@@ -162,15 +170,16 @@ export function restoreContainers(
     state.dropListener(number, container)
     fd[Symbol.dispose]()
   }
-  for (const { index, serial, handover, init, settings: before, set } of state.containers(fault)) {
+  for (const kept of state.containers(fault)) {
+    const { handover, init, settings: before, set } = kept
     const { said } = admission.say(handover, set)
     if (said.wrong !== undefined) onEvent({ type: 'refused', message: unusable(handover.id, said.wrong) })
     const decided = barredToo(said, init ? init.barred : 'unknownContainer')
-    const entry = registry.add(handover, decided, init, { index, serial })
+    const entry = registry.add(handover, decided, init, kept)
     const { settings } = entry
     const { id, annotations } = handover
     entry.set = set
-    if (!isDeepStrictEqual(settings, before)) state.renewContainer({ index, serial, handover, init, settings, set })
+    if (!isDeepStrictEqual(settings, before)) state.renewContainer(keptOf(entry))
     const traps = trappedCalls(handover) ?? 'unknown'
     onEvent({ type: 'resumed', id, annotations, before, settings, policy: said.policy, traps })
   }

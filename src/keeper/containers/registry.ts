@@ -1,6 +1,6 @@
 import type { Tid } from '../../abi/brand.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import { dup, type Fd } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { randomNumber } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS, leavesRoom, OWN_LISTENERS, SHARED_LISTENERS } from '../../link/limits.ts'
@@ -42,6 +42,15 @@ export interface HeldListener {
   readonly type: 'listener' | 'monitor'
 }
 
+/** Returns the highest real-time priority of a container's tasks: they keep what an earlier policy has given them. */
+function highestOf(
+  { policy, barred }: Pick<Container, 'policy' | 'barred'>,
+  { rtHighest = 0 }: Pick<Container, 'rtHighest'> = {},
+): Pick<Container, 'rtHighest'> {
+  const highest = Math.max(rtHighest, barred ? 0 : (policy.schedSetscheduler?.maxPriority ?? 0))
+  return highest > 0 ? { rtHighest: highest } : {}
+}
+
 /** The free numbers below `count`. The lowest comes last, where `pop` takes it. */
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => count - 1 - index)
 
@@ -58,6 +67,8 @@ export class Registry {
   readonly #byId = new Map<string, readonly ContainerEntry[]>()
   readonly #byIndex = new Map<number, ContainerEntry>()
   readonly #listeners = new Map<number, HeldListener>()
+  /** What was set for containers of LXC that live on without a connection of their monitor, by their init's number. */
+  readonly #parted = new Map<number, { readonly init: Fd; readonly set: readonly SetKey[] }>()
   /** The most recently ended containers, by serial, oldest first. */
   readonly #ended = new Map<number, Container>()
   readonly #free = numbers(CONTAINERS)
@@ -87,6 +98,17 @@ export class Registry {
     return there ?? (place === undefined || only?.handover.place === undefined ? only : undefined)
   }
 
+  /** Returns what was set for a container of LXC before its monitor lost its connection. */
+  setBefore({ isLate, pid }: Handover): readonly SetKey[] {
+    for (const [each, { init }] of this.#parted) if (!pidfdIsAlive(init)) this.#forgetSet(each)
+    return (isLate && this.#parted.get(pid)?.set) || []
+  }
+
+  #forgetSet(pid: number): void {
+    this.#parted.get(pid)?.init[Symbol.dispose]()
+    this.#parted.delete(pid)
+  }
+
   at(index: number): ContainerEntry | undefined {
     return this.#byIndex.get(index)
   }
@@ -104,13 +126,14 @@ export class Registry {
   }
 
   /**
-   * @param before its numbers in the previous keeper @throws {Error} if there are too many containers
+   * @param before its numbers in the previous keeper, and the priority that its tasks may have by then
+   * @throws {Error} if there are too many containers
    */
   add(
     handover: Handover,
     { settings, profile, wrong, ...said }: PolicyDecision,
     init: Init | undefined,
-    before?: ContainerNumbers,
+    before?: ContainerNumbers & Pick<Container, 'rtHighest'>,
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
@@ -127,6 +150,7 @@ export class Registry {
       startedMs,
       waitKillable: waitsKillably(handover.bundle),
       ...said,
+      ...highestOf(said, before),
       ...(exec ? { exec } : {}),
       ...(nodev ? { nodev } : {}),
       ...(lxcfs ? { lxcfs } : {}),
@@ -178,7 +202,7 @@ export class Registry {
   /** Changes a container's policy, and what an administrator has set. */
   change(entry: ContainerEntry, { settings, profile, wrong, ...said }: PolicyDecision, set: readonly SetKey[]): void {
     const { ofUser: _, barred: __, ...rest } = entry.container
-    entry.container = { ...rest, ...said }
+    entry.container = { ...rest, ...said, ...highestOf(said, rest) }
     entry.settings = settings
     entry.profile = profile
     entry.wrong = wrong
@@ -206,15 +230,21 @@ export class Registry {
   }
 
   #forget(entry: ContainerEntry): ContainerEntry {
-    const { index, id, serial } = entry.container
-    this.#ended.set(serial, entry.container)
+    const { container, handover, init, set } = entry
+    const { index, id, serial } = container
+    this.#ended.set(serial, container)
+    if (handover.isLate && init) {
+      this.#forgetSet(handover.pid)
+      // Only the orders of administrators are kept, so that no container can fill this.
+      if (set.length > 0) this.#parted.set(handover.pid, { init: dup(init.handles.init), set })
+    }
     const [oldest] = this.#ended.keys()
     if (this.#ended.size > ENDED) this.#ended.delete(oldest!)
     const others = (this.#byId.get(id) ?? []).filter((other) => other !== entry)
     if (others.length > 0) this.#byId.set(id, others)
     else this.#byId.delete(id)
     this.#byIndex.delete(index)
-    entry.init?.[Symbol.dispose]()
+    init?.[Symbol.dispose]()
     this.#free.push(index)
     return entry
   }

@@ -3,7 +3,7 @@ import type { ContainerNumbers } from '../../caller/identity/container.ts'
 import { orElse } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import type { ToEngine } from '../../link/messages.ts'
-import { type Admission, unusable } from '../containers/admission.ts'
+import { type Admission, keptOf, unusable } from '../containers/admission.ts'
 import type { ContainerEntry, Registry } from '../containers/registry.ts'
 import type { Feed } from '../feed/feed.ts'
 import { changedKeys } from '../log/effective-keys.ts'
@@ -190,12 +190,12 @@ export class Control {
   }
 
   /** Stores a change for the next keeper. The engine uses the change even if it cannot be stored. */
-  #store({ container: { index, serial, id }, handover, init, settings, set }: ContainerEntry): void {
+  #store(entry: ContainerEntry): void {
     const { state, options } = this.#dependencies
     try {
-      state.renewContainer({ index, serial, handover, init, settings, set })
+      state.renewContainer(keptOf(entry))
     } catch (error) {
-      const message = `Cannot store what has changed of container ${id}: ${(error as Error).message}`
+      const message = `Cannot store what has changed of container ${entry.container.id}: ${(error as Error).message}`
       options.onEvent({ type: 'fault', message })
     }
   }

@@ -30,6 +30,8 @@ export interface KeptContainer {
   readonly settings: Settings
   /** What was set while the container ran. */
   readonly set: readonly SetKey[]
+  /** As in `Container`. */
+  readonly rtHighest?: number
 }
 
 /** A listener as the previous keeper stored it. */

@@ -71,10 +71,11 @@ console.log(JSON.stringify(seen))
 `
 
 test.each([
-  { start: ['-o', '0'], usual: [SCHED.OTHER, 0], raised: [50, 50, 99, 50, 31] },
-  { start: ['-b', '0'], usual: [SCHED.BATCH, 0], raised: [50, 50, 99, 50, 31] },
-  { start: ['-f', '20'], usual: [SCHED.FIFO, 20], raised: [50, 50, 99, 50, 31] },
-  { start: ['-f', '60'], usual: [SCHED.FIFO, 60], raised: [0, 0, 99, 0, 0] },
+  { start: ['-o', '0'], usual: [SCHED.OTHER, 0], raised: [50, 50, 0, 50, 31] },
+  { start: ['-b', '0'], usual: [SCHED.BATCH, 0], raised: [50, 50, 0, 50, 31] },
+  { start: ['-f', '20'], usual: [SCHED.FIFO, 20], raised: [50, 50, 0, 50, 31] },
+  { start: ['-f', '60'], usual: [SCHED.FIFO, 60], raised: [0, 0, 0, 0, 0] },
+  // Nothing is above 99: beside it the process stays as it is.
 ])('a process that was started with $start is raised above the highest, and gets back what it had', async (row) => {
   const { start, usual, raised } = row
   const built = (name: string): string => new URL(`../../../out/${name}.js`, import.meta.url).href

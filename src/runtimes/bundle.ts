@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import * as v from 'valibot'
 import { parseLxcPolicy } from '../filter/lxc.ts'
@@ -34,6 +35,10 @@ export function waitsKillably(bundle: string): boolean {
 /** Tells whether the runtime gives a container a user namespace. @returns undefined if the bundle does not say */
 export const givesUserns = (bundle: string): boolean | undefined =>
   readBundle(bundle, Namespaces)?.linux.namespaces.some(({ type }) => type === 'user')
+
+/** Tells whether a bundle is there that cannot be read: whoever chooses what is in it can make it too long for us. */
+export const isUnreadable = (bundle: string): boolean =>
+  isAbsolute(bundle) && existsSync(join(bundle, 'config.json')) && readBundle(bundle, v.unknown()) === undefined
 
 /** Reads the `config.json` of a bundle. @returns undefined if there is none, or it does not match `schema` */
 export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {

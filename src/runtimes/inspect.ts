@@ -17,7 +17,7 @@ import { type TimeNamespace, timeNamespaceOf } from '../kernel/process.ts'
 import { type Mount, parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 import { PRINT_INPUT, STAT, statNumber } from '../kernel/procfs/status.ts'
 import { ticksPerSecond } from '../kernel/system-info.ts'
-import { givesUserns } from './bundle.ts'
+import { givesUserns, isUnreadable } from './bundle.ts'
 import { execFor, type RuntimeCall } from './exec.ts'
 import type { Handover } from './handover.ts'
 import { recordedRuntime } from './recorded.ts'
@@ -153,16 +153,16 @@ export function inspect(
   const { look, ...starter } = options
   if (!look) return { init: undefined, barred: 'unknownContainer' }
   const init = inspectInit(look, { handover, ...starter })
-  return { init, barred: init.barred ?? (isLate ? barredLate(init) : undefined) }
+  return { init, barred: init.barred }
 }
 
 /**
- * Checks the user namespace of an init that has been running for a while, which may have entered another one. The
- * init cannot change its pid namespace, so the owner of this is the user namespace in which it was started.
+ * Checks the user namespace of an init that may have entered another one since it was started. The init cannot change
+ * its pid namespace, so the owner of this is the user namespace in which it was started.
  */
-function barredLate({ handles, usernsInode }: Init): ReasonCode | undefined {
-  using owner = ownerOf(handles.pidns)
-  return statx(owner.raw).ino === usernsInode ? undefined : 'unclearUserns'
+function barredLate({ userns, pidns }: Pick<InitHandles, 'userns' | 'pidns'>): ReasonCode | undefined {
+  using owner = ownerOf(pidns)
+  return statx(owner.raw).ino === statx(userns.raw).ino ? undefined : 'unclearUserns'
 }
 
 /**
@@ -190,7 +190,7 @@ function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd:
   const foreignMounts = runtime?.mounts && { runtime: own(dup(runtime.mounts)) }
   const handles = { ...namespaces, ...groups, ...foreignMounts }
   const isOurs = isOwn(handles.userns, 'user')
-  const barred = forUser && isOurs ? undefined : (barredBy(handles.userns) ?? barredMeanwhile(look, handover))
+  const barred = forUser && isOurs ? undefined : barredInit(look, handover, handles)
   const init = {
     handles,
     usernsInode: statx(handles.userns.raw).ino,
@@ -207,6 +207,13 @@ function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd:
   }
   if (!pidfdIsAlive(look.init)) throw new Error(`Cannot serve container ${handover.id}: its init has ended`)
   return init
+}
+
+/** Returns why nothing can be done for an init by its user namespace, which it may have entered by itself. */
+function barredInit(look: InitLook, handover: Handover, handles: InitHandles): ReasonCode | undefined {
+  const { isLate, bundle } = handover
+  const why = barredBy(handles.userns) ?? barredMeanwhile(look, handover)
+  return why ?? (isLate || isUnreadable(bundle) ? barredLate(handles) : undefined)
 }
 
 /**

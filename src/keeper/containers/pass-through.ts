@@ -6,6 +6,7 @@ import type { ContainerNumbers } from '../../caller/identity/container.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import { type Fd, poll } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
+import { shutdown } from '../../kernel/socket.ts'
 import { Answer } from '../../link/answer.ts'
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { CountWriter } from '../../memories/count-writer.ts'
@@ -57,7 +58,7 @@ export class PassThrough {
 
   /**
    * Answers the calls that the last engine left, then new calls. LXC's monitors get no reply and answer their calls
-   * themselves.
+   * themselves, with ENOSYS.
    */
   start(listeners: Iterable<[number, HeldListener]>): void {
     const all = new Map(listeners)
@@ -66,7 +67,11 @@ export class PassThrough {
   }
 
   serve(number: number, { fd, type, entry }: HeldListener): void {
-    if (type === 'monitor') return
+    if (type === 'monitor') {
+      // It would wait for half a minute for our answer. With its next call it connects again.
+      shutdown(fd)
+      return
+    }
     const origin = { listener: number, container: entry.container.index, thread: 0 }
     const pass = (): void => {
       const events = poll(fd.raw, POLLIN, 0)

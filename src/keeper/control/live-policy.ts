@@ -160,7 +160,8 @@ export function planReload(
 ): ReloadPlan {
   const { container, handover, init, settings: before, set, wrong: wrongBefore } = entry
   const decision = say(handover, set)
-  const said = barredToo(decision.said, init ? init.barred : 'unknownContainer')
+  const unseen = handover.isLate ? 'invisibleCaller' : 'unknownContainer'
+  const said = barredToo(decision.said, init ? init.barred : unseen)
   const { withheld } = decision
   const { wrong } = said
   const { policy, ofUser, barred } = container

@@ -282,6 +282,11 @@ test('a container of LXC keeps what was set over a reload, and has what that cha
     expect(await call()).toBe('ok')
     expect((await reload()).status).toBe(0)
     expect(await call()).toBe('ok')
+    // Its monitor loses the connection with each call that hangs, which the container decides.
+    const ends = daemon.logged('container ended')
+    monitor.reconnect()
+    await until('its connection has ended', () => daemon.logged('container ended') > ends)
+    expect(await call()).toBe('ok')
     daemon.configure('ceiling: { mknod: false }')
     expect((await reload()).status).toBe(0)
     expect(await call()).toBe('EPERM')
@@ -289,6 +294,28 @@ test('a container of LXC keeps what was set over a reload, and has what that cha
   } finally {
     daemon.configure('')
     await reload()
+    await monitor.end()
+  }
+})
+
+test('a container of LXC that is left to the kernel stays so over a reload', { timeout: 60_000 }, async () => {
+  const where = { directory: daemon.directory, lxcSocket: join(daemon.directory, 'lxc.sock') }
+  // In the pid namespace of the host nothing proves which user namespace is its first one.
+  const monitor = await Monitor.start(where, ['--userns', '200000:65536'])
+  const call = async (): Promise<string> => {
+    const count = monitor.returned.length + 1
+    monitor.ask('mknod', join(daemon.directory, `unclear${count}`), '020666', '1', '3')
+    await monitor.serve()
+    return monitor.returns(count)
+  }
+  try {
+    expect(await call()).toBe('EPERM')
+    expect((await reload()).status).toBe(0)
+    expect(await call()).toBe('EPERM')
+    const { id } = (await read('ps')).find(({ runtime }) => runtime === 'lxc')!
+    const [about] = await read('inspect', String(id))
+    expect(about).toMatchObject({ barred: { code: 'unclearUserns' } })
+  } finally {
     await monitor.end()
   }
 })

@@ -98,6 +98,7 @@ export const isDirectoryHead = (words: Int32Array): boolean =>
 const DISPENSABLE = [
   'labels',
   'annotations',
+  'ignored',
   'traps',
   'warnings',
   'idMaps',
@@ -108,6 +109,23 @@ const DISPENSABLE = [
   'notReloaded',
   'historyFlaw',
 ]
+
+/** The members that say which container or event it is: these stay when nothing else has room. */
+const IDENTITY = new Set([
+  'number',
+  'time',
+  'type',
+  'id',
+  'index',
+  'serial',
+  'init',
+  'since',
+  'ended',
+  'runtime',
+  'on',
+  'barred',
+  'listeners',
+])
 
 /**
  * Writes the directory, from which other processes read: served containers, ended ones, refused hand-overs, and events.
@@ -199,6 +217,8 @@ export class DirectoryWriter {
     // The previous keeper may have ended in the middle of this.
     const odd = this.#words[start >> 2]! | 1
     Atomics.store(this.#words, start >> 2, odd)
+    // On arm64 only a load keeps the plain stores that follow behind the mark.
+    Atomics.load(this.#words, start >> 2)
     const before = this.#words[(start >> 2) + 1]!
     this.#words[(start >> 2) + 1] = text.length
     this.#bytes.set(text, start + PLACE_HEAD)
@@ -220,5 +240,8 @@ function fitting(about: object, room: number): Uint8Array {
     const text = Buffer.from(entryText(rest))
     if (text.length <= room) return text
   }
-  return Buffer.from(JSON.stringify({ cut: ['all'] }))
+  const only = (isKept: (member: [string, unknown]) => boolean): Uint8Array =>
+    Buffer.from(entryText({ ...Object.fromEntries(Object.entries(about).filter(isKept)), cut: ['all'] }))
+  const identity = only(([name]) => IDENTITY.has(name))
+  return identity.length <= room ? identity : only(([, value]) => typeof value === 'number')
 }

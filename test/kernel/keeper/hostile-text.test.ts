@@ -36,6 +36,12 @@ beforeAll(async () => {
   const annotations = ['nerdctl/name', 'io.kubernetes.cri.image-name', 'security.syscalls.intercept.x'].flatMap(
     (key) => [...['--annotation', `${key}=${NAME}`]],
   )
+  // More than its place in the directory has room for, since each of these becomes six characters.
+  for (let number = 0; number < 15; number++)
+    annotations.push(
+      '--annotation',
+      `security.syscalls.intercept.${'\u0001'.repeat(80)}${number}=${'\u0001'.repeat(120)}`,
+    )
   const metadata = ['--metadata', 'security.syscalls.intercept.mknod=true']
   mkdirSync(join(daemon.directory, 'd'))
   chmodSync(join(daemon.directory, 'd'), 0o777)

@@ -58,8 +58,17 @@ test('what has no room is left out, and said', () => {
   const { writer, text } = directory()
   writer.container(0, { id: 'one', annotations: { a: 'x'.repeat(20_000) }, keys: { mknod: 1 } })
   expect(entryOf(text('containers', 0))).toEqual({ id: 'one', keys: { mknod: 1 }, cut: ['annotations'] })
-  writer.container(0, { id: 'x'.repeat(20_000) })
-  expect(entryOf(text('containers', 0))).toEqual({ cut: ['all'] })
+  const ignored = Array.from({ length: 16 }, () => '\x01'.repeat(200))
+  writer.container(0, { id: 'one', serial: 7, ignored, keys: { mknod: 1 } })
+  expect(entryOf(text('containers', 0))).toEqual({ id: 'one', serial: 7, keys: { mknod: 1 }, cut: ['ignored'] })
+})
+
+test('what says which container it is stays, whatever has no room beside it', () => {
+  const { writer, text } = directory()
+  writer.container(0, { id: 'one', serial: 7, anything: 'x'.repeat(20_000) })
+  expect(entryOf(text('containers', 0))).toEqual({ id: 'one', serial: 7, cut: ['all'] })
+  writer.container(0, { id: 'x'.repeat(20_000), serial: 7 })
+  expect(entryOf(text('containers', 0))).toEqual({ serial: 7, cut: ['all'] })
 })
 
 test('a directory of another layout is not taken for ours, nor an answer of another daemon', () => {

@@ -234,6 +234,7 @@ export class ApiServer {
   ): Promise<void> {
     try {
       if (before && !before.closed) await new Promise((resolve) => before.once('close', resolve))
+      if (response.req.socket.destroyed) return
       using feed = this.#options.daemon.open()
       if (!parts) response.end()
       else if (!(await streamList(response, parts(feed)))) this.#cutOff++

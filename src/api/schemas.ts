@@ -33,7 +33,7 @@ const refusal = {
   time,
 }
 /** What may not be known of a refusal. */
-const unknown = { errno: text, pid: count, comm: escapedText, first: time }
+const unknown = { errno: text, pid: count, comm: escapedText, first: time, wants: exactly({ key: text, value: text }) }
 
 /** What may not be known of a container. */
 const names = { image: escapedText, namespace: escapedText, pod: escapedText, labels: { type: 'object' } }
@@ -54,7 +54,7 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
     ),
   },
   traps: { anyOf: [listOf(text), { const: 'unknown' }] },
-  refusals: listOf(exactly(refusal, { ...unknown, wants: exactly({ key: text, value: text }) })),
+  refusals: listOf(exactly(refusal, unknown)),
 }
 
 /** The fields of a container of which the API says something. */

@@ -25,7 +25,14 @@ export async function streamEvents(
   { container, options: { after, follow = 'true', tail }, isHead }: Wanted,
 ): Promise<boolean> {
   const end = new AbortController()
-  response.on('close', () => end.abort())
+  const stop = (): void => end.abort()
+  // An answer that waits behind another one is not told that its connection has ended.
+  const { socket } = response.req
+  socket.once('close', stop)
+  response.once('close', () => {
+    socket.off('close', stop)
+    stop()
+  })
   using stream = new EventStream({
     ...{ connect: open, follow: follow === 'true', rate: STREAM_RATE, after },
     tail: tail === undefined ? undefined : Number(tail),

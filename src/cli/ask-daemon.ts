@@ -1,4 +1,4 @@
-import { accessSync, constants, fstatSync, readSync } from 'node:fs'
+import { accessSync, constants, fstatSync, readSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { errnoName } from '../abi/errno.ts'
 import { escaped } from '../calls/escape.ts'
@@ -10,7 +10,7 @@ import {
   type ControlRequest,
   type OrderAnswer,
 } from '../keeper/control/protocol.ts'
-import { ignoring, isErrno, SyscallError } from '../kernel/error.ts'
+import { ignoring, isErrno, orElse, SyscallError } from '../kernel/error.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
 import { FEED_SOCKET } from '../processes/installation.ts'
@@ -114,12 +114,16 @@ function requireAwake(path: string): void {
   }
 }
 
+/** Takes the name by which the record of an order knows us: newer Node calls its first thread MainThread. */
+export const nameOurselves = (): void => orElse(undefined, () => writeFileSync('/proc/self/comm', 'intercede'))
+
 /**
  * Gives the daemon an order, and waits for its answer.
  *
  * @throws {Error} if it refuses, with its reason
  */
 export function askDaemon<T extends OrderAnswer>(path: string, request: ControlRequest): T {
+  nameOurselves()
   using connection = connected(path)
   requireAwake(path)
   tell(connection, request)

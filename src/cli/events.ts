@@ -235,6 +235,8 @@ function sourceOf(word: string | undefined, { since, after, feed: path, history 
   const which = word === undefined ? {} : whichOf(feeds, word)
   if (which.lastWords !== undefined) return { connect, ...which }
   const { daemon, missing, hasHistory } = feeds
+  if (from !== undefined && feeds.keepsNone)
+    say('The daemon keeps no history: what happened before the first line is not known')
   if (from === undefined) return { connect, ...which, missing }
   const until = daemon ? shownSince(daemon) : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
   const past = pastEvents(feeds.past(from), until)

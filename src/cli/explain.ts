@@ -71,8 +71,8 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
 }
 
 /**
- * Returns what says, per row, which other values of its key the rows of its container want, and those of its profile:
- * its command, and its line for good, lack them.
+ * Returns what says, per row, which other values of its key the rows of its container want, and who else of its profile
+ * wants another one: its command, and its line for good, lack them. No container has its values in another one's row.
  */
 function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => unknown): NoteOf {
   const isOpen = ({ set, forGood }: Explained): boolean =>
@@ -83,20 +83,22 @@ function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => un
     return profile === undefined ? ofContainer(row) : JSON.stringify([{ profile }, row.wants?.key])
   }
   const wanted = rows.filter((row) => row.wants && isOpen(row))
-  const valuesBy = (keyOf: (row: Explained) => string): ReadonlyMap<string, readonly string[]> =>
-    byKey(wanted.map((row) => [keyOf(row), row.wants!.value]))
-  const [own, shared] = [valuesBy(ofContainer), valuesBy(ofProfile)]
+  const own = byKey(wanted.map((row) => [ofContainer(row), row.wants!.value] as const))
+  const shared = byKey(wanted.map((row) => [ofProfile(row), row] as const))
   return (row) => {
     if (!row.wants || !isOpen(row)) return []
     const values = new Set(own.get(ofContainer(row)))
     const others = [...values].filter((value) => value !== row.wants!.value)
-    const elsewhere = [...new Set(shared.get(ofProfile(row)))].filter((value) => !values.has(value))
-    if (others.length + elsewhere.length === 0) return []
-    const all = 'others of its profile also ask'
-    const who = elsewhere.length === 0 ? 'the container also asks' : others.length === 0 ? all : `it and ${all}`
-    const also = `${who} for ${fewOf([...others, ...elsewhere])} of ${row.wants!.key}`
+    const askers = (shared.get(ofProfile(row)) ?? []).filter(({ wants }) => !values.has(wants!.value))
+    const who = [...new Set(askers.map((each) => formatContainer({ ...each, id: each.container })))]
+    if (others.length + who.length === 0) return []
+    const { key } = row.wants
+    const asks = [
+      ...(others.length > 0 ? [`the container also asks for ${fewOf(others)} of ${key}`] : []),
+      ...(who.length > 0 ? [`other values of ${key} are wanted in its profile by ${fewOf(who)}`] : []),
+    ].join('; ')
     const what = others.length > 0 ? 'command' : 'line'
-    return [`  note:  ${also}: each ${what} replaces the value, so put all that you allow into one`]
+    return [`  note:  ${asks}: each ${what} replaces the value, so put all that you allow into one`]
   }
 }
 type NoteOf = (row: Explained) => readonly string[]

@@ -344,7 +344,7 @@ export function requireContainer(
   if (found.length === 0)
     throw new NegativeAnswer(
       reasons.length === 0
-        ? `Cannot find container ${briefly(word)}: no container has that id or name; ${KNOWN}`
+        ? `Cannot find container ${briefly(word)}: no container has that id or name; ${KNOWN}${feeds.keepsNone ? '; the daemon keeps no history, so it forgets those that ended long ago' : ''}`
         : `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || `; ${KNOWN}`}`,
     )
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))

@@ -31,7 +31,7 @@ const wideColumns: readonly PsColumn[] = Object.entries<Field>(CONTAINER_FIELDS)
       ],
 )
 /** What fits beside each other on a terminal of 80 columns; --wide shows all. */
-const USUAL: ReadonlySet<string> = new Set(['name', 'state', 'done', 'left', 'lastRefusal'])
+const USUAL: ReadonlySet<string> = new Set(['name', 'state', 'done', 'left', 'errors', 'lastRefusal'])
 const usualColumns = wideColumns.filter(({ name }) => USUAL.has(name))
 
 type Cells = Readonly<Record<string, (view: ContainerView) => string>>
@@ -68,8 +68,11 @@ const NAMES = { part: 0.3, least: 12 }
 
 function usualTable(views: Iterable<ContainerView>, width: number | undefined): string {
   const most = width === undefined ? undefined : Math.max(NAMES.least, Math.floor(NAMES.part * width))
-  const columns = usualColumns.map((column) => (column.name === 'name' && most ? { ...column, most } : column))
   const shown = [...views]
+  const hasErrors = shown.some(({ errors }) => errors > 0)
+  const columns = usualColumns
+    .filter(({ name }) => name !== 'errors' || hasErrors)
+    .map((column) => (column.name === 'name' && most ? { ...column, most } : column))
   const isAlone = aloneAmong(shown)
   const rows = shown.map((view) => {
     const cells = cellsOf(view, columns, USUAL_CELLS)

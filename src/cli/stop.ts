@@ -9,7 +9,7 @@ import { startTime } from '../kernel/process.ts'
 import { connectDatagram, send, waitReadable } from '../kernel/socket.ts'
 import { findRuns, openRun, type Run } from '../reader/runs.ts'
 import { briefly } from '../shared/texts.ts'
-import { askDaemon, controlSocket } from './ask-daemon.ts'
+import { askDaemon, controlSocket, nameOurselves } from './ask-daemon.ts'
 import { print, say } from './print.ts'
 import { checkUsage, NegativeAnswer } from './usage.ts'
 
@@ -29,8 +29,10 @@ function isNamed(run: Run, name: string): boolean {
 
 function requireRun(runs: readonly Run[], word: string): Run {
   const found = runs.filter(({ id, pid }) => id === word || `${pid}` === word)
+  // A whole pid only: the id of another run may begin with the digits of one that has ended.
+  const isPid = /^\d+$/.test(word)
   const [run, ...others] =
-    found.length > 0 ? found : runs.filter((each) => each.id.startsWith(word) || isNamed(each, word))
+    found.length > 0 ? found : runs.filter((each) => (!isPid && each.id.startsWith(word)) || isNamed(each, word))
   if (others.length > 0)
     throw new NegativeAnswer(
       `Cannot stop ${briefly(word)}: several have that name, or an id that begins with it; give the whole id`,
@@ -56,6 +58,7 @@ function record(container: string, signal: number, control: string): void {
   } catch (error) {
     say(`${(error as Error).message}; so history does not say who ends ${container}`)
   }
+  nameOurselves()
   orElse(undefined, () => {
     using log = connectDatagram(LOG)
     const text = shownJson({ ...order, who: ordererAt(process.pid) })

@@ -9,7 +9,7 @@ import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
-import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
+import { type ContainerView, type KeyEntry, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { isServed, RUN } from './open-feed.ts'
 
@@ -244,14 +244,10 @@ export function waysOf(view: ContainerView, refusal: RefusalView, around: Omit<A
 /** Says by what a key is off. */
 function turnOn(view: ContainerView, wanted: WantedKey): string {
   const all = (view.about.keys ?? {}) as Keys
-  const entry = all[wanted.key]
-  if (entry?.asked !== undefined) return 'turn it on: it is off by the ceiling of the configuration'
-  if (entry === undefined || entry.origin === 'default') return 'turn it on: off is the default'
-  if (originNow(entry).kind !== 'set') return `turn it on: it is off by its ${entry.origin}`
-  const isOver = view.state === 'ended' && isLasting(wanted, all)
-  return isOver
-    ? 'nothing: only "intercede set" had turned it off, for this container'
-    : 'turn it on: it is off by "intercede set"'
+  const entry = all[wanted.key] ?? { value: 'false', origin: 'default' }
+  const wasSet = entry.asked === undefined && originNow(entry).kind === 'set'
+  const isOver = wasSet && view.state === 'ended' && isLasting(wanted, all)
+  return isOver ? 'nothing: only "intercede set" had turned it off, for this container' : turnOnBy(entry)
 }
 
 /** Of calls that were left while engines kept failing, once one serves. */

@@ -29,6 +29,13 @@ export interface KeyEntry {
   readonly instead?: KeyEntry
 }
 
+/** Says what turns on a key that is off, by what it is off. */
+export function turnOnBy({ origin, asked }: KeyEntry): string {
+  if (asked !== undefined) return 'turn it on: it is off by the ceiling of the configuration'
+  if (origin === 'default') return 'turn it on: off is the default'
+  return `turn it on: it is off by ${origin === 'set' ? '"intercede set"' : `its ${origin}`}`
+}
+
 /** The kinds of fields; api/schemas.ts has the schema of each. */
 export type FieldKind =
   | 'count'

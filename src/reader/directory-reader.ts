@@ -66,8 +66,8 @@ function textOf(bytes: Buffer, length: number, part: Part): string {
 
 /** Members that are escaped wherever they are shown: containers and runtimes have chosen them. */
 const RAW: ReadonlySet<string> = new Set([
-  ...['id', 'name', 'image', 'namespace', 'pod', 'labels', 'bundle', 'cgroup', 'runtime', 'keys', 'annotations'],
-  ...['traps', 'withheld', 'warnings', 'ignored', 'set', 'barred', 'cut'],
+  ...['id', 'name', 'image', 'namespace', 'pod', 'labels', 'command', 'profile', 'bundle'],
+  ...['cgroup', 'runtime', 'keys', 'annotations', 'traps', 'withheld', 'warnings', 'ignored', 'set', 'barred', 'cut'],
   ...['message', 'version', 'configPath', 'history', 'historyFlaw', 'notReloaded'],
 ])
 

@@ -2,11 +2,12 @@ import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises'
 import { errnoName } from '../abi/errno.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import { explain } from '../calls/reasons.ts'
-import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
+import { type CallRecord, callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { now } from '../kernel/clock.ts'
+import { keyNames } from '../policy/keys.ts'
 import { RateLimit } from '../shared/rate-limit.ts'
-import { type ContainerNames, namesOf } from './container-fields.ts'
+import { type ContainerNames, type KeyEntry, namesOf, turnOnBy } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
 import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
@@ -52,10 +53,12 @@ interface Which extends ContainerNames {
 
 const NOBODY: Which = { container: '' }
 
-function callEvent(cursor: string, followed: FollowedRecord, which: Which): EventView {
+/** @param here what to do in this container, where that is known */
+function callEvent(cursor: string, followed: FollowedRecord, which: Which, here: string | undefined): EventView {
   const { record } = followed
   const { arch, nr, errno, verdict, reason, tid, microseconds, time } = record
-  const { says, remedy } = explain(reasonOf(record))
+  const { says, remedy: usual } = explain(reasonOf(record))
+  const remedy = here ?? usual
   return {
     cursor,
     ...{ time, type: 'call', ...which, syscall: syscallName(arch, nr) ?? `${nr}`, call: spell(arch, nr, followed) },
@@ -185,6 +188,9 @@ export class EventStream {
   readonly #known = new Map<number | string, Which>()
   /** When they were looked up, by `now()`. */
   #knownAt = NEVER
+  /** What turns on the keys that are off, by container and key, and when the first was looked up. */
+  readonly #turnOns = new Map<string, string | undefined>()
+  #turnOnsAt = NEVER
   /** The number of the next event to read, and of the last read call. */
   #event = 0
   #call: number
@@ -333,7 +339,8 @@ export class EventStream {
     for (const call of calls) {
       upTo(call.record.time)
       this.#call = call.sequence
-      merged.push(callEvent(this.#cursor, call, this.#whichOf(call.record.serial, call.record.time)))
+      const which = this.#whichOf(call.record.serial, call.record.time)
+      merged.push(callEvent(this.#cursor, call, which, this.#turnOn(call.record)))
     }
     if (isEnd) upTo(Number.POSITIVE_INFINITY)
     return merged
@@ -396,6 +403,23 @@ export class EventStream {
     }
     if (!this.#known.has(key)) this.#known.set(key, typeof key === 'string' ? { container: key } : NOBODY)
     return this.#known.get(key)!
+  }
+
+  /** Says what turns on the key that is off, by what it is off in the container; undefined if that is not known. */
+  #turnOn({ reason, a, container, serial }: CallRecord): string | undefined {
+    const key = reason === 'keyOff' ? keyNames[a] : undefined
+    if (key === undefined) return undefined
+    if (now() - this.#turnOnsAt > LOOK_AGAIN_MS) {
+      this.#turnOns.clear()
+      this.#turnOnsAt = now()
+    }
+    const name = `${serial} ${key}`
+    if (!this.#turnOns.has(name)) {
+      const about = this.#feed.directory.container(container)
+      const entry = about?.serial === serial ? (about.keys as Readonly<Record<string, KeyEntry>>)?.[key] : undefined
+      this.#turnOns.set(name, entry?.value === 'false' ? turnOnBy(entry) : undefined)
+    }
+    return this.#turnOns.get(name)
   }
 
   /** Checks whether the daemon is still there, and connects again if it is not. @returns the messages about that */

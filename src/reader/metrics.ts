@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { syscallName } from '../abi/syscalls.ts'
 import { escaped } from '../calls/escape.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
 import { orElse } from '../kernel/error.ts'
 import { STAT, statNumber } from '../kernel/procfs/status.ts'
@@ -77,6 +78,7 @@ interface CallTotal {
 
 /** The name of a call with an unknown number: a container chooses numbers. */
 const OTHER = 'other'
+const NO_ENGINE: ReasonCode = 'noEngine'
 const BUCKETS = BOUNDS.length + 1
 
 class Sums {
@@ -112,6 +114,8 @@ interface AllCalls {
   /** By call and verdict. */
   readonly durations: Iterable<CallTotal>
   readonly inFlight: number
+  /** Calls that were left to the kernel because engines kept failing. */
+  readonly withoutEngine: number
 }
 
 /**
@@ -124,10 +128,16 @@ interface AllCalls {
 const allCalls = (feed: FeedReader, names: ReadonlyMap<number, Labels> | undefined, limit: number): AllCalls =>
   feed.allCounts(({ containers, ended }) => {
     const [totals, durations] = [new Sums(0), new Sums(BUCKETS)]
-    let inFlight = 0
+    let [inFlight, withoutEngine] = [0, 0]
     const add = (calls: readonly CallCount[], which: Labels): void => {
       for (const counted of calls) totals.add(counted, counted.reason, which)
-      for (const counted of calls) durations.add(counted, '', {})
+      addSums(calls)
+    }
+    const addSums = (calls: readonly CallCount[]): void => {
+      for (const counted of calls) {
+        durations.add(counted, '', {})
+        if (counted.reason === NO_ENGINE) withoutEngine += counted.calls
+      }
     }
     for (const { serial, inFlight: now, calls } of containers) {
       inFlight += now
@@ -135,8 +145,8 @@ const allCalls = (feed: FeedReader, names: ReadonlyMap<number, Labels> | undefin
       add(calls, names === undefined ? {} : ((isNamed ? names.get(serial) : undefined) ?? { container: OTHER }))
     }
     if (names === undefined) add(ended, {})
-    else for (const counted of ended) durations.add(counted, '', {})
-    return { totals: totals.all.values(), durations: durations.all.values(), inFlight }
+    else addSums(ended)
+    return { totals: totals.all.values(), durations: durations.all.values(), inFlight, withoutEngine }
   })
 
 interface ProcessStats {
@@ -216,7 +226,7 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
     const label = runtimes.labelOf(runtime)
     counts[label] = (counts[label] ?? 0) + 1
   }
-  const listeners = containers.reduce((sum, each) => sum + Number(each.listeners), 0)
+  const listeners = containers.reduce((sum, each) => sum + Number(each.listeners ?? 0), 0)
   const known = byLabel('runtime', Object.keys(counts).length === 0 ? { unknown: 0 } : counts)
   const help = 'Listeners: one for each container and each process exec-ed into it.'
   return [
@@ -237,10 +247,8 @@ const withZeros = (labels: readonly string[], counts: Counted = {}): Counted => 
 const callLabels = ({ syscall, verdict, reason, which }: CallTotal): string =>
   labelled({ syscall, verdict, reason, ...which })
 
-function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemon): string {
+function ofCalls({ totals, durations, inFlight, withoutEngine }: AllCalls, { stuck = 0 }: Daemon): string {
   const series = [...totals].map((total) => [callLabels(total), total.calls] as const)
-  const zero = labelled({ syscall: 'other', verdict: 'left', reason: 'noEngine' })
-  if (!series.some(([labels]) => labels.includes('reason="noEngine"'))) series.push([zero, 0])
   const name = 'intercede_call_duration_seconds'
   let text = `# HELP ${name} From the receipt of a call to its answer.\n# TYPE ${name} histogram\n`
   for (const { syscall, verdict, buckets, microseconds } of durations)
@@ -250,6 +258,13 @@ function ofCalls({ totals, durations, inFlight }: AllCalls, { stuck = 0 }: Daemo
     })
   return [
     metric('intercede_calls_total', 'counter', 'Calls, by outcome and reason.', series),
+    // For an alert: a series of its reason begins with the first such call, whose increase would never be seen.
+    metric(
+      'intercede_calls_without_engine_total',
+      'counter',
+      'Calls left because engines kept failing.',
+      withoutEngine,
+    ),
     text,
     metric('intercede_calls_in_flight', 'gauge', 'Calls that are being served.', inFlight),
     metric('intercede_calls_stuck', 'gauge', 'Calls that are served for longer than ten seconds.', stuck),

@@ -25,7 +25,7 @@ beforeAll(async () => {
   api = await Api.start(host.feedSocket)
   const calls = `cd ${host.directory}; n=$(printf 'a\\033[2Jb\\nc"\\377')
 ${fixture('caller')} mknod "$n" 020666 1 3; ${fixture('caller')} mknod "$n" 020666 1 1
-${fixture('caller')} mknod mem 020666 1 1; while [ ! -e stop ]; do sleep 0.1; done`
+${fixture('caller')} mknod mem 020666 1 1; ${fixture('caller')} mknod tun 020666 10 200; while [ ! -e stop ]; do sleep 0.1; done`
   const ended = host.run([], ['sh', '-c', calls])
   await until('it has made its calls', async () => (await api.ask('/v1/refusals')).text.includes('1:1'))
   container = ended.then(() => (isOver = true))
@@ -180,6 +180,18 @@ test('a connection has one stream of events: what is asked for behind it would f
   await until('both are answered', () => said.includes('open another one'))
   expect(said.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 429'])
   socket.destroy()
+})
+
+test('a stream behind an answer that nobody reads ends with its connection', async () => {
+  const descriptors = (): number => readdirSync(`/proc/${api.child.pid}/fd`).length
+  const before = descriptors()
+  const begun = Array.from({ length: 20 }, () => connect(api.socket).on('error', () => {}))
+  const request = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`
+  for (const socket of begun)
+    socket.pause().write(`${request('/openapi.json').repeat(14)}${request('/v1/events?tail=0')}`)
+  await until('the streams have begun', () => descriptors() >= before + 20 * 3)
+  for (const socket of begun) socket.destroy()
+  await until('they have ended', () => descriptors() <= before)
 })
 
 const opened = (count: number): Promise<readonly Socket[]> =>

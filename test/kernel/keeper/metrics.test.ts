@@ -90,6 +90,7 @@ test('the end of engines is counted by its cause, and what is left to the kernel
     ['sh', '-c', `sleep 6; exec ${fixture('caller')} mknod ${join(host.directory, 'n3')} 020666 1 3`],
   )
   await until('it is there', async () => (await ofHost()).get('intercede_listeners') === 1)
+  const before = await ofHost()
   const isPassing = (): boolean => host.events.some((event) => event.type === 'engineEnded' && event.pause > 0)
   while (!isPassing()) {
     const pid = host.maybeEnginePid
@@ -101,6 +102,7 @@ test('the end of engines is counted by its cause, and what is left to the kernel
   expect(all.get('intercede_engine_restarts_total{cause="killed"}')).toBeGreaterThanOrEqual(5)
   expect(all.get('intercede_engine_restarts_total{cause="hung"}')).toBe(0)
   expect(all.get('intercede_calls_total{syscall="mknod",verdict="left",reason="noEngine"}')).toBe(1)
+  expect([before, all].map((each) => each.get('intercede_calls_without_engine_total'))).toEqual([0, 1])
   await until('its record is there', () => host.records.some(({ reason }) => reason === 'noEngine'))
   const records = host.records.filter(({ reason }) => reason === 'noEngine')
   expect(records).toMatchObject([{ verdict: 'continue', errno: 0 }])

@@ -60,7 +60,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
       'named-run',
       '-c',
       'mknod',
-      ...sh('mknod /tmp/t c 10 200; echo up; while :; do mknod /tmp/a c 1 3; rm /tmp/a; done'),
+      ...sh('mknod /tmp/t c 10 200; echo up; while :; do mknod /tmp/a c 1 3; rm /tmp/a; done; : \u001b'),
     ]
     const named = await start(words)
     const id = cgroupOf(named.pid)[0]!
@@ -69,6 +69,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
       expect(await rowsOf(named, 'ps', 'id')).toMatchObject([{ id, name: 'named-run', command }])
       expect((await intercede('ps')).stdout).toMatch(/^named-run +served +\d+ +\d+ +mknodat /m)
       expect((await intercede('ps', '--wide')).stdout).toMatch(/^\S+ +run +named-run +sh -c mknod .* mknodat\(/m)
+      expect((await intercede('ps', '--format', '{command}')).stdout).toMatch(/done; : \\033$/m)
       const explained = await intercede('explain', 'named-run')
       expect(explained.stdout).toContain(`${id} (named-run): mknodat(`)
       expect((await intercede('top', '--once')).stdout).toMatch(/^named-run +mknodat /m)
@@ -164,7 +165,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
       const control = join(daemon.directory, 'control.sock')
       expect(await intercede('stop', '--kill', id, '--control', control)).toMatchObject({ status: 0, stderr: '' })
       await status
-      const who = { uid: 0, pid: expect.any(Number), comm: expect.stringMatching(/^\S+$/) }
+      const who = { uid: 0, pid: expect.any(Number), comm: 'intercede' }
       expect(daemon.log.find(({ message }) => message === 'stop ordered')).toMatchObject({ container: id, who })
       const feed = join(daemon.directory, 'feed.sock')
       const said = (await intercede('events', '--feed', feed, '--no-follow', '--json')).stdout.trim().split('\n')
@@ -210,6 +211,12 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
       ...{ type: 'stop', container: id, signal: 'SIGKILL' },
       who: expect.objectContaining({ uid: 0, pid: Number(pid), comm: expect.any(String) }),
     })
+  })
+
+  test('are not meant by the first digits of their pid: it may have been that of another one', async () => {
+    const digits = `${child.pid}`.slice(0, -1)
+    expect(await intercede('stop', digits)).toMatchObject({ status: 1, stderr: expect.stringContaining(digits) })
+    expect(child.exitCode).toBe(null)
   })
 
   test('are ended at once by stop --kill', async () => {

@@ -5,6 +5,7 @@ import { map, memfd, readOnly } from '../../../src/kernel/shared-memory.ts'
 import { countsSize, formatCounts } from '../../../src/memories/counts-layout.ts'
 import { DIRECTORY_SIZE, DirectoryWriter, formatDirectory } from '../../../src/memories/directory.ts'
 import { formatRecords, RecordWriter, recordsSize } from '../../../src/memories/records.ts'
+import { keyNames } from '../../../src/policy/keys.ts'
 import { DirectoryReader, MemoryFile } from '../../../src/reader/directory-reader.ts'
 import type { EventView } from '../../../src/reader/event-stream.ts'
 import { concerns, type EventOptions, EventStream } from '../../../src/reader/event-stream.ts'
@@ -19,7 +20,7 @@ function world(size = 1024) {
   formatDirectory(directory)
   const calls = new RecordWriter(records, () => {})
   const events = new DirectoryWriter(directory)
-  const call = (time: number, serial = 1): void =>
+  const call = (time: number, serial = 1, more: object = {}): void =>
     calls.write({
       ...{
         container: 0,
@@ -32,6 +33,7 @@ function world(size = 1024) {
         reason: 'done',
       },
       ...{ a: 0, b: 0, microseconds: 1, time },
+      ...more,
     })
   const event = (time: number): void => events.add('events', { time, type: 'set', id: 'c', message: `at ${time}` })
   async function read(options: Partial<EventOptions> = {}): Promise<readonly EventView[]> {
@@ -195,4 +197,19 @@ test('what was lost concerns all containers', () => {
   const event = { time: 0, container: '', type: 'historyLost' }
   expect(concerns(event, 'c')).toBe(true)
   expect(concerns({ ...event, type: 'reloaded' }, 'c')).toBe(false)
+})
+
+test('a call whose key is off says by what it is, in that container, in words', async () => {
+  const { call, named, read, end } = world()
+  const off = { reason: 'keyOff', a: keyNames.indexOf('mknod') }
+  call(1, 1, off)
+  call(2, 2, off)
+  const remedies = async (): Promise<unknown> => (await read()).map(({ remedy }) => remedy)
+  const inGeneral = expect.stringContaining('another source of its value')
+  expect(await remedies()).toEqual([inGeneral, inGeneral])
+  named('one', { keys: { mknod: { value: 'false', origin: 'annotation' } } })
+  expect(await remedies()).toEqual(['turn it on: it is off by its annotation', inGeneral])
+  named('one', { keys: { mknod: { value: 'true', origin: 'set' } } })
+  expect(await remedies()).toEqual([inGeneral, inGeneral])
+  end()
 })

@@ -311,7 +311,7 @@ export const reasons = {
     'if the host can bear it, raise security.syscalls.intercept.sched_setscheduler.max_priority',
   ],
   scheduledByHost: [
-    'the host gave the task a scheduling policy or priority that the container cannot give, so it cannot change it',
+    'the host, or an earlier policy, gave the task a scheduling policy or priority that the container cannot give, so it cannot change it',
     '',
   ],
   noSuchTask: ["there is no process or thread of this number in the caller's pid namespace", ''],

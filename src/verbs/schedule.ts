@@ -48,13 +48,16 @@ export function takeBack(newTask: Tid, to: Scheduling): void {
 }
 
 function shows(now: SchedAttr, to: Scheduling): boolean {
-  const { policy, priority } = askedFor(to)
-  return now.priority === priority && (policy === undefined || now.policy === policy)
+  const { policy = now.policy, priority = now.priority } = askedFor(to)
+  return now.priority === priority && now.policy === policy
 }
 
-function askedFor(to: Scheduling): { readonly policy?: number; readonly priority: number } {
+/** The values that the call changes. */
+function askedFor(to: Scheduling): { readonly policy?: number; readonly priority?: number } {
   if (to.by === 'sched_setparam') return to
   if (to.by === 'sched_setscheduler') return { policy: to.policy & ~SCHED_RESET_ON_FORK, priority: to.priority }
   const { policy, priority, flags } = decodeSchedAttr(to.attr)
+  // With KEEP_PARAMS the kernel ignores both: linux/kernel/sched/syscalls.c __setscheduler_params()
+  if ((flags & BigInt(SCHED_FLAG.KEEP_PARAMS)) !== 0n) return {}
   return (flags & BigInt(SCHED_FLAG.KEEP_POLICY)) === 0n ? { policy, priority } : { priority }
 }

@@ -76,6 +76,11 @@ export const removexattr: Verb<Verbs['removexattr']> = {
   recover({ inode }, caller, trace) {
     return !isOpaque(caller, inode) && isChangedSince(inode, trace) ? { value: 0n } : undefined
   },
+  once: {
+    conflictErrno: errno('ENODATA'),
+    key: ({ inode }) => inodeOf(inode),
+    fingerprint: ({ inode }, caller) => (isOpaque(caller, inode) ? undefined : marksOf(inode)),
+  },
 }
 
 /** Tells whether the inode has the attribute, whatever its value. */

@@ -147,7 +147,8 @@ export class SysinfoSource {
   #bootTime(time: number): number {
     if (time - this.#set > FRESH_MS) {
       this.#set = time
-      this.#ahead = bootTime() - time
+      // Not `time`: what was looked at since then took a while.
+      this.#ahead = bootTime() - now()
     }
     return time + this.#ahead
   }

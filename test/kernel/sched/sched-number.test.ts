@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { afterAll, beforeEach, expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { SCHED } from '../../../src/abi/sched.ts'
+import { encodeSchedAttr, SCHED } from '../../../src/abi/sched.ts'
 import type { Scheduling } from '../../../src/calls/act.ts'
 import type { Caller } from '../../../src/calls/caller.ts'
 import type { Handle } from '../../../src/kernel/fd.ts'
@@ -80,6 +80,14 @@ test.each<Scheduling>([
   await look.set(number, HIT)
   takeBack(number, to)
   expect(await look.get(number)).toEqual(HIT)
+})
+
+test('KEEP_PARAMS changes no policy and no priority, but the rest of a task that was hit is undone', async () => {
+  const KEEP_PARAMS_RESET = 0x10n | 0x01n
+  const attr = encodeSchedAttr({ policy: SCHED.FIFO, flags: KEEP_PARAMS_RESET, priority: 10 })
+  await look.set(number, { ...BATCH, flags: 1 })
+  takeBack(number, { by: 'sched_setattr', attr })
+  expect(await look.get(number)).toEqual(BATCH)
 })
 
 test('a number that no task has', () => {

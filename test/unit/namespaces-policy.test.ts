@@ -129,6 +129,16 @@ test.each([
   for (const labels of [undefined, {}]) expect(refusals(namespace(labels), pod(spec))).toEqual([])
 })
 
+test('a profile that the runtime passes on is one that the namespace may name, too', () => {
+  const chosen = (name: string): Pod => annotated({ 'security.syscalls.intercept.profile': name })
+  expect(refusals(apps, chosen('mknod'))).toEqual([])
+  expect(refusals(apps, chosen('wide'))).toEqual([
+    `security.syscalls.intercept.profile${NAME.slice('intercede.io/profile'.length)}`,
+  ])
+  // What a Pod has, it keeps, so that it can be changed otherwise.
+  expect(refusals(apps, chosen('wide'), chosen('wide'))).toEqual([])
+})
+
 describe('annotations', () => {
   test.each([
     { 'intercede.io/profile': 'mknod' },

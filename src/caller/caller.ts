@@ -260,10 +260,11 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return mount !== undefined && isTmpfsOfHost(mount, uidMap, gidMap)
   }
 
-  #isNodevOfRuntime(dir: Handle): boolean {
+  /** Undefined if the caller's mounts do not tell. */
+  #isNodevOfRuntime(dir: Handle): boolean | undefined {
     const { nodev } = this.#container
     const device = this.#mountOf(dir)?.device
-    return device !== undefined && nodev?.has(device) === true
+    return device === undefined ? undefined : nodev?.has(device) === true
   }
 
   #mountOf(dir: Handle): Mount | undefined {

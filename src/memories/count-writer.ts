@@ -24,6 +24,7 @@ import {
   REFUSALS,
   REFUSALS_AT,
   spreadKey,
+  USED_WORDS,
 } from './counts-layout.ts'
 
 /** How many places are searched for a refusal of the same kind, or for one that makes room. */
@@ -104,6 +105,8 @@ export class CountWriter {
     const first = at >> 2
     if (Atomics.compareExchange(words, first + REFUSAL_WORD.writer, 0, 1) !== 0) return
     Atomics.add(words, first + REFUSAL_WORD.version, 1)
+    // On arm64 only a load keeps the plain stores that follow behind the mark.
+    Atomics.load(words, first + REFUSAL_WORD.version)
     if (!this.#isOf(first, key, record)) this.#begin(place, first, key, record)
     this.#add64(first + REFUSAL_WORD.count, 1)
     encodeRecord(this.#view, at + REFUSAL_HEAD, record)
@@ -198,8 +201,9 @@ export function freeRefusals(memory: ArrayBuffer, containers: Iterable<number>):
   const words = new Int32Array(memory)
   for (const container of containers) {
     const place = countsPlace(container)
-    // Without refusals, the pages need not exist either.
-    if (words[(place >> 2) + HEAD_WORD.refusals] === 0) continue
+    // Without refusals, the pages need not exist either. A place is marked as used before it is written.
+    const used = (place >> 2) + HEAD_WORD.usedRefusals
+    if (words.subarray(used, used + USED_WORDS).every((word) => word === 0)) continue
     for (let index = 0; index < REFUSALS; index++) freeRefusal(words, (place + REFUSALS_AT + index * REFUSAL_SIZE) >> 2)
   }
 }

@@ -42,13 +42,15 @@ export const BOUNDS: readonly number[] = [
 ]
 const BUCKETS = BOUNDS.length + 1
 
+/** The words of `usedRefusals`. */
+export const USED_WORDS = REFUSALS / 32
 /**
  * The head of a place, in words. usedKinds, usedRefusals: a bit for each counter and refusal that was ever used. last:
  * the number of the last refusal, starting at 1. dropped: how many kinds of refusals have made room for others.
  */
 export const [HEAD_WORD] = struct({
   ...{ serial: 1, refusals: 1, inFlight: 1, stuck: 1, kept: 1, last: 1 },
-  ...{ usedKinds: KINDS / 32, usedRefusals: REFUSALS / 32, dropped: 1, rest: 53 },
+  ...{ usedKinds: KINDS / 32, usedRefusals: USED_WORDS, dropped: 1, rest: 53 },
 })
 export const HEAD_SIZE = 256
 /** The members of a counter and of a refusal, in words. */

@@ -114,7 +114,7 @@ export interface CallerIdentity {
    */
   readonly isOfHost: () => boolean
   /** Tells whether the runtime had the directory's file system mounted nodev. This may read the same list. */
-  readonly isNodevOfRuntime: () => boolean
+  readonly isNodevOfRuntime: () => boolean | undefined
 }
 
 /** Tells where a device node could be opened. There is one instance per thread. */
@@ -161,8 +161,9 @@ export class NodevProbe {
     const known = mount === undefined ? undefined : this.#ofRuntime.get(mount)
     if (known !== undefined) return known
     const found = isNodevOfRuntime()
-    if (mount !== undefined) remember(this.#ofRuntime, mount, found)
-    return found
+    // A caller whose mounts lack it cannot tell, and answers for no other one.
+    if (mount !== undefined && found !== undefined) remember(this.#ofRuntime, mount, found)
+    return found === true
   }
 
   /** Tells whether the file system was mounted in the container's own user namespace. */

@@ -107,11 +107,11 @@ function isAsBefore(before: readonly Footprint[]): boolean {
   })
 }
 
-/** What the daemon and its engine have written to, in KiB: pages of program files come and go with the machine's mood. */
-const memory = (): number =>
-  processes()
-    .map((pid) => Number(/^Anonymous: +(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1]))
-    .reduce((sum, each) => sum + each, 0)
+/** What a process has written to, in KiB: pages of program files come and go with the machine's mood. */
+const memoryOf = (pid: number | string): number =>
+  Number(/^Anonymous: +(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1])
+/** Of the daemon and its engine. */
+const memory = (): number => processes().reduce((sum, pid) => sum + memoryOf(pid), 0)
 
 /** The result of each run of `command`. */
 async function repeat(count: number, command: string): Promise<readonly string[]> {
@@ -217,13 +217,13 @@ test(`exec probes in ${PODS} containers for ${SECONDS} s: descriptors, memory an
     expect(await started).toBe(0)
     await probe(SECONDS / PARTS)
     const before = await atRest()
-    const parts: { readonly probes: number; readonly ms: number; readonly slowest: number; readonly KiB: number }[] = []
+    const parts: Record<'probes' | 'ms' | 'slowest' | 'KiB' | 'keeper', number>[] = []
     while (parts.length < PARTS) {
       const times = await probe(SECONDS / PARTS)
       process.kill(machine.pid, 'SIGUSR2')
       await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
       const [ms, slowest] = [median(times) / 1000, Math.max(...times) / 1000]
-      parts.push({ probes: times.length, ms, slowest, KiB: memory() })
+      parts.push({ probes: times.length, ms, slowest, KiB: memory(), keeper: memoryOf(machine.pid) })
     }
     console.table(parts)
     // The least of each half: what is not collected yet, and what other programs do just then, comes on top.

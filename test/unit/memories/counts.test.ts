@@ -12,6 +12,7 @@ import {
   decodeCallKey,
   formatCounts,
   HEAD_SIZE,
+  HEAD_WORD,
   isCounts,
   KIND_WORD,
   REFUSAL_WORD,
@@ -161,6 +162,14 @@ test('a refusal that is being written is not read, and is dropped when its write
   expect(read().refusals).toEqual([])
   count()
   expect(read().refusals).toEqual([])
+  places.free()
+  count()
+  expect(read().refusals).toMatchObject([{ count: 1 }])
+  // Its writer was killed at the container's first refusal, before it was counted.
+  words[at! + REFUSAL_WORD.writer] = 1
+  words[at! + REFUSAL_WORD.key] = 0
+  words[at! + REFUSAL_WORD.version]!++
+  words[countsPlace(CONTAINER) / 4 + HEAD_WORD.refusals] = 0
   places.free()
   count()
   expect(read().refusals).toMatchObject([{ count: 1 }])

@@ -87,7 +87,7 @@ export const keys = {
   sched_setscheduler: call({
     help: 'set scheduling policies and priorities inside the container',
     allows:
-      'scheduling policies except SCHED_DEADLINE, for processes and threads of the container; [what it means for the host](scheduling.md)',
+      'scheduling policies except SCHED_DEADLINE and SCHED_EXT, for processes and threads of the container; [what it means for the host](scheduling.md)',
     capabilities: [['SYS_NICE']],
     rootless: false,
   }),

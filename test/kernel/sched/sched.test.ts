@@ -343,10 +343,12 @@ describe.skipIf(untranslated)(withReason('numbers of tasks', untranslated), () =
 
   test('leave no descriptor of a task behind', async () => {
     const line = `144 i:${world.number('root', 'far2')} i:0 p:${int(0)}`
-    await call('root', line)
+    expect(await call('root', line)).toMatchObject({ result: 'ok', records: [{ reason: 'done' }] })
     const { engineFds } = host.footprint
     for (let turn = 0; turn < 50; turn++) await world.call('root', line)
-    await call('nest', `144 i:${world.number('nest', 'peer')} i:0 p:${int(0)}`)
+    const unseen = `144 i:${world.number('nest', 'peer')} i:0 p:${int(0)}`
+    expect(await call('nest', unseen)).toMatchObject({ result: 'ESRCH' })
+    for (let turn = 0; turn < 50; turn++) await world.call('nest', unseen)
     // Fewer, if a container of the tests before has just ended.
     expect(host.footprint.engineFds).toBeLessThanOrEqual(engineFds)
   })

@@ -1,6 +1,12 @@
 import { expect, test } from 'vitest'
+import type { Tid } from '../../../../src/abi/brand.ts'
 import { decodeSysinfo, type SystemInfo } from '../../../../src/abi/system.ts'
-import { INFO_WORDS, SysinfoCache } from '../../../../src/engine/facts/sysinfo-cache.ts'
+import type { Container } from '../../../../src/caller/identity/container.ts'
+import type { ThreadIdentity } from '../../../../src/caller/identity/thread-identity.ts'
+import { INFO_WORDS, SysinfoCache, SysinfoSource } from '../../../../src/engine/facts/sysinfo-cache.ts'
+import { bootTime } from '../../../../src/kernel/clock.ts'
+import type { Handle } from '../../../../src/kernel/fd.ts'
+import type { TimeNamespace } from '../../../../src/kernel/process.ts'
 
 const info = (totalram: number): SystemInfo => ({
   ...{ uptime: 0, loads: [0, 0, 0], procs: 1, totalram, freeram: 0, sharedram: 0, bufferram: 0 },
@@ -70,4 +76,21 @@ test('InfoCache goes on when its clock comes round, and when nobody asked for lo
     1, 1, 3, 4,
   ])
   expect(looks).toHaveLength(3)
+})
+
+test('SysinfoSource: a slow look at a caller moves no clock', () => {
+  const words = new Int32Array(new SharedArrayBuffer(4 * 3 * INFO_WORDS))
+  const identity = { searching: () => info(1) } as unknown as ThreadIdentity
+  const source = new SysinfoSource(new SysinfoCache(words), identity, {} as Handle)
+  const uptimeOf = (container: Partial<Container>, lookMs: number): number => {
+    const look = (): number => {
+      for (const end = performance.now() + lookMs; performance.now() < end; );
+      return 0
+    }
+    const bytes = source.report(container as Container, 64, { tid: 1 as Tid, bootClockAhead: look })
+    return decodeSysinfo(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)).uptime
+  }
+  uptimeOf({ index: 0, serial: 1, startedMs: bootTime(), time: {} as TimeNamespace }, 80)
+  // The kernel rounds up.
+  expect(uptimeOf({ index: 1, serial: 2, startedMs: bootTime() - 930 }, 0)).toBe(1)
 })

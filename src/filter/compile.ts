@@ -2,10 +2,14 @@ import type { Rule } from '../calls/syscall.ts'
 import { remainder } from './base.ts'
 import { type Cube, everything, intersect, separate, toArgs } from './condition.ts'
 import { ALLOW, NOTIFY, type OciArg, type OciRule, type OciSeccomp } from './oci.ts'
+import { TSYNC } from './target.ts'
 
 export interface Compilation {
   readonly rules: readonly Rule[]
-  /** Architectures by their OCI names, the native one first; a `base` that names its own keeps them. */
+  /**
+   * Architectures by their OCI names, the native one first. A `base` keeps its own: one without any is for the native
+   * one alone, and more of them would let code in that it kills.
+   */
   readonly architectures: readonly string[]
   /** A profile that stays in force for all registers that no rule matches. */
   readonly base?: OciSeccomp
@@ -68,17 +72,18 @@ const untouched = (base: OciSeccomp, names: ReadonlyMap<string, unknown>): reado
  * @throws {RangeError} if the base's rules for a trapped call contradict each other, or need 64 bits
  */
 export function compileOci(compilation: Compilation): OciSeccomp {
-  const { rules, architectures, base = { defaultAction: ALLOW }, flags, listenerPath, metadata } = compilation
+  const { rules, architectures, flags, listenerPath, metadata } = compilation
+  const { base = { defaultAction: ALLOW, architectures } } = compilation
   const calls = trapped(rules)
   const notify = [...calls].flatMap(([name, cubes]) =>
     separate(cubes).map((cube): OciRule => ({ names: [name], action: NOTIFY, ...toArgs(cube) })),
   )
   const rest = [...calls].flatMap(([name, cubes]) => remainder(name, base, cubes))
-  const allFlags = [...new Set([...(base.flags ?? []), ...flags])]
+  const allFlags = new Set([...(base.flags ?? []), ...flags])
+  if (notify.length > 0) allFlags.delete(TSYNC)
   return {
     ...base,
-    ...(base.archMap || base.architectures ? {} : { architectures }),
-    ...(allFlags.length > 0 ? { flags: allFlags } : {}),
+    ...(base.flags || allFlags.size > 0 ? { flags: [...allFlags] } : {}),
     ...(notify.length > 0 ? { listenerPath, listenerMetadata: metadata } : {}),
     syscalls: [...join(checkWidth([...notify, ...rest])), ...untouched(base, calls)],
   }

@@ -17,6 +17,13 @@ export const SPEC_ALLOW = 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'
 export const WAIT_KILLABLE_RECV = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'
 
 /**
+ * The kernel refuses this flag beside a listener. It means nothing to a container that starts, which has one thread.
+ *
+ * @see linux/kernel/seccomp.c seccomp_set_mode_filter()
+ */
+export const TSYNC = 'SECCOMP_FILTER_FLAG_TSYNC'
+
+/**
  * What a filter must cover on a machine (Node's `process.arch`): libseccomp kills calls of an architecture that it
  * lacks.
  */

@@ -146,6 +146,23 @@ test.skipIf(noRunc)(withReason('runc refuses a profile with flags, which crun ta
   expect([refused.status, taken.status]).toEqual([1, 0])
 })
 
+test.skipIf(noRunc)(
+  withReason('crun starts with a profile on a base with TSYNC, which the kernel refuses with a listener', noRunc),
+  async () => {
+    const TSYNC = 'SECCOMP_FILTER_FLAG_TSYNC'
+    const base = join(machine.directory, 'tsync.json')
+    writeFileSync(base, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', flags: [TSYNC] }))
+    const merged = await profile('crun', '--base', base)
+    const flagged = JSON.stringify({ ...JSON.parse(merged), flags: [TSYNC] })
+    const [taken, refused] = [
+      await run('crun', merged, ['busybox', 'true']),
+      await run('crun', flagged, ['busybox', 'true']),
+    ]
+    expect(taken).toEqual({ status: 0, stdout: '', stderr: '' })
+    expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('Invalid argument') })
+  },
+)
+
 describe('podman takes the generated profile', () => {
   const absent = missing('podman', 'crun', 'busybox', 'gcc') ?? noPodmanProfile
   test.skipIf(absent).each([

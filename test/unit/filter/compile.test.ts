@@ -88,6 +88,22 @@ describe('compileOci() on top of a base', () => {
     ])
   })
 
+  test('names no architecture that the base does not name: runtimes take the native one alone', () => {
+    const base: OciSeccomp = { defaultAction: 'SCMP_ACT_ALLOW' }
+    expect(compileOci({ ...common, rules: everyRule, base })).not.toHaveProperty('architectures')
+    const none = { ...base, architectures: [] }
+    expect(compileOci({ ...common, rules: everyRule, base: none }).architectures).toEqual([])
+  })
+
+  test('keeps flags, except for one that the kernel refuses beside a listener', () => {
+    const base: OciSeccomp = { ...deny, flags: ['SECCOMP_FILTER_FLAG_TSYNC', 'SECCOMP_FILTER_FLAG_LOG'] }
+    const flagsOf = (rules: readonly Rule[], flags: readonly string[], of = base) =>
+      compileOci({ ...common, rules, flags, base: of }).flags
+    expect(flagsOf(everyRule, ['F'])).toEqual(['SECCOMP_FILTER_FLAG_LOG', 'F'])
+    expect(flagsOf(everyRule, [], { ...deny, flags: ['SECCOMP_FILTER_FLAG_TSYNC'] })).toEqual([])
+    expect(flagsOf([], [])).toEqual(base.flags)
+  })
+
   test('needs two rules for a value that is compared as a whole', () => {
     const rules = everyRule.filter(({ name }) => name === 'setxattr')
     const { syscalls } = compileOci({ ...common, rules, base: { ...deny, syscalls: [allow('setxattr')] } })

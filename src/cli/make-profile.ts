@@ -67,8 +67,21 @@ export function profileIn(file: string, refuse: (why: string) => Error): OciSecc
   }
 }
 
+const refusal = (base: string, why: string): Error =>
+  new Error(`Cannot use the base profile ${JSON.stringify(base)}: ${why}`)
+
+/** Makes a profile on top of a base, whose rules for a trapped call may be the reason why that fails. */
+function onTopOf<T>(base: string | undefined, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (base === undefined || !(error instanceof RangeError)) throw error
+    throw refusal(base, `${error.message}; mend them, or name another one`)
+  }
+}
+
 function readBase(file: string, target: Target, listener: string, capAdd: readonly Cap[]): OciSeccomp {
-  const refuse = (why: string) => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  const refuse = (why: string) => refusal(file, why)
   const { profile: base, caps } = engineDefault(file) ?? { profile: profileIn(file, refuse), caps: usualCaps }
   const finding = lintProfile(base, target, listener).find(({ is }) => is === 'wrong')
   if (finding)
@@ -121,14 +134,16 @@ function ociProfile({ rules, metadata }: WantedPolicy, options: ProfileOptions, 
   )
   const usual = objectName === undefined ? SOCKET : OPERATOR_LISTENER
   const listenerPath = listener ?? (user ? userSocket() : usual)
-  const profile = compileOci({
-    rules,
-    architectures: machine().architectures,
-    ...(base === undefined ? {} : { base: readBase(base, target, listenerPath, capAdd) }),
-    flags: target.flags,
-    listenerPath,
-    metadata: metadata.map((line) => `${line}\n`).join(''),
-  })
+  const profile = onTopOf(base, () =>
+    compileOci({
+      rules,
+      architectures: machine().architectures,
+      ...(base === undefined ? {} : { base: readBase(base, target, listenerPath, capAdd) }),
+      flags: target.flags,
+      listenerPath,
+      metadata: metadata.map((line) => `${line}\n`).join(''),
+    }),
+  )
   return formatProfile(objectName === undefined ? profile : operatorObject(profile, objectName))
 }
 
@@ -183,12 +198,12 @@ function profileForLxc({ rules, metadata, base, listener = LXC_SOCKET, output }:
     `lxc.seccomp.notify.cookie = ${metadata.join(';')}`,
   ]
   const comments = output === undefined ? ['In the configuration of the container:', ...configuration] : []
-  const text = compileLxc(rules, base === undefined ? undefined : readLxcBase(base), comments)
+  const text = onTopOf(base, () => compileLxc(rules, base === undefined ? undefined : readLxcBase(base), comments))
   return { text, configuration: `${configuration.join('\n')}\n` }
 }
 
 function readLxcBase(file: string): LxcPolicy {
-  const refuse = (why: string): Error => new Error(`Cannot use the base profile ${JSON.stringify(file)}: ${why}`)
+  const refuse = (why: string) => refusal(file, why)
   let policy: LxcPolicy
   try {
     policy = parseLxcPolicy(readText(file, { pipes: true }), machines[process.arch]?.sections ?? new Set())

@@ -23,7 +23,13 @@ const ENGINES: ReadonlyMap<string, EngineDefault> = new Map(
 /** Returns the default profile of an engine; undefined if the name is that of a file. */
 export const engineDefault = (name: string): EngineDefault | undefined => ENGINES.get(name)
 
-const effect = ({ action, errnoRet, errno }: OciRule): string => [action, errnoRet ?? errno ?? ''].join(' ')
+/** What a rule does: with an errno, which is EPERM where none stands; podman takes a name before a number. */
+export function effect({ action, errnoRet, errno }: Omit<OciRule, 'names'>): string {
+  if (action !== 'SCMP_ACT_ERRNO' && action !== 'SCMP_ACT_TRACE') return action
+  const number = errno ? (Object.hasOwn(errnos, errno) ? errnos[errno as ErrnoName] : errno) : errnoRet
+  return `${action} ${number ?? errnos.EPERM}`
+}
+
 const isConditional = ({ args }: OciRule): boolean => (args?.length ?? 0) > 0
 export const isGuarded = ({ includes, excludes }: OciRule): boolean =>
   [includes, excludes].some((guard) => Object.values(guard ?? {}).some((value) => value?.length > 0))
@@ -37,9 +43,8 @@ const overlap = (a: OciRule, b: OciRule): boolean =>
   toCubes(a).some((x) => toCubes(b).some((y) => intersect(x, y).length > 0))
 
 /** Tells whether a rule repeats the default action. Runtimes skip such rules, since libseccomp refuses them. */
-function repeatsDefault(rule: OciRule, { defaultAction, defaultErrnoRet, defaultErrno }: OciSeccomp): boolean {
-  const fallback: OciRule = {
-    names: [],
+export function repeatsDefault(rule: OciRule, { defaultAction, defaultErrnoRet, defaultErrno }: OciSeccomp): boolean {
+  const fallback = {
     action: defaultAction,
     ...(defaultErrnoRet === undefined ? {} : { errnoRet: defaultErrnoRet }),
     ...(defaultErrno === undefined ? {} : { errno: defaultErrno }),
@@ -47,19 +52,28 @@ function repeatsDefault(rule: OciRule, { defaultAction, defaultErrnoRet, default
   return effect(rule) === effect(fallback)
 }
 
+const contradiction = (name: string, a: OciRule, b: OciRule): RangeError =>
+  new RangeError(`its rules for ${name} contradict each other (${effect(a)} and ${effect(b)})`)
+
 /**
  * Returns the rules of a base profile that decide about the call `name`. In libseccomp an unconditional rule beats a
- * conditional one wherever it stands; this is resolved here, before the unconditional rule gets conditions of ours.
+ * conditional one wherever it stands; this is resolved here, before the unconditional rule gets conditions of ours. Of
+ * two unconditional rules the first counts: with a guard, only where the guard holds, which conditions cannot say.
  *
- * @throws {RangeError} if the meaning of the base depends on the order in which libseccomp happens to compare
+ * @throws {RangeError} if the meaning of the base depends on a guard, or on the order in which libseccomp compares
  */
 function decisive(name: string, base: OciSeccomp): readonly OciRule[] {
   const rules = (base.syscalls ?? []).filter((rule) => rule.names.includes(name) && !repeatsDefault(rule, base))
-  const winner = rules.find((rule) => !isConditional(rule) && !isGuarded(rule))
-  if (winner) return [winner]
+  const unconditional = rules.filter((rule) => !isConditional(rule))
+  const winner = unconditional.find((rule) => !isGuarded(rule))
+  if (winner) {
+    const rival = unconditional.slice(0, unconditional.indexOf(winner)).find((rule) => effect(rule) !== effect(winner))
+    if (rival) throw contradiction(name, rival, winner)
+    return [winner]
+  }
   for (const [index, a] of rules.entries()) {
     const rival = rules.slice(index + 1).find((b) => effect(a) !== effect(b) && !exclusive(a, b) && overlap(a, b))
-    if (rival) throw new RangeError(`its rules for ${name} contradict each other (${a.action} and ${rival.action})`)
+    if (rival) throw contradiction(name, a, rival)
   }
   return rules
 }

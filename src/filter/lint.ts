@@ -1,4 +1,4 @@
-import { isGuarded } from './base.ts'
+import { effect, isGuarded, repeatsDefault } from './base.ts'
 import { NOTIFY, type OciRule, type OciSeccomp } from './oci.ts'
 import { type Target, WAIT_KILLABLE_RECV } from './target.ts'
 
@@ -51,15 +51,13 @@ function refusedFlags({ flags = [] }: OciSeccomp, { name, flags: taken }: Target
   return [wrong(`${name} refuses a profile with flags, and its flags are ${flags.join(', ')}; take them out`)]
 }
 
-const meaning = ({ action, errnoRet }: OciRule): string => `${action}${errnoRet === undefined ? '' : ` ${errnoRet}`}`
-
 /**
  * Finds rules that never match: in libseccomp an unconditional rule beats conditional ones wherever it stands, and a
- * rule that repeats another adds nothing. Rules with guards are skipped, since guards are resolved when a container
- * starts.
+ * rule that repeats another adds nothing. Rules with guards are left out, since guards are resolved when a container
+ * starts, and rules that repeat the default, which runtimes skip.
  */
-function shadowed({ syscalls = [] }: OciSeccomp): readonly LintFinding[] {
-  const plain = syscalls.filter((rule) => !isGuarded(rule))
+function shadowed(profile: OciSeccomp): readonly LintFinding[] {
+  const plain = (profile.syscalls ?? []).filter((rule) => !isGuarded(rule) && !repeatsDefault(rule, profile))
   const whole = new Map<string, OciRule>()
   for (const rule of plain.filter(({ args }) => !args?.length)) {
     for (const name of rule.names) if (!whole.has(name)) whole.set(name, rule)
@@ -67,8 +65,8 @@ function shadowed({ syscalls = [] }: OciSeccomp): readonly LintFinding[] {
   return plain.flatMap((rule) =>
     rule.names.flatMap((name) => {
       const winner = whole.get(name)
-      if (!winner || winner === rule || meaning(winner) === meaning(rule)) return []
-      const says = `${meaning(rule)} for ${name} never holds: ${meaning(winner)} without conditions beats it`
+      if (!winner || winner === rule || effect(winner) === effect(rule)) return []
+      const says = `${effect(rule)} for ${name} never holds: ${effect(winner)} without conditions beats it`
       return [rule.action === NOTIFY ? wrong(says) : unwise(says)]
     }),
   )

@@ -28,6 +28,10 @@ const SHADOWED = [
   { names: ['chmod'], action: 'SCMP_ACT_NOTIFY', args: [{ index: 1, value: 0, op: 'SCMP_CMP_EQ' }] },
   { names: ['chmod'], action: 'SCMP_ACT_ALLOW' },
 ]
+const GUARDED = [
+  { names: ['mknod'], action: 'SCMP_ACT_ERRNO', errnoRet: 5, excludes: { caps: ['CAP_SYS_ADMIN'] } },
+  { names: ['mknod'], action: 'SCMP_ACT_LOG' },
+]
 /** A tree whose /dev is something odd, below a closed directory. */
 function treeWith(name: string, make: (dev: string) => void): string {
   mkdirSync(at('closed'), { recursive: true, mode: 0o700 })
@@ -181,6 +185,11 @@ const rows: readonly Row[] = [
   ['profile -c mknod --output new/x.json', FAILED, /new" is not a directory; make it first/],
   ['profile -c mknod --output folder', FAILED, /EISDIR/],
   ['profile -c mknod --output plain/x', FAILED, /plain" is not a directory/],
+  [
+    ['profile', '-c', 'mknod', '--runtime', 'podman', '--base', profile('guards.json', { syscalls: GUARDED })],
+    FAILED,
+    /base profile ".*guards\.json": its rules for mknod contradict each other \(SCMP_ACT_ERRNO 5 and SCMP_ACT_LOG\); mend them, or name another one$/m,
+  ],
   ['profile -c mknod --base /no/such', FAILED, /Cannot use the base profile "\/no\/such": ENOENT/],
   ['profile -c mknod --base folder', FAILED, /no regular file/],
   ['profile -c mknod --base plain', FAILED, /Cannot use the base profile "plain"/],

@@ -123,6 +123,42 @@ describe('compileOci() on top of a base', () => {
     expect(syscalls).toEqual([{ names: ['a'], action: 'SCMP_ACT_NOTIFY' }, allow('b')])
   })
 
+  test('refuses a base in which a guard decides between two rules without conditions', () => {
+    const [includes, excludes] = [{ includes: { caps: ['CAP_A'] } }, { excludes: { caps: ['CAP_A'] } }]
+    const refuse: OciRule = { names: ['a'], action: 'SCMP_ACT_ERRNO' }
+    const merge = (...syscalls: OciRule[]) =>
+      compileOci({ ...common, rules: [{ name: 'a' }], base: { ...deny, syscalls } })
+    const says = 'its rules for a contradict each other'
+    expect(() => merge({ ...refuse, ...excludes }, allow('a'))).toThrow(`${says} (SCMP_ACT_ERRNO 1 and SCMP_ACT_ALLOW)`)
+    expect(() => merge({ ...allow('a'), ...includes }, refuse)).toThrow(`${says} (SCMP_ACT_ALLOW and SCMP_ACT_ERRNO 1)`)
+    // Nothing depends on the guard: the first rule counts anyway, says the same, or is the default.
+    for (const rules of [
+      [allow('a'), { ...refuse, ...excludes }],
+      [{ ...allow('a'), ...includes }, allow('a')],
+      [{ ...refuse, errnoRet: 38, ...excludes }, allow('a')],
+    ])
+      expect(() => merge(...rules)).not.toThrow()
+  })
+
+  test('takes an errno that is not given for EPERM: such a rule is the default, and no runtime uses it', () => {
+    const base: OciSeccomp = {
+      defaultAction: 'SCMP_ACT_ERRNO',
+      syscalls: [
+        { ...allow('a'), args: [{ index: 0, value: 1, op: 'SCMP_CMP_EQ' }] },
+        { names: ['a'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 },
+      ],
+    }
+    const rules: Rule[] = [{ name: 'a', when: [{ arg: 0, mask: 0b10n, equals: 0b10n }] }]
+    const { syscalls = [] } = compileOci({ ...common, rules, base })
+    expect(syscalls.map(({ action }) => action)).toEqual(['SCMP_ACT_NOTIFY', 'SCMP_ACT_ALLOW'])
+    const named = {
+      ...base,
+      defaultErrno: 'EPERM',
+      syscalls: base.syscalls!.map((rule) => ({ ...rule, errno: 'EPERM' })),
+    }
+    expect(compileOci({ ...common, rules, base: named }).syscalls).toHaveLength(2)
+  })
+
   test('refuses a base whose rules for a trapped call contradict each other', () => {
     const arg = (index: number): OciArg => ({ index, value: 1, op: 'SCMP_CMP_EQ' })
     const syscalls: OciRule[] = [

@@ -97,6 +97,23 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: LintFi
     ],
   },
   {
+    what: 'an errno without conditions that is the default, under traps with conditions',
+    profile: profile({ ...trap('mknod'), ...when }, { names: ['mknod'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 }),
+    findings: [],
+  },
+  {
+    what: 'the same errno, once without a number',
+    profile: {
+      ...profile(),
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [
+        { names: ['read'], action: 'SCMP_ACT_ERRNO' },
+        { names: ['read'], action: 'SCMP_ACT_ERRNO', errnoRet: 1, ...when },
+      ],
+    },
+    findings: [],
+  },
+  {
     what: 'an allow without conditions that a capability guards',
     profile: profile({ ...trap('mknod'), ...when }, { ...allow, includes: { caps: ['CAP_SYS_ADMIN'] } }),
     findings: [],

@@ -33,10 +33,15 @@ const REFUSED = '--intercede-flags-failed\n'
 
 /**
  * Returns what `intercede flags` prints when it fails: nothing where its output is lines of a file, which would be
- * broken by them.
+ * broken by them. Its first operand is the runtime; the value of an option may be the name of another.
  */
 function failedFlags(args: readonly string[]): string {
-  const asked = instructed.find(({ name }) => args.includes(name))
+  const { options = [] } = commands.find((each) => each.name() === 'flags') ?? {}
+  const takesValue = new Set(
+    options.flatMap(({ required, optional, short, long }) => (required || optional ? [short, long] : [])),
+  )
+  const operand = args.find((arg, at) => !arg.startsWith('-') && !(at > 0 && takesValue.has(args[at - 1])))
+  const asked = instructed.find(({ name }) => name === operand)
   return asked?.instructions.prints === 'lines' ? '' : REFUSED
 }
 

@@ -276,6 +276,10 @@ const rows: readonly Row[] = [
   ['flags podman -c mknod -a mknod=maybe --write folder', USAGE, /mknod is "maybe"/],
   ['flags podman -c mknod -a nosuch=1 --write folder', USAGE, /unknown key/],
   ['flags podman -c mknod --listener rel --write folder', USAGE, /an absolute path/],
+  // The values of options may be names of runtimes, too.
+  [`flags containerd --profile lxc --daemon-config ${config}`, USAGE, /"lxc": .* has no such profile/],
+  ['flags --base kubernetes podman -c nonsense', USAGE, /unknown key/],
+  ['flags kubernetes -c nonsense --base containerd', USAGE, /unknown key/],
   // Orders.
   ['set', USAGE, /missing required argument 'container'/],
   ['set c', USAGE, /none is named; give KEY=VALUE, or --unset KEY/],
@@ -379,8 +383,11 @@ const alone = (words: readonly string[]): Promise<Done> =>
 const wordsOf = (args: Row[0]): readonly string[] => (typeof args === 'string' ? args.split(' ') : args)
 /** Runtimes for which `flags` prints lines of a file, to which nothing must be added. */
 const OF_LINES = instructed.filter(({ instructions }) => instructions.prints === 'lines').map(({ name }) => name)
-const printed = ([command, ...words]: readonly string[]): string =>
-  command === 'flags' && !words.some((word) => OF_LINES.includes(word)) ? '--intercede-flags-failed\n' : ''
+/** The rows name the runtime right after the command, except for one that names its base before. */
+const printed = ([command, ...words]: readonly string[]): string => {
+  const runtime = words[0] === '--base' ? words[2] : words[0]
+  return command === 'flags' && !OF_LINES.includes(runtime ?? '') ? '--intercede-flags-failed\n' : ''
+}
 
 describe('a wrong input gets one sentence with what, why and remedy, and leaves nothing', () => {
   const all = rows.map(([args, status, says]) => ({ words: wordsOf(args), status, says }))

@@ -273,7 +273,7 @@ const mend = ({ program }: Installed): string => `run "${program} --version", an
 const install = ({ packages }: Installed): string => `apt-get install ${packages.join(' ')}`
 
 function ociRuntime(runtime: OciRuntime): readonly Probe[] {
-  const { fault } = runtime
+  const { fault, target } = runtime
   const { label, program } = runtime.installed
   const older: Probe | undefined = fault && {
     name: `${label} ${fault.name}`,
@@ -298,7 +298,10 @@ function ociRuntime(runtime: OciRuntime): readonly Probe[] {
     },
     {
       name: `${label} with WAIT_KILLABLE_RECV`,
-      probe: (machine) => ({ ok: knowsFlag(machine, program, WAIT_KILLABLE_RECV) === true }),
+      // Profiles for a runtime of which not every version knows flags have none.
+      probe: (machine) => ({
+        ok: target.flags.includes(WAIT_KILLABLE_RECV) && knowsFlag(machine, program, WAIT_KILLABLE_RECV) === true,
+      }),
       follows: `a signal to a caller in a container of ${label} restarts its call`,
       remedy: runtime.remedyForSignals,
     },

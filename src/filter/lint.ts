@@ -1,6 +1,6 @@
 import { effect, isGuarded, repeatsDefault } from './base.ts'
 import { NOTIFY, type OciRule, type OciSeccomp } from './oci.ts'
-import { type Target, WAIT_KILLABLE_RECV } from './target.ts'
+import { type Target, TSYNC, WAIT_KILLABLE_RECV } from './target.ts'
 
 export interface LintFinding {
   /** wrong: no profile is made on top of this one; unwise: `intercede profile --check` only reports it. */
@@ -36,11 +36,18 @@ function agent(profile: OciSeccomp, listenerPath: string | undefined): readonly 
 
 function interruptible(profile: OciSeccomp, target: Target): readonly LintFinding[] {
   if (notifying(profile).length === 0 || profile.flags?.includes(WAIT_KILLABLE_RECV)) return []
-  const lack = target.flags.length > 0 ? `the flag ${WAIT_KILLABLE_RECV} is missing` : `${target.name} takes no flags`
+  const lack =
+    target.flags.length > 0 ? `the flag ${WAIT_KILLABLE_RECV} is missing` : `profiles for ${target.name} have no flags`
   return [unwise(`${lack}: a signal restarts a call that is being served, and it may then find its own work (EEXIST)`)]
 }
 
-function refusedFlags({ flags = [] }: OciSeccomp, { name, flags: taken }: Target): readonly LintFinding[] {
+/** The kernel takes this flag only with one that no profile can have. */
+const synced = (profile: OciSeccomp): readonly LintFinding[] =>
+  profile.flags?.includes(TSYNC) && notifying(profile).length > 0
+    ? [wrong(`no container starts with ${TSYNC} and SCMP_ACT_NOTIFY: the kernel refuses the two together; take it out`)]
+    : []
+
+function refusedFlags({ flags = [] }: OciSeccomp, { name, program, flags: taken }: Target): readonly LintFinding[] {
   if (flags.includes(WAIT_KILLABLE_RECV) && taken.length > 0 && !taken.includes(WAIT_KILLABLE_RECV))
     return [
       wrong(
@@ -48,7 +55,7 @@ function refusedFlags({ flags = [] }: OciSeccomp, { name, flags: taken }: Target
       ),
     ]
   if (flags.length === 0 || taken.length > 0) return []
-  return [wrong(`${name} refuses a profile with flags, and its flags are ${flags.join(', ')}; take them out`)]
+  return [wrong(`not every ${program} takes a profile with flags, and this one has ${flags.join(', ')}; take them out`)]
 }
 
 /**
@@ -83,6 +90,7 @@ export function lintProfile(profile: OciSeccomp, target: Target, listenerPath?: 
     ...hanging(profile, target),
     ...shadowed(profile),
     ...refusedFlags(profile, target),
+    ...synced(profile),
     ...interruptible(profile, target),
   ]
 }

@@ -4,7 +4,7 @@ export interface Target {
   readonly name: string
   /** The program that makes the filter of the profile. */
   readonly program: string
-  /** The filter flags of a profile for this reader; empty for a reader that refuses profiles with flags. */
+  /** The filter flags of a profile for this reader; empty for a reader of which some versions refuse any. */
   readonly flags: readonly string[]
   /** True if it resolves the capabilities and `archMap` of a base profile itself. */
   readonly resolvesGuards: boolean

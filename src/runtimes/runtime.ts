@@ -33,7 +33,7 @@ export interface OciRuntime extends Runtime {
   readonly installed: Installed
   /** A fault of the runtime itself that reaches the host, and the first version without it. */
   readonly fault?: { readonly mended: string; readonly name: string; readonly follows: string }
-  /** What the doctor advises if the program does not know the flag WAIT_KILLABLE_RECV. */
+  /** What the doctor advises if profiles do not have the flag WAIT_KILLABLE_RECV, or the program does not know it. */
   readonly remedyForSignals: string
   /** The least memory limit, in MiB, with which it starts a container: with less the kernel kills it without a word. */
   readonly leastMemoryMib: number

@@ -5,7 +5,8 @@ export const runc = {
   target: {
     name: 'runc',
     program: 'runc',
-    // runc 1.1.15 refuses a profile with any flag ("seccomp flags are not yet supported by runc").
+    // runc 1.1.15 refuses a profile with any flag ("seccomp flags are not yet supported by runc"); 1.2 knows some, and
+    // 1.5 is the first to know WAIT_KILLABLE_RECV (its change 5172).
     flags: [],
     resolvesGuards: false,
     // The filtered task sends the listener's number to its parent by write(2). runc itself refuses a profile that
@@ -15,7 +16,7 @@ export const runc = {
     callsBeforeHandOver: ['write'],
   },
   installed: { label: 'runc', program: 'runc', packages: ['runc'] },
-  remedyForSignals: 'use crun, or a runc that knows the flag',
+  remedyForSignals: 'use crun',
   // Measured with runc 1.1.15, whose init is a program in Go: 14 MiB are too few.
   leastMemoryMib: 16,
   copy: 'runc_cloned',

@@ -17,6 +17,7 @@ const profile = (...syscalls: OciRule[]): OciSeccomp => ({
 const { flags: _, ...flagless } = profile(trap('mknod'))
 const { listenerPath: __, ...agentless } = profile(trap('mknod'))
 const when = { args: [{ index: 0, value: 1, op: 'SCMP_CMP_EQ' }] }
+const TSYNC = 'SECCOMP_FILTER_FLAG_TSYNC'
 const RESTARTS = 'a signal restarts a call that is being served, and it may then find its own work (EEXIST)'
 
 test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: LintFinding[] }>([
@@ -24,12 +25,12 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: LintFi
   { what: 'a profile without notification', profile: { defaultAction: 'SCMP_ACT_ERRNO' }, findings: [] },
   { what: 'what crun calls around the hand-over', profile: profile(trap('sendmsg', 'write', 'close')), findings: [] },
   {
-    what: 'write for runc, which takes no flags either',
+    what: 'write for runc, whose profiles have no flags either',
     profile: { ...flagless, syscalls: [trap('sendmsg', 'write', 'close')] },
     target: runc.target,
     findings: [
       { is: 'wrong', says: 'SCMP_ACT_NOTIFY for write would hang runc before it can hand over the listener' },
-      { is: 'unwise', says: `runc takes no flags: ${RESTARTS}` },
+      { is: 'unwise', says: `profiles for runc have no flags: ${RESTARTS}` },
     ],
   },
   {
@@ -52,6 +53,25 @@ test.each<{ what: string; profile: OciSeccomp; target?: Target; findings: LintFi
         is: 'wrong',
         says: 'crun or the kernel does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, so no container starts with it here; take it out',
       },
+    ],
+  },
+  {
+    what: 'a flag that the kernel refuses beside a listener',
+    profile: { ...profile(trap('mknod')), flags: [...crun.target.flags, TSYNC] },
+    findings: [
+      {
+        is: 'wrong',
+        says: `no container starts with ${TSYNC} and SCMP_ACT_NOTIFY: the kernel refuses the two together; take it out`,
+      },
+    ],
+  },
+  { what: 'the same flag without a listener', profile: { ...profile(allow), flags: [TSYNC] }, findings: [] },
+  {
+    what: 'flags for runc',
+    profile: { ...profile(allow), flags: [TSYNC] },
+    target: runc.target,
+    findings: [
+      { is: 'wrong', says: `not every runc takes a profile with flags, and this one has ${TSYNC}; take them out` },
     ],
   },
   {

@@ -267,7 +267,11 @@ for (const name of ['base', 'no-base', 'first-id']) flags.on(`option:${name}`, (
 flags
   .option('-a, --annotation <KEY=VALUE>', 'an annotation of the container; may be repeated', value.collect)
   .option('--write [dir]', 'write the profile, instead of printing how', value.parsePath)
-  .option('--name <name>', 'the name of the profile file (default: depends on the keys)', value.parseFileName)
+  .option(
+    '--name <name>',
+    'the name of the profile file (default: depends on the keys and the base)',
+    value.parseFileName,
+  )
   .option(
     '--base <file>',
     'the filter to keep, or containerd or cri-o (default: that of podman or LXC, for Pods containerd)',

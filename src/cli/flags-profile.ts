@@ -32,18 +32,28 @@ interface Place {
   readonly isUsual: boolean
 }
 
-export const hasOnlyKeys = ({ profile, trap = [], listener }: FlagsOptions): boolean =>
-  profile === undefined && trap.length === 0 && listener === undefined
+/** Returns a word for the base that is kept in place of the usual one. Where none is usual, the name says none. */
+function otherBase({ base }: FlagsOptions, { base: usual }: Instructions): readonly string[] {
+  if (base === undefined || usual === undefined || base === usual) return []
+  return [`base ${base === false || engineDefault(base) ? base : resolve(base)}`]
+}
+
+export const hasOnlyKeys = (options: FlagsOptions, instructions: Instructions): boolean =>
+  options.profile === undefined &&
+  (options.trap ?? []).length === 0 &&
+  options.listener === undefined &&
+  otherBase(options, instructions).length === 0
 
 export function placeOf(
-  { metadata, reach }: WantedPolicy,
+  { metadata, reach }: Pick<WantedPolicy, 'metadata' | 'reach'>,
   options: FlagsOptions,
-  { directory, ending, written }: Instructions,
+  instructions: Instructions,
 ): Place {
+  const { directory, ending, written } = instructions
   const { write, profile, trap = [], name, listener } = options
   const chosen = typeof write === 'string' ? resolve(write) : directory
-  const words = [...metadata, ...trap.map((key) => `trap ${key}`)]
-  const there = hasOnlyKeys(options) ? written?.get(inShort(metadata)) : undefined
+  const words = [...metadata, ...trap.map((key) => `trap ${key}`), ...otherBase(options, instructions)]
+  const there = hasOnlyKeys(options, instructions) ? written?.get(inShort(metadata)) : undefined
   const file = name ?? there ?? profileName(Object.keys(reach), words, { listener, profile })
   return { directory: chosen, file: join(chosen, `${file}${ending}`), isUsual: typeof write !== 'string' }
 }
@@ -74,7 +84,8 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
   const { write, listener, user } = options
   const { target, elsewhere } = runtime.instructions
   if (write === undefined) {
-    const why = existsSync(place.file) ? whyRewrite(place.file, options) : elsewhere ? undefined : 'is not there'
+    const missing = elsewhere ? undefined : 'is not there'
+    const why = existsSync(place.file) ? whyRewrite(place.file, runtime, options) : missing
     if (why !== undefined) say(`the profile ${JSON.stringify(place.file)} ${why}: add --write`)
     return
   }
@@ -86,8 +97,11 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
 }
 
 /** Says why a file that is there may not be what was asked for. */
-function whyRewrite(file: string, { base, profile, daemonConfig, user = false }: FlagsOptions): string | undefined {
-  if (base !== undefined) return 'is there already, and keeps its base'
+function whyRewrite(file: string, { instructions }: Told, options: FlagsOptions): string | undefined {
+  const { base, profile, name, daemonConfig, user = false } = options
+  // Only a name of ours says which base the file has.
+  const isNamed = name === undefined && otherBase(options, instructions).length > 0
+  if (base !== undefined && !isNamed) return 'is there already, and keeps its base'
   const isOlder = (config: string): boolean => statSync(file).mtimeMs < statSync(config).mtimeMs
   // What it traps follows from what the configuration said when it was written.
   return profile !== undefined && isOlder(daemonConfig ?? configFile(user))
@@ -103,12 +117,12 @@ interface Besides {
 }
 
 /**
- * Names a profile, without a file ending. Each set of keys, values and socket has its own name, since the file is the
- * policy of all containers that use it. Without values beyond "true", the name lists the calls and has no hash; a
+ * Names a profile, without a file ending. Each set of keys, values, socket and base has its own name, since the file is
+ * the policy of all containers that use it. Without values beyond "true", the name lists the calls and has no hash; a
  * profile of the configuration alone gives its own name, unless that ends as the files of another runtime do.
  *
  * @param families the calls that are served, as the policy names them
- * @param words every line of the metadata, and what else is trapped
+ * @param words every line of the metadata, what else is trapped, and another base than the usual one
  */
 export function profileName(
   families: readonly string[],
@@ -124,7 +138,7 @@ export function profileName(
 
 function isPlain(families: readonly string[], words: readonly string[], isNamed: boolean): boolean {
   if (isNamed) return words.length === 1
-  // A word of what is trapped has a space.
+  // A word that is no line of the metadata has a space.
   return words.length === families.length && words.every((word) => /^[^. ]*=true$/.test(short(word)))
 }
 

@@ -96,7 +96,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     devices: [...(wanted.reach.mknod?.devices ?? [])].filter((dev) => !harmless.includes(dev)),
     nodev: wanted.reach.mknod && !options.user ? nodevStorage(thisHost.read) : undefined,
     prepared: isPrepared(instructions),
-    onlyKeys: hasOnlyKeys(options),
+    onlyKeys: hasOnlyKeys(options, instructions),
   })
   checkWords(lines, instructions)
   const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]

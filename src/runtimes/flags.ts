@@ -11,7 +11,7 @@ export interface Wanted {
   readonly profile: string
   /** The lines of the metadata, for a runtime whose profile cannot hold them. */
   readonly metadata: readonly string[]
-  /** True if the profile is made from keys alone: no profile of the configuration, no other trap, the usual socket. */
+  /** True if it is made from keys alone: no profile of the configuration, no other trap, the usual socket and base. */
   readonly onlyKeys: boolean
   /** Annotations, by which the container's author extends the administrator's file. */
   readonly annotations: readonly (readonly [key: string, value: string])[]

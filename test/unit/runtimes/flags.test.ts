@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { type Document, parse } from 'yaml'
 import { makedev } from '../../../src/abi/stat.ts'
-import { profileName } from '../../../src/cli/flags-profile.ts'
+import { type FlagsOptions, placeOf, profileName } from '../../../src/cli/flags-profile.ts'
+import { parsePolicy } from '../../../src/policy/settings.ts'
 import { lxcfsFiles, type Wanted } from '../../../src/runtimes/flags.ts'
 import { containerd } from '../../../src/runtimes/known/containerd.ts'
 import { docker } from '../../../src/runtimes/known/docker.ts'
@@ -214,6 +215,30 @@ describe('nodevStorage() and what flags() makes of it', () => {
     expect(advice.join()).toContain("--storage-opt=overlay.mountopt= --device-cgroup-rule='c 10:200 rwm'")
     const service = parse(compose!.instructions.flags(wanted).lines.join('\n')).services.NAME
     expect(service).toMatchObject({ device_cgroup_rules: ['c 10:200 rwm'], annotations: { [`${P}mknod.devices`]: '' } })
+  })
+})
+
+describe('placeOf()', () => {
+  const wanted = { metadata: [`${P}mknod=true`], reach: parsePolicy([['mknod', 'true']]) }
+  const place = ({ base }: Pick<FlagsOptions, 'base'>, runtime: Told = 'podman'): string =>
+    placeOf(wanted, { firstId: 1, ...(base === undefined ? {} : { base }) }, told[runtime].instructions).file
+
+  test('is another file for another base: the file is the filter of all containers that name it', () => {
+    const usual = place({})
+    expect(usual).toBe('/etc/intercede/mknod.json')
+    expect(place({ base: podman.instructions.base })).toBe(usual)
+    const others = [{ base: false as const }, { base: '/x.json' }, { base: '/y.json' }].map((options) => place(options))
+    expect(new Set([usual, ...others]).size).toBe(4)
+    for (const other of others) expect(other).toMatch(/^\/etc\/intercede\/mknod-[0-9a-f]{8}\.json$/)
+  })
+
+  test('is not the file of the ConfigMap for another base', () => {
+    expect(place({}, 'kubernetes')).toMatch(/\/mknod\.json$/)
+    expect(place({ base: 'cri-o' }, 'kubernetes')).toMatch(/\/mknod-[0-9a-f]{8}\.json$/)
+  })
+
+  test('is the same file with any base where no base is usual', () => {
+    expect(place({ base: '/x.json' }, 'docker')).toBe(place({}, 'docker'))
   })
 })
 

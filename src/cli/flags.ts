@@ -1,7 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { thisHost } from '../doctor/host-facts.ts'
+import { targetHere } from '../doctor/probes.ts'
 import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
+import { orElse } from '../kernel/error.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
 import { harmless } from '../policy/devices.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
@@ -10,7 +12,7 @@ import { resolve } from '../policy/resolve.ts'
 import { settle } from '../policy/settings.ts'
 import { type Instructions, lxcfsFiles } from '../runtimes/flags.ts'
 import { instructed, namesWith } from '../runtimes/known/index.ts'
-import { nodevStorage } from '../runtimes/known/podman.ts'
+import { nodevStorage, readerByRunc } from '../runtimes/known/podman.ts'
 import { type Asked, printOffers } from './completion.ts'
 import { type FlagsOptions, hasOnlyKeys, placeOf, prepareProfile } from './flags-profile.ts'
 import { configFileIfThere } from './paths.ts'
@@ -31,6 +33,15 @@ function instructionsFor(name: string, user = false): Instructions {
 
 const isPrepared = ({ prepared = [] }: Instructions): boolean =>
   prepared.every(([file, text]) => existsSync(file) && text.test(readFileSync(file, 'utf8')))
+
+/** Tells whether podman starts containers by a runc that does not know every flag of the profile. */
+function isByRunc({ target }: Instructions): boolean {
+  const list = (directory: string): readonly string[] => orElse([], () => readdirSync(directory))
+  const reader = readerByRunc(thisHost.read, list, thisHost.which)
+  if (!target || !reader) return false
+  const { flags } = targetHere(reader)
+  return targetHere(target).flags.some((flag) => !flags.includes(flag))
+}
 
 /** The words of the shell stay as they are only without these characters. */
 const SPLIT = /[\s*?[\]]/
@@ -96,6 +107,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     devices: [...(wanted.reach.mknod?.devices ?? [])].filter((dev) => !harmless.includes(dev)),
     nodev: wanted.reach.mknod && !options.user ? nodevStorage(thisHost.read) : undefined,
     prepared: isPrepared(instructions),
+    byRunc: isByRunc(instructions),
     onlyKeys: hasOnlyKeys(options, instructions),
   })
   checkWords(lines, instructions)

@@ -30,6 +30,8 @@ export interface Wanted {
   readonly files: readonly FileBind[]
   /** Listed devices that the container may make. */
   readonly devices: readonly Dev[]
+  /** True if podman starts containers by a runc that refuses the flags of the profile. */
+  readonly byRunc: boolean
   /** Set if the container makes nodes, and podman mounts its root nodev. */
   readonly nodev?: NodevStorage | undefined
   /** The daemon's socket if it is not the default; OCI runtimes read it from the profile. */

@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { major, minor } from '../../abi/stat.ts'
 import type { Target } from '../../filter/target.ts'
 import {
@@ -14,6 +15,7 @@ import {
 } from '../flags.ts'
 import type { Runtime } from '../runtime.ts'
 import { crun } from './crun.ts'
+import { runc } from './runc.ts'
 
 /** podman 5.4.2 passes flags, listenerPath and listenerMetadata to its runtime, by default crun. */
 const target: Target = { ...crun.target, name: 'podman', resolvesGuards: true }
@@ -46,6 +48,36 @@ export function nodevStorage(read: (path: string) => string): NodevStorage | und
   return without && { without: without.join(','), isAlone: !OTHERS.test(text) }
 }
 
+/** What podman says about its runtime; the last of these files that names one counts. */
+const CONTAINERS = '/etc/containers/containers.conf'
+const RUNTIME = /^[ \t]*runtime[ \t]*=[ \t]*["']([^"']+)["']/m
+
+/** Returns the reader of profiles where podman starts containers by runc; if no file says by what, it prefers crun. */
+export function readerByRunc(
+  read: (path: string) => string,
+  list: (directory: string) => readonly string[],
+  which: (program: string) => string | undefined,
+): Target | undefined {
+  const more = list(`${CONTAINERS}.d`).filter((name) => name.endsWith('.conf'))
+  const files = [
+    '/usr/share/containers/containers.conf',
+    CONTAINERS,
+    ...more.sort().map((name) => `${CONTAINERS}.d/${name}`),
+  ]
+  const engines = files.flatMap((file) =>
+    read(file)
+      .split(/^[ \t]*\[/m)
+      .filter((text) => text.startsWith('engine]')),
+  )
+  const named = engines.flatMap((text) => RUNTIME.exec(text)?.[1] ?? []).at(-1)
+  const usual = which(crun.name) === undefined && which(runc.name) !== undefined ? runc.name : crun.name
+  return basename(named ?? usual) === runc.name ? { ...target, program: runc.name } : undefined
+}
+
+const flagged =
+  'podman starts containers by runc here, and this profile is for crun: let crun start them (runtime = "crun" in ' +
+  `[engine] of ${CONTAINERS}), or make the profile by "intercede profile --runtime runc"`
+
 /** The variable that leaves nodev out and keeps all other options. It separates options by commas. */
 const variable = ({ without }: NodevStorage): string =>
   `STORAGE_OPTS=overlay.mountopt=${without.includes(',') ? '' : without}`
@@ -71,13 +103,15 @@ function adviceForRun(wanted: Wanted): readonly string[] {
   return [`${cannotRemove} ${[storage, ...quoted].join(' ')}`]
 }
 
-const ids = ({ prepared }: Wanted): readonly string[] =>
-  prepared
-    ? []
-    : [
-        '--userns=auto takes the ids of "containers" in /etc/subuid and /etc/subgid, and there are none yet; ' +
-          'add them: echo containers:1000000000:1000000 | sudo tee -a /etc/subuid /etc/subgid',
-      ]
+const ids =
+  '--userns=auto takes the ids of "containers" in /etc/subuid and /etc/subgid, and there are none yet; ' +
+  'add them: echo containers:1000000000:1000000 | sudo tee -a /etc/subuid /etc/subgid'
+
+/** What the machine lacks. */
+const lacks = ({ prepared, byRunc }: Wanted): readonly string[] => [
+  ...(prepared ? [] : [ids]),
+  ...(byRunc ? [flagged] : []),
+]
 
 export const podman = {
   name: 'podman',
@@ -93,7 +127,7 @@ export const podman = {
         ...dockerOptions(wanted),
         ...options('annotation', annotationsOf(wanted)),
       ]
-      return { lines, besides: ids(wanted), advice: adviceForRun(wanted) }
+      return { lines, besides: lacks(wanted), advice: adviceForRun(wanted) }
     },
   },
   installed: { label: 'podman', program: 'podman', packages: ['podman', 'crun'] },
@@ -120,7 +154,7 @@ const builder = (name: string, squash: string): Instructed => ({
         ...(nodev?.isAlone ? [`--storage-opt=overlay.mountopt=${nodev.without}`] : []),
       ]
       const advice = nodev && !nodev.isAlone ? [`${cannotRemove} ${variable(nodev)} in the environment`] : []
-      return { lines, besides: [...ids(wanted), ...advice] }
+      return { lines, besides: [...lacks(wanted), ...advice] }
     },
   },
 })
@@ -150,7 +184,7 @@ const compose: Instructed = {
         ...(annotations.length ? ['    annotations:', ...annotations] : []),
       ]
       const advice = nodev ? [`${cannotRemove} ${variable(nodev)} in the environment of podman-compose`] : []
-      return { lines, besides: [...ids(wanted), ...advice] }
+      return { lines, besides: [...lacks(wanted), ...advice] }
     },
   },
 }

@@ -8,7 +8,7 @@ import { containerd } from '../../../src/runtimes/known/containerd.ts'
 import { docker } from '../../../src/runtimes/known/docker.ts'
 import { kubernetes } from '../../../src/runtimes/known/kubernetes.ts'
 import { lxc } from '../../../src/runtimes/known/lxc.ts'
-import { nodevStorage, podman, podmanTools } from '../../../src/runtimes/known/podman.ts'
+import { nodevStorage, podman, podmanTools, readerByRunc } from '../../../src/runtimes/known/podman.ts'
 
 const told = { podman, docker, lxc, containerd, kubernetes }
 type Told = keyof typeof told
@@ -20,7 +20,7 @@ const bare: Wanted = {
   metadata: [`${P}sysinfo=true`],
   annotations: [],
   firstId: 1,
-  ...{ prepared: false, user: false, fuse: false, onlyKeys: true, devices: [], files: [] },
+  ...{ prepared: false, user: false, fuse: false, onlyKeys: true, byRunc: false, devices: [], files: [] },
 }
 const full: Wanted = {
   ...bare,
@@ -215,6 +215,43 @@ describe('nodevStorage() and what flags() makes of it', () => {
     expect(advice.join()).toContain("--storage-opt=overlay.mountopt= --device-cgroup-rule='c 10:200 rwm'")
     const service = parse(compose!.instructions.flags(wanted).lines.join('\n')).services.NAME
     expect(service).toMatchObject({ device_cgroup_rules: ['c 10:200 rwm'], annotations: { [`${P}mknod.devices`]: '' } })
+  })
+})
+
+describe('readerByRunc() and what flags() makes of it', () => {
+  const main = '/etc/containers/containers.conf'
+  const both = (program: string): string => `/usr/bin/${program}`
+  const by = (
+    files: Readonly<Record<string, string>>,
+    which: (program: string) => string | undefined = both,
+  ): boolean =>
+    readerByRunc(
+      (path) => files[path] ?? '',
+      () => Object.keys(files).flatMap((path) => path.split(`${main}.d/`)[1] ?? []),
+      which,
+    )?.program === 'runc'
+  const naming = (name: string): string =>
+    `[containers]\nruntime = "x"\n[engine]\n#runtime = "y"\nruntime = "${name}"\n`
+
+  test.each([
+    { is: false, files: {} },
+    { is: true, files: { [main]: naming('runc') } },
+    { is: true, files: { [main]: naming('/usr/sbin/runc') } },
+    { is: false, files: { [main]: naming('crun') } },
+    { is: false, files: { '/usr/share/containers/containers.conf': naming('runc'), [main]: naming('crun') } },
+    { is: true, files: { [`${main}.d/b.conf`]: naming('runc'), [`${main}.d/a.conf`]: naming('crun') } },
+    { is: false, files: { [`${main}.d/a.conf.old`]: naming('runc') } },
+    { is: false, files: { [main]: '[containers]\nruntime = "runc"\n[engine.runtimes]\nruntime = "runc"\n' } },
+  ])('$is of $files', ({ is, files }) => expect(by(files)).toBe(is))
+
+  test('without a file that says so, runc is taken where it is alone', () => {
+    expect(by({}, (program) => (program === 'runc' ? '/usr/sbin/runc' : undefined))).toBe(true)
+    expect(by({}, () => undefined)).toBe(false)
+  })
+
+  test.each([{ name: 'podman', instructions: podman.instructions }, ...podmanTools])('$name', ({ instructions }) => {
+    const { besides } = instructions.flags({ ...full, prepared: true, byRunc: true })
+    expect(besides).toEqual([expect.stringMatching(/this profile is for crun.*runtime = "crun".*--runtime runc/)])
   })
 })
 

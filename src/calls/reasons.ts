@@ -138,8 +138,8 @@ export const reasons = {
     'use Linux 6.15 or later',
   ],
   deviceRulesUnknown: [
-    "the device rules of the caller's control group are unknown: the process that tries them could not join the group, or was killed in it",
-    'check that the host has room for a process, and that the group has memory for a shell and is at most 128 levels deep',
+    "the device rules of the caller's control group are unknown: the process that tries them could not join the group, was killed in it, or has no cp that copies nodes",
+    "check that the host has room for a process and has GNU's cp (as cp or gnucp), and that the group has memory for a shell and is at most 128 levels deep",
   ],
   notCharDevice: [
     'only character devices are made: a block device would be a disk of the host',

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
 import { O_DIRECTORY, O_PATH } from '../../abi/fcntl.ts'
@@ -35,7 +35,8 @@ const DEEPEST = 128
 /**
  * The program of the probe. Only the kernel can tell what is allowed: the rules are a program of cgroup v2 that it runs
  * for a process of the group. So a process joins the groups and tries. It starts no other process, because the group
- * may allow none. cp(1) makes all nodes that are allowed.
+ * may allow none. cp(1) makes all nodes that are allowed; that of uutils would copy what they contain, and where it is
+ * in place, GNU's has another name.
  *
  *   its directory is a file system of its own that is mounted nowhere: `join` has the files by which groups are joined,
  *   a line each, for their names are bytes, and no name of a group has a line feed; `have` has a node of each device,
@@ -45,7 +46,8 @@ const PROBE = `cd /proc/self/fd/${PLACE} || exit
 while IFS= read -r file; do echo 0 >"$file" || exit; done <join
 cd have || exit
 for node in *; do if [ -r "$node" ] || [ -w "$node" ]; then : >"../open/$node"; fi; done
-exec cp -R -- * ../${END} ../made`
+cp=cp; if command -v gnucp; then cp=gnucp; fi
+exec "$cp" -R -- * ../${END} ../made`
 /** A container can stop the probe for long. So the probe ends with the engine that started it. */
 const COMMAND = [LIMITER, '--pdeathsig', 'KILL', 'sh', '-c', PROBE] as const
 
@@ -90,12 +92,14 @@ export class DeviceProbe implements Disposable {
   }
 
   /**
-   * @returns undefined if the probe did not complete: it could not join a group, or was killed
+   * @returns undefined if the probe did not complete: it could not join a group, was killed, or has no cp(1) that copies
+   *          nodes
    */
   get found(): FoundRules | undefined {
     const inside = (name: string): readonly string[] => readdirSync(pathIn(this.#place, name))
     const [made, open] = [inside('made'), inside('open')]
-    if (!made.includes(END)) return undefined
+    const isNode = (name: string): boolean => lstatSync(pathIn(this.#place, `made/${name}`)).isCharacterDevice()
+    if (!made.includes(END) || !made.every((name) => name === END || isNode(name))) return undefined
     const rulesOf = (name: string): DeviceRules => ({ mknod: made.includes(name), open: open.includes(name) })
     return new Map(this.#devices.map((dev) => [dev, rulesOf(nameOf(dev))]))
   }

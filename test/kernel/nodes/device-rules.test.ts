@@ -1,7 +1,18 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { makedev } from '../../../src/abi/stat.ts'
+import { DeviceProbe, type FoundRules } from '../../../src/engine/facts/probe-device-rules.ts'
+import { SpawnGuard } from '../../../src/engine/helpers/spawn-guard.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { execute, Host, USERNS, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -78,6 +89,34 @@ test('the process that asks for device rules has no mount namespace of its own',
   const ours = readlinkSync(`/proc/${host.enginePid}/ns/mnt`)
   expect(programs()).toContain('sh')
   expect([...seen].filter((process) => !process.endsWith(ours))).toEqual([])
+})
+
+/** It makes files instead of nodes, as that of uutils does. */
+const CP = `#!/bin/sh
+for into; do :; done
+for file; do if [ -e "$file" ] && [ ! -d "$file" ]; then : >"$into/\${file##*/}"; fi; done
+`
+
+test('a cp(1) that copies what devices contain tells nothing about device rules, unless GNU has another', async () => {
+  const programs = join(host.directory, 'programs')
+  const device = makedev(1, 3)
+  const guard = new SpawnGuard(new Int32Array(new SharedArrayBuffer(4)))
+  const found = async (): Promise<FoundRules | undefined> => {
+    using probe = new DeviceProbe(guard, [], [], [device])
+    expect(await probe.endsWithin(10_000)).toBe(true)
+    return probe.found
+  }
+  mkdirSync(programs)
+  writeFileSync(join(programs, 'cp'), CP, { mode: 0o755 })
+  const { PATH } = process.env
+  process.env.PATH = `${programs}:${PATH}`
+  try {
+    expect(await found()).toBeUndefined()
+    symlinkSync('/bin/cp', join(programs, 'gnucp'))
+    expect(await found()).toEqual(new Map([[device, { mknod: true, open: true }]]))
+  } finally {
+    process.env.PATH = PATH
+  }
 })
 
 /** What the engine starts has its limits: a process with no room for a program cannot ask. */

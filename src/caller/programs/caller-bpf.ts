@@ -27,8 +27,11 @@ import { known, pipeHeldAs } from './held-fds.ts'
 const YOUNG_S = 30
 /** The id of the cgroup of a link that attaches nothing any more. */
 const DETACHED = 0n
-/** Number of looks at a cgroup with foreign processes during the first YOUNG_S seconds of an engine. */
-const LOOKS = 300
+/**
+ * Number of looks, 10 ms apart, at a cgroup with foreign processes: later, and during the first YOUNG_S seconds of an
+ * engine. What a runtime starts in the container, such as a health check, is foreign for some milliseconds.
+ */
+const LOOKS = { usual: 10, young: 300 } as const
 
 /** A BPF link that attaches a program to a cgroup, as `fdinfo` describes it. */
 export interface CgroupLink extends OwnLink {
@@ -80,10 +83,10 @@ export class CallerBpf implements Contract {
 
   /**
    * Looks for foreign processes in the container's cgroup. Processes of a killed engine stay there for a moment, so a
-   * new engine looks repeatedly: only a process that does not go away soon is foreign.
+   * new engine looks for longer: only a process that does not go away soon is foreign.
    */
   #foreignProcesses(look: () => ReasonCode | undefined): ReasonCode | undefined {
-    return lastingForeignProcesses(process.uptime() < YOUNG_S ? LOOKS : 1, this.#context.mayBlock, look)
+    return lastingForeignProcesses(process.uptime() < YOUNG_S ? LOOKS.young : LOOKS.usual, this.#context.mayBlock, look)
   }
 
   group(fd: number): Group | NoGroup {

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { dirname } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY } from '../../../src/abi/fcntl.ts'
+import { type BpfContext, CallerBpf } from '../../../src/caller/programs/caller-bpf.ts'
 import { foreignProcesses } from '../../../src/caller/programs/cgroup-lookup.ts'
 import type { Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
@@ -53,5 +55,36 @@ describe.skipIf(why)(withReason('strangers() in the cgroup of a container', why)
     const shell = start('sh', '-c', 'sleep 1000 & wait')
     await until('it has started another one', () => childrenOf(shell)[0] !== '')
     expect(judge(childrenOf(shell)[0]!, userns)).toBe('sharedCgroup')
+  })
+
+  test('what a runtime starts in the container is there for a moment only, and bars nothing', async () => {
+    const [other, shell] = [new Group(), start('sh', '-c', 'sleep 1000 & wait')]
+    await until('it has started another one', () => childrenOf(shell)[0] !== '')
+    const pid = childrenOf(shell)[0]!
+    using home = openDirectory(other.path)
+    using proc = openDirectory('/proc')
+    /** Why an engine that has run for long serves nothing, if this is done after its third look. */
+    const barred = (action: () => void): string | undefined => {
+      let waits = 0
+      const context = {
+        identity: { with() {} },
+        container: { userns, handles: { cgroup: home.raw } },
+        proc,
+        mayBlock: () => {
+          if (++waits === 3) action()
+        },
+      }
+      return new CallerBpf(context as unknown as BpfContext).barred
+    }
+    vi.spyOn(process, 'uptime').mockReturnValue(3600)
+    try {
+      writeFileSync(`${other.path}/cgroup.procs`, pid)
+      expect(barred(() => {})).toBe('sharedCgroup')
+      expect(barred(() => writeFileSync(`${dirname(other.path)}/cgroup.procs`, pid))).toBeUndefined()
+    } finally {
+      vi.restoreAllMocks()
+      process.kill(Number(pid), 'SIGKILL')
+      await other.remove()
+    }
   })
 })

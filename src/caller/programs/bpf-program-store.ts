@@ -121,6 +121,7 @@ export class BpfProgramStore {
   /** Counts a link that the container gets, in the same way. @returns false if there is no place for it */
   addLink(container: number, id: number, exists: Exists, mayWait: () => void): boolean {
     return this.#placing(container, mayWait, () => {
+      this.#drop(this.#closeAbandoned(container), container)
       const at = this.#freePlace(container, exists)
       if (at === undefined) return false
       this.#words[at + WORD.id] = id

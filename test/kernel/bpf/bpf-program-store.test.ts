@@ -71,6 +71,16 @@ test('where all places are taken, the keeper may still have copies of programs t
   programs.forget(0)
 })
 
+test('a link takes the place of a program that nothing stands for any more', () => {
+  const programs = store()
+  const all = Array.from({ length: LIMIT }, (_, id) => add(programs, 0, { id, loaded: 1n }, there)!)
+  const exists = { program: missing, link: there }
+  expect(programs.addLink(0, 1, exists, () => {})).toBe(false)
+  for (const fd of all) fd[Symbol.dispose]()
+  expect(programs.addLink(0, 1, exists, () => {})).toBe(true)
+  programs.forget(0)
+})
+
 test('a program that is opened again takes its old place', () => {
   const programs = store()
   for (let count = 0; count < 3 * LIMIT; count++) add(programs, 0, big, there)![Symbol.dispose]()

@@ -150,6 +150,7 @@ export const BPF_LINK_TYPE_CGROUP = 3
 export const BPF_F_ALLOW_OVERRIDE = 1
 export const BPF_F_ALLOW_MULTI = 2
 export const BPF_F_REPLACE = 4
+export const BPF_F_QUERY_EFFECTIVE = 1
 export const BPF_F_STRICT_ALIGNMENT = 1
 export const BPF_F_ANY_ALIGNMENT = 2
 

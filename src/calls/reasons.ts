@@ -332,6 +332,7 @@ export const reasons = {
     'use no maps, no BTF and no tokens in a device program',
   ],
   bpfFlags: ['the flags {a} are not served for device programs', ''],
+  bpfOldProgram: ['an old program is named without the flag BPF_F_REPLACE', ''],
   bpfTooLong: ['{a} instructions are too many for a device program: 4,096 are served', 'shorten the list of devices'],
   bpfInstruction: [
     'no device program needs instruction {a} (code {b}): a call, a map, or memory beyond its context and stack',

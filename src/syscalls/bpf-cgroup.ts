@@ -8,7 +8,6 @@ import {
   UPDATE,
 } from '../abi/bpf.ts'
 import type { ErrnoName } from '../abi/errno.ts'
-import { WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Group, NoGroup, OwnProgram } from '../calls/device-programs.ts'
 import { act, continueWith, type Verdict } from '../calls/verdict.ts'
@@ -91,15 +90,14 @@ export const detach: Command = {
     if (isVerdict(target)) return target
     const { group } = target
     const { flags, ids } = devicePrograms.attached(group)
-    // A previous engine may have detached it already; the verb finds that out.
-    const isBegun = caller.noted === WAS_NOT
-    if (ids.length === 0 && !isBegun) return deny('ENOENT', 'notAttached')
-    const named = devicePrograms.named(view.getUint32(ATTACH.program, true))
     const isSingle = ids.length > 0 && (flags & BPF_F_ALLOW_MULTI) === 0
-    const program = isSingle ? devicePrograms.numbered(ids[0]!) : named
-    if (!program || typeof program === 'string') return deny('EPERM', 'notOurs')
-    if (!ids.includes(program.id) && !isBegun) return deny('ENOENT', 'notAttached')
-    return act({ verb: 'detachProgram', group, program })
+    const named = isSingle ? undefined : devicePrograms.named(view.getUint32(ATTACH.program, true))
+    const program = named ?? devicePrograms.numbered(ids[0]!) ?? 'notOurs'
+    // The verb finds out whether it is attached: it may have been when this call began, before an engine or a signal
+    // ended it.
+    if (typeof program !== 'string') return act({ verb: 'detachProgram', group, program })
+    if (ids.length === 0) return deny('ENOENT', 'notAttached')
+    return deny(program === 'notOpen' ? 'EINVAL' : 'EPERM', program)
   },
 }
 
@@ -130,7 +128,9 @@ export const updateLink: Command = {
     if ((flags & ~BPF_F_REPLACE) !== 0) return deny('EINVAL', 'bpfFlags', flags)
     const program = programOf(caller, view.getUint32(UPDATE.program, true))
     if (isVerdict(program)) return program
-    const old = flags === 0 ? undefined : programOf(caller, view.getUint32(UPDATE.old, true))
+    const replaced = view.getUint32(UPDATE.old, true)
+    if (flags === 0 && replaced !== 0) return deny('EINVAL', 'bpfOldProgram')
+    const old = flags === 0 ? undefined : programOf(caller, replaced)
     if (old && isVerdict(old)) return old
     return act({ verb: 'updateLink', link, program, flags, ...(old ? { old } : {}) })
   },

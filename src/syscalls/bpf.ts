@@ -3,6 +3,7 @@ import {
   attrView,
   BPF,
   BPF_CGROUP_DEVICE,
+  BPF_F_QUERY_EFFECTIVE,
   BPF_MAP_CREATE,
   BY_ID,
   INFO,
@@ -29,7 +30,7 @@ const list: Command = {
   },
   decide({ at, size, view }, caller) {
     const flags = view.getUint32(QUERY.queryFlags, true)
-    if (flags !== 0) return deny('EPERM', 'bpfFlags', flags)
+    if (flags !== 0) return deny(flags === BPF_F_QUERY_EFFECTIVE ? 'EPERM' : 'EINVAL', 'bpfFlags', flags)
     const target = caller.devicePrograms.group(view.getUint32(QUERY.target, true))
     if (typeof target === 'string') return noGroup(target)
     return act({

@@ -33,8 +33,11 @@ const attach = (
 ): string => `bpf ${BPF.PROG_ATTACH} t:4@${group}+4@${program}+4@${type}+4@${flags}+4@0 20`
 const detach = (group: string | number, program: string | number): string =>
   `bpf ${BPF.PROG_DETACH} t:4@${group}+4@${program}+4@${BPF_CGROUP_DEVICE}+4@0+4@0 20`
-const query = (group: string): string =>
-  `bpf ${BPF.PROG_QUERY} t:4@${group}+4@${BPF_CGROUP_DEVICE}+4@0+4@0+8@p:16+4@2+4@0+8@0+8@0+8@0+8@0 64`
+const query = (group: string, flags = 0): string =>
+  `bpf ${BPF.PROG_QUERY} t:4@${group}+4@${BPF_CGROUP_DEVICE}+4@${flags}+4@0+8@p:16+4@2+4@0+8@0+8@0+8@0+8@0 64`
+
+const link = (group: string, program: string): string =>
+  `bpf ${BPF.LINK_CREATE} t:4@${program}+4@${group}+4@${BPF_CGROUP_DEVICE}+4@0 16`
 
 const loads: readonly Case[] = [
   { name: 'PROG_LOAD', calls: load(), podman: 'group' },
@@ -86,8 +89,17 @@ const attachments: readonly Case[] = each({ before: GROUP, shows: 'rmdir g/inter
   },
   { name: 'PROG_ATTACH as another type', calls: inGroup(load(), attach('=0', '=1', BPF_F_ALLOW_MULTI, 0)) },
   { name: 'PROG_DETACH of what is not attached', calls: inGroup(load(), detach('=0', '=1')) },
+  {
+    name: 'PROG_DETACH of a descriptor that is not open, where a program is attached',
+    calls: inGroup(load(), attach('=0', '=1'), detach('=0', BAD_FD)),
+  },
   { name: 'PROG_QUERY of a group without programs', calls: inGroup(query('=0')) },
-  { name: 'LINK_CREATE', calls: inGroup(load(), `bpf ${BPF.LINK_CREATE} t:4@=1+4@=0+4@${BPF_CGROUP_DEVICE}+4@0 16`) },
+  { name: 'PROG_QUERY with a flag that there is not', calls: inGroup(query('=0', 2)) },
+  { name: 'LINK_CREATE', calls: inGroup(load(), link('=0', '=1')) },
+  {
+    name: 'LINK_UPDATE with an old program, without REPLACE',
+    calls: inGroup(load(), link('=0', '=1'), `bpf ${BPF.LINK_UPDATE} t:4@=2+4@=1+4@0+4@=1 16`),
+  },
 ])
 
 export const bpf: readonly Family[] = [{ name: 'bpf', cases: [...loads, ...attachments] }]

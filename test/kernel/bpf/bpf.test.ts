@@ -277,6 +277,24 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
     })
   })
 
+  test('what is wrong with a call has the errno of the kernel', async () => {
+    const native = Caller.native()
+    try {
+      for (const by of [native, caller]) {
+        const [first, second] = [await load(by), await load(by)]
+        const group = await open(home.below(`wrong-${by.pid}`), by)
+        const { result: link } = await by.bpf(BPF.LINK_CREATE, attr(16, { 0: first, 4: group, 8: DEVICE }))
+        const update = attr(16, { 0: Number(link), 4: second, 12: first })
+        expect((await by.bpf(BPF.LINK_UPDATE, update)).result).toBe('EINVAL')
+        expect((await by.bpf(BPF.PROG_DETACH, detaching(group, 63))).result).toBe('EINVAL')
+        expect((await by.bpf(BPF.PROG_DETACH, detaching(group, second))).result).toBe('ENOENT')
+        expect((await by.bpf(BPF.PROG_QUERY, attr(32, { 0: group, 4: DEVICE, 8: 2 }))).result).toBe('EINVAL')
+      }
+    } finally {
+      await native.close()
+    }
+  })
+
   describe('what is refused, with its reason on record', () => {
     const attachAt = async (path: string): Promise<{ result: number | string; reason: ReasonCode | undefined }> => {
       const [program, group] = [await load(), await open(path)]

@@ -211,11 +211,25 @@ describe('bpf.decide()', () => {
       verdict: { is: 'act', act: { verb: 'detachProgram', program } },
     },
     {
-      what: 'of what is not there',
+      what: 'of what is not there, where nothing is',
       command: 9,
       bytes: attr(12, { 8: 6 }),
-      changes: { attached: () => ({ flags: 2, ids: [8], revision: 0n }) },
-      verdict: { is: 'errno', errno: errnos.ENOENT },
+      changes: { attached: () => ({ flags: 0, ids: [], revision: 0n }), named: () => 'notOurs' },
+      verdict: { is: 'errno', errno: errnos.ENOENT, why: { code: 'notAttached' } },
+    },
+    {
+      what: 'of a descriptor that is closed',
+      command: 9,
+      bytes: attr(12, { 8: 6 }),
+      changes: { named: () => 'notOpen' },
+      verdict: { is: 'errno', errno: errnos.EINVAL, why: { code: 'notOpen' } },
+    },
+    {
+      what: 'of the only program, of others',
+      command: 9,
+      bytes: attr(12, { 8: 6 }),
+      changes: { attached: () => ({ flags: 1, ids: [8], revision: 0n }), numbered: () => undefined },
+      verdict: { is: 'errno', errno: errnos.EPERM, why: { code: 'notOurs' } },
     },
     {
       what: 'a list',
@@ -228,6 +242,12 @@ describe('bpf.decide()', () => {
       command: 16,
       bytes: attr(32, { 0: 3, 4: 6, 8: 1 }),
       verdict: { is: 'errno', errno: errnos.EPERM },
+    },
+    {
+      what: 'a list with a flag that there is not',
+      command: 16,
+      bytes: attr(32, { 0: 3, 4: 6, 8: 3 }),
+      verdict: { is: 'errno', errno: errnos.EINVAL, why: { code: 'bpfFlags', a: 3 } },
     },
     {
       what: 'a number',
@@ -263,6 +283,12 @@ describe('bpf.decide()', () => {
       verdict: { is: 'act', act: { verb: 'updateLink', old: program } },
     },
     {
+      what: 'another program for a link, in the place of one that nobody asks for',
+      command: 29,
+      bytes: attr(16, { 12: 3 }),
+      verdict: { is: 'errno', errno: errnos.EINVAL, why: { code: 'bpfOldProgram' } },
+    },
+    {
       what: 'the end of a link',
       command: 34,
       bytes: attr(4, { 0: 3 }),
@@ -286,11 +312,10 @@ describe('bpf.decide()', () => {
     expect(decide(command, bytes, changes)).toMatchObject(verdict)
   })
 
-  test.each([[[8]], [[]]])('a detachment that another engine had begun is an act, when there are %j still', (ids) => {
+  test.each([[[8]], [[]]])('a detachment of what may have been attached is an act, when there are %j still', (ids) => {
     const changes = { attached: () => ({ flags: ids.length === 0 ? 0 : 2, ids, revision: 0n }) }
     const bytes = attr(12, { 0: 3, 4: 4, 8: 6 })
-    expect(decide(9, bytes, changes, { noted: 1n })).toMatchObject({ is: 'act', act: { program } })
-    expect(decide(9, bytes, changes)).toMatchObject({ is: 'errno', errno: errnos.ENOENT })
+    expect(decide(9, bytes, changes)).toMatchObject({ is: 'act', act: { program } })
   })
 
   test('unreadable memory is for the kernel to find', () => {

@@ -1,7 +1,15 @@
-import { forOwner, LOAD as MEMBERS, PROG_INFO_SIZE, verifierSteps } from '../abi/bpf.ts'
+import {
+  BPF_F_ALLOW_MULTI,
+  BPF_F_REPLACE,
+  forOwner,
+  LINK_INFO,
+  LOAD as MEMBERS,
+  PROG_INFO_SIZE,
+  verifierSteps,
+} from '../abi/bpf.ts'
 import { errno } from '../abi/errno.ts'
 import { PAGE } from '../abi/system.ts'
-import { type Effect, type Verb, type Verbs, WAS_NOT, type Write } from '../calls/act.ts'
+import { type Effect, type Mark, type Verb, type Verbs, WAS_NOT, type Write } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { DevicePrograms, OwnProgram } from '../calls/device-programs.ts'
 import { why } from '../calls/reasons.ts'
@@ -18,7 +26,9 @@ import {
   detachLink as takeLink,
   updateLink as update,
 } from '../kernel/bpf.ts'
+import { orElse, orUndefined, SyscallError } from '../kernel/error.ts'
 import { type Fd, type Handle, orClose } from '../kernel/fd.ts'
+import { inodeOf } from './create.ts'
 
 type Load = Verbs['loadProgram']
 /** Maximum number of bytes of a verifier log; libbpf and Go's library do not ask for more at first. */
@@ -142,6 +152,10 @@ const TOO_MANY: Effect = { value: 0n, errno: errno('ENOMEM'), why: why('tooManyP
 
 type Attach = Verbs['attachProgram']
 
+const nameOf = ({ id, loaded }: OwnProgram): readonly Mark[] => [id, loaded]
+const attachedTo = ({ group }: { readonly group: Handle }, { devicePrograms }: Caller): readonly Mark[] | undefined =>
+  orUndefined('any', () => devicePrograms.attached(group).ids)
+
 const isAttached = (programs: DevicePrograms, group: Handle, { id }: OwnProgram): boolean =>
   programs.attached(group).ids.includes(id)
 
@@ -150,8 +164,8 @@ export const attachProgram: Verb<Verbs['attachProgram']> = {
   safe:
     'The cgroup is strictly below the one into which the runtime put the container. It is found by its id in our ' +
     'own mount, so no bind mount and no descriptor that somebody sent can lead elsewhere. Every program above it ' +
-    "stays in force, the runtime's rules too: each must have BPF_F_ALLOW_MULTI, before and after. Only programs that " +
-    'this container loaded are attached or replaced.',
+    "stays in force, the runtime's rules too: each must have BPF_F_ALLOW_MULTI, before and after. One that the host " +
+    'attaches above later must have it too. Only programs that this container loaded are attached or replaced.',
   run(act, caller) {
     const { group, program, flags } = act
     using programs = opened(act, caller)
@@ -164,14 +178,28 @@ export const attachProgram: Verb<Verbs['attachProgram']> = {
     using programs = opened(act, caller)
     return keepIfTight(act, caller, programs)
   },
+  /** A program that is attached already: kernel/bpf/cgroup.c find_attach_entry(). */
+  once: {
+    conflictErrno: errno('EINVAL'),
+    isReplayable: ({ flags }) => (flags & BPF_F_ALLOW_MULTI) !== 0,
+    key: ({ group, program, flags, replace }) => [
+      ...inodeOf(group),
+      ...nameOf(program),
+      flags,
+      ...(replace ? nameOf(replace) : []),
+    ],
+    fingerprint: attachedTo,
+  },
 }
 
 interface Opened extends Disposable {
   readonly fd: Fd
+  /** The program in whose place the other one comes. */
   readonly old: Fd | undefined
 }
 
-function opened({ program, replace }: Attach, { devicePrograms }: Caller): Opened {
+function opened(act: Attach, { devicePrograms }: Caller): Opened {
+  const { program, replace = single(act, devicePrograms) } = act
   const old = replace && devicePrograms.open(replace)
   const close = (): void => old?.[Symbol.dispose]()
   try {
@@ -187,6 +215,12 @@ function opened({ program, replace }: Attach, { devicePrograms }: Caller): Opene
     close()
     throw error
   }
+}
+
+/** The only program of a cgroup, of which an attachment without BPF_F_ALLOW_MULTI takes the place. */
+function single({ group, program, flags }: Attach, devicePrograms: DevicePrograms): OwnProgram | undefined {
+  const [id] = (flags & BPF_F_ALLOW_MULTI) === 0 ? devicePrograms.attached(group).ids : []
+  return id === undefined || id === program.id ? undefined : devicePrograms.numbered(id)
 }
 
 function keepIfTight({ group, above, flags }: Attach, caller: Caller, { fd, old }: Opened): Effect {
@@ -233,12 +267,20 @@ export const detachProgram: Verb<Verbs['detachProgram']> = {
   safe: "Only a program that this container loaded is detached, from a cgroup below the container's own.",
   run({ group, program }, caller) {
     using fd = caller.devicePrograms.open(program)
-    caller.note(isAttached(caller.devicePrograms, group, program) ? WAS_NOT : 0n)
+    const isThere = isAttached(caller.devicePrograms, group, program)
+    caller.note(isThere ? WAS_NOT : 0n)
+    // Where a cgroup can have only one program, the kernel would detach another's.
+    if (!isThere) throw new SyscallError('bpf', errno('ENOENT'))
     caller.act(steps.changePrograms, () => take(group, fd))
     return { value: 0n }
   },
   recover({ group, program }, { devicePrograms }, { note }) {
     return note === WAS_NOT && !isAttached(devicePrograms, group, program) ? { value: 0n } : undefined
+  },
+  once: {
+    conflictErrno: errno('ENOENT'),
+    key: ({ group, program }) => [...inodeOf(group), ...nameOf(program)],
+    fingerprint: attachedTo,
   },
 }
 
@@ -252,9 +294,31 @@ export const updateLink: Verb<Verbs['updateLink']> = {
     using fd = devicePrograms.open(program)
     using before = old && devicePrograms.open(old)
     using opened = devicePrograms.openLink(link)
+    caller.note(programOfLink(opened, caller) === program.id ? 0n : WAS_NOT)
     caller.act(steps.changePrograms, () => update(opened, fd, flags, before))
     return { value: 0n }
   },
+  recover({ link, program }, caller, { note }) {
+    using opened = caller.devicePrograms.openLink(link)
+    return note === WAS_NOT && programOfLink(opened, caller) === program.id ? { value: 0n } : undefined
+  },
+  /** The link no longer has the program that BPF_F_REPLACE asks for. */
+  once: {
+    conflictErrno: errno('EPERM'),
+    isReplayable: ({ flags }) => (flags & BPF_F_REPLACE) !== 0,
+    key: ({ link, program, old }) => [link.id, ...nameOf(program), ...(old ? nameOf(old) : [])],
+    fingerprint: ({ link }, caller) =>
+      orElse(undefined, () => {
+        using opened = caller.devicePrograms.openLink(link)
+        return [programOfLink(opened, caller)]
+      }),
+  },
+}
+
+/** The number of the program that a link attaches; asked also after the act, when the call may have been cancelled. */
+function programOfLink(link: Handle, caller: Caller): number {
+  const info = caller.look(steps.askPrograms, () => objectInfo(link))
+  return new DataView(info.buffer).getUint32(LINK_INFO.program, true)
 }
 
 export const detachLink: Verb<Verbs['detachLink']> = {

@@ -24,6 +24,7 @@ const RANDOM = 10_000
 const SEED = Number(process.env.INTERCEDE_SEED ?? 20_260_101)
 const LOADS = 10_000
 const COMMANDS = 5_000
+const TURNS = 2_000
 const MAP_BY_FD = 1
 const LDDW = 0x18
 const CALL = 0x85
@@ -225,6 +226,46 @@ describe.skipIf(why)(withReason('a hostile container', why), () => {
       expect(signals).toBeGreaterThan(500)
       expect(await other.number('fds')).toBe(own)
       expect(await settled(other)).toEqual(before)
+    } finally {
+      await end()
+      await group.remove()
+    }
+  })
+
+  test.each([
+    { how: 'with WAIT_KILLABLE_RECV', options: [], lost: 0 },
+    // A rest cannot be known, see docs/guide/signals.md.
+    { how: 'without', options: ['--no-killable'], lost: TURNS / 200 },
+  ])(`${TURNS} changes and their opposites under a timer of 1 ms, $how: none is done twice`, async (the) => {
+    const group = new Group().delegate()
+    const [other, end] = another(group.path, the)
+    const words = (command: number, bytes: Uint8Array): string =>
+      `${command} ${bytes.length} ${Buffer.from(bytes).toString('hex')}`
+    const taken = async (...turns: readonly string[]): Promise<void> => {
+      const said = await other.ask(`turns ${TURNS} 1000 ${turns.join(' ')}`)
+      console.log(`changes under a timer ${the.how}: ${said}`)
+      const [, signals, failed] = /^ok \d+ signals (\d+) failed (\d+)/.exec(said)!.map(Number)
+      expect(failed).toBeLessThanOrEqual(the.lost)
+      expect(signals).toBeGreaterThan(100)
+      if (the.lost === 0) return
+      const isAdopted = (): boolean => {
+        host.drain()
+        return host.records.splice(0).some(({ reason }) => reason === 'adopted')
+      }
+      await until('the record of a call that a signal had cancelled', isAdopted)
+    }
+    try {
+      const target = await other.number(`open ${group.below('turns')} ${DIRECTORY}`)
+      const [one, two] = [await other.bpf(BPF.PROG_LOAD, loading()), await other.bpf(BPF.PROG_LOAD, loading())]
+      const [first, second] = [Number(one.result), Number(two.result)]
+      await taken(
+        words(BPF.PROG_ATTACH, attr(20, { 0: target, 4: first, 8: 6, 12: 2 }).bytes),
+        words(BPF.PROG_DETACH, attr(12, { 0: target, 4: first, 8: 6 }).bytes),
+      )
+      const { result: link } = await other.bpf(BPF.LINK_CREATE, attr(16, { 0: first, 4: target, 8: 6 }))
+      const exchange = (old: number, by: number): string =>
+        words(BPF.LINK_UPDATE, attr(16, { 0: Number(link), 4: by, 8: 4, 12: old }).bytes)
+      await taken(exchange(first, second), exchange(second, first))
     } finally {
       await end()
       await group.remove()

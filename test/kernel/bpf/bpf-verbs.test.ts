@@ -1,22 +1,28 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { BPF_F_ALLOW_MULTI, BPF_F_REPLACE } from '../../../src/abi/bpf.ts'
+import { BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE, BPF_F_REPLACE } from '../../../src/abi/bpf.ts'
 import { errno } from '../../../src/abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../../../src/abi/fcntl.ts'
+import { WAS_NOT } from '../../../src/calls/act.ts'
 import type { DevicePrograms, OwnProgram } from '../../../src/calls/device-programs.ts'
-import { attachProgram as attach, attachedPrograms, loadProgram, objectInfo } from '../../../src/kernel/bpf.ts'
+import {
+  attachProgram as attach,
+  attachedPrograms,
+  createLink,
+  loadProgram,
+  objectInfo,
+} from '../../../src/kernel/bpf.ts'
 import { SyscallError } from '../../../src/kernel/error.ts'
 import { dup, type Fd } from '../../../src/kernel/fd.ts'
 import { openat } from '../../../src/kernel/files.ts'
 import { cstring } from '../../../src/kernel/libc.ts'
-import { attachProgram, linkProgram } from '../../../src/verbs/bpf.ts'
+import { attachProgram, detachProgram, linkProgram, updateLink } from '../../../src/verbs/bpf.ts'
 import { ALLOW, DENY, Group, loading, withoutCgroups } from '../../support/bpf-world.ts'
 import { standIn } from '../../support/caller-stand-in.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
 
-/** What a host changes between a look and the act cannot be timed: here the second look is the one that finds it. */
-describe.skipIf(why)(withReason('a group above that turns loose during the act', why), () => {
+describe.skipIf(why)(withReason('what the host or another engine changes during an act', why), () => {
   let place: Group
   let group: Fd
   const kept = new Map<number, Fd>()
@@ -38,12 +44,14 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
     kept.set(id, fd!)
     return { id, loaded: 0n }
   }
+  /** @param loose a group above turns loose. That cannot be timed: the look after the act is the one that finds it */
   const caller = (loose: boolean) =>
     standIn({
       note: () => {},
       devicePrograms: {
         loosens: () => loose,
         attached: attachedPrograms,
+        numbered: (id: number) => ({ id, loaded: 0n }),
         open: ({ id }: OwnProgram) => dup(kept.get(id)!),
       } as unknown as DevicePrograms,
     })
@@ -77,6 +85,45 @@ describe.skipIf(why)(withReason('a group above that turns loose during the act',
     const act = { group, above: [], program: other, flags: BPF_F_ALLOW_MULTI | BPF_F_REPLACE, replace: program }
     expect(attachProgram.run(act, caller(true))).toEqual(refusal)
     expect(ids()).toEqual([program.id])
+  })
+
+  test('the only program, of which another has taken the place, is back if that is known', () => {
+    const [program, other] = [load(DENY), load(ALLOW)]
+    attach(group, kept.get(program.id)!, BPF_F_ALLOW_OVERRIDE)
+    const act = { group, above: [], program: other, flags: BPF_F_ALLOW_OVERRIDE }
+    expect(attachProgram.run(act, caller(true))).toEqual(refusal)
+    expect(ids()).toEqual([program.id])
+    expect(attachProgram.run(act, caller(false))).toEqual({ value: 0n })
+    expect(attachProgram.recover!(act, caller(true), { since: 0, note: WAS_NOT })).toEqual(refusal)
+    expect(ids()).toEqual([])
+  })
+
+  test('the only program of another is not detached', () => {
+    const [theirs, own] = [load(DENY), load(ALLOW)]
+    attach(group, kept.get(theirs.id)!, BPF_F_ALLOW_OVERRIDE)
+    expect(() => detachProgram.run({ group, program: own }, caller(false))).toThrow('ENOENT')
+    expect(ids()).toEqual([theirs.id])
+  })
+
+  test('an exchange by an engine that ended before it answered is known by its result', () => {
+    const [first, second] = [load(DENY), load(ALLOW)]
+    using link = createLink(group, kept.get(first.id)!)
+    const { devicePrograms } = caller(false)
+    let note = 0n
+    const by = standIn({
+      note: (noted) => {
+        note = noted
+      },
+      devicePrograms: { ...devicePrograms, openLink: () => dup(link) } as unknown as DevicePrograms,
+    })
+    const act = { link: { id: 1, group: 1n }, program: second, flags: BPF_F_REPLACE, old: first }
+    expect(updateLink.recover!(act, by, { since: 0, note: WAS_NOT })).toBeUndefined()
+    expect(updateLink.run(act, by)).toEqual({ value: 0n })
+    expect(updateLink.recover!(act, by, { since: 0, note })).toEqual({ value: 0n })
+    expect(ids()).toEqual([second.id])
+    // That the link has the program already is not the result of this call.
+    expect(() => updateLink.run(act, by)).toThrow('EPERM')
+    expect(updateLink.recover!(act, by, { since: 0, note })).toBeUndefined()
   })
 
   test('a link is not handed out, and ends', () => {

@@ -315,7 +315,7 @@ export const updateLink: Verb<Verbs['updateLink']> = {
   },
 }
 
-/** The number of the program that a link attaches; asked also after the act, when the call may have been cancelled. */
+/** The number of the program that a link attaches; also asked after the act, when the call may be cancelled. */
 function programOfLink(link: Handle, caller: Caller): number {
   const info = caller.look(steps.askPrograms, () => objectInfo(link))
   return new DataView(info.buffer).getUint32(LINK_INFO.program, true)

@@ -92,8 +92,8 @@ export class DeviceProbe implements Disposable {
   }
 
   /**
-   * @returns undefined if the probe did not complete: it could not join a group, was killed, or has no cp(1) that copies
-   *          nodes
+   * @returns undefined if the probe did not complete (it could not join a group, or was killed) or has no cp(1) that
+   *          copies nodes
    */
   get found(): FoundRules | undefined {
     const inside = (name: string): readonly string[] => readdirSync(pathIn(this.#place, name))

@@ -291,7 +291,11 @@ export class Leadership {
       const time = now()
       Atomics.store(this.#words, WORD.looked, Math.trunc(time))
       Atomics.store(this.#words, WORD.alarmed, 0)
-      if (Atomics.exchange(this.#words, WORD.rung, 0) === 1) return false
+      if (Atomics.exchange(this.#words, WORD.rung, 0) === 1) {
+        // The leader may have set the alarm already for the call that it serves: the next deputy looks whether it is late.
+        if (this.#lead.state === LEAD.serving) this.#alarm.set()
+        return false
+      }
       const progress = Atomics.load(this.#words, WORD.progress)
       const { state } = this.#lead
       const leader = Atomics.load(this.#words, WORD.leader)

@@ -214,9 +214,13 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
   })
 
   test('are not meant by the first digits of their pid: it may have been that of another one', async () => {
-    const digits = `${child.pid}`.slice(0, -1)
+    const other = await start(['-c', 'mknod', ...sh('echo up; sleep 600 & wait')])
+    const digits = `${other.pid}`.slice(0, -1)
     expect(await intercede('stop', digits)).toMatchObject({ status: 1, stderr: expect.stringContaining(digits) })
-    expect(child.exitCode).toBe(null)
+    expect(other.exitCode).toBe(null)
+    const status = ended(other)
+    other.kill('SIGKILL')
+    await status
   })
 
   test('are ended at once by stop --kill', async () => {

@@ -82,8 +82,11 @@ test('a deputy that is called for messages takes no lead from a leader that is n
   leader.take()
   leader.serve(7, 0)
   ring(leader)
+  let sets = 0
+  world.alarm.set = () => sets++
   deputy.park()
-  expect([deputy.isOurs, world.struck]).toEqual([false, []])
+  // The alarm that goes off for the leader is not lost.
+  expect([deputy.isOurs, world.struck, sets]).toEqual([false, [], 1])
   leader.rejoin()
   expect(leader.isOurs).toBe(true)
 })

@@ -292,7 +292,7 @@ export class Leadership {
       Atomics.store(this.#words, WORD.looked, Math.trunc(time))
       Atomics.store(this.#words, WORD.alarmed, 0)
       if (Atomics.exchange(this.#words, WORD.rung, 0) === 1) {
-        // The leader may have set the alarm already for the call that it serves: the next deputy looks whether it is late.
+        // The leader may have set the alarm already for the call that it serves: the next deputy looks at it.
         if (this.#lead.state === LEAD.serving) this.#alarm.set()
         return false
       }

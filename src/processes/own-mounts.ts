@@ -1,12 +1,12 @@
 import { readFileSync, realpathSync } from 'node:fs'
-import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH, RESOLVE_NO_SYMLINKS } from '../abi/fcntl.ts'
 import { MS_REC, MS_SLAVE } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/process.ts'
 import { ignoring, orElse } from '../kernel/error.ts'
 import type { Fd, Handle } from '../kernel/fd.ts'
-import { changeDirectory, openat } from '../kernel/files.ts'
+import { changeDirectory, openat, openat2 } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
-import { detachAt, mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
+import { copyTree, detachAt, mount, moveMount, openTree, pivotRoot } from '../kernel/mount.ts'
 import { unshare } from '../kernel/process.ts'
 import { parseMountinfo } from '../kernel/procfs/mountinfo.ts'
 
@@ -72,12 +72,16 @@ const openRoot = (): Fd => openat(AT_FDCWD, cstring('/'), O_PATH | O_DIRECTORY)
 
 const withRealPath = (path: string): readonly string[] => orElse([path], () => [path, realpathSync(path)])
 
-/** Copies a mount to the new root. Absolute paths still lead through the old root. */
+/**
+ * Copies a mount to the new root. Absolute paths still lead through the old root. No mount point has a symbolic link on
+ * its path, unless a user who owns a directory there has just put it there.
+ */
 function copyMount(point: string, root: Handle): void {
   // Another mount may hide it, so that nothing can be needed of it.
-  ignoring(['ENOENT'], () => {
-    using tree = openTree(point)
-    using target = openat(root.raw, cstring(`.${point}`), O_PATH)
+  ignoring(['ENOENT', 'ENOTDIR', 'ELOOP'], () => {
+    using source = openat2(AT_FDCWD, cstring(point), O_PATH, RESOLVE_NO_SYMLINKS)
+    using target = openat2(root.raw, cstring(`.${point}`), O_PATH, RESOLVE_NO_SYMLINKS)
+    using tree = copyTree(source, false)
     moveMount(tree, target)
   })
 }

@@ -1,10 +1,12 @@
 // Links that the kernel does not let the caller follow: fs/namei.c pick_link() says ELOOP on a mount with nosymfollow, and
 // may_follow_link() EACCES where another user may have planted one. Only paths that cross procfs are followed by us.
-import { chownSync, lchownSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chownSync, lchownSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
 import { attributesBelow, BASE, directory, Host, mknodPolicy } from '../support/host.ts'
+import { INTERCEDE, unable } from '../support/run-machine.ts'
 import { withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc') ?? missing('getfattr')
@@ -101,4 +103,34 @@ describe.skipIf(cannot)(withReason('links on a mount with nosymfollow are not fo
     const { stdout, stderr } = await host.run(CONTAINER, ['unshare', '--mount', 'sh', '-c', script])
     expect({ stdout, stderr }).toEqual({ stdout: '{"errno":"ELOOP"}\n', stderr: '' })
   })
+})
+
+/**
+ * Mounts empty file systems on $1/x/N, while a user exchanges x with y, where each N is a link to root's programs: `run` would
+ * find none there.
+ */
+const EXCHANGED = `mount --make-rprivate / || exit 1
+for n in $(seq 4); do mount -t tmpfs none "$1/x/$n"; done
+nice -n -5 "$2" $3 "$1/x" "$1/y" & swapper=$!
+for n in $(seq 12); do "$4" "$5" run true || echo "run $n failed"; done
+kill $swapper && echo swapped`
+
+const noRun = cannot ?? unable()
+test.skipIf(noRun)(withReason('links exchanged with directories above mounts while run copies these', noRun), () => {
+  // A mount below /tmp is not shown.
+  const top = mkdtempSync('/srv/intercede-planted-')
+  try {
+    chownSync(top, OTHER, OTHER)
+    for (const name of ['x', 'y']) directory(join(top, name), OTHER, 0o755)
+    for (let n = 1; n <= 4; n++) {
+      directory(join(top, 'x', `${n}`), OTHER, 0o755)
+      link('../../../usr/bin', join(top, 'y', `${n}`), OTHER)
+    }
+    const words = ['sh', top, fixture('name-swapper'), `${OTHER}`, process.execPath, INTERCEDE]
+    const script = ['--mount', 'sh', '-c', EXCHANGED, ...words]
+    const { stdout, stderr } = spawnSync('unshare', script, { encoding: 'utf8', input: '' })
+    expect({ stdout, stderr }).toEqual({ stdout: 'ready\nswapped\n', stderr: '' })
+  } finally {
+    rmSync(top, { recursive: true })
+  }
 })

@@ -13,7 +13,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, normalize, resolve } from 'node:path'
 import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
-import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY, RESOLVE_IN_ROOT } from '../../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS } from '../../abi/fcntl.ts'
 import {
   MOUNT_ATTR_NODEV,
   MOUNT_ATTR_NOSUID,
@@ -109,38 +109,58 @@ const keptFlags = ({ options }: Mount): bigint => options.reduce((flags, option)
  *   host; otherwise they belong to nobody, and the kernel's own check hides files that not everybody may read
  */
 function buildHostRoot(userns?: Handle): void {
-  const mounts = hostFileSystems(parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')))
-  for (const [index, each] of mounts.entries()) {
-    if (each.point === '/') overlay(each, index, userns)
-    else if (isDirectory(layout.root + each.point)) overlayOrCopy(each, index, userns)
+  const [first, ...others] = hostFileSystems(parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')))
+  {
+    using source = openDirectory('/')
+    using place = openDirectory(layout.root)
+    overlay({ from: first!, source, place }, 0, userns)
+  }
+  using root = openDirectory(layout.root)
+  for (const [index, from] of others.entries()) {
+    using source = openStraight(AT_FDCWD, from.point)
+    using place = openStraight(root.raw, `.${from.point}`)
+    if (source && place) overlayOrCopy({ from, source, place }, 1 + index, userns)
   }
 }
 
-const isDirectory = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+/** A mount of the host, opened, and the directory of the container's root on which it is to appear. */
+interface Shown {
+  readonly from: Mount
+  readonly source: Handle
+  readonly place: Handle
+}
+
+/**
+ * Opens the directory at a mount point, on whose path is no symbolic link, unless a user who owns a directory there has
+ * just put it there: it could lead to the host's own programs.
+ */
+const openStraight = (root: number, path: string): Fd | undefined =>
+  orUndefined(['ENOENT', 'ENOTDIR', 'ELOOP'], () =>
+    openat2(root, cstring(path), O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS),
+  )
 
 /**
  * Mounts an overlay, or a read-only bind of a file system that cannot be a lower layer (vfat, overlays that are too
  * deep).
  */
-function overlayOrCopy(from: Mount, index: number, userns?: Handle): void {
+function overlayOrCopy(shown: Shown, index: number, userns?: Handle): void {
   try {
-    overlay(from, index, userns)
+    overlay(shown, index, userns)
   } catch {
-    using target = openDirectory(layout.root + from.point)
-    graft(from.point, target, { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV })
+    graft(shown.source, shown.place, { set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV })
   }
 }
 
-function overlay(from: Mount, index: number, userns?: Handle): void {
+function overlay({ from, source, place }: Shown, index: number, userns?: Handle): void {
   const layer = `${layout.layers}/${index}`
   for (const name of ['', '/lower', '/upper', '/work']) mkdirSync(layer + name)
   {
     using lower = openDirectory(`${layer}/lower`)
-    graft(from.point, lower, { userns })
+    graft(source, lower, { userns })
   }
   copyOwner(`${layer}/lower`, `${layer}/upper`)
   const options = `lowerdir=${layer}/lower,upperdir=${layer}/upper,workdir=${layer}/work`
-  mount('overlay', layout.root + (from.point === '/' ? '' : from.point), keptFlags(from), options)
+  mount('overlay', `/proc/self/fd/${place.raw}`, keptFlags(from), options)
 }
 
 /** Copies owner and mode to the upper directory, from which the root of an overlay takes them. */

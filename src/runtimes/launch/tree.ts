@@ -6,7 +6,7 @@ import { orUndefined } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { openat, openat2 } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { mountSetattr, moveMount, openTree } from '../../kernel/mount.ts'
+import { copyTree, mountSetattr, moveMount, openTree } from '../../kernel/mount.ts'
 
 /**
  * The directory in which `run` builds, on a tmpfs of a private mount namespace. On the host it stays empty, and all
@@ -68,8 +68,8 @@ interface Graft {
  * Mounts a copy of the directory or file `source` on `target`, with its attributes in force before it is visible. The
  * copy is private: the container does not get what the host mounts in that directory later.
  */
-export function graft(source: string, target: Handle, { set = 0n, userns }: Graft = {}): void {
-  using tree = openTree(source)
+export function graft(source: string | Handle, target: Handle, { set = 0n, userns }: Graft = {}): void {
+  using tree = typeof source === 'string' ? openTree(source) : copyTree(source, false)
   mountSetattr(tree, { set, propagation: MS_PRIVATE, ...(userns && { userns }) })
   moveMount(tree, target)
 }

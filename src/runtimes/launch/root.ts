@@ -325,14 +325,19 @@ export interface Device {
 /**
  * Parses `--device PATH[:PATH]`.
  *
- * @throws {Error} if the first PATH names no device of the host, or the second is not below /dev
+ * @throws {Error} if the first PATH names no device of the host, the second is not below /dev, or there are more parts
  */
 export function readDevice(text: string): Device {
-  const [source = '', target = source] = text.split(':')
+  const [source = '', target = source, ...more] = text.split(':')
   const found = statSync(source, { throwIfNoEntry: false })
   if (!found) throw new Error(`Cannot use --device "${text}": no such device; "ls -l /dev" shows those of the host`)
   if (!found.isCharacterDevice() && !found.isBlockDevice()) {
     throw new Error(`Cannot use --device "${text}": it is not a device; "ls -l /dev" shows those of the host`)
+  }
+  if (more.length > 0) {
+    throw new Error(
+      `Cannot use --device "${text}": the form is PATH[:PATH], and the container may always read and write; leave out ":${more.join(':')}"`,
+    )
   }
   const path = normalize(target)
   if (!path.startsWith('/dev/'))

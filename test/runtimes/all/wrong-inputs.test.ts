@@ -158,6 +158,7 @@ const rows: readonly Row[] = [
   ['run --device /no/such true', FAILED, /no such device/],
   ['run --device /etc/passwd true', FAILED, /it is not a device/],
   ['run --device /dev/zero:/etc/zero true', FAILED, /below \/dev/],
+  ['run --device /dev/zero:/dev/zero:r true', FAILED, /always read and write; leave out ":r"/],
   // profile.
   ['profile', USAGE, /no key is on; try -c mknod/],
   ['profile extra', USAGE, /too many arguments for 'profile': expected 0/],

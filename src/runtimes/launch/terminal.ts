@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import type { WriteStream } from 'node:tty'
 import { promisify } from 'node:util'
 import { now } from '../../kernel/clock.ts'
+import { orElse } from '../../kernel/error.ts'
 import { dup, type Fd, type Handle } from '../../kernel/fd.ts'
 import { makeRaw, openPty, setWindowSize } from '../../kernel/pty.ts'
 import { accept, listenUnix, receive } from '../../kernel/socket.ts'
@@ -80,7 +81,8 @@ export function withFormerSettings(act: () => void): void {
   try {
     act()
   } finally {
-    if (wasRaw) goRaw()
+    // The terminal may have gone meanwhile, of which SIGHUP tells.
+    if (wasRaw) orElse(undefined, goRaw)
   }
 }
 

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { orElse } from '../../../src/kernel/error.ts'
 import { execute, until } from '../../support/host.ts'
 import { cgroupOf, ended, hasRuntime, INTERCEDE, run, running, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -14,6 +15,9 @@ const unique = (): string => `${seconds++}.5`
 
 const childrenOf = (pid: number | undefined): string[] =>
   readdirSync('/proc').filter((name) => /^\d+$/.test(name) && statFields(`/proc/${name}/stat`)[1] === String(pid))
+
+/** Where the host has cgroup v2. */
+const V2 = existsSync('/sys/fs/cgroup/unified') ? '/sys/fs/cgroup/unified' : '/sys/fs/cgroup'
 
 const hasEnded = (pid: string): boolean => ['', 'Z', 'X'].includes(stateOf(pid))
 
@@ -121,6 +125,28 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(
       child.kill('SIGKILL')
       await until('nothing is left', () => cgroupOf(child.pid).length + running(time).length === 0, 5)
       await until('its own processes have ended', () => children.every(hasEnded), 5)
+    })
+
+    test('SIGKILL after a signal to the guard too, as systemd stops a unit, leaves nothing', async () => {
+      const time = unique()
+      const child = await start([...wanted, ...sh(`trap "" TERM HUP INT; echo ready; setsid sleep ${time}`)])
+      const guard = childrenOf(child.pid).filter((pid) => !running('--bundle').includes(pid))
+      for (const pid of guard) process.kill(Number(pid), 'SIGTERM')
+      await sleep(500)
+      child.kill('SIGKILL')
+      await until('nothing is left', () => cgroupOf(child.pid).length + running(time).length === 0, 5)
+    })
+
+    test('the end of all processes in its control group leaves nothing', async () => {
+      const time = unique()
+      const group = `${V2}/intercede-test-${process.pid}`
+      mkdirSync(group)
+      const words = [process.execPath, INTERCEDE, 'run', ...wanted, ...sh(`echo ready; exec sleep ${time}`)]
+      const child = spawn('sh', ['-c', `echo $$ >${group}/cgroup.procs && exec "$0" "$@"`, ...words])
+      await new Promise((resolve) => child.stdout.once('data', resolve))
+      writeFileSync(`${group}/cgroup.kill`, '1')
+      await until('nothing is left', () => cgroupOf(child.pid).length + running(time).length === 0, 5)
+      await until('the group is empty', () => orElse(false, () => rmdirSync(group) === undefined))
     })
 
     test('SIGKILL of the runtime alone ends the container, too', async () => {

@@ -111,18 +111,22 @@ export const stateIn = (directory: number, path: Uint8Array): string =>
 export const parentIn = (directory: number, path: Uint8Array): number =>
   statNumber(stat, readStat(directory, path), STAT.ppid)
 
-/** The process group of a process, and the one in the foreground of its terminal; 0 if it has no terminal. */
+/** The process group of a process, its controlling terminal, and the group in the foreground there; 0 if it has none. */
 interface ProcessGroups {
   readonly own: number
+  /** The terminal's device number. */
+  readonly terminal: number
+  /** It is 0 also if the group is outside of our pid namespace. */
   readonly foreground: number
 }
 
 /** Returns the process groups of a process; zeros if it is gone. */
 export const processGroups = (pid: number | 'self'): ProcessGroups =>
-  orElse({ own: 0, foreground: 0 }, () => {
+  orElse({ own: 0, terminal: 0, foreground: 0 }, () => {
     const length = readStat(AT_FDCWD, cstring(`/proc/${pid}/stat`))
-    // Without a terminal the second field is -1, of which no digit is read.
-    return { own: statNumber(stat, length, STAT.group), foreground: statNumber(stat, length, STAT.foreground) }
+    const number = (field: number): number => statNumber(stat, length, field)
+    // Without a terminal the last field is -1, of which no digit is read.
+    return { own: number(STAT.group), terminal: number(STAT.terminal), foreground: number(STAT.foreground) }
   })
 
 /** Returns whether a process is stopped (job control). */

@@ -6,7 +6,7 @@ const DIGIT = 0x30
 
 /** Fields of proc_pid_stat(5), counted from the one after the name. */
 export const STAT = {
-  ...{ state: 0, ppid: 1, group: 2, foreground: 5 },
+  ...{ state: 0, ppid: 1, group: 2, terminal: 4, foreground: 5 },
   ...{ userTime: 11, systemTime: 12, threads: 17, startTime: 19, resident: 21 },
 } as const
 

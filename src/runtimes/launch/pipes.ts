@@ -58,13 +58,19 @@ export async function writeError(bytes: Buffer): Promise<void> {
   })
 }
 
-/** Tells whether our job is in the background of its terminal. */
+/**
+ * Tells whether our job is in the background of its terminal, or in a session without one, as setsid(1) starts: then
+ * the terminal that we see is another session's.
+ */
 export function inBackground(): boolean {
-  const { own, foreground } = processGroups('self')
-  return foreground !== 0 && foreground !== own
+  const { own, terminal, foreground } = processGroups('self')
+  return terminal === 0 || (foreground !== 0 && foreground !== own)
 }
 
-/** Copies our own input. In the background it is at its end: the kernel stops a job that reads its terminal there. */
+/**
+ * Copies our own input. In the background it is at its end: the kernel stops a job that reads its terminal there, and
+ * what we read of another session's would be missing there.
+ */
 function copyInput(to: Fd): void {
   if (process.stdin.isTTY && inBackground()) to[Symbol.dispose]()
   else void copy(process.stdin, writer(to))

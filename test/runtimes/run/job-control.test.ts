@@ -88,6 +88,21 @@ describe.skipIf(none).each(['crun', 'runc'] as const)(withReason('job control of
     await user.sees(/status 124/)
   })
 
+  test('in a session without a terminal it leaves the one of the shell alone', async () => {
+    user.type(`setsid --wait ${run(`-- sh -c 'cat; tty; echo da""rk'`)}; echo status $?\n`)
+    await user.sees(/not a tty[\s\S]*dark[\s\S]*status 0/)
+  })
+
+  test('a stopped run ends with its terminal', async () => {
+    const seconds = `${4_000_000 + process.pid}`
+    user.type(`${run(`-- sh -c 'echo rea""dy; exec sleep ${seconds}'`)}\n`)
+    await user.sees(/ready/)
+    user.type(CTRL_Z)
+    await user.sees(/Stopped/)
+    user.hangUp()
+    await until('nothing of it runs', () => running(seconds).length === 0)
+  })
+
   test.each(['bash --norc --noprofile -i', 'dash -i'])(
     'the terminal of a run that was killed by SIGKILL is as before in %s',
     async (shell) => {

@@ -52,9 +52,9 @@ export const AGENT_SOCKET: string = layout.agent
  * @throws {Error} one sentence, for exit status 125
  */
 export async function launch(options: LaunchOptions): Promise<number> {
-  const plan = planLaunch(options)
   // The ids of containers must get to what is made for them, whatever mask our caller has.
   process.umask(0o022)
+  const plan = planLaunch(options)
   enterPrivateMounts(plan)
   const hierarchies = openHierarchies()
   removeLeftovers(hierarchies)

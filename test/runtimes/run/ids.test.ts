@@ -68,6 +68,11 @@ describe.skipIf(cannot)(withReason('ids of run', cannot), () => {
     expect(stdout.trim().split('\n'), stderr).toEqual(['2000000000', '2000000000', '2000000000', 'run-ids'])
   })
 
+  test('the record is for all to read, whatever mask the caller has', async () => {
+    const { stdout, stderr } = await script(`subids ''; umask 077; run; stat -c %a /var/lib/intercede $record`)
+    expect(stdout, stderr).toBe('2000000000\n755\n644\n')
+  })
+
   test('a record that cannot be written is said, and keeps nobody from running', async () => {
     const { stdout, stderr } = await script(`subids ''; mount -o remount,ro /var/lib; run`)
     expect(stdout).toBe('2000000000\n')

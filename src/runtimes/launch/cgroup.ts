@@ -219,6 +219,14 @@ interface CgroupPlace {
   readonly name: string
   /** The cgroups above them, one in each hierarchy in use, that of v2 first. */
   readonly families: readonly string[]
+/** Keeps memory beyond the limit from going to swap, if this kernel counts that. Precondition: the limit of v1 is set. */
+function barSwap(own: string, limited: string | undefined, memory: number): void {
+  // The limit of v1 is that of memory and swap together.
+  const [file, value] =
+    limited === undefined ? [`${own}/memory.swap.max`, 0] : [`${limited}/memory.memsw.limit_in_bytes`, memory]
+  if (exists(file)) writeFileSync(file, String(value))
+}
+
   readonly paths: readonly string[]
   /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
@@ -271,6 +279,7 @@ export class Cgroup implements Disposable {
     killCgroup(this.paths[0]!)
   }
 
+    if (memory !== undefined) barSwap(own!, limited, memory)
   /** Lets the runtime and all processes of the container rest, whatever they do about signals, or go on. */
   freeze(rests: boolean): void {
     writeFileSync(`${this.paths[0]}/cgroup.freeze`, rests ? '1' : '0')

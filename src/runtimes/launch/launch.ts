@@ -21,7 +21,7 @@ import { ociConfig } from './oci-config.ts'
 import { pipes, StartWords, type Stdio, writeError } from './pipes.ts'
 import { type LaunchOptions, type Plan, planLaunch } from './plan.ts'
 import { buildRoot, ruleFor } from './root.ts'
-import { errorsIn, exitStatus, mustHaveStarted, ownBoundingSet, pollUntil } from './runtime.ts'
+import { errorsIn, exitStatus, mustHaveStarted, openFilesLimit, ownBoundingSet, pollUntil } from './runtime.ts'
 import { forwardSignals, Suspension } from './signals.ts'
 import {
   consoleSize,
@@ -213,6 +213,7 @@ function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgr
     devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,
     seccomp: options.seccomp?.(runtime.known.target),
+    openFiles: openFilesLimit(),
   })
   writeFileSync(`${layout.bundle}/config.json`, exactJson(config))
 }

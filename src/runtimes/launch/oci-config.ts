@@ -35,6 +35,8 @@ export interface ContainerSpec {
   readonly devices: readonly DeviceRule[]
   /** The memory limit in bytes; undefined if it is set elsewhere, or not at all. */
   readonly memory: number | undefined
+  /** How many files a process may open, if it raises its own limit. */
+  readonly openFiles: number
   /** An OCI `linux.seccomp` object. */
   readonly seccomp: object | undefined
 }
@@ -133,7 +135,10 @@ const MASKED = [
 ]
 const READONLY = ['/proc/asound', '/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
-function processOf({ args, env, cwd, user, terminal, consoleSize, caps }: ContainerSpec): object {
+/** How many files a process may open before it raises that: more harms programs that use select(2), or close them all. */
+const OPEN_FILES = 1024
+
+function processOf({ args, env, cwd, user, terminal, consoleSize, caps, openFiles }: ContainerSpec): object {
   const names = caps.map((cap) => `CAP_${cap}`)
   return {
     terminal,
@@ -143,6 +148,7 @@ function processOf({ args, env, cwd, user, terminal, consoleSize, caps }: Contai
     env,
     cwd,
     capabilities: { bounding: names, effective: names, permitted: names },
+    rlimits: [{ type: 'RLIMIT_NOFILE', soft: Math.min(OPEN_FILES, openFiles), hard: openFiles }],
     noNewPrivileges: false,
   }
 }

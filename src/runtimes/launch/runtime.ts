@@ -33,6 +33,10 @@ export function ownBoundingSet(status = readFileSync('/proc/self/status', 'utf8'
   return capabilities.filter((cap) => (mask & capMask(cap)) !== 0n)
 }
 
+/** Returns how many files each process may open at most, whatever soft limit it has: Node raises ours to this one. */
+export const openFilesLimit = (limits = readFileSync('/proc/self/limits', 'utf8')): number =>
+  Number(/^Max open files +\S+ +(\d+)/m.exec(limits)![1])
+
 interface LogLine {
   readonly level: string
   readonly msg: string

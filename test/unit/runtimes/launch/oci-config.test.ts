@@ -17,6 +17,7 @@ const spec: ContainerSpec = {
   files: [],
   devices: [],
   memory: undefined,
+  openFiles: 4096,
   seccomp: undefined,
 }
 
@@ -28,6 +29,14 @@ test('ociConfig() maps the container to its own ids and keeps no capability that
     },
     process: { capabilities: { bounding: ['CAP_MKNOD'], effective: ['CAP_MKNOD'], permitted: ['CAP_MKNOD'] } },
   })
+})
+
+test.each([
+  { openFiles: 4096, soft: 1024 },
+  { openFiles: 20, soft: 20 },
+])('ociConfig() lets a process open $soft files where it may open $openFiles', ({ openFiles, soft }) => {
+  const rlimits = [{ type: 'RLIMIT_NOFILE', soft, hard: openFiles }]
+  expect(ociConfig({ ...spec, openFiles })).toMatchObject({ process: { rlimits } })
 })
 
 test.each([

@@ -230,6 +230,9 @@ const joining = (groups: readonly string[], run: Command): Command =>
     : ['/bin/sh', '-c', JOIN, 'sh', ...groups.map((path) => `${path}/cgroup.procs`), '--', ...run]
 
 /**
+/** By these systemd tells a service of its sockets, and a runtime would show them to the container. */
+const OF_SERVICE: ReadonlySet<string> = new Set(['NOTIFY_SOCKET', 'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES'])
+
  * Starts the runtime in the foreground: it stays the container's parent, passes signals on and ends with its status.
  *
  * @throws {SyscallError} if it cannot be started
@@ -237,7 +240,8 @@ const joining = (groups: readonly string[], run: Command): Command =>
 function startRuntime(runtime: string, cgroup: Cgroup, stdio: Stdio): Child {
   const log = ['--log', layout.log, '--log-format', 'json']
   const options = ['--root', layout.state, ...log, 'run', '--bundle', layout.bundle, ...stdio.args]
-  return startInside(cgroup, [runtime, ...options, cgroup.name], { fds: stdio.ends, env: process.env })
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !OF_SERVICE.has(name)))
+  return startInside(cgroup, [runtime, ...options, cgroup.name], { fds: stdio.ends, env })
 }
 
 /** The process begins in its cgroup, if it can: for one that moves there the kernel waits for all processors. */

@@ -144,7 +144,10 @@ function killCgroup(path: string): void {
   orElse(undefined, () => writeFileSync(`${path}/cgroup.kill`, '1'))
 }
 
-const PATIENCE_MS = 3000
+/** How long the end of what was killed may take: of a container of ours, and of what another run has left. */
+const [PATIENCE_MS, LEFTOVER_MS] = [3000, 100]
+
+type Say = (text: string) => void
 
 const exists = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
 
@@ -156,11 +159,12 @@ function removeOnce(path: string): void {
 }
 
 /**
- * Removes a cgroup and its descendants, within PATIENCE_MS, since the kernel releases killed processes a little
- * later.
+ * Removes a cgroup and its descendants, with some patience, since the kernel releases killed processes a little later.
+ *
+ * @param say is told of one that stays
  */
-function removeCgroup(path: string): void {
-  const end = Date.now() + PATIENCE_MS
+function removeCgroup(path: string, patienceMs: number, say: Say): void {
+  const end = Date.now() + patienceMs
   while (exists(path) && Date.now() < end) {
     try {
       removeOnce(path)
@@ -168,6 +172,7 @@ function removeCgroup(path: string): void {
       sleepSync(5)
     }
   }
+  if (exists(path)) say(`the control group ${path} stays, since its processes do not end; the next run tries again`)
 }
 
 /** Removes the parent of all runs' cgroups if this was the last one. */
@@ -214,11 +219,6 @@ function enableControllers(path: string): void {
   }
 }
 
-/** Where the cgroups of one container are to be. */
-interface CgroupPlace {
-  readonly name: string
-  /** The cgroups above them, one in each hierarchy in use, that of v2 first. */
-  readonly families: readonly string[]
 /** Keeps memory beyond the limit from going to swap, if this kernel counts that. Precondition: the limit of v1 is set. */
 function barSwap(own: string, limited: string | undefined, memory: number): void {
   // The limit of v1 is that of memory and swap together.
@@ -227,6 +227,11 @@ function barSwap(own: string, limited: string | undefined, memory: number): void
   if (exists(file)) writeFileSync(file, String(value))
 }
 
+/** Where the cgroups of one container are to be. */
+interface CgroupPlace {
+  readonly name: string
+  /** The cgroups above them, one in each hierarchy in use, that of v2 first. */
+  readonly families: readonly string[]
   readonly paths: readonly string[]
   /** The memory limit in bytes that the runtime shall set. */
   readonly runtimeMemory: number | undefined
@@ -257,12 +262,14 @@ export class Cgroup implements Disposable {
   readonly paths: readonly string[]
   readonly #families: readonly string[]
   readonly #lock: Fd
+  readonly #say: Say
 
-  /** @param memory the limit in bytes @throws {Error} if they cannot be made */
-  constructor({ name, families, paths, runtimeMemory }: CgroupPlace, memory: number | undefined) {
+  /** @param memory the limit in bytes @param say is told of what stays at the end @throws {Error} if they cannot be made */
+  constructor({ name, families, paths, runtimeMemory }: CgroupPlace, memory: number | undefined, say: Say) {
     this.name = name
     this.runtimeMemory = runtimeMemory
     this.#families = families
+    this.#say = say
     this.#lock = makeOwn(paths[0]!)
     this.paths = paths.map(makeCgroup)
     const [own, limited] = this.paths
@@ -272,6 +279,7 @@ export class Cgroup implements Disposable {
     this.beside = makeCgroup(`${own}/${RUNTIME}`)
     this.limited = limited === undefined ? [] : [limited]
     if (limited !== undefined) writeFileSync(`${limited}/memory.limit_in_bytes`, String(memory))
+    if (memory !== undefined) barSwap(own!, limited, memory)
   }
 
   /** Kills the runtime and all processes of the container. */
@@ -279,7 +287,6 @@ export class Cgroup implements Disposable {
     killCgroup(this.paths[0]!)
   }
 
-    if (memory !== undefined) barSwap(own!, limited, memory)
   /** Lets the runtime and all processes of the container rest, whatever they do about signals, or go on. */
   freeze(rests: boolean): void {
     writeFileSync(`${this.paths[0]}/cgroup.freeze`, rests ? '1' : '0')
@@ -288,7 +295,7 @@ export class Cgroup implements Disposable {
   [Symbol.dispose](): void {
     this.kill()
     this.#lock[Symbol.dispose]()
-    for (const path of this.paths) removeCgroup(path)
+    for (const path of this.paths) removeCgroup(path, PATIENCE_MS, this.#say)
     for (const family of this.#families) removeIfEmpty(family)
   }
 }
@@ -311,15 +318,18 @@ const namesIn = (family: string): string[] =>
     readdirSync(family, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])),
   )
 
-/** Kills and removes the cgroups of runs that were killed themselves; only their containers can outlive them. */
-export function removeLeftovers({ unified, memory }: Hierarchies): string[] {
+/**
+ * Kills and removes the cgroups of runs that were killed themselves; only their containers can outlive them.
+ *
+ * @param say is told of those that stay
+ */
+export function removeLeftovers({ unified, memory }: Hierarchies, say: Say): void {
   const families = memory ? [unified, memory] : [unified]
   const names = [...new Set(families.flatMap(namesIn))].filter((name) => isLeftover(name))
   for (const name of names) {
     using group = orElse(undefined, () => openGroup(`${unified}/${name}`))
     if (group && !lockFile(group)) continue
     killCgroup(`${unified}/${name}`)
-    for (const family of families) removeCgroup(`${family}/${name}`)
+    for (const family of families) removeCgroup(`${family}/${name}`, LEFTOVER_MS, say)
   }
-  return names
 }

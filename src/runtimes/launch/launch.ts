@@ -57,11 +57,12 @@ export async function launch(options: LaunchOptions): Promise<number> {
   const plan = planLaunch(options)
   enterPrivateMounts(plan)
   const hierarchies = openHierarchies()
-  removeLeftovers(hierarchies)
+  const { say = () => {} } = options
+  removeLeftovers(hierarchies, say)
   const place = placeCgroup(hierarchies, options.memory)
   // The guard is there before what it guards: this process may be killed at any moment.
   using guard = startGuard(place.paths, hasTerminal() ? process.stdin.fd : undefined)
-  using cgroup = new Cgroup(place, options.memory)
+  using cgroup = new Cgroup(place, options.memory, say)
   keepTerminal(guard)
   // The agent's engine takes as long to start as the container; a call that comes before it is ready waits.
   const runtime = { program: plan.runtime.path, options: ['--root', layout.state], env: {} }
@@ -212,8 +213,8 @@ function writeBundle({ options, runtime, init, ids, rootfs, devices }: Plan, cgr
     files,
     devices: [...devices, ...openable(policyDevices).map((dev) => ({ kind: 'c' as const, dev }))].map(ruleFor),
     memory: cgroup.runtimeMemory,
-    seccomp: options.seccomp?.(runtime.known.target),
     openFiles: openFilesLimit(),
+    seccomp: options.seccomp?.(runtime.known.target),
   })
   writeFileSync(`${layout.bundle}/config.json`, exactJson(config))
 }
@@ -229,10 +230,10 @@ const joining = (groups: readonly string[], run: Command): Command =>
     ? run
     : ['/bin/sh', '-c', JOIN, 'sh', ...groups.map((path) => `${path}/cgroup.procs`), '--', ...run]
 
-/**
 /** By these systemd tells a service of its sockets, and a runtime would show them to the container. */
 const OF_SERVICE: ReadonlySet<string> = new Set(['NOTIFY_SOCKET', 'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES'])
 
+/**
  * Starts the runtime in the foreground: it stays the container's parent, passes signals on and ends with its status.
  *
  * @throws {SyscallError} if it cannot be started

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   copyFileSync,
@@ -20,6 +20,7 @@ import { cgroupOf, ended, hasRuntime, INTERCEDE, run, running, sh, start, unable
 import { withReason } from '../../support/skipped.ts'
 import { byUser } from '../../support/user.ts'
 
+const noV1 = existsSync('/sys/fs/cgroup/memory/cgroup.procs') ? undefined : 'no cgroup v1'
 const scratch = mkdtempSync(join(tmpdir(), 'intercede-run-'))
 chmodSync(scratch, 0o755)
 afterAll(() => rmSync(scratch, { recursive: true }))
@@ -231,6 +232,52 @@ describe.skipIf(unable()).each(['crun', 'runc'] as const)(withReason('intercede 
     expect(run([...wanted, '--memory', '40m', ...sh('head -c 200m /dev/zero | tail >/dev/null; echo $?')]).stdout).toBe(
       '137\n',
     )
+  })
+
+  test('limits memory and swap together', async () => {
+    const child = await start([...wanted, '--memory', '40m', ...sh('echo ready; cat')])
+    const groups = ['/sys/fs/cgroup', '/sys/fs/cgroup/memory'].map((at) => `${at}/intercede/${cgroupOf(child.pid)[0]}`)
+    const swap = groups.flatMap((group) => [`${group}/memory.swap.max`, `${group}/memory.memsw.limit_in_bytes`])
+    const limits = swap.filter((path) => existsSync(path)).map((path) => readFileSync(path, 'utf8').trim())
+    child.stdin?.end()
+    await ended(child)
+    expect(limits.filter((limit) => limit !== '0' && limit !== `${40 * 2 ** 20}`)).toEqual([])
+  })
+
+  test('lets a command open as many files as programs expect, and more if it asks for that', () => {
+    const [, hard] = /^Max open files +\S+ +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))!
+    const { stdout } = run([...wanted, ...sh('ulimit -n; ulimit -H -n; ulimit -n $(ulimit -H -n) && ulimit -n')])
+    expect(stdout).toBe(`${Math.min(1024, Number(hard))}\n${hard}\n${hard}\n`)
+  })
+
+  test('shows nothing of the service that it is', () => {
+    const env = { NOTIFY_SOCKET: '/run/no-such', LISTEN_FDS: '1', LISTEN_PID: '1', LISTEN_FDNAMES: 'x' }
+    const script = 'ls -d /run/systemd /run/notify; env | grep -E "^(NOTIFY|LISTEN)"'
+    const words = [INTERCEDE, 'run', ...wanted, ...sh(script)]
+    const { stdout } = spawnSync(process.execPath, words, {
+      input: '',
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    })
+    expect(stdout).toBe('')
+  })
+
+  test.skipIf(noV1)(withReason('does not wait for what another run left and nobody can end', noV1), async () => {
+    const group = '/sys/fs/cgroup/memory/intercede/1-1'
+    mkdirSync(group, { recursive: true })
+    const child = spawn('sleep', ['60'])
+    writeFileSync(`${group}/cgroup.procs`, `${child.pid}`)
+    const from = Date.now()
+    const { status, stderr } = run([...wanted, 'true'])
+    const took = Date.now() - from
+    child.kill('SIGKILL')
+    await ended(child)
+    expect({ status, stderr }).toEqual({
+      status: 0,
+      stderr: expect.stringMatching(/^intercede: the control group \S+\/1-1 stays, /),
+    })
+    expect(took).toBeLessThan(2500)
+    expect(run([...wanted, 'true'])).toMatchObject({ status: 0, stderr: '' })
   })
 
   test('bounds the cgroups that it makes', () => {

@@ -105,12 +105,11 @@ describe.skipIf(cannot)(withReason('links on a mount with nosymfollow are not fo
   })
 })
 
-/**
- * Mounts empty file systems on $1/x/N, while a user exchanges x with y, where each N is a link to root's programs: `run` would
- * find none there.
- */
+/** What the mounts would cover: `run` itself, or the container, would find no program or library. */
+const COVERED = ['bin', 'lib', 'sbin']
+/** Mounts empty file systems below $1/x, while a user exchanges x with y, a link to /usr. */
 const EXCHANGED = `mount --make-rprivate / || exit 1
-for n in $(seq 4); do mount -t tmpfs none "$1/x/$n"; done
+for name in ${COVERED.join(' ')}; do mount -t tmpfs none "$1/x/$name"; done
 nice -n -5 "$2" $3 "$1/x" "$1/y" & swapper=$!
 for n in $(seq 12); do "$4" "$5" run true || echo "run $n failed"; done
 kill $swapper && echo swapped`
@@ -121,11 +120,8 @@ test.skipIf(noRun)(withReason('links exchanged with directories above mounts whi
   const top = mkdtempSync('/srv/intercede-planted-')
   try {
     chownSync(top, OTHER, OTHER)
-    for (const name of ['x', 'y']) directory(join(top, name), OTHER, 0o755)
-    for (let n = 1; n <= 4; n++) {
-      directory(join(top, 'x', `${n}`), OTHER, 0o755)
-      link('../../../usr/bin', join(top, 'y', `${n}`), OTHER)
-    }
+    for (const path of ['x', ...COVERED.map((name) => `x/${name}`)]) directory(join(top, path), OTHER, 0o755)
+    link('../../usr', join(top, 'y'), OTHER)
     const words = ['sh', top, fixture('name-swapper'), `${OTHER}`, process.execPath, INTERCEDE]
     const script = ['--mount', 'sh', '-c', EXCHANGED, ...words]
     const { stdout, stderr } = spawnSync('unshare', script, { encoding: 'utf8', input: '' })

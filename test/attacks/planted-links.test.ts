@@ -111,7 +111,7 @@ const COVERED = ['bin', 'lib', 'sbin']
 const EXCHANGED = `mount --make-rprivate / || exit 1
 for name in ${COVERED.join(' ')}; do mount -t tmpfs none "$1/x/$name"; done
 nice -n -5 "$2" $3 "$1/x" "$1/y" & swapper=$!
-for n in $(seq 12); do "$4" "$5" run true || echo "run $n failed"; done
+for n in $(seq 20); do "$4" "$5" run true || echo "run $n failed"; done
 kill $swapper && echo swapped`
 
 const noRun = cannot ?? unable()

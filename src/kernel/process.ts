@@ -111,7 +111,7 @@ export const stateIn = (directory: number, path: Uint8Array): string =>
 export const parentIn = (directory: number, path: Uint8Array): number =>
   statNumber(stat, readStat(directory, path), STAT.ppid)
 
-/** The process group of a process, its controlling terminal, and the group in the foreground there; 0 if it has none. */
+/** The process group of a process, its terminal, and the group in the foreground there; 0 if it has none. */
 interface ProcessGroups {
   readonly own: number
   /** The terminal's device number. */

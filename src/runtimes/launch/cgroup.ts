@@ -219,7 +219,7 @@ function enableControllers(path: string): void {
   }
 }
 
-/** Keeps memory beyond the limit from going to swap, if this kernel counts that. Precondition: the limit of v1 is set. */
+/** Lets nothing beyond the limit go to swap, if this kernel counts that. Precondition: the limit of v1 is set. */
 function barSwap(own: string, limited: string | undefined, memory: number): void {
   // The limit of v1 is that of memory and swap together.
   const [file, value] =
@@ -264,7 +264,11 @@ export class Cgroup implements Disposable {
   readonly #lock: Fd
   readonly #say: Say
 
-  /** @param memory the limit in bytes @param say is told of what stays at the end @throws {Error} if they cannot be made */
+  /**
+   * @param memory the limit in bytes
+   * @param say is told of what stays at the end
+   * @throws {Error} if they cannot be made
+   */
   constructor({ name, families, paths, runtimeMemory }: CgroupPlace, memory: number | undefined, say: Say) {
     this.name = name
     this.runtimeMemory = runtimeMemory

@@ -135,7 +135,7 @@ const MASKED = [
 ]
 const READONLY = ['/proc/asound', '/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
-/** How many files a process may open before it raises that: more harms programs that use select(2), or close them all. */
+/** How many files a process may open at first: more harms programs that use select(2), or close them all. */
 const OPEN_FILES = 1024
 
 function processOf({ args, env, cwd, user, terminal, consoleSize, caps, openFiles }: ContainerSpec): object {

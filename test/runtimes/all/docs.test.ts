@@ -242,7 +242,7 @@ test.skipIf(withoutLxc)(
   withReason('docs/runtimes/proxmox-lxc.md shows the lines that its commands add', withoutLxc),
   async () => {
     const page = readFileSync(join(pages, 'proxmox-lxc.md'), 'utf8')
-    const [, commands] = /^(intercede flags lxc [\s\S]*?) >>\/etc\/pve/m.exec(page)!
+    const [, commands] = /^(intercede flags lxc [\s\S]*?) \|\n {2}cat - \/etc\/pve/m.exec(page)!
     const [, added] = /^This adds:\n\n```\n([\s\S]*?)^```$/m.exec(page)!
     const machine = new Machine()
     try {

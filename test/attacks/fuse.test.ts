@@ -47,6 +47,12 @@ describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot),
   test.each([
     { what: 'a path through /proc', program: '/proc/self/root/shared/spy', before: 'true' },
     { what: 'a path to /proc that is no link', program: '/proc/../shared/spy', before: 'true' },
+    { what: 'a path to /proc from above the root', program: '/../proc/../shared/spy', before: 'true' },
+    {
+      what: 'a path that leads to something else for now',
+      program: '/../proc/x/spy',
+      before: 'mount -t tmpfs none /proc && mkdir /proc/x && cp /shared/spy /proc/x',
+    },
     { what: 'a link to what runs', program: '/tmp/program', before: 'ln -s /proc/self/exe /tmp/program' },
     { what: 'a directory that leads there', program: '/tmp/bin/spy', before: 'ln -s /proc/self/root/shared /tmp/bin' },
   ])('$what is no program: $program', ({ program, before }) => {

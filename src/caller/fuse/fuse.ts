@@ -37,13 +37,15 @@ const STILL_MS = 2000
 const path = (text: string): PathBytes => Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes
 
 /**
- * Rejects paths below /proc, which the runtime would resolve with its own descriptors and its own /proc/self. A mount
- * of the container over /proc does not help: the container can remove it before the runtime looks.
+ * Rejects paths that lead through /proc, which the runtime would resolve with its own descriptors and its own
+ * /proc/self. A mount of the container over /proc does not help: the container can remove it before the runtime looks.
  *
  * @throws {ContinueError}
  */
 function mustLeadPastProc(pathname: string): void {
-  if (/^\/+(\.\/+)*proc(\/|$)/.test(pathname)) throw new ContinueError('crossesProc')
+  const names = pathname.split('/')
+  if (names.some((name, at) => name === 'proc' && posix.normalize(names.slice(0, at + 1).join('/')) === '/proc'))
+    throw new ContinueError('crossesProc')
 }
 
 export class CallerFuse implements Fuse {

@@ -124,7 +124,7 @@ export function requireDescriptors(fd: Handle, count: number): void {
   }
 }
 
-/** Makes an inherited socket non-blocking, for all processes that share its open file description. */
+/** Makes a socket or a pipe non-blocking, for all processes that share its open file description. */
 export function setNonblocking(raw: number): void {
   const flags = check('fcntl', libcFcntl(raw, F_GETFL, 0))
   check('fcntl', libcFcntl(raw, F_SETFL, flags | O_NONBLOCK))

@@ -3,11 +3,13 @@ import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HostId, Tid } from '../../abi/brand.ts'
 import { type IdExtent, toOutside } from '../../abi/credentials.ts'
+import { AT_FDCWD, O_RDWR } from '../../abi/fcntl.ts'
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import type { ReasonCode } from '../../calls/reasons.ts'
 import { countedForNobody } from '../../kernel/credentials.ts'
 import { orElse } from '../../kernel/error.ts'
-import { type Fd, type Handle, pipe } from '../../kernel/fd.ts'
+import { type Fd, type Handle, orClose, pipe, setNonblocking } from '../../kernel/fd.ts'
+import { linkOf, openat } from '../../kernel/files.ts'
 import { runAs, runningOf } from '../../kernel/sched.ts'
 import { textFile } from '../../kernel/shared-memory.ts'
 import { poolShare } from '../../link/limits.ts'
@@ -24,16 +26,25 @@ const READ = 256 * 1024
 const PAUSE_MS = 50
 const LAST_MS = 500
 
+/**
+ * Makes a pipe whose writing end can read, too: whoever has it is never ended by SIGPIPE, when nobody else reads.
+ */
+function pipeForOutput(): ReturnType<typeof pipe> {
+  const { read, write } = pipe()
+  using once = write
+  return { read, write: orClose([read], () => openat(AT_FDCWD, linkOf(once), O_RDWR)) }
+}
+
 /** Keeps the last bytes that a program in a container writes to a pipe. */
 class OutputTail {
-  /** The program's end of the pipe; the function that starts the program closes it afterwards. */
+  /** The program's end of the pipe. */
   readonly writer: Fd
   readonly #socket: Socket
   #kept = Buffer.alloc(0)
   #read = 0
 
   constructor() {
-    const { read, write } = countedForNobody(pipe)
+    const { read, write } = countedForNobody(pipeForOutput)
     this.writer = write
     this.#socket = new Socket({ fd: read.release(), readable: true, writable: false })
     this.#socket.on('data', (chunk: Buffer) => this.#keep(chunk))
@@ -50,12 +61,23 @@ class OutputTail {
 
   /** Returns the output at end of file, or after `LAST_MS`, since descendants of the program may keep the pipe open. */
   async last(): Promise<string> {
+    this.writer[Symbol.dispose]()
     const ended = new Promise((resolve) => this.#socket.once('close', resolve))
     await Promise.race([ended, sleep(LAST_MS)])
     return this.text
   }
 
+  /**
+   * Keeps nothing more of a program that goes on. Nobody empties its pipe any more, not even the next engine, so a full
+   * pipe refuses what it writes (EAGAIN).
+   */
+  letGo(): void {
+    setNonblocking(this.writer.raw)
+    this.close()
+  }
+
   close(): void {
+    this.writer[Symbol.dispose]()
     this.#socket.destroy()
   }
 
@@ -189,7 +211,7 @@ export class ContainerExecs {
     const { child, words, program } = started
     if (program.listener === undefined) setTimeout(() => this.#giveUp(program), LATE_MS).unref()
     if (failed === undefined) {
-      words.close()
+      words.letGo()
       return
     }
     program.hasFailed = true
@@ -306,7 +328,7 @@ export class ContainerExecs {
     const input = countedForNobody(pipe)
     input.write[Symbol.dispose]()
     using stdin = input.read
-    using output = words.writer
+    const { writer: output } = words
     const { read, write } = pipe()
     using held = read
     using go = write

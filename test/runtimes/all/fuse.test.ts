@@ -192,6 +192,16 @@ describe.skipIf(cannot).each(runtimes)(withReason('mount.fuse with %s', cannot),
     expect(stdout.trim().split('\n'), stderr).toEqual(['hello', 'rw,nosuid,nodev,relatime fuse.ext4'])
   })
 
+  test('a program that stays there may go on to say something', () => {
+    const says = program('says', 'fuse2fs -f "$@" & sleep 2; echo a word >&2; echo alive >/root/alive; wait')
+    const { stdout, stderr } = mounting(
+      `ext4=${says}`,
+      `mount -t ext4 $ext4 a && for n in $(seq 50); do [ ! -e alive ] || break; sleep 0.1; done; cat alive; ${OVER}`,
+      ...by,
+    )
+    expect(stdout.trim(), stderr).toBe('alive')
+  })
+
   test('more programs than may be started at once: one waits, and the rest is told to come again', () => {
     const slow = program('slow', 'sleep 2; exec fuse2fs "$@"')
     const count =

@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest'
+import { writeSync } from 'node:fs'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import type { Container } from '../../../../src/caller/identity/container.ts'
 import {
@@ -11,6 +12,7 @@ import {
 } from '../../../../src/engine/execs/container-execs.ts'
 import type { ExecRequest } from '../../../../src/engine/execs/exec-job.ts'
 import { ExecJob } from '../../../../src/engine/execs/exec-job.ts'
+import { dup, type Fd } from '../../../../src/kernel/fd.ts'
 import type { Child } from '../../../../src/processes/child.ts'
 
 /** No process has such a number. */
@@ -24,6 +26,8 @@ let faults: string[] = []
 /** Why a program cannot be started. */
 let cannot: Error | undefined
 let execs: ContainerExecs
+/** What the last program has as its standard error. */
+let output: Fd | undefined
 let jobs = 0
 
 beforeEach(() => {
@@ -31,8 +35,10 @@ beforeEach(() => {
   faults = []
   cannot = undefined
   execs = new ContainerExecs({
-    start: () => {
+    start: (_, { fds }) => {
       if (cannot) throw cannot
+      output?.[Symbol.dispose]()
+      output = dup(fds[2]!)
       return { pid: ++pid, isOver: true, ended: new Promise(() => {}) } as unknown as Child
     },
     drop: (listener) => dropped.push(listener),
@@ -40,6 +46,8 @@ beforeEach(() => {
     onFault: (message) => faults.push(message),
   })
 })
+
+afterEach(() => output?.[Symbol.dispose]())
 
 const containers = (index: number): Container =>
   ({
@@ -124,6 +132,13 @@ describe('start()', () => {
     expect(ask(0).state()).toBe('runs')
     expect(dropped).toEqual([])
   })
+})
+
+test('a program that goes on may say more, which nobody reads: it is not ended, and does not wait', () => {
+  execs.over(ask(0).job, undefined)
+  const { raw } = output!
+  const word = Buffer.alloc(4096)
+  expect(() => Array.from({ length: 1000 }, () => writeSync(raw, word))).toThrow('EAGAIN')
 })
 
 test('that no program can be started in a container is told once, until one was', () => {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseIdMap } from '../../abi/credentials.ts'
 import { orFalse } from '../../kernel/error.ts'
-import type { Fd } from '../../kernel/fd.ts'
+import { type Fd, orClose } from '../../kernel/fd.ts'
 import { pidfdOpen, releaseMemory } from '../../kernel/pidfd.ts'
 import type { Ending } from '../../kernel/process.ts'
 import { shutdown, socketpair } from '../../kernel/socket.ts'
@@ -168,7 +168,7 @@ export class Walkers {
       }
       const [ours, theirs] = socketpair()
       using end = theirs
-      const child = this.#spawn(place, end, apart)
+      const child = orClose([ours], () => this.#spawn(place, end, apart))
       const walker: Walker = { child, socket: ours, container, place, state: 'serves' }
       place.walker = walker
       this.#alive.add(walker)

@@ -9,9 +9,10 @@ type Held = (typeof HELD)[number]
 const NONE = -1
 /**
  * How long a call waits for an entry that another call has locked. Only making a file system takes more than
- * microseconds, and that may hang for ever: then the call gets `busy`.
+ * microseconds, and that may hang for ever: then the call gets `busy`. A call that a signal has cancelled leaves its
+ * entry within 200 ms, to itself as it comes again.
  */
-const LOCK_MS = 100
+const LOCK_MS = 500
 /** How long a call waits until another thread has ended an entry: longer than that waits for the keeper. */
 const END_MS = 3000
 
@@ -179,8 +180,15 @@ export class SharedEntries {
   }
 
   unlock(index: number): void {
-    if (this.get(index, 'owner') !== 0 && this.isDoomed(index)) this.#end(index)
-    this.#locks.release(index)
+    do {
+      if (this.#isOver(index)) this.#end(index)
+      this.#locks.release(index)
+      // Another thread may have marked it after that look, and have found it locked.
+    } while (this.#isOver(index) && this.tryLock(index))
+  }
+
+  #isOver(index: number): boolean {
+    return this.get(index, 'owner') !== 0 && this.isDoomed(index)
   }
 
   #end(index: number, how: 'end' | 'endLater' = 'end'): void {

@@ -1,7 +1,7 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import type { Context, DetachedMount, Parameter } from '../../../../src/calls/context.ts'
 import { FsContextStore } from '../../../../src/engine/kept/fs-context-store.ts'
@@ -9,6 +9,7 @@ import type { Fd, Handle } from '../../../../src/kernel/fd.ts'
 import { pipe } from '../../../../src/kernel/fd.ts'
 import { statx } from '../../../../src/kernel/files.ts'
 import { ENTRIES, PERSISTENT_SIZE } from '../../../../src/link/persistent-layout.ts'
+import { Locks } from '../../../../src/shared/lock.ts'
 import { OwnVault, placeIn } from '../../../support/persistent-world.ts'
 
 const PROCESS = 1 as Tid
@@ -296,6 +297,20 @@ describe('Contexts', () => {
       void worker.terminate()
     }
     all.forget(of(1).serial)
+  })
+
+  test('are over though the thread that has one looked just before they were', () => {
+    const all = contexts()
+    const { fd, raw, isOpen } = descriptor()
+    all.addContext(of(1), fd, 'ext4', PROCESS)
+    const context = held(all, 1, raw)
+    const release = vi.spyOn(Locks.prototype, 'release').mockImplementationOnce(function (this: Locks, lock) {
+      all.forget(of(1).serial)
+      release.mockRestore()
+      this.release(lock)
+    })
+    context[Symbol.dispose]()
+    expect({ isOpen: isOpen(), size: all.size }).toEqual({ isOpen: false, size: 0 })
   })
 
   test('that have ended are not taken for those in their place by who still has their name', () => {

@@ -3,7 +3,7 @@ import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { capMask } from '../abi/credentials.ts'
 import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
-import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, SET_LATER } from '../abi/mount.ts'
+import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, MS_RDONLY, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/process.ts'
 import { PAGE } from '../abi/system.ts'
 import { type Ids, type MounterRequest, MountRefused } from '../caller/mounts/mounter-client.ts'
@@ -116,7 +116,7 @@ export class MountWorker {
       case 'finish':
         return this.#inGroups(third!, 'finish', () => this.#finish(request, first!, second!))
       case 'renew':
-        return this.#renew(request, first!)
+        return this.#inGroups(second!, 'renew', () => this.#renew(request, first!))
       case 'lock':
         return [this.#lockAlone(first!)]
       case 'attach':
@@ -176,7 +176,12 @@ export class MountWorker {
     const mountPoint = root.makeDirectory(name)
     const text = usable.text === undefined ? null : bytesOf(usable.text)
     const words = [...maybe(usable.first?.join('=')), ...maybe(data)]
-    const options = { flags: BigInt(`0x${flags}`), data: words.length === 0 ? null : bytesOf(words.join(',')) }
+    // Drivers of the old mount API may ignore `ro` among the options; then the kernel would open the device to write.
+    const readOnly = 'dev' in usable.kind && !usable.kind.writable ? MS_RDONLY : 0n
+    const options = {
+      flags: BigInt(`0x${flags}`) | readOnly,
+      data: words.length === 0 ? null : bytesOf(words.join(',')),
+    }
     // mount(2) would leave out what is beyond the page, without a word.
     if ((options.data?.length ?? 0) > PAGE) throw new SyscallError('mount', errno('EINVAL'))
     orOwnErrno(usable, () => root.inside(() => mountRaw(bytesOf(type), text, `/${name}`, options)))

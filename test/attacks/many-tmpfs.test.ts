@@ -4,23 +4,29 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
 import { MemoryGroup, unlimitable } from '../support/groups.ts'
-import { type Done, Host, mknodPolicy, until } from '../support/host.ts'
+import { BASE, type Done, Host, mknodPolicy, until } from '../support/host.ts'
+import { Images, nodeFor } from '../support/images.ts'
 import { mounters } from '../support/mounters.ts'
 import { withReason } from '../support/skipped.ts'
 
-const cannot = missing('gcc') ?? unlimitable()
+const cannot = missing('gcc', 'losetup', 'mkfs.ext4') ?? unlimitable()
 const MIB = 1024 * 1024
 const MKNOD = `${fixture('caller')} --umask 022 mknod`
 
 let host: Host
+let images: Images | undefined
 beforeAll(async () => {
   if (cannot) return
+  images = new Images()
   host = await Host.start({
     ...mknodPolicy,
     mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
   })
 })
-afterAll(() => host?.close())
+afterAll(() => {
+  host?.close()
+  images?.[Symbol.dispose]()
+})
 
 const contained = (script: string, more: readonly string[] = []): Promise<Done> =>
   host.run(
@@ -39,12 +45,25 @@ function kernelMemoryOf({ innermost }: MemoryGroup): number {
   if (existsSync(v1)) return Number(readFileSync(v1, 'latin1')) / 1024
   return Number(/^kernel (\d+)$/m.exec(readFileSync(join(innermost, 'memory.stat'), 'latin1'))?.[1]) / 1024
 }
+/**
+ * How much more it is than now, whenever that is asked. The kernel frees what the first programs needed a little later, so the
+ * least that was used is what to begin with.
+ */
+function chargedFrom(group: MemoryGroup): () => number {
+  let least = kernelMemoryOf(group)
+  return () => {
+    const used = kernelMemoryOf(group)
+    least = Math.min(least, used)
+    return used - least
+  }
+}
 const WAIT = 'sub await { select(undef, undef, undef, 0.02) until -e $_[0] } '
 /** Calls in a loop by perl, which says what it got, and keeps that until the file `go` is there. */
 const repeat = (count: number, call: string, go: string, begin = '/', ready = '/dev/null'): string =>
   `perl -e '${WAIT}open($r, ">", "${ready}"); await("${begin}"); $ext4 = "ext4"; for (1..${count}) { (${call}) < 0 ? $e{$!}++ : $ok++ } print join(" ", "ok $ok", %e), "\n"; close(STDOUT); await("${go}")'`
 const MKNODAT = process.arch === 'arm64' ? 33 : 259
 const FSOPEN = 430
+const CLOSE = process.arch === 'arm64' ? 57 : 3
 const MOUNT = process.arch === 'arm64' ? 40 : 165
 const MS_BIND = 4096
 const fdsOf = (pid: number | string): number => readdirSync(`/proc/${pid}/fd`).length
@@ -123,17 +142,31 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
       group.innermost,
     ])
     await until('all wait', () => ready.every(existsSync))
-    // The kernel frees what the first programs needed a little later, so the least that was used is what to begin with.
-    let before = kernelMemoryOf(group)
+    const charged = chargedFrom(group)
     writeFileSync(begin, '')
-    const charged = (): number => {
-      const used = kernelMemoryOf(group)
-      before = Math.min(before, used)
-      return used - before
-    }
     await until('it has all that it can get', () => charged() > least, 100)
     writeFileSync(go, '')
     expect(await done).toMatchObject({ status: 0, stdout: counts.map((count) => `ok ${count}\n`).join('') })
+  })
+
+  test('makes 300 mounts with other access times: its own memory is charged for those that are made for them', async () => {
+    const device = nodeFor(images!.device('ext4'), host.directory, BASE)
+    const call = `$c = syscall(${FSOPEN}, $ext4, 1), syscall(431, $c, 1, $source, $device, 0), syscall(431, $c, 6, 0, 0, 0),
+      $t = syscall(432, $c, 1, 0), syscall(442, $t, $empty, 0x1000, $noatime, 32),
+      $m = syscall(429, $t, $empty, -100, "m/$_", 4), syscall(${CLOSE}, $c), syscall(${CLOSE}, $t), $m`
+    using group = new MemoryGroup(512 * MIB)
+    const [begin, go, ready] = ['times-begin', 'times-go', 'times-ready'].map((name) => join(host.directory, name))
+    const words = `$source = "source"; $device = "${device}"; $empty = ""; $noatime = pack("Q4", 0x10, 0x70, 0, 0); mkdir "m"; mkdir "m/$_" for 1..300;`
+    const done = contained(
+      `mount -t tmpfs none /mnt && cd /mnt && ${repeat(300, call, go!, begin, ready).replace("perl -e '", `perl -e '${words} `)}`,
+      ['--cgroup', group.innermost],
+    )
+    await until('it waits', () => existsSync(ready!))
+    const charged = chargedFrom(group)
+    writeFileSync(begin!, '')
+    await until('it is charged', () => charged() > 50, 100)
+    writeFileSync(go!, '')
+    expect(await done).toMatchObject({ status: 0, stdout: 'ok 300\n' })
   })
 
   test('gets the same nodes after those that we are charged for: its ids, groups, umask, rights and errors count', async () => {

@@ -213,7 +213,8 @@ export class CallerMounts implements Mounts {
   }
 
   renew({ unlockedCopy, manner, ...told }: DetachedMount, attributes: bigint): FdForCaller {
-    return this.#keep(this.#ask({ do: 'renew', attributes: attributes.toString(16) }, [unlockedCopy!]), told, manner)
+    const request = { do: 'renew', attributes: attributes.toString(16) } as const
+    return this.#keep(this.#ask(request, [unlockedCopy!, this.#caller.task()]), told, manner)
   }
 
   lock(tree: Handle): Fd {

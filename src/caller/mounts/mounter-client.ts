@@ -24,7 +24,7 @@ const LOOK_MS = 200
  *   create  the caller's `/proc/TID`, the source if it is a device; answered with a context, ready for fsmount(2)
  *   finish  this context, the container's user namespace, the caller's `/proc/TID`; answered with a detached mount,
  *           its root directory and, if the mount is locked, a copy that is not locked
- *   renew   the copy that is not locked; answered as finish
+ *   renew   the copy that is not locked, the caller's `/proc/TID`; answered as finish
  *   lock    a detached mount, which is used up; answered with a copy whose attributes are locked
  *   attach  a detached mount, its target, the target's mount namespace, the caller's `/proc/TID`; `isNew`: with the
  *           checks of mount(2). The kernel copies the mount to every place that shares mounts with the target

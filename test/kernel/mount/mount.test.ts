@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { errnos } from '../../../src/abi/errno.ts'
@@ -8,8 +8,10 @@ import { BASE, type Done, execute, Host, until } from '../../support/host.ts'
 import { Images, must, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 import { withReason } from '../../support/skipped.ts'
+import { Strace } from '../../support/strace.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'python3')
+const noStrace = missing('strace')
 const policy = (nodev: boolean) => ({
   mount: { allowed: new Set(['ext4', 'xfs', 'hugetlbfs']), fuse: new Map(), shift: false, nodev },
 })
@@ -306,6 +308,29 @@ describe.skipIf(cannot)(withReason('callers of mount(2)', cannot), () => {
     chmodSync(device, 0o600)
     expect({ stdout, stderr }).toEqual({ stdout: 'EACCES\nok\n', stderr: '' })
   })
+
+  test.skipIf(noStrace)(
+    withReason('a device that it may only read is opened read-only, also by drivers that take no option ro', noStrace),
+    async () => {
+      const without = 'setpriv --bounding-set -dac_override --inh-caps -dac_override'
+      const script = `${without} ${fixture('mount-call')} ext4 $DEVICE m ro 0 && grep -o 'm r.* - ext4' /proc/self/mountinfo && umount m`
+      await contained('mount -t ext4 $DEVICE m && umount m')
+      const output = join(host.directory, 'read-only')
+      const traces = await Promise.all(
+        mounters(host.enginePid).map((pid) => Strace.attach(Number(pid), ['-ff', '-e', 'trace=mount', '-o', output])),
+      )
+      chmodSync(device, 0o400)
+      const { stdout, stderr } = await contained(script)
+      chmodSync(device, 0o600)
+      for (const trace of traces) await trace.end()
+      // The mount itself is as it was asked for.
+      expect(stdout, stderr).toMatch(/^m rw,/)
+      const calls = readdirSync(host.directory)
+        .filter((name) => name.startsWith('read-only.'))
+        .map((name) => readFileSync(join(host.directory, name), 'latin1'))
+      expect(calls.join('')).toMatch(/"ext4", MS_RDONLY, ".*ro"/)
+    },
+  )
 
   test('in the mount namespace of the host nothing is mounted', async () => {
     const { result, records } = await host.call(['mount', '/mnt', device, 'ext4'], ['--mounts'])

@@ -1,4 +1,5 @@
 import type { PathBytes } from '../abi/brand.ts'
+import { errno } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import {
   MNT_FORCE,
@@ -23,7 +24,7 @@ import type { Caller, Registers } from '../calls/caller.ts'
 import type { Parameter } from '../calls/context.ts'
 import { IN_MEMORY, TMPFS } from '../calls/mounts.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
-import { act, continueWith, type Verdict } from '../calls/verdict.ts'
+import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionNumber, optionsOf, optionsWithHostIds, timesOf } from './mount-options.ts'
@@ -117,6 +118,13 @@ const setsTimes = (flags: bigint): boolean => setsAccessTimes.some(({ mask, equa
 const remounts = (flags: bigint): boolean => (flags & (MS_REMOUNT | MS_BIND)) === MS_REMOUNT
 
 /**
+ * Tells whether an option of a file system that is not in memory names its source. The kernel takes it if the call has
+ * none, and it may be a name of the host's: linux/fs/fs_context.c vfs_parse_fs_param_source()
+ */
+const namesSource = (type: string, data: string | undefined): boolean =>
+  !IN_MEMORY.has(type) && optionsOf(type, data).some(([key]) => key === 'source')
+
+/**
  * mount(2): mounts the file systems of the policy for callers that are root in their container. Only calls that make a
  * new superblock are trapped, those that remount one to say why that fails, and the calls of the new mount API that
  * describe, make and attach a file system. Changes of attached mounts are not done here: the kernel judges them as the
@@ -154,6 +162,8 @@ export const mount: Syscall<Request> = {
       judgeMounter(caller, type) ??
       (program === undefined ? judgeOptions(type, data) : undefined)
     if (judged) return judged
+    if (program === undefined && source === undefined && namesSource(type, data))
+      return refuse('namesHost', errno('EPERM'))
     caller.mounts.tidy()
     const namespace = caller.mounts.namespace()
     if (program !== undefined) return byFuse({ program, type, source, target, data, flags }, caller, namespace)

@@ -54,6 +54,12 @@ describe.skipIf(cannot)(withReason("file systems that show what is the host's ow
     expect(records).toEqual([...refusal(1, 'namesHost'), ...refusal(1, 'namesHost')])
   })
 
+  test('nor is one among the options, which the kernel takes if the call names none', async () => {
+    const { stdout, records } = await contained(`${fixture('call-steps')} mount null s:m s:ext4 1 s:source=mtd0`)
+    expect(stdout).toBe('EPERM\n')
+    expect(records).toEqual(refusal(1, 'namesHost'))
+  })
+
   test.each([
     { option: 'fsid=boot', type: 'erofs' },
     { option: 'domain_id=boot', type: 'erofs' },

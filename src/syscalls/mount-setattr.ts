@@ -1,6 +1,12 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { AT_EMPTY_PATH } from '../abi/fcntl.ts'
-import { ACCESS_TIMES, type AttributeChange, decodeAttributes, MOUNT_ATTR_SIZE } from '../abi/mount.ts'
+import {
+  ACCESS_TIMES,
+  type AttributeChange,
+  decodeAttributes,
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_SIZE,
+} from '../abi/mount.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
@@ -60,6 +66,9 @@ export const mountSetattr: Syscall<Request> = {
     if (!mount?.unlockedCopy) return ofOthers(caller, fd, change)
     const now = caller.mounts.attributes(mount)
     const wanted = (now & ~change.clear) | change.set
+    // The kernel refuses it: what is locked stays, and with it all else of the change.
+    const losesNodev = (change.clear & ~change.set & MOUNT_ATTR_NODEV) !== 0n
+    if (mount.manner.nodev && losesNodev) return continueWith('changesMounts')
     const isBegun = caller.noted === WAS_NOT
     if (!keepsOtherTimes(now, wanted) && !isBegun) return continueWith('changesMounts')
     const verdict = judgeMounter(caller) ?? judgeKept(mount, rules)

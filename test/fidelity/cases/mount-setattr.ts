@@ -88,6 +88,15 @@ const bound: readonly Case[] = each({ before: 'mkdir m d d/e; mount --bind d m',
 ])
 
 const MOUNT = 'mount s:$EXT4 s:m s:ext4 0 null'
+const unattached = (attributes: Attributes): string =>
+  steps(
+    'fsopen s:ext4 1',
+    'fsconfig =0 1 s:source s:$EXT4 0',
+    'fsconfig =0 6 null null 0',
+    'fsmount =0 1 0',
+    `mount_setattr =3 s: ${AT_EMPTY_PATH} ${struct(attributes)} 32`,
+    `move_mount =3 s: ${AT_FDCWD} s:m 4`,
+  )
 const ext4: readonly Case[] = each({ before: 'mkdir m', shows: 'flags m' }, [
   { name: 'set RDONLY of ext4', calls: steps(MOUNT, change({ set: 1 })) },
   { name: 'set and clear RDONLY of ext4', calls: steps(MOUNT, change({ set: 1 }), change({ clear: 1 })) },
@@ -96,16 +105,12 @@ const ext4: readonly Case[] = each({ before: 'mkdir m', shows: 'flags m' }, [
   { name: 'clear NODEV of ext4', calls: steps(MOUNT, change({ clear: 4 })), why: 'nodev' },
   { name: 'set NOATIME of ext4', calls: steps(MOUNT, change({ set: 0x10, clear: ATIME })), why: 'atime' },
   { name: 'propagation MS_SHARED of ext4', calls: steps(MOUNT, change({ propagation: MS_SHARED })), shows: 'shares m' },
+  { name: 'set NOEXEC of ext4 before it is attached', calls: unattached({ set: 8 }) },
+  { name: 'set NOATIME of ext4 before it is attached', calls: unattached({ set: 0x10, clear: ATIME }) },
   {
-    name: 'set NOEXEC of ext4 before it is attached',
-    calls: steps(
-      'fsopen s:ext4 1',
-      'fsconfig =0 1 s:source s:$EXT4 0',
-      'fsconfig =0 6 null null 0',
-      'fsmount =0 1 0',
-      `mount_setattr =3 s: ${AT_EMPTY_PATH} ${struct({ set: 8 })} 32`,
-      `move_mount =3 s: ${AT_FDCWD} s:m 4`,
-    ),
+    name: 'set NOATIME and clear NODEV of ext4 before it is attached',
+    calls: unattached({ set: 0x10, clear: ATIME | 4 }),
+    why: 'nodev',
   },
 ])
 

@@ -77,8 +77,9 @@ class Holder {
   readonly #child: ChildProcess
   #said = ''
 
-  constructor(kind: Kind, keys: readonly string[] = []) {
-    const { first, use } = KINDS[kind]
+  /** @param use the call, if another one */
+  constructor(kind: Kind, keys: readonly string[] = [], use: string = KINDS[kind].use) {
+    const { first } = KINDS[kind]
     const short: Readonly<Record<string, string>> = {
       source: `@fsconfig =0 ${FSCONFIG.string} s:source s:${device} 0`,
       create: `@fsconfig =0 ${FSCONFIG.create} null null 0`,
@@ -104,8 +105,8 @@ class Holder {
 }
 
 /** What is in the way when it is used first is the policy alone. */
-async function ready(kind: Kind, keys?: readonly string[]): Promise<Holder> {
-  const holder = new Holder(kind, keys)
+async function ready(kind: Kind, keys?: readonly string[], use?: string): Promise<Holder> {
+  const holder = new Holder(kind, keys, use)
   await until('it is served', async () => (await intercede('ps', ...feed())).stdout.includes(holder.id))
   await new Promise((resolve) => setTimeout(resolve, 500))
   return holder
@@ -141,6 +142,16 @@ describe.skipIf(cannot)(withReason('what a container got before its policy was l
     await set(holder.id, 'mount=false')
     // The kernel knows of nothing that was made in the context that the container has.
     expect(await holder.use()).toBe(kind === 'a file system that is made' ? 'EINVAL' : 'EPERM')
+  })
+
+  // The kernel asks nobody for these, as for any descriptor that was opened before.
+  test.each([
+    { what: 'opened in it', use: 'openat =3 s:hello 0' },
+    { what: 'placed by a path', use: 'move_mount =3 s:. -100 s:/mnt 0' },
+  ])('a mount that stands nowhere is still there to be $what', async ({ use }) => {
+    const holder = await ready('a mount that stands nowhere', [], use)
+    await set(holder.id, 'mount=false')
+    expect(await holder.use()).toBe('ok')
   })
 
   test.each([

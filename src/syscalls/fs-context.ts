@@ -146,6 +146,8 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     if (context.picked && parameter && saysOwner(parameter)) return act({ verb: 'report', writes: [] })
     const refused = parameter && judgeParameter(context.type, parameter)
     if (refused) return refused
+    // The kernel takes it as a string only: linux/fs/fs_context.c vfs_parse_fs_param_source()
+    if (parameter?.[0] === 'source' && parameter[1] === undefined) return continueWith('contextTold')
     if (parameter && !note(context, parameter)) return refuse('contextFull', errno('E2BIG'))
     return continueWith('contextTold')
   },

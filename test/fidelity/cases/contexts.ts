@@ -52,6 +52,7 @@ const fsconfig: readonly Case[] = [
   configured('SET_FLAG, ro', set(FSCONFIG.SET_FLAG, 's:ro')),
   configured('SET_FLAG, an option of the file system', set(FSCONFIG.SET_FLAG, 's:noload')),
   configured('SET_FLAG, an option that takes a value', set(FSCONFIG.SET_FLAG, 's:commit')),
+  configured('SET_FLAG, source, and then SET_STRING', set(FSCONFIG.SET_FLAG, 's:source'), source, create),
   configured('SET_FLAG, an option that there is not', set(FSCONFIG.SET_FLAG, 's:nonsense')),
   configured('SET_FLAG with a value', set(FSCONFIG.SET_FLAG, 's:ro', 's:x')),
   configured('SET_BINARY', set(FSCONFIG.SET_BINARY, 's:nonsense', 's:x', 1)),

@@ -182,6 +182,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     for (const { at, bytes } of writes) held.write(at, bytes, fetch)
   }
 
+  get mayComeAgain(): boolean {
+    return !this.#container.waitKillable
+  }
+
   get inInitialUserns(): boolean {
     return this.#callerTask.userns === Number(this.#container.userns)
   }

@@ -34,7 +34,14 @@ export interface Verbs extends ProgramVerbs {
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
   /** Mounts by a FUSE program of the container's own image. */
   readonly fuse: FuseMount
-  readonly placeMount: { readonly mount: DetachedMount; readonly target: Handle; readonly namespace: Handle }
+  readonly placeMount: {
+    /** In the mount that is placed. */
+    readonly handle: Handle
+    /** undefined if we do not have it: perhaps this call has placed it, before a signal cancelled the call. */
+    readonly mount?: DetachedMount
+    readonly target: Handle
+    readonly namespace: Handle
+  }
   /** Makes a detached mount with other attributes, which replaces descriptor `replaces` in the caller's table. */
   readonly renewMount: {
     readonly mount: DetachedMount
@@ -51,12 +58,16 @@ export interface Verbs extends ProgramVerbs {
   /** Opens a context of such a tmpfs, which the caller gets: fspick(2). */
   readonly pickContext: { readonly root: Handle; readonly cloexec: boolean }
   readonly reconfigure: { readonly context: Context; readonly picked: Handle }
-  readonly create: { readonly context: Context; readonly description: SuperblockRequest }
+  readonly create: {
+    readonly context: Context
+    /** undefined if the file system is made already: perhaps by this call, before a signal cancelled it. */
+    readonly description?: SuperblockRequest
+  }
   /** Makes a mount of what was made in a context, which the caller gets: fsmount(2). */
   readonly mountContext: {
     readonly context: Context
     readonly made: Handle
-    /** How to make the file system again; set if the previous engine's act may have mounted it. */
+    /** How to make the file system again; set if an earlier act for this call may have mounted it. */
     readonly anew?: SuperblockRequest
     /** MOUNT_ATTR_*. */
     readonly attributes: bigint

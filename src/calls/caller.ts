@@ -135,6 +135,10 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
   readonly devicePrograms: DevicePrograms
   /** The note of the previous engine, if it had begun to act for this call; else 0. */
   readonly noted: bigint
+  /**
+   * Whether a signal may cancel the call, and the caller make it again: without SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+   */
+  readonly mayComeAgain: boolean
   /** Notes in the journal what the act is about to do, so that `Verb.recover` of the next engine can look for it. */
   note(what: bigint): void
   /**

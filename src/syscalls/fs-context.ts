@@ -188,7 +188,8 @@ function make(context: Context, exclusive: boolean, caller: Caller, policy: Moun
   if (context.picked) return continueWith('changesMounts')
   const verdict = judgeMounter(caller) ?? judgeKept(context, policy)
   if (verdict) return verdict
-  if (isOver(context) && caller.noted !== WAS_NOT) return refuse('contextOver', errno('EBUSY'))
+  if (context.made) return act({ verb: 'create', context })
+  if (context.hasFailed && caller.noted !== WAS_NOT) return refuse('contextOver', errno('EBUSY'))
   caller.mounts.tidy()
   caller.mounts.namespace()
   return act({ verb: 'create', context, description: superblockRequest(context, exclusive, caller) })
@@ -217,12 +218,12 @@ export const fsmount: Syscall<Mounted> = {
     if (!context) return continueWith('foreignContext')
     const verdict = judgeMounter(caller) ?? judgeKept(context, mount)
     if (verdict) return verdict
-    const isBegun = caller.noted !== 0n
+    const isBegun = caller.noted !== 0n || (context.isUsed && caller.mayComeAgain)
     if (!context.made || (context.isUsed && !isBegun)) return continueWith('contextUnready')
     caller.mounts.namespace()
     const manner = mannerOf(context.type, mount)
-    // The kernel mounts a context once. If an engine ended in this call, it is unknown whether it did, so the file
-    // system is made anew.
+    // The kernel mounts a context once. If an engine ended in this call, or a signal has cancelled it, it is unknown
+    // whether the kernel did, so the file system is made anew.
     const anew = isBegun ? { anew: superblockRequest(context, false, caller) } : {}
     return act({ verb: 'mountContext', context, made: context.made, attributes, cloexec, manner, ...anew })
   },

@@ -47,12 +47,16 @@ export const moveMount: Syscall<Request> = {
     // Since Linux 6.14 a null pointer means the descriptor itself, too.
     if (fromPath !== undefined && fromPath !== '') return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(from)
-    if (!mount) return continueWith(rules ? 'foreignMount' : 'keyOff')
-    const verdict = judgeMounter(caller) ?? judgeKept(mount, rules)
+    if (!mount && !rules) return continueWith('keyOff')
+    // Where a signal may have cancelled the call after it was done, that is found out by the act.
+    if (!mount && !caller.mayComeAgain) return continueWith('foreignMount')
+    const verdict = judgeMounter(caller) ?? (mount && judgeKept(mount, rules))
     if (verdict) return verdict
     const namespace = caller.mounts.namespace()
     const target = targetOf(caller, to, { path: toPath, flags })
-    return target ? act({ verb: 'placeMount', mount, target, namespace }) : continueWith('pathNotResolved')
+    if (!target) return continueWith('pathNotResolved')
+    const what = mount ? { mount, handle: mount.handle } : { handle: caller.object(from, DOT, true) }
+    return act({ verb: 'placeMount', ...what, target, namespace })
   },
 }
 

@@ -1,8 +1,10 @@
-import { type Effect, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
+import { errno } from '../abi/errno.ts'
+import { type Effect, type Mark, type Verb, type Verbs, WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { StoredFsContext } from '../calls/context.ts'
-import type { FdForCaller } from '../calls/mounts.ts'
+import type { FdForCaller, SuperblockRequest } from '../calls/mounts.ts'
 import { steps } from '../calls/steps.ts'
+import { ContinueError, Refused } from '../calls/verdict.ts'
 import { isErrno } from '../kernel/error.ts'
 import type { Handle } from '../kernel/fd.ts'
 
@@ -19,23 +21,28 @@ export const openContext: Verb<Verbs['openContext']> = {
   recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
 }
 
+const nameOf = ({ context: { name } }: Verbs['create']): readonly Mark[] => [name.index, name.serial]
+
 export const create: Verb<Verbs['create']> = {
   steps: [steps.askMounter],
   safe:
     'As `mount`, with the recorded parameters, in a context that the container never gets: it could mount that itself, ' +
     'and open devices there.',
   run({ context, description }, caller) {
+    if (!description) throw new Refused('contextOver', errno('EBUSY'))
     caller.note(WAS_NOT)
     try {
       context.keep(caller.mounts.create(description))
     } catch (error) {
       // A kernel that cannot refuse what exists says so before it begins (fs/fsopen.c vfs_cmd_create(), Linux 6.6).
-      if (!description.exclusive || !isErrno(error, 'EOPNOTSUPP')) context.fail()
+      if (!isCancelled(error) && !(description.exclusive && isErrno(error, 'EOPNOTSUPP'))) context.fail()
       throw error
     }
     return { value: 0n }
   },
   recover: ({ context }, _caller, { note }) => (note === WAS_NOT && context.made ? { value: 0n } : undefined),
+  /** A context is made once, so its name says all. */
+  once: { conflictErrno: undefined, key: nameOf, fingerprint: nameOf },
 }
 
 export const pickContext: Verb<Verbs['pickContext']> = {
@@ -59,7 +66,7 @@ export const reconfigure: Verb<Verbs['reconfigure']> = {
       caller.mounts.reconfigure(picked, context.parameters)
       context.apply()
     } catch (error) {
-      context.fail()
+      if (!isCancelled(error)) context.fail()
       throw error
     }
     return { value: 0n }
@@ -73,17 +80,23 @@ export const mountContext: Verb<Verbs['mountContext']> = {
     '`mount`). The kernel judges how the container may change it and where it may place it.',
   run(act, caller) {
     caller.note(WAS_NOT)
-    return mounted(act, act.made, caller)
+    return act.context.isUsed && act.anew ? mountedAnew(act, act.anew, caller) : mounted(act, act.made, caller)
   },
   recover(act, caller, { note, given }) {
     if (given !== undefined) {
       act.context.use()
       return { value: BigInt(given), sent: thenDrop(act.context, () => {}) }
     }
-    if (note === 0n || !act.anew) return undefined
-    using made = caller.mounts.create(act.anew)
-    return mounted(act, made, caller)
+    return note === 0n || !act.anew ? undefined : mountedAnew(act, act.anew, caller)
   },
+}
+
+/** Tells whether the caller is gone, perhaps by a signal after which the call comes again. */
+const isCancelled = (error: unknown): boolean => error instanceof ContinueError
+
+function mountedAnew(act: Verbs['mountContext'], anew: SuperblockRequest, caller: Caller): Effect {
+  using made = caller.mounts.create(anew)
+  return mounted(act, made, caller)
 }
 
 /** The context is kept until the caller has the mount, since another engine may have to continue the call. */
@@ -92,7 +105,15 @@ function mounted(
   made: Handle,
   caller: Caller,
 ): Effect {
-  const { fd, sent, note } = caller.mounts.finish(made, attributes, manner, context)
+  // From here on the mounter may mount it, also for a call that is gone.
+  let given: FdForCaller
+  try {
+    given = caller.mounts.finish(made, attributes, manner, context)
+  } catch (error) {
+    if (isCancelled(error)) context.use()
+    throw error
+  }
+  const { fd, sent, note } = given
   caller.note(note)
   context.use()
   return { value: 0n, fd, cloexec, sent: thenDrop(context, sent) }

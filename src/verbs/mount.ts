@@ -50,8 +50,10 @@ export const placeMount: Verb<Verbs['placeMount']> = {
   safe:
     'A mount that `mountContext` gave to this container is placed on a handle of the target that the caller found, in ' +
     "the caller's mount namespace.",
-  run({ mount: unplaced, target, namespace }, caller) {
-    caller.note(mountId(unplaced.handle))
+  run({ handle, mount: unplaced, target, namespace }, caller) {
+    if (!unplaced) throw new ContinueError('foreignMount')
+    const id = mountId(handle)
+    caller.note(id)
     try {
       caller.mounts.attach(unplaced.handle, { target, namespace }, false)
     } catch (error) {
@@ -60,13 +62,18 @@ export const placeMount: Verb<Verbs['placeMount']> = {
       throw error
     }
     unplaced.endAfterCall()
-    return { value: 0n }
+    return { value: 0n, made: [id] }
   },
   /** The target is resolved again, as for `mount`. */
   recover({ mount: unplaced, target }, _caller, { note }) {
     if (note === 0n || mountId(target) !== note) return undefined
-    unplaced.endAfterCall()
+    unplaced?.endAfterCall()
     return { value: 0n }
+  },
+  once: {
+    conflictErrno: undefined,
+    key: ({ handle }) => [mountId(handle)],
+    fingerprint: ({ target }) => [mountId(target)],
   },
 }
 

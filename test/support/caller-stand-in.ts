@@ -55,6 +55,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   },
   note: unasked,
   noted: 0n,
+  mayComeAgain: false,
   act: (_, action) => action(),
   look: (_, action) => action(),
   ...changes,

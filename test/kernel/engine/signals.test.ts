@@ -15,7 +15,7 @@ const cannotMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
 const policy: Policy = {
   ...mknodPolicy,
   setxattr: { read: false },
-  mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
+  mount: { allowed: new Set([MOUNTED, 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
 }
 const TIMEOUT_MS = 120_000 + 50 * COUNT
 
@@ -121,6 +121,11 @@ describe.each([
   )
 })
 
+/** Fewer and slower, since a mount takes longer than a node. */
+const MOUNTS = ['--count', '25', '--threads', '2', '--period', '5000'] as const
+/** What is answered with a descriptor is begun anew each time: it must fit between two signals. */
+const CONTEXTS = [...MOUNTS.slice(0, -1), '30000'] as const
+
 describe.skipIf(cannotMount).each([
   ['with WAIT_KILLABLE_RECV', []],
   ['without it', ['--no-killable']],
@@ -128,18 +133,21 @@ describe.skipIf(cannotMount).each([
   test.each([RESTARTS, RETURNS])(
     'is there once, with signal handlers that %s',
     async (_handlers, handler) => {
-      const said = await signalled(
-        container,
-        '--call',
-        'mount',
-        '--count',
-        '25',
-        '--threads',
-        '2',
-        '--period',
-        '5000',
-        ...handler,
-      )
+      const said = await signalled(container, '--call', 'mount', ...MOUNTS, ...handler)
+      expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+    },
+    TIMEOUT_MS,
+  )
+})
+
+describe.each([
+  ['with WAIT_KILLABLE_RECV', []],
+  ['without it', ['--no-killable']],
+] as const)('%s a mount by fsopen, fsconfig, fsmount and move_mount', (_, container) => {
+  test.each([RESTARTS, RETURNS])(
+    'is there once, with signal handlers that %s',
+    async (_handlers, handler) => {
+      const said = await signalled(container, '--call', 'context', ...CONTEXTS, ...handler)
       expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
     },
     TIMEOUT_MS,

@@ -1,14 +1,20 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
+import { errno } from '../../../src/abi/errno.ts'
 import type { Caller } from '../../../src/calls/caller.ts'
 import type { Context, Parameter } from '../../../src/calls/context.ts'
 import type { Mounts } from '../../../src/calls/mounts.ts'
-import { ContinueError } from '../../../src/calls/verdict.ts'
+import type { ReasonCode } from '../../../src/calls/reasons.ts'
+import { ContinueError, Refused, type Verdict } from '../../../src/calls/verdict.ts'
+import { SyscallError } from '../../../src/kernel/error.ts'
+import type { Fd } from '../../../src/kernel/fd.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { fsconfig, fsmount, fsopen } from '../../../src/syscalls/fs-context.ts'
 import { mount } from '../../../src/syscalls/mount.ts'
 import { judgeOptions, optionsWithHostIds, withHostIds } from '../../../src/syscalls/mount-options.ts'
 import { mountSetattr } from '../../../src/syscalls/mount-setattr.ts'
 import { moveMount } from '../../../src/syscalls/move-mount.ts'
+import { create, mountContext, reconfigure } from '../../../src/verbs/fs-context.ts'
+import { placeMount } from '../../../src/verbs/mount.ts'
 import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
 
 const policy = parsePolicy([
@@ -50,6 +56,17 @@ describe('mount.screen() leaves what makes no file system to the kernel', () => 
     expect(mount.screen(registers(0n, 0n, 0n, flags), {})?.why.code).toBe('keyOff')
   })
 })
+
+const refusing = (code: ReasonCode): never => {
+  throw new ContinueError(code)
+}
+const decided = (decide: () => Verdict): Verdict => {
+  try {
+    return decide()
+  } catch (error) {
+    return { is: 'continue', why: (error as ContinueError).why }
+  }
+}
 
 describe('mount.decide()', () => {
   const request = { type: 'ext4', source: '/none', target: bytes('/target'), data: undefined, flags: 0n }
@@ -121,6 +138,17 @@ describe('mount.decide()', () => {
       act: { verb: 'mount', call: { nodev: false, shift: false, data: 'uid=200000,gid=200007,mode=700' } },
     })
     expect(mount.decide(tmpfs, caller(), list('ext4'))).toMatchObject({ why: { code: 'kernelMountsIt' } })
+  })
+
+  test.each([
+    { type: 'ext4', source: undefined, code: 'namesHost' },
+    { type: 'ext4', source: '/none', code: 'done' },
+    { type: 'tmpfs', source: undefined, code: 'done' },
+    { type: 'xfs', source: undefined, code: 'fuseNoRuntime' },
+  ])('a source among the options of $type, beside $source: $code', ({ type, source, code }) => {
+    const fuse = { ready: () => refusing('fuseNoRuntime'), mount: () => {}, mounted: () => false }
+    const asked = { ...request, type, source, data: 'ro,source=mtd0' } as never
+    expect(decided(() => mount.decide(asked, caller({ fuse }), policy)).why.code).toBe(code)
   })
 
   test('a source that hangs is no errno of the call', () => {
@@ -223,10 +251,11 @@ describe('contexts', () => {
   test.each([
     { what: 'a parameter', parameter: ['commit', '7'] as const, noted: [['commit', '7']] },
     { what: 'a second source', parameter: ['source', '/other'] as const, noted: [] },
+    { what: 'a source without a value', parameter: ['source'] as const, parameters: [], noted: [] },
     { what: 'the same again', parameter: ['source', '/none'] as const, noted: [] },
-  ])('$what is told to the kernel too', ({ parameter, noted }) => {
+  ])('$what is told to the kernel too', ({ parameter, parameters = [['source', '/none']] as const, noted }) => {
     told.length = 0
-    const verdict = fsconfig.decide({ fd: 3, command: 1, parameter }, having(), policy)
+    const verdict = fsconfig.decide({ fd: 3, command: 1, parameter }, having({ parameters }), policy)
     expect(verdict).toMatchObject({ is: 'continue', why: { code: 'contextTold' } })
     expect(told).toEqual(noted)
   })
@@ -242,7 +271,13 @@ describe('contexts', () => {
       reason: 'contextTold',
     },
     { what: 'a descriptor as a flag of any type', command: 5, changes: {}, is: 'continue', reason: 'contextTold' },
-    { what: 'a second create', command: 6, changes: { made: handle(4) }, is: 'errno', reason: 'contextOver' },
+    {
+      what: 'a second create, which the act refuses',
+      command: 6,
+      changes: { made: handle(4) },
+      is: 'act',
+      reason: 'done',
+    },
     {
       what: 'a create after a failed one',
       command: 6,
@@ -281,6 +316,43 @@ describe('contexts', () => {
     const act = { verb: 'mountContext', anew: { type: 'ext4', exclusive: false } }
     expect(fsmount.decide(request, begun(used), policy)).toMatchObject({ is: 'act', act })
     expect(fsmount.decide(request, having(used), policy)).toMatchObject({ is: 'continue' })
+    const again = caller({ mayComeAgain: true }, { context: () => context(used) })
+    expect(fsmount.decide(request, again, policy)).toMatchObject({ is: 'act', act })
+  })
+
+  const acting = (mounts: Partial<Mounts>): Caller => caller({ note: () => {} }, mounts)
+  const raising = (error: Error) => (): never => {
+    throw error
+  }
+
+  test.each([
+    { what: 'fail', error: new SyscallError('mount', errno('EINVAL')), failed: 1 },
+    { what: 'go on when a signal has cancelled the call', error: new ContinueError('gone'), failed: 0 },
+  ])('$what', ({ error, failed }) => {
+    const fail = vi.fn()
+    const who = acting({ create: raising(error), reconfigure: raising(error) })
+    const description = { type: 'ext4', parameters: [], exclusive: false, source: { kind: { other: true } } } as const
+    expect(() => create.run({ context: context({ fail }), description }, who)).toThrow(error)
+    expect(() => reconfigure.run({ context: context({ fail }), picked: handle(4) }, who)).toThrow(error)
+    expect(fail).toHaveBeenCalledTimes(2 * failed)
+  })
+
+  test('of which a file system is made are over for a second create', () => {
+    expect(() => create.run({ context: context({ made: handle(4) }) }, acting({}))).toThrow(
+      new Refused('contextOver', errno('EBUSY')),
+    )
+  })
+
+  test('are mounted anew when a signal has cancelled the call that did: the kernel mounts each once', () => {
+    const use = vi.fn()
+    const finish = vi.fn<Mounts['finish']>(raising(new ContinueError('gone')))
+    const anew = { type: 'ext4', parameters: [], exclusive: false, source: { kind: { other: true } } } as const
+    const act = { made: handle(4), attributes: 0n, cloexec: true, manner: { shift: false, nodev: true } }
+    expect(() => mountContext.run({ ...act, context: context({ use }) }, acting({ finish }))).toThrow('gone')
+    expect(use).toHaveBeenCalledTimes(1)
+    const who = acting({ finish, create: () => handle(8) as Fd })
+    expect(() => mountContext.run({ ...act, context: context({ use, isUsed: true }), anew }, who)).toThrow('gone')
+    expect(finish.mock.calls.map(([made]) => made.raw)).toEqual([4, 8])
   })
 
   test('fsmount before create is left to the kernel, after it is an act', () => {
@@ -332,6 +404,24 @@ describe('mounts that stand nowhere yet', () => {
       is: 'continue',
       why: { code: reason },
     })
+  })
+
+  test('are placed already, perhaps, if a signal may have cancelled the call that placed them', () => {
+    const again = caller({ mayComeAgain: true, object: () => handle(7) })
+    const verdict = moveMount.decide(request, again, policy)
+    expect(verdict).toMatchObject({ is: 'act', act: { verb: 'placeMount', handle: { raw: 7 } } })
+    const act = { handle: handle(7), target: handle(7), namespace: handle(9) }
+    expect(() => placeMount.run(act, again)).toThrow(new ContinueError('foreignMount'))
+  })
+
+  test.each([
+    { what: 'noatime', set: 0x10n, clear: 0x70n, is: 'act' },
+    { what: 'noatime, and nodev no more', set: 0x10n, clear: 0x74n, is: 'continue' },
+    { what: 'noatime, and nodev again', set: 0x14n, clear: 0x74n, is: 'act' },
+  ])('mount_setattr to $what: $is', ({ set, clear, is }) => {
+    const who = caller({}, { unplaced: () => unplaced, attributes: () => 0n })
+    const attributes = new Uint8Array(new BigUint64Array([set, clear, 0n, 0n]).buffer)
+    expect(mountSetattr.decide({ fd: 4, path: '', attributes }, who, policy).is).toBe(is)
   })
 
   test('mount_setattr of a path, or of what we do not know, is left to the kernel', () => {

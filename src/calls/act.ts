@@ -101,8 +101,11 @@ export interface Effect {
   readonly replaces?: number
   /** The fingerprint of the result, where `Replayable.fingerprint` cannot take it yet. */
   readonly made?: readonly Mark[]
-  /** Called with the number of the descriptor in the caller's table; without `fd`, the value is that number. */
-  readonly sent?: (fd: number) => void
+  /**
+   * Called with the number of the descriptor in the caller's table, or with undefined if the caller was gone before it
+   * got `fd`. Without `fd`, the value is that number.
+   */
+  readonly sent?: (fd: number | undefined) => void
 }
 
 /** The note of an act whose result did not exist before the act began. */

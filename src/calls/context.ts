@@ -117,8 +117,8 @@ export interface NewMount {
 /** What was kept for a caller that is to get a descriptor of it. */
 export interface Kept {
   readonly name: KeptName
-  /** Takes the descriptor's number in the caller's process. */
-  readonly tell: (fd: number) => void
+  /** Takes the descriptor's number in the caller's process; undefined if it did not get there: then nothing is kept. */
+  readonly tell: (fd: number | undefined) => void
 }
 
 /** The container for which something is kept, by its serial: its index is given to others after it. */

@@ -55,10 +55,10 @@ export interface NodeRequest {
   readonly dev: Dev
 }
 
-/** A descriptor that the caller gets, and a function to call with its number in the caller's table. */
+/** A descriptor that the caller gets, and `Effect.sent` of it. */
 export interface FdForCaller {
   readonly fd: Handle
-  readonly sent: (fd: number) => void
+  readonly sent: (fd: number | undefined) => void
   /** For `Caller.note`, so that the next engine knows whether the caller has got it. */
   readonly note: bigint
 }

@@ -123,7 +123,7 @@ const thenDrop =
   (kept: StoredFsContext, sent: FdForCaller['sent']): FdForCaller['sent'] =>
   (number) => {
     sent(number)
-    kept.endOnceUnlocked()
+    if (number !== undefined) kept.endOnceUnlocked()
   }
 
 export const renewMount: Verb<Verbs['renewMount']> = {

@@ -277,8 +277,9 @@ export class FsContextStore implements Keeping {
   #kept(index: number): Kept {
     const entries = this.#entries
     const serial = entries.serial(index)
-    const tell = (fd: number): void => {
-      if (!entries.lock(index)) return
+    const tell = (fd: number | undefined): void => {
+      if (fd === undefined) entries.drop(index, serial)
+      if (fd === undefined || !entries.lock(index)) return
       if (entries.serial(index) === serial) entries.set(index, 'holderFd', fd)
       entries.unlock(index)
     }

@@ -137,7 +137,7 @@ export class CallEnd {
       return replaced
     }
     const number = this.#give(listenerFd, slot, container, passed, cloexec === true)
-    if (number !== undefined) sent?.(number)
+    sent?.(number)
     return number !== undefined
   }
 

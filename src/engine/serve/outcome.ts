@@ -74,7 +74,7 @@ export interface Outcome {
   readonly fd?: Handle | undefined
   readonly cloexec?: boolean | undefined
   readonly replaces?: number | undefined
-  readonly sent?: ((fd: number) => void) | undefined
+  readonly sent?: Effect['sent'] | undefined
 }
 
 /** The outcome of a call for which an unknown part of its act may be done: the kernel must not run the call again. */

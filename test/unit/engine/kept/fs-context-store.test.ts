@@ -352,6 +352,13 @@ describe('Contexts', () => {
     all.forget(of(1).serial)
   })
 
+  test('end when their caller was gone before it got them', () => {
+    const all = contexts()
+    const { fd, isOpen } = descriptor()
+    all.addContext(of(1), fd, 'ext4', PROCESS)!.tell(undefined)
+    expect({ isOpen: isOpen(), size: all.size }).toEqual({ isOpen: false, size: 0 })
+  })
+
   test('are busy while a call has them', () => {
     const all = contexts()
     const { fd, raw } = descriptor()

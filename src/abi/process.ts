@@ -53,6 +53,7 @@ export const PROC_PID_INIT_INO = 0xeffffffc
 
 /** linux/kcmp.h: compare two descriptors. */
 export const KCMP_FILE = 0
+export const KCMP_FILES = 2
 
 /** The lines of `/proc/PID/limits` and what `RLIMIT_` calls them, linux/fs/proc/base.c lnames. */
 const names: Readonly<Record<string, string>> = {

@@ -116,6 +116,11 @@ for (const { audit, numbers } of Object.values<Architecture>(architectures)) {
 /** The name of a call by the architecture that it was made in; undefined if we know none, as for x32. */
 export const syscallName = (arch: number, nr: number): string | undefined => names.get(`${arch >>> 0}:${nr}`)
 
+const widths = new Map(Object.values<Architecture>(architectures).map(({ audit, bits }) => [audit >>> 0, bits]))
+
+/** The width of an architecture's registers; undefined if we do not know it. */
+export const bitsOf = (arch: number): 32 | 64 | undefined => widths.get(arch >>> 0)
+
 /** All names that a call can have. */
 export const syscallNames: readonly string[] = [...new Set(names.values())]
 

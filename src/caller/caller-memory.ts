@@ -61,10 +61,10 @@ export class CallerMemory implements MemoryReader {
     this.#tid = tid
   }
 
-  bytes(at: bigint, length: number): Uint8Array {
+  bytes(at: bigint, length: number, isText = false): Uint8Array {
     if (length > BYTES_MAX) throw new ContinueError('unreadable')
     const bytes = this.#copy(at, length)
-    this.texts.noteBytes(at, bytes)
+    if (isText) this.texts.noteBytes(at, bytes)
     return bytes
   }
 

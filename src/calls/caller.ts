@@ -44,8 +44,13 @@ export interface Task {
 
 /** The memory of the thread that made the call: what a call uses of it is copied once. */
 export interface MemoryReader {
-  /** Copies `length` bytes, at most 64 KiB. @throws {ContinueError} if not all can be read, as the kernel could not */
-  bytes(at: bigint, length: number): Uint8Array
+  /**
+   * Copies `length` bytes, at most 64 KiB.
+   *
+   * @param isText whether they are a text of the call's arguments, which is recorded up to its NUL
+   * @throws {ContinueError} if not all can be read, as the kernel could not
+   */
+  bytes(at: bigint, length: number, isText?: boolean): Uint8Array
   /** Copies a path. @throws {ContinueError} if it cannot be read, as the kernel could not */
   path(at: bigint): PathBytes
   /**

@@ -21,7 +21,7 @@ import {
 } from '../abi/mount.ts'
 import { SCHED, SCHED_RESET_ON_FORK } from '../abi/sched.ts'
 import { fileType, major, minor, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG } from '../abi/stat.ts'
-import { syscallName } from '../abi/syscalls.ts'
+import { bitsOf, syscallName } from '../abi/syscalls.ts'
 import type { ArgumentMode } from '../policy/config.ts'
 import { type ArgumentKind, argumentsOf, textsOf } from './arguments.ts'
 import { quoted } from './escape.ts'
@@ -121,10 +121,12 @@ export function spell(arch: number, nr: number, { args, texts }: SpelledArgument
   const name = syscallName(arch, nr) ?? (nr < 0 ? 'other calls' : `syscall_${nr}`)
   if (!args) return `${name}(...)`
   const known = decodeTexts(texts)
+  // A 64-bit task may make a call of 32 bits, with upper halves that the kernel does not see.
+  const seen = (register: bigint): bigint => (bitsOf(arch) === 32 ? BigInt.asUintN(32, register) : register)
   const kinds = argumentsOf(name) ?? args.map((): ArgumentKind => 'hex')
   const spelled = kinds.map((kind, index) => {
     const text = known.get(index)
-    return text ? shownText(text) : spellings[kind](args[index]!)
+    return text ? shownText(text) : spellings[kind](seen(args[index]!))
   })
   return `${name}(${spelled.join(', ')})`
 }

@@ -274,7 +274,8 @@ export class Keeper {
     this.#passThrough.stop()
     this.#engine.close(this.mayServe)
     this.drain()
-    for (const socket of this.#sockets) socket.close()
+    // A connection that is closed is taken out of the store, of which the next process serves it.
+    if (!this.#options.manager?.isThere) for (const socket of this.#sockets) socket.close()
     this.#control.close()
     this.#readers.close()
     this.#early.close()

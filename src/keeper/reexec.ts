@@ -1,9 +1,10 @@
-import { readlinkSync } from 'node:fs'
+import { readlinkSync, realpathSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { openToOthers } from '../doctor/own-files.ts'
 import { now } from '../kernel/clock.ts'
 import { execv } from '../kernel/exec.ts'
+import { orElse } from '../kernel/error.ts'
 import { orClose, pipe } from '../kernel/fd.ts'
 import { openNothing } from '../kernel/files.ts'
 import { children, reap } from '../kernel/process.ts'
@@ -196,7 +197,9 @@ function startCheck(): { readonly child: Child; readonly words: Socket } {
   using errors = write
   return orClose([read], () => {
     using nothing = openNothing()
-    const how = { env: process.env, directory: process.cwd(), detached: false }
+    // The directory in which we were started may have been removed.
+    const directory = orElse('/', () => realpathSync(process.cwd()))
+    const how = { env: process.env, directory, detached: false }
     const child = new Child([node, ...args], { ...how, fds: [nothing, nothing, errors] })
     return { child, words: new Socket({ fd: read.release(), readable: true, writable: false }) }
   })

@@ -13,7 +13,7 @@ import {
   O_CLOEXEC,
   O_NONBLOCK,
 } from '../abi/fcntl.ts'
-import { KCMP_FILE } from '../abi/process.ts'
+import { KCMP_FILE, KCMP_FILES } from '../abi/process.ts'
 import { POLLERR, POLLHUP } from '../abi/socket.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { F_ADD_SEALS } from '../abi/system.ts'
@@ -199,3 +199,12 @@ const { kcmp } = ownSyscalls(process.arch)
  */
 export const kcmpFile = (tid: Tid, fd: number, ours: Handle): boolean =>
   Number(syscallKcmp(kcmp, tid, process.pid, KCMP_FILE, fd, ours.raw)) === 0
+
+/**
+ * Returns whether two tasks have one descriptor table.
+ *
+ * @returns false also if one is gone, or has none any more
+ * @see kcmp(2): needs the right to trace both
+ */
+export const sharesFds = (one: Tid, other: Tid): boolean =>
+  Number(syscallKcmp(kcmp, one, other, KCMP_FILES, 0, 0)) === 0

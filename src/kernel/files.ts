@@ -125,6 +125,13 @@ export function fchownGroup(parent: Handle, name: Uint8Array, gid: HostId): void
   check('fchownat', libcFchownat(parent.raw, name, 0xffff_ffff, gid, 0))
 }
 
+const libcFchmodat = libc.func('int fchmodat(int parent, uint8_t *name, uint mode, int flags)')
+
+/** Changes the mode of a file of ours; `name` must not be a symbolic link, since that would be followed. */
+export function chmodAt(parent: Handle, name: Uint8Array, mode: Mode): void {
+  check('fchmodat', libcFchmodat(parent.raw, name, mode, 0))
+}
+
 /**
  * The identity of a file. Offsets within `struct statx`:
  *

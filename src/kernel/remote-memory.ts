@@ -15,7 +15,7 @@ const OFFSET = 4095
 /**
  * Copies another task's memory through buffers that are allocated once: `struct iovec` is 0 u64 address | 8 u64 length.
  * The bytes are the task's if its call still waits afterwards. process_vm_readv(2) honours page protection as the
- * kernel's own copies do, and a thread that hangs in it can be killed; neither is true of `/proc/PID/mem`.
+ * kernel's own copies do, and a thread that hangs in it can mostly be killed; neither is true of `/proc/PID/mem`.
  */
 export class RemoteMemory {
   readonly #local = new Uint8Array(16)
@@ -96,6 +96,10 @@ export function copyFrom(memory: RemoteMemory, tid: Tid, at: bigint, length: num
 
 const libcPread = libc.func('long pread(int fd, uint8_t *buffer, size_t length, uint64_t offset)')
 const libcPwrite = libc.func('long pwrite(int fd, uint8_t *bytes, size_t length, uint64_t offset)')
+/** On arm64 the highest byte of a pointer may be a tag (MTE, HWASAN), which the kernel's own copies ignore. */
+const untagged = (at: bigint): bigint =>
+  process.arch === 'arm64' ? BigInt.asUintN(64, BigInt.asIntN(56, at)) : at
+
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 
 interface Mapping {
@@ -179,7 +183,7 @@ export class HeldMemory {
    */
   write(at: bigint, bytes: Uint8Array, fetch: (at: bigint, length: number) => unknown): void {
     for (let done = 0; done < bytes.length; ) {
-      const start = at + BigInt(done)
+      const start = untagged(at) + BigInt(done)
       const { end, ofFile } = this.#mapping(start)
       const length = Math.min(bytes.length - done, Number(end - start))
       if (ofFile) fetch(start, length)

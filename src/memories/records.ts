@@ -249,9 +249,11 @@ export class RecordReader {
       if (this.#ring.isOvertaken(tail)) continue
       // A writer will soon complete this record; once half a ring was written after it, its writer counts as dead.
       if (!isThere && !isOver && behind < size / 2) break
+      tail = (tail + 1) | 0
+      // Before it is taken: a record at which the keeper fails must not be the first that the next keeper reads.
+      Atomics.store(this.#words, TAIL, tail)
       if (isThere) take(decodeRecord(this.#copy, 0))
       else if (!isOver) this.lost++
-      tail = (tail + 1) | 0
     }
     Atomics.store(this.#words, TAIL, tail)
   }

@@ -7,6 +7,7 @@ import {
   MOUNT_ATTR_NODEV,
   MOUNT_ATTR_SIZE,
 } from '../abi/mount.ts'
+import { PAGE } from '../abi/system.ts'
 import { WAS_NOT } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
@@ -50,14 +51,16 @@ export const mountSetattr: Syscall<Request> = {
   trapped: 'its object is a descriptor (AT_EMPTY_PATH)',
   screen(args, policy) {
     if (!policy.mount) return continueWith('keyOff')
-    const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE
+    const usual = args.uint(2) === AT_EMPTY_PATH && args.pointer(4) >= MOUNT_ATTR_SIZE && args.pointer(4) <= PAGE
     return usual ? undefined : continueWith('changesMounts')
   },
-  decode: (args, memory) => ({
-    fd: args.int(0),
-    path: memory.string(args.pointer(1)),
-    attributes: memory.bytes(args.pointer(3), MOUNT_ATTR_SIZE),
-  }),
+  decode(args, memory) {
+    const attributes = memory.bytes(args.pointer(3), Number(args.pointer(4)))
+    // Members of a later kernel, which refuses what it does not know: E2BIG.
+    if (attributes.subarray(MOUNT_ATTR_SIZE).some((byte) => byte !== 0)) throw new ContinueError('changesMounts')
+    const path = memory.string(args.pointer(1))
+    return { fd: args.int(0), path, attributes: attributes.subarray(0, MOUNT_ATTR_SIZE) }
+  },
   decide({ fd, path, attributes }, caller, { mount: rules }) {
     if (!rules) return continueWith('keyOff')
     const change = decodeAttributes(attributes)

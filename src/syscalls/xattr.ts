@@ -86,7 +86,7 @@ const OF_ALL_USERS = continueWith('attributeOfAll')
 
 /** Returns the verdict for every name but OPAQUE. @throws {ContinueError} for a name that ends at an unreadable page */
 function unlessOpaque(at: bigint, memory: MemoryReader): Verdict | undefined {
-  const name = memory.bytes(at, OPAQUE.length)
+  const name = memory.bytes(at, OPAQUE.length, true)
   if (beginsWith(name, OPAQUE)) return undefined
   for (const prefix of OF_ALL) if (beginsWith(name, prefix)) return OF_ALL_USERS
   return OTHER

@@ -100,5 +100,5 @@ function cover(act: PlaceNode, caller: Caller): void {
 
 /** Removes what was made, with the rights with which it was made. */
 function remove(caller: Caller, { dir, name, mode }: PlaceNode): void {
-  createIn(caller, dir, mode, steps.inDirectory, () => unlinkat(dir, name))
+  createIn(caller, dir, mode, steps.inDirectory, () => unlinkat(dir, name), 'look')
 }

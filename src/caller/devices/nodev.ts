@@ -17,6 +17,7 @@ import { ContinueError } from '../../calls/verdict.ts'
 import { isErrno, SyscallError } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import {
+  chmodAt,
   type FileSystem,
   fchownGroup,
   fstatfs,
@@ -43,6 +44,8 @@ interface Mounting {
   readonly attach: (copy: Fd) => void
 }
 
+const SET_IDS = 0o6000
+
 /** Makes device nodes on a detached tmpfs, one per thread. Each node is created, cloned as a mount, and unlinked. */
 export class DeviceNodes {
   #tmpfs: Fd | undefined
@@ -61,6 +64,8 @@ export class DeviceNodes {
     mknodat(tmpfs, NAME, ((mode & 0o7777) | S_IFCHR) as Mode, dev)
     try {
       fchownGroup(tmpfs, NAME, gid)
+      // chown(2) takes these bits off, whoever the group is.
+      if ((mode & SET_IDS) !== 0) chmodAt(tmpfs, NAME, (mode & 0o7777) as Mode)
       identity.with(steps.makeMount)
       using copy = copyOf(tmpfs)
       if (!opens) mountSetattr(copy, { set: MOUNT_ATTR_NODEV })

@@ -27,7 +27,7 @@ import {
 import type { ReasonCode } from '../../calls/reasons.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
-import { dup, Fd, type Handle, kcmpFile, orClose } from '../../kernel/fd.ts'
+import { dup, Fd, type Handle, kcmpFile, orClose, sharesFds } from '../../kernel/fd.ts'
 import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
 import { ownerOf } from '../../kernel/pidfd.ts'
 import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
@@ -112,14 +112,18 @@ export class CallerMounts implements Mounts {
   readonly #caller: MountCaller
   #mounter: Handle | undefined
   #state: MounterState = 'done'
+  /** Whose descriptor table is the caller's: its process, unless the thread has one of its own, or the first has ended. */
+  #holder: Tid | undefined
 
   constructor(caller: MountCaller) {
     this.#caller = caller
   }
 
   namespace(): Handle {
-    const { identity, task, own, container } = this.#caller
+    const { identity, task, own, container, tid } = this.#caller
     identity.with(steps.look)
+    const process = this.#process
+    this.#holder = tid === process || sharesFds(tid, process) ? process : tid
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
     // A container without a mount namespace of its own shares the host's, in which nothing is ever mounted.
@@ -164,7 +168,7 @@ export class CallerMounts implements Mounts {
     using kept = given!
     using ours = made!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#tgid))
+    return this.#given(fd, services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#holder ?? this.#process))
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
@@ -184,7 +188,7 @@ export class CallerMounts implements Mounts {
     const [given] = this.#ask({ do: 'open', type }, [this.#caller.task()])
     using kept = given!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addContext(container, kept, type, this.#tgid))
+    return this.#given(fd, services.keeping.addContext(container, kept, type, this.#holder ?? this.#process))
   }
 
   context(fd: number): Context | undefined {
@@ -228,7 +232,7 @@ export class CallerMounts implements Mounts {
     return orClose([root!], () => {
       using given = dup(root!)
       const kept = { root: given, tree: made, unlockedCopy: copy, told, manner }
-      return this.#given(root!, services.keeping.addMount(container, kept, this.#tgid))
+      return this.#given(root!, services.keeping.addMount(container, kept, this.#holder ?? this.#process))
     })
   }
 
@@ -269,7 +273,7 @@ export class CallerMounts implements Mounts {
     return { fd, sent: kept.tell, note: noteOfKept(kept.name) }
   }
 
-  get #tgid(): Tid {
+  get #process(): Tid {
     return this.#caller.status().tgid as Tid
   }
 

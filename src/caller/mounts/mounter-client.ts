@@ -150,7 +150,7 @@ export function requestMount(
 }
 
 /** Requests that change what the container has, not only by their answers. */
-const CHANGING: ReadonlySet<MounterRequest['do']> = new Set(['attach', 'remount', 'reconfigure'])
+const CHANGING: ReadonlySet<MounterRequest['do']> = new Set(['attach', 'remount', 'reconfigure', 'node'])
 
 const afterCaller = ({ do: what }: MounterRequest): MounterLost['state'] => (CHANGING.has(what) ? 'lost' : 'working')
 

@@ -109,6 +109,9 @@ class Walk {
     })
     // This check also covers a link in the middle of a path that leads to "file/".
     if (last === '' || last === '.') this.#mustBeDirectory()
+    // The kernel asks for the right to search before it looks at a name: linux/fs/namei.c may_lookup()
+    if (last === '.' && !('own' in this.#position))
+      openat(this.#position.dir.raw, terminated('.'), O_PATH)[Symbol.dispose]()
   }
 
   #mustBeDirectory(): void {

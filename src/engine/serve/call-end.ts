@@ -113,6 +113,7 @@ export class CallEnd {
     } catch (error) {
       // The caller's descriptor table is full (EMFILE): no answer was sent, and the call still waits.
       if (!outcome.fd) throw error
+      outcome.sent?.(undefined)
       this.finish(call, outcomeOfError(error))
       return
     }
@@ -192,8 +193,9 @@ export class CallEnd {
       time: Date.now(),
     }
     this.#args.from = (slot + NOTIF.args) >> 2
-    // The name may be another task's: the caller no longer waited when the name was read.
+    // Name and texts may be another task's: the caller may not have waited any more when they were read.
     if (!delivered) this.#caller.end()
+    if (!delivered) this.#texts.end()
     this.#records.write(record, this.#args)
     this.#counts.count(record, this.#args)
     this.#texts.end()

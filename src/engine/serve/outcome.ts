@@ -96,6 +96,7 @@ export function writeBack(
     if (writes && writes.length > 0) caller.write(writes)
   } catch (error) {
     fd?.[Symbol.dispose]()
+    sent?.(undefined)
     throw notWritten(error)
   }
   if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }

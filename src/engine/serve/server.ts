@@ -333,6 +333,7 @@ export class Server {
     } finally {
       // The next call has another caller, even if this one could not be answered.
       this.#context.callerName.end()
+      this.#context.memory.texts.end()
     }
   }
 }

@@ -134,17 +134,16 @@ export class EngineProcess {
 
   #flush(): void {
     while (!this.#isOver && this.#queue.length > 0) {
-      const { bytes, fds } = this.#queue[0]!
-      if (!this.#send(bytes, fds)) {
-        setTimeout(() => this.#flush(), RETRY_MS)
-        return
-      }
-      this.#queue.shift()
+      const { bytes, fds } = this.#queue.shift()!
+      if (this.#send(bytes, fds)) continue
+      this.#queue.unshift({ bytes, fds })
+      setTimeout(() => this.#flush(), RETRY_MS)
+      return
     }
   }
 
   /**
-   * @returns false if the socket is full; true even if the engine has ended, because the next engine is told everything
+   * @returns false if the socket is full, or there is no memory now; true even if the engine has ended, because the next engine is told everything
    *   again
    */
   #send(bytes: Uint8Array, fds: readonly Handle[]): boolean {
@@ -154,7 +153,7 @@ export class EngineProcess {
     } catch (error) {
       // A listener or container has ended since the message was queued.
       if (error instanceof FdClosed) return true
-      if (isErrno(error, 'EAGAIN', 'ETOOMANYREFS')) return false
+      if (isErrno(error, 'EAGAIN', 'ETOOMANYREFS', 'ENOBUFS', 'ENOMEM')) return false
       if (isErrno(error, 'EPIPE', 'ECONNRESET')) return true
       throw error
     }

@@ -196,6 +196,8 @@ export class EngineSupervisor {
     // A kill says nothing about what the engine would have done.
     const failed = cause !== 'killed' && cause !== 'hung'
     const pause = this.#restarts.after({ at: now(), failed, wasReady: this.#isReady })
+    // Files that are refused make no engine, which would say so.
+    this.#isReady = false
     if (this.#hasHung) this.#options.ended(`hung for ten seconds and ${how}`, 'hung', pause)
     else this.#options.ended(how, cause, pause)
     this.#hasHung = false

@@ -1,3 +1,4 @@
+import { orElse } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { numberOf } from '../../kernel/pidfd.ts'
 import { MOUNTERS } from '../../link/limits.ts'
@@ -34,7 +35,8 @@ class MounterFds {
     if (socket && pidfd && this.#all.size < MOUNTERS) {
       // The engine has shut the socket of a mounter that hangs, which ends nobody knows when.
       const unwatch = [pidfd, socket].map((fd) => this.#reactor.watch(fd, () => this.#drop(kept)))
-      const kept = { socket, pidfd, pid: numberOf(pidfd), unwatch }
+      // Its number is only shown, and without a free descriptor nobody can look.
+      const kept = { socket, pidfd, pid: orElse(0, () => numberOf(pidfd)), unwatch }
       this.#all.add(kept)
       return
     }
@@ -43,7 +45,7 @@ class MounterFds {
   }
 
   get pids(): readonly number[] {
-    return [...this.#all].map(({ pid }) => pid)
+    return [...this.#all].map(({ pid }) => pid).filter((pid) => pid > 0)
   }
 
   handOn(tell: EngineProcess['tell']): void {

@@ -148,14 +148,14 @@ export class ServiceManager {
   }
 
   /**
-   * @returns false if the socket is full; true even if no service manager listens, which must not end the service
+   * @returns false if the socket is full, or there is no memory now; true even if no service manager listens, which must not end the service
    */
   #send(text: string, fds: readonly Handle[]): boolean {
     try {
       send(this.#socket!, Buffer.from(text), fds, MSG_DONTWAIT)
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error
-      return !isErrno(error, 'EAGAIN', 'ETOOMANYREFS')
+      return !isErrno(error, 'EAGAIN', 'ETOOMANYREFS', 'ENOBUFS', 'ENOMEM')
     }
     return true
   }

@@ -371,6 +371,16 @@ describe.skipIf(cannot)(withReason('a context of fsopen(2) that is not ours', ca
     expect(stdout).toBe('same number: ok\ncreate: ok\nfsmount: ok\ntype: 1021994\n')
   })
 
+  test('does not take the place of ours where the caller could get no descriptor of it', async () => {
+    const { stdout, stderr } = await contained(contexts('full'))
+    expect({ stdout, stderr }).toEqual({ stdout: 'refused: 40\ncreate: ok\nfsmount: ok\ntype: ef53\n', stderr: '' })
+  })
+
+  test('is ours as long as a thread has it, though the first thread of its process has ended', async () => {
+    const { stdout, stderr } = await contained(contexts('threaded'))
+    expect({ stdout, stderr }).toEqual({ stdout: 'create: ok\nfsmount: ok\ntype: ef53\n', stderr: '' })
+  })
+
   test('is one of many, of which only the last are known', async () => {
     expect((await contained(contexts('hoarded'))).stdout).toBe('made: 16\n')
   })

@@ -232,6 +232,7 @@ describe('a node that is not made, with the errno of the kernel', () => {
         'echo lost >n && head -c 3 sgid/z | wc -c',
         `${fixture('caller')} mknod n 020666 1 3`,
         `umount n && stat -c "%F %t:%T %a" n && rm n`,
+        `${fixture('caller')} --umask 0 mknod bits 027777 1 9 && stat -c %a bits`,
       ].join('; ')
       const done = await host.run([], ['unshare', '--mount', 'sh', '-c', script])
       expect(done.stderr).toBe('')
@@ -243,7 +244,7 @@ describe('a node that is not made, with the errno of the kernel', () => {
           'character special file 1:5 640 0:7',
           '3',
         ],
-        ...['{"errno":"EEXIST"}', 'character special file 1:3 640', ''],
+        ...['{"errno":"EEXIST"}', 'character special file 1:3 640', '{"ok":true}', '7777', ''],
       ])
     },
   )

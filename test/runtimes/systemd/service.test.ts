@@ -1,3 +1,4 @@
+import { type ChildProcess, spawn } from 'node:child_process'
 import { chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -139,6 +140,21 @@ async function refusedContainer(host: ServiceHost, directory: string) {
   return { maker, id, intercede }
 }
 
+/** As crun between create and start: connects, says nothing, and prints what becomes of the connection. */
+const SILENT = `import socket, sys
+with socket.socket(socket.AF_UNIX) as runtime:
+    runtime.connect(sys.argv[1])
+    print("connected", flush=True)
+    print(runtime.recv(1), flush=True)`
+
+function silentRuntime(host: ServiceHost): { readonly child: ChildProcess; readonly said: () => string } {
+  const [program = '', ...words] = [...host.within, 'python3', '-c', SILENT, host.socket]
+  const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
+  return { child, said: () => said }
+}
+
 test.skipIf(cannot)(
   withReason('what was set holds over a restart of the service, by its own control.sock', cannot),
   { timeout: 120_000 },
@@ -147,11 +163,13 @@ test.skipIf(cannot)(
     const directory = mkdtempSync(join(tmpdir(), 'intercede-set-'))
     chownSync(directory, BASE, BASE)
     let maker: Maker | undefined
+    const silent = silentRuntime(host)
     try {
       const { id, intercede, ...begun } = await refusedContainer(host, directory)
       maker = begun.maker
       expect(await intercede('set', id, 'mknod')).toMatchObject({ status: 0 })
       expect(await maker.make()).toBe('ok')
+      await until('a runtime has connected', () => silent.said() === 'connected\n')
       expect(await host.run('systemctl', 'restart', 'intercede.service')).toMatchObject({ status: 0 })
       await until('the service runs again', () => logged(host, 'serving') === 2, 60)
       expect(await maker.make()).toBe('ok')
@@ -160,9 +178,13 @@ test.skipIf(cannot)(
       expect(about.set).toMatchObject([{ key: 'mknod', value: 'true', by: 'root' }])
       expect(await intercede('reload')).toEqual({ status: 0, stdout: '0 of 1 container changed\n', stderr: '' })
       expect(await maker.make()).toBe('ok')
+      // The next process has its connection.
+      expect(silent.said()).toBe('connected\n')
+      silent.child.kill('SIGKILL')
       maker.end()
       await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === MEMORIES, 60)
     } finally {
+      silent.child.kill('SIGKILL')
       maker?.end()
       await host.close()
       rmSync(directory, { recursive: true, force: true })

@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import { explain, explainInGeneral, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
+import { spell } from '../../../src/calls/spell.ts'
 import { keyNames } from '../../../src/policy/keys.ts'
 
 const u32 = fc.nat(0xffff_ffff)
@@ -34,6 +35,14 @@ test('a record is decoded as it was encoded, beside another one', () => {
       expect([decodeRecord(view, 0), decodeRecord(view, RECORD_SIZE)]).toEqual([one, other])
     }),
   )
+})
+
+test('a call of 32 bits is spelled without the upper halves that the kernel does not see', () => {
+  const args = [0n, 0n, 0n, 0xdead_beef_0000_0001n, 0xdead_beef_0000_0000n, 0n]
+  const texts = new Uint8Array()
+  const [i386, x86_64] = [0x4000_0003, 0xc000_003e]
+  expect(spell(i386, 21, { args, texts })).toBe('mount(NULL, NULL, NULL, MS_RDONLY, NULL)')
+  expect(spell(x86_64, 165, { args, texts })).toContain('0xdeadbeef00000000')
 })
 
 test('explain() fills in the numbers, in words', () => {

@@ -61,6 +61,18 @@ test('records come out once, in order', () => {
   expect(drain()).toEqual([])
 })
 
+test('a record at which its reader fails is not the first of the next reader', () => {
+  const { memory, write, reader } = ring()
+  write(0, 3)
+  const fails = (): never => {
+    throw new Error('of a test')
+  }
+  expect(() => reader.drain(fails)).toThrow('of a test')
+  const seen: number[] = []
+  new RecordReader(memory).drain(({ container }) => seen.push(container))
+  expect(seen).toEqual([1, 2])
+})
+
 test('the writer calls the reader once when the ring is half full', () => {
   const { write, drain, halfFull } = ring()
   write(0, RECORDS / 2)

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { errno } from '../../../src/abi/errno.ts'
-import type { Caller } from '../../../src/calls/caller.ts'
+import type { Caller, MemoryReader, Registers } from '../../../src/calls/caller.ts'
 import type { Context, Parameter } from '../../../src/calls/context.ts'
 import type { Mounts } from '../../../src/calls/mounts.ts'
 import type { ReasonCode } from '../../../src/calls/reasons.ts'
@@ -422,6 +422,18 @@ describe('mounts that stand nowhere yet', () => {
     const who = caller({}, { unplaced: () => unplaced, attributes: () => 0n })
     const attributes = new Uint8Array(new BigUint64Array([set, clear, 0n, 0n]).buffer)
     expect(mountSetattr.decide({ fd: 4, path: '', attributes }, who, policy).is).toBe(is)
+  })
+
+  test.each([
+    { what: 'zeros', last: 0, served: true },
+    { what: 'members of a later kernel', last: 1, served: false },
+  ])('mount_setattr with a struct that is longer, by $what', ({ last, served }) => {
+    const args = { int: () => 4, pointer: (index: number) => (index === 4 ? 40n : 0x1000n) } as unknown as Registers
+    const bytes = new Uint8Array(40)
+    bytes[39] = last
+    const memory = { bytes: () => bytes, string: () => '' } as unknown as MemoryReader
+    if (served) expect(mountSetattr.decode(args, memory)).toMatchObject({ attributes: bytes.subarray(0, 32) })
+    else expect(() => mountSetattr.decode(args, memory)).toThrow(new ContinueError('changesMounts'))
   })
 
   test('mount_setattr of a path, or of what we do not know, is left to the kernel', () => {

@@ -337,9 +337,13 @@ class Service {
   }
 
   #exit(status: number): never {
-    this.#keeper?.close()
-    this.#closeLog()
-    return exitGroup(status)
+    try {
+      this.#keeper?.close()
+      this.#closeLog()
+    } finally {
+      // Whatever fails there: Node's own exit would wait for threads that wait for ever.
+      exitGroup(status)
+    }
   }
 
   #countRefusals(count: number): void {

@@ -97,8 +97,7 @@ export function copyFrom(memory: RemoteMemory, tid: Tid, at: bigint, length: num
 const libcPread = libc.func('long pread(int fd, uint8_t *buffer, size_t length, uint64_t offset)')
 const libcPwrite = libc.func('long pwrite(int fd, uint8_t *bytes, size_t length, uint64_t offset)')
 /** On arm64 the highest byte of a pointer may be a tag (MTE, HWASAN), which the kernel's own copies ignore. */
-const untagged = (at: bigint): bigint =>
-  process.arch === 'arm64' ? BigInt.asUintN(64, BigInt.asIntN(56, at)) : at
+const untagged = (at: bigint): bigint => (process.arch === 'arm64' ? BigInt.asUintN(64, BigInt.asIntN(56, at)) : at)
 
 const libcIoctl = libc.func('int ioctl(int fd, ulong request, uint8_t *argument)')
 

@@ -112,7 +112,7 @@ export class CallerMounts implements Mounts {
   readonly #caller: MountCaller
   #mounter: Handle | undefined
   #state: MounterState = 'done'
-  /** Whose descriptor table is the caller's: its process, unless the thread has one of its own, or the first has ended. */
+  /** Whose descriptor table is the caller's: that of its process, if that is its own. */
   #holder: Tid | undefined
 
   constructor(caller: MountCaller) {
@@ -168,7 +168,10 @@ export class CallerMounts implements Mounts {
     using kept = given!
     using ours = made!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#holder ?? this.#process))
+    return this.#given(
+      fd,
+      services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#holder ?? this.#process),
+    )
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {

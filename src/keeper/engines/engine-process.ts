@@ -143,8 +143,8 @@ export class EngineProcess {
   }
 
   /**
-   * @returns false if the socket is full, or there is no memory now; true even if the engine has ended, because the next engine is told everything
-   *   again
+   * @returns false if the socket is full, or there is no memory now; true even if the engine has ended, because the
+   *   next engine is told everything again
    */
   #send(bytes: Uint8Array, fds: readonly Handle[]): boolean {
     try {

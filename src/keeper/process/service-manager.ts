@@ -148,7 +148,8 @@ export class ServiceManager {
   }
 
   /**
-   * @returns false if the socket is full, or there is no memory now; true even if no service manager listens, which must not end the service
+   * @returns false if the socket is full, or there is no memory now; true even if no service manager listens, which
+   *   must not end the service
    */
   #send(text: string, fds: readonly Handle[]): boolean {
     try {

@@ -25,6 +25,11 @@ case "${1-}" in
   *) echo "usage: scripts/setup.sh run|tests|guests" >&2 && exit 2 ;;
 esac
 
+# What a package would start at every boot. The tests start what they need themselves.
+services=(docker.io/docker.service docker.io/docker.socket containerd/containerd.service)
+services+=(prometheus/prometheus.service lxcfs/lxcfs.service)
+services+=(lxc/lxc.service lxc/lxc-net.service lxc/lxc-monitord.service)
+
 # The tests compare with the default filters of Docker and containerd: a file each of packages whose dependencies nobody wants.
 filters=/usr/local/share/intercede-tests
 
@@ -52,7 +57,7 @@ if ((EUID != 0)); then
 fi
 export DEBIAN_FRONTEND=noninteractive
 # A fresh machine has no package lists, one that was used for long has old ones.
-# The tests start what they need themselves: no service is to run, least of all Docker, which changes the firewall.
+# No service is to run, least of all Docker, which changes the firewall.
 no_services=/usr/sbin/policy-rc.d
 if ((${#missing[@]})) && [[ ! -e $no_services ]]; then
   trap 'rm -f "$no_services"' EXIT
@@ -63,8 +68,8 @@ fi
 fetch() { "$@" >/dev/null 2>&1 || { apt-get update --quiet && "$@"; }; }
 ((!${#missing[@]})) || fetch "${install[@]}"
 # Nor at the next boot.
-for service in prometheus lxcfs; do
-  [[ " ${missing[*]-} " != *" $service "* ]] || systemctl disable --quiet "$service.service" 2>/dev/null || :
+for service in "${services[@]}"; do
+  [[ " ${missing[*]-} " != *" ${service%/*} "* ]] || systemctl disable --quiet "${service#*/}" 2>/dev/null || :
 done
 
 take() { # NAME PACKAGE FILE

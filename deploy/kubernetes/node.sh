@@ -1,6 +1,6 @@
 #!/bin/sh
-# node.sh program HOST | serve | leave: what the DaemonSet does on a node. There the daemon is a service of systemd: a Pod that is
-# replaced takes no listener with it, since systemd keeps them, and the service goes on as the next Pod's program.
+# node.sh admit | program HOST | serve | leave: what the DaemonSet does on a node. There the daemon is a service of systemd: a
+# Pod that is replaced takes no listener with it, since systemd keeps them, and the service goes on as the next Pod's program.
 set -eu
 top=/opt/intercede
 lease=/run/intercede/pod
@@ -10,6 +10,16 @@ sockets='intercede.socket intercede-lxc.socket intercede-feed.socket intercede-c
 operator=/run/security-profiles-operator
 # How long a node waits for the next Pod before it removes the service.
 minutes=15
+
+# Refuses a node whose service is not of a DaemonSet, before anything of it is replaced.
+admit() {
+  [ -d /run/systemd/system ] || return 0
+  at=$(systemctl show --property=FragmentPath --value intercede.service)
+  case $at in
+    '' | "$units"/*) ;;
+    *) echo "node.sh: this node has a service of its own, $at: remove it, or keep this DaemonSet from the node" >&2 && exit 1 ;;
+  esac
+}
 
 # Puts the image's program on the node: all files at once, so that the service never sees files of two versions.
 program() {
@@ -28,11 +38,6 @@ program() {
 write() { cat >"$units/.$1" && mv "$units/.$1" "$units/$1"; }
 
 install() {
-  at=$(systemctl show --property=FragmentPath --value intercede.service)
-  case $at in
-    '' | "$units"/*) ;;
-    *) echo "node.sh: this node has a service of its own, $at: remove it, or keep this DaemonSet from the node" >&2 && exit 1 ;;
-  esac
   for unit in intercede.service $sockets; do
     sed "s,/usr/local/bin/intercede,$top/bin/intercede," "$top/lib/intercede/deploy/systemd/$unit" | write "$unit"
   done
@@ -57,6 +62,8 @@ END
 
 # Runs in the node's namespaces until the Pod ends, and shows what the service logs.
 serve() {
+  # The node may have got a service since the Pod came.
+  admit
   mkdir -p "$operator"
   ln -sfn /run/intercede/oci.sock "$operator/intercede.sock"
   # Without systemd nobody keeps the listeners.
@@ -66,7 +73,7 @@ serve() {
   # shellcheck disable=SC2086 # they are words
   systemctl start --no-block $sockets intercede.service intercede-leave.timer
   # A service that runs goes on as this program. If it cannot, its log says why, and it stays what it is.
-  systemctl reload --no-block intercede.service 2>/dev/null || :
+  "$top/bin/intercede" reload >/dev/null 2>&1 &
   journalctl --unit=intercede.service --output=cat --lines=0 --follow &
   log=$!
   trap 'kill $log; exit 0' TERM INT

@@ -29,6 +29,9 @@ const spec = (): PodSpec => parse(readFileSync(join(KUBERNETES, 'daemonset.yaml'
 export const commandOf = (container: string): readonly string[] =>
   [...spec().initContainers, ...spec().containers].find(({ name }) => name === container)!.command
 
+/** Returns the command that runs before all others. */
+export const firstCommand = (): readonly string[] => spec().initContainers[0]!.command
+
 /** Returns the script that makes what the kubelet makes: directories of the host, and the files of the ConfigMap in `directory`. */
 export function kubelet(directory: string): string {
   const { data } = parse(readFileSync(join(KUBERNETES, 'configuration.yaml'), 'utf8'))

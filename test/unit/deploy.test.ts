@@ -119,7 +119,7 @@ test("deploy/kubernetes/ is what the API's schema says, and the check finds what
   for (const [name, { said: part }] of Object.entries(WRONG)) expect(said.get(name)).toContain(part)
 })
 
-const KINDS = ['Namespace', 'ConfigMap', 'DaemonSet', 'NetworkPolicy']
+const KINDS = ['Namespace', 'ResourceQuota', 'ConfigMap', 'DaemonSet', 'NetworkPolicy']
 const MORE = ['ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding', 'PodMonitor', 'RuntimeClass']
 /** Of no namespace: the API server refuses them with one. */
 const CLUSTER = ['Namespace', 'ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding', 'RuntimeClass']
@@ -129,7 +129,7 @@ describe.skipIf(lacksKubectl)(withReason('kubectl kustomize', lacksKubectl), () 
     ...new Set([...JSON.stringify(named(all, 'DaemonSet')).matchAll(/"image":"(.*?)"/g)].map(([, image]) => image!)),
   ]
 
-  test('makes the four objects of deploy/kubernetes, with the image of its kustomization', () => {
+  test('makes the five objects of deploy/kubernetes, with the image of its kustomization', () => {
     const all = kustomized(folder)
     expect(all.map(({ kind }) => kind).sort()).toEqual([...KINDS].sort())
     expect(images(all)).toEqual(['registry.example/intercede:0.1.0'])
@@ -211,13 +211,24 @@ test('the chart and the image have the version of the package', () => {
   expect(read('kustomization.yaml')).toMatchObject({ images: [{ newTag: version }] })
 })
 
-interface PodSpec {
-  readonly containers: readonly {
-    readonly name: string
-    readonly command: readonly string[]
-    readonly securityContext: object
-    readonly ports: readonly { readonly name: string; readonly containerPort: number }[]
-  }[]
+interface Container {
+  readonly name: string
+  readonly command: readonly string[]
+  readonly securityContext?: { readonly privileged?: boolean; readonly seLinuxOptions?: { readonly type: string } }
+  readonly ports: readonly { readonly name: string; readonly containerPort: number }[]
+  readonly volumeMounts?: readonly { readonly name: string }[]
+}
+interface PodSpec extends Pick<Container, 'securityContext'> {
+  readonly priorityClassName: string
+  readonly initContainers: readonly Container[]
+  readonly containers: readonly Container[]
+  readonly volumes: readonly { readonly name: string; readonly hostPath?: object }[]
+}
+interface DaemonSet extends Resource {
+  readonly spec: { readonly template: { readonly spec: PodSpec } }
+}
+interface Quota extends Resource {
+  readonly spec: { readonly scopeSelector: { readonly matchExpressions: readonly object[] } }
 }
 interface ProbedSpec {
   readonly containers: readonly {
@@ -268,6 +279,24 @@ test('there is one example for each profile, with what its keys need and no more
   }
 })
 
+/** What the Pod Security Standard "baseline" lets a container add, whatever user namespace it has. */
+const BASELINE = [
+  ...['AUDIT_WRITE', 'CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'KILL', 'MKNOD', 'NET_BIND_SERVICE', 'SETFCAP'],
+  ...['SETGID', 'SETPCAP', 'SETUID', 'SYS_CHROOT'],
+]
+
+test('docs/runtimes/kubernetes.md names the examples that baseline takes, and what the others add', () => {
+  const page = readFileSync(join(root, 'docs/runtimes/kubernetes.md'), 'utf8').replaceAll(/ *\n */g, ' ')
+  const [, meet, add] = /The examples for (.*?) meet the \*baseline\*.*? The others add (.*?), which baseline refuses/.exec(page)!
+  const added = [...profiles.keys()].map((name) => {
+    const [{ securityContext }] = read<Pod>(`examples/${name}.yaml`).spec.containers as [Pod['spec']['containers'][0]]
+    return { name, beyond: (securityContext.capabilities?.add ?? []).filter((cap) => !BASELINE.includes(cap)) }
+  })
+  const good = added.filter(({ beyond }) => beyond.length === 0).map(({ name }) => `\`${name}\``)
+  expect(meet!.split(' and ').sort()).toEqual(good.sort())
+  expect(add!.split(' or ').sort()).toEqual([...new Set(added.flatMap(({ beyond }) => beyond))].sort())
+})
+
 test('the code knows the profiles of the ConfigMap', () => {
   expect(WRITTEN).toEqual(new Map([...profiles].map(([name, keys]) => [keys.join(' '), name])))
 })
@@ -297,6 +326,27 @@ test('a probe of the DaemonSet looks where configure.sh says that it has worked'
   expect(probes[0]!.slice(-4)).toEqual(['/opt/intercede/bin/intercede', 'status', '--format', '{engine}'])
 })
 
+test('containers of the DaemonSet reach directories of the node where SELinux is on', () => {
+  const { spec } = read<DaemonSet>('daemonset.yaml').spec.template
+  const node = spec.volumes.filter(({ hostPath }) => hostPath).map(({ name }) => name)
+  const more = read<DaemonSet>('prometheus/daemonset.yaml').spec.template.spec.containers
+  const all = [...spec.initContainers, ...spec.containers, ...more]
+  const mounting = all.filter(({ volumeMounts }) => volumeMounts?.some(({ name }) => node.includes(name)))
+  expect(mounting.length).toBeGreaterThan(3)
+  for (const { name, securityContext } of mounting) {
+    const { privileged, seLinuxOptions } = { ...spec.securityContext, ...securityContext }
+    expect(privileged || seLinuxOptions?.type === 'spc_t', name).toBe(true)
+  }
+})
+
+test('a quota of the namespace is about the priority of the DaemonSet, and Windows gets no Pod', () => {
+  const { spec } = read<DaemonSet>('daemonset.yaml').spec.template
+  expect(spec).toMatchObject({ nodeSelector: { 'kubernetes.io/os': 'linux' } })
+  expect(read<Quota>('quota.yaml').spec.scopeSelector.matchExpressions).toEqual([
+    { scopeName: 'PriorityClass', operator: 'In', values: [spec.priorityClassName] },
+  ])
+})
+
 test('the DaemonSet needs no rights at the API server', () => {
   const kinds = kustomization.resources.map((name) => read(name).kind)
   expect([...kinds].sort()).toEqual([...KINDS].sort())
@@ -316,6 +366,12 @@ test('the unit tries again and is hardened as docs/guide/service.md says', () =>
     expect(unit).toContain(`\n${line}\n`)
   // A mount namespace of its own, a filter of calls, a rule for devices.
   expect(unit).not.toMatch(/^(Private|Protect|ReadOnly|Inaccessible|SystemCall|Device|Restrict)\w*=/m)
+})
+
+test('README says from which systemd on the unit reloads; a node of Kubernetes may have an older one', () => {
+  expect(readFileSync(join(root, 'deploy/systemd/intercede.service'), 'utf8')).toMatch(/^Type=notify-reload$/m)
+  expect(readFileSync(join(root, 'README.md'), 'utf8')).toContain('systemd 253')
+  expect(readFileSync(join(folder, 'node.sh'), 'utf8')).not.toContain('systemctl reload')
 })
 
 test('the page on the service has the fixed limits', () => {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -32,6 +32,36 @@ test('the package holds every file of deploy/ and scripts/ that its pages name',
   expect(new Set(named).size).toBeGreaterThan(4)
   const isThere = (path: string): boolean => files.some((file) => file.startsWith(path))
   expect([...new Set(named)].filter((path) => !isThere(path))).toEqual([])
+})
+
+test('the pages of runtimes add their profile to the configuration once, however often they are followed', () => {
+  const adds = /^(?:.*\|\|\n)?.*(?:tee -a |>>)\/etc\/intercede\/config\.yaml.*$/gm
+  const lines = pages.flatMap((page) => [...read(page).matchAll(adds)].map(([line]) => line))
+  expect(lines).toHaveLength(7)
+  for (const line of lines) {
+    const cwd = mkdtempSync(join(tmpdir(), 'intercede-pages-'))
+    const here = line.replaceAll('sudo ', '').replaceAll('/etc/intercede/', '')
+    const { status } = spawnSync('sh', ['-ec', `${here}\n${here}`], { cwd })
+    const made = readFileSync(join(cwd, 'config.yaml'), 'utf8')
+    rmSync(cwd, { recursive: true })
+    expect({ status, made }, line).toEqual({ status: 0, made: 'profiles: { build: { mknod: true } }\n' })
+  }
+})
+
+/** The units that installing a Debian package enables. What older versions have enabled is behind a condition of its own. */
+function enabledBy(name: string): readonly string[] {
+  const script = `/var/lib/dpkg/info/${name}.postinst`
+  const text = existsSync(script) ? readFileSync(script, 'utf8') : ''
+  const units = [...text.matchAll(/deb-systemd-helper enable '(.*?\.(?:service|socket))'/g)].map(([, unit]) => unit!)
+  return units.filter((unit) => !text.includes(`debian-installed '${unit}'`)).map((unit) => `${name}/${unit}`)
+}
+
+test('scripts/setup.sh disables every service that one of its packages would start at the next boot', () => {
+  const script = read('scripts/setup.sh')
+  const wanted = [...script.matchAll(/(?<=^|\|\| )(?:run|tests|guests)\+?=\((.*?)\)/gm)].flatMap(([, names]) => names!.split(' '))
+  expect(wanted).toContain('docker.io')
+  const [disabled = ''] = /^services=[\s\S]*?^$/m.exec(script) ?? []
+  for (const unit of wanted.flatMap(enabledBy)) expect(disabled.split(/[\s()]/), unit).toContain(unit)
 })
 
 test('the package holds the pages, the completions, and all that deploy/ has', () => {

@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { commandOf } from '../../support/daemonset.ts'
+import { commandOf, firstCommand, KUBERNETES } from '../../support/daemonset.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { type Done, execute, USERNS, until } from '../../support/host.ts'
 import { Load, metadata, sleep } from '../../support/restart-world.ts'
@@ -58,12 +58,18 @@ class Pod {
     this.#host = host
   }
 
-  async start(image: string): Promise<void> {
+  /** Runs the command of an initContainer. */
+  prepare(image: string, command: readonly string[]): Promise<Done> {
     const { directory } = this.#host
     const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', POD, directory, image]
-    const command = commandOf('program').map((word) => (word === '/host' ? join(directory, 'host') : word))
-    const done = await this.#host.run(...within, ...command)
-    expect(done, done.stderr).toMatchObject({ status: 0 })
+    return this.#host.run(...within, ...command.map((word) => (word === '/host' ? join(directory, 'host') : word)))
+  }
+
+  async start(image: string): Promise<void> {
+    for (const name of ['admit', 'program']) {
+      const done = await this.prepare(image, commandOf(name))
+      expect(done, done.stderr).toMatchObject({ status: 0 })
+    }
     const [program, ...words] = [...this.#host.within, 'sh', '-c', 'echo $$ >"$0" && exec "$@"', this.#pid]
     this.#child = spawn(program!, [...words, ...commandOf('daemon')], { stdio: ['pipe', 'pipe', 'inherit'] })
     await until('it is ready', async () => (await this.ready()).status === 0, 60)
@@ -177,6 +183,28 @@ test.skipIf(cannot)(
       )
     } finally {
       for (const load of loads) await load.kill()
+      await host.close()
+    }
+  },
+)
+
+test.skipIf(cannot)(
+  withReason('a node with a service of its own is refused before anything of it is replaced', cannot),
+  { timeout: 120_000 },
+  async () => {
+    const host = await ServiceHost.start({ hasJournal: true, isBare: true })
+    try {
+      const image = join(host.directory, 'image')
+      cpSync(KUBERNETES, join(image, 'lib/intercede/deploy/kubernetes'), { recursive: true })
+      const unit = '/etc/systemd/system/intercede.service'
+      const own = `mount -t tmpfs none /opt; mkdir -p /etc/intercede; echo own >/etc/intercede/config.yaml
+        printf '[Service]\nExecStart=/bin/true\n' >${unit}; systemctl daemon-reload`
+      expect(await host.run('sh', '-ec', own)).toMatchObject({ status: 0 })
+      const refused = await new Pod(host).prepare(image, firstCommand())
+      expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining(`a service of its own, ${unit}:`) })
+      const files = await host.run('sh', '-c', 'cat /etc/intercede/config.yaml; ls /opt /run/intercede 2>/dev/null')
+      expect(files.stdout).toBe('own\n/opt:\n')
+    } finally {
       await host.close()
     }
   },

@@ -57,8 +57,13 @@ const LONG = [
   'test/kernel/sysinfo/uptime.test.ts',
 ]
 
-/** These files look at what all containers of the machine share, such as its mounts and /run: nothing else may run beside them. */
-const SHARING = ['test/runtimes/all/docs.test.ts', 'test/runtimes/run/nothing-left.test.ts']
+/** These look at what the whole machine shares, such as mounts, memory and /run: nothing else may run beside them. */
+const SHARING = [
+  'test/kernel/mount/remount.test.ts',
+  'test/kernel/mount/tmpfs.test.ts',
+  'test/runtimes/all/docs.test.ts',
+  'test/runtimes/run/nothing-left.test.ts',
+]
 
 /**
  * A busy machine runs the comparisons of filters for more than the usual five seconds. Files share their modules, which have

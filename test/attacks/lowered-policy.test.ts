@@ -29,6 +29,7 @@ afterAll(async () => {
 
 const FSCONFIG = { string: 1, create: 6, reconfigure: 7 } as const
 const WAIT = '@read 0 p:1 1'
+const SAYS_OK = 'umask 022'
 const NO_ATIME = 'w:0x10/0x70/0/0'
 /** Each begins with what is done while it is allowed; then comes the call that is made anew after each change. */
 const KINDS = {
@@ -84,7 +85,8 @@ class Holder {
       source: `@fsconfig =0 ${FSCONFIG.string} s:source s:${device} 0`,
       create: `@fsconfig =0 ${FSCONFIG.create} null null 0`,
     }
-    const steps = [...first.map((step) => short[step] ?? step), ...Array.from({ length: 4 }, () => [WAIT, use]).flat()]
+    const uses = Array.from({ length: 4 }, () => [WAIT, use])
+    const steps = [...first.map((step) => short[step] ?? step), SAYS_OK, ...uses.flat()]
     const metadata = ['mount=true', 'mount.allowed=ext4,tmpfs', ...keys].map((key) => `${KEYS}.${key}`).join('\n')
     const container = ['--userns', USERNS, '--await-agent', '--mounts', '--id', this.id, '--metadata', metadata]
     const command = ['unshare', '--mount', fixture('call-steps'), ...steps.join(' , ').split(' ')]
@@ -93,6 +95,11 @@ class Holder {
     })
     this.#child.stdout!.on('data', (chunk: Buffer) => (this.#said += chunk.toString()))
     started = this.#child
+  }
+
+  /** Whether it has done what is done first. */
+  get isReady(): boolean {
+    return this.#said !== ''
   }
 
   /** @returns "ok", or the name of the errno */
@@ -108,7 +115,7 @@ class Holder {
 async function ready(kind: Kind, keys?: readonly string[], use?: string): Promise<Holder> {
   const holder = new Holder(kind, keys, use)
   await until('it is served', async () => (await intercede('ps', ...feed())).stdout.includes(holder.id))
-  await new Promise((resolve) => setTimeout(resolve, 500))
+  await until('it has what it needs', () => holder.isReady)
   return holder
 }
 

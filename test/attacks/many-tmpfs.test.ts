@@ -225,16 +225,19 @@ describe.skipIf(cannot)(withReason('a container that makes much of served tmpfs'
   })
 
   test('races mknod and remount against moves, lazy unmounts and unmounts: nothing is busy after it', async () => {
+    const [made, changed] = ['made', 'changed'].map((name) => join(host.directory, name))
     const { stdout } = await contained(
       `mount -t tmpfs none /mnt && mount --make-private /mnt && cd /mnt && mkdir a b
-       (for i in $(seq 150); do ${MKNOD} a/n$i 020666 1 3; ${MKNOD} b/n$i 020666 1 3; done) >/dev/null 2>&1 &
-       (for i in $(seq 150); do mount -o remount,size=\${i}m none a; LIBMOUNT_FORCE_MOUNT2=never mount -o remount,size=\${i}m none b; done) >/dev/null 2>&1 &
+       (for i in $(seq 150); do ${MKNOD} a/n$i 020666 1 3; ${MKNOD} b/n$i 020666 1 3; done) >${made} 2>&1 &
+       (for i in $(seq 150); do mount -o remount,size=\${i}m none a && echo ok; LIBMOUNT_FORCE_MOUNT2=never mount -o remount,size=\${i}m none b && echo ok; done) >${changed} 2>/dev/null &
        (for i in $(seq 150); do head -c 1m /dev/zero >a/f; head -c 1m /dev/zero >b/f; done) >/dev/null 2>&1 &
        for i in $(seq 60); do
          mount -t tmpfs none a && mount --move a b; umount -l b; mount -t tmpfs none a; umount a || umount -l a; done 2>/dev/null
        wait; umount -l a b 2>/dev/null; rm -rf a b; ls -A; cd /; umount /mnt && echo unmounted`,
     )
     expect(stdout).toBe('unmounted\n')
+    expect(readFileSync(made!, 'latin1')).toContain('{"ok":true}')
+    expect(readFileSync(changed!, 'latin1')).toContain('ok')
     await stillServes()
   })
 })

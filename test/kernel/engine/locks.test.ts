@@ -4,23 +4,25 @@ import { expect, test } from 'vitest'
 import { Locks } from '../../../src/shared/lock.ts'
 
 const LOCK = new URL('../../../out/shared/lock.js', import.meta.url).href
-const ROUNDS = 20_000
+const ROUNDS = 200_000
 const THREADS = 4
 
-/** Adds to a word that is not atomic, under lock 0. */
+/** Adds to a word that is not atomic, under lock 0, while all others do too: the third word counts who has come. */
 const counts = `
-const { workerData: { words, rounds, url } } = require('node:worker_threads')
+const { workerData: { words, rounds, threads, url } } = require('node:worker_threads')
 import(url).then(({ Locks }) => {
   const locks = new Locks(words)
+  Atomics.add(words, 2, 1)
+  while (Atomics.load(words, 2) < threads) {}
   for (let round = 0; round < rounds; round++) locks.during(0, () => { words[1] = words[1] + 1 })
 })`
 
 test('Locks keeps threads apart, and wakes all that wait', async () => {
-  const words = new Int32Array(new SharedArrayBuffer(8))
-  const workerData = { words, rounds: ROUNDS, url: LOCK }
+  const words = new Int32Array(new SharedArrayBuffer(12))
+  const workerData = { words, rounds: ROUNDS, threads: THREADS, url: LOCK }
   const threads = Array.from({ length: THREADS }, () => new Worker(counts, { eval: true, workerData }))
   await Promise.all(threads.map((thread) => once(thread, 'exit')))
-  expect([...words]).toEqual([0, THREADS * ROUNDS])
+  expect([...words]).toEqual([0, THREADS * ROUNDS, THREADS])
 })
 
 /** Asks for lock 0 with the time that it is given, says what became of it, and lets go. */

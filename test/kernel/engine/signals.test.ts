@@ -136,6 +136,8 @@ describe.skipIf(cannotMount).each([
     async (_handlers, handler) => {
       const said = await signalled(container, '--call', 'mount', ...MOUNTS, ...handler)
       expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+      expect(said.signals).toBeGreaterThan(0)
+      if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
     },
     TIMEOUT_MS,
   )
@@ -150,6 +152,8 @@ describe.each([
     async (_handlers, handler) => {
       const said = await signalled(container, '--call', 'context', ...MOUNTS, ...handler)
       expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+      expect(said.signals).toBeGreaterThan(0)
+      if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
     },
     TIMEOUT_MS,
   )

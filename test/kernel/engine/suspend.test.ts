@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { EPOLLERR } from '../../../src/abi/socket.ts'
@@ -77,7 +77,9 @@ test('an answer that a stop interrupts in the kernel is given again', { timeout:
   const mknod = (name: string) => host.call(['mknod', join(host.directory, name), '020666', '1', '3'])
   try {
     expect(await mknod('before')).toMatchObject({ result: 'ok' })
-    const strace = await Strace.attach(host.enginePid, ['-e', 'trace=ioctl', '-e', 'inject=ioctl:error=EINTR:when=2+2'])
+    const output = join(host.directory, 'strace')
+    const injects = ['-e', 'trace=ioctl', '-e', 'inject=ioctl:error=EINTR:when=2+2']
+    const strace = await Strace.attach(host.enginePid, [...injects, '-o', output])
     try {
       for (let call = 0; call < 10; call++) expect(await mknod(`at-${call}`)).toMatchObject({ result: 'ok' })
       expect(await host.call(['mknod', join(host.directory, 'mem'), '020666', '1', '1'])).toMatchObject({
@@ -86,6 +88,7 @@ test('an answer that a stop interrupts in the kernel is given again', { timeout:
     } finally {
       await strace.end()
     }
+    expect(readFileSync(output, 'latin1')).toContain('(INJECTED')
     expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
   } finally {
     host.close()
@@ -102,12 +105,15 @@ test('a look at a listener that a stop interrupts does not end it', { timeout: 6
   try {
     expect(await mknod('before')).toMatchObject({ result: 'ok' })
     const inject = `inject=/^epoll_p?wait$:poke_exit=@arg2=${ERROR}:when=1+2`
-    const strace = await Strace.attach(host.enginePid, ['-e', 'trace=/^epoll_p?wait$', '-e', inject])
+    const output = join(host.directory, 'strace')
+    const injects = ['-e', 'trace=/^epoll_p?wait$', '-e', inject]
+    const strace = await Strace.attach(host.enginePid, [...injects, '-o', output])
     try {
       for (let call = 0; call < 10; call++) expect(await mknod(`at-${call}`)).toMatchObject({ result: 'ok' })
     } finally {
       await strace.end()
     }
+    expect(readFileSync(output, 'latin1')).toContain('(INJECTED')
     expect(host.events.filter(({ type }) => type === 'fault')).toEqual([])
   } finally {
     host.close()

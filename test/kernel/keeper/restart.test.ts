@@ -115,10 +115,10 @@ test.each(['fsopen', 'fsmount', 'bpf'] as const)(
   (name) => {
     const isIt = `this.#slots.view.getInt32(slot + ${NOTIF.nr}, true) === ${ownSyscalls(process.arch)[name]}`
     const build = new PatchedBuild('engine/serve/call-end.js', GIVEN, `${GIVEN} if (${isIt}) ${ENDS_ONCE}`)
-    return underLoad(policy, build, async (host, killer, load) => {
+    return underLoad(policy, build, async (host, _, load) => {
       await until('it ends', () => host.events.some(({ type }) => type === 'engineEnded'), 40)
-      await killer.untilServed()
-      await sleep(100)
+      await until('the next one serves', () => host.restarts > 0, 60)
+      await sleep(1000)
       expect((await load.end()).failures).toEqual({})
     })
   },

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { both } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
@@ -221,14 +222,16 @@ describe.skipIf(cannot)(withReason('a container that makes much of it', cannot),
   test('that races mknod with moves, lazy unmounts and unmounts leaves nothing busy', {
     timeout: 120_000,
   }, async () => {
+    const made = join(host.directory, 'made')
     const { stdout } = await contained(
       `mount -t tmpfs none /mnt && cd /mnt && mkdir a b && mount --make-private /mnt
-       (for i in $(seq 60); do ${MKNOD} a/n$i 020666 1 3; ${MKNOD} b/n$i 020666 1 3; done >/dev/null) &
+       (for i in $(seq 60); do ${MKNOD} a/n$i 020666 1 3; ${MKNOD} b/n$i 020666 1 3; done >${made}) &
        for i in $(seq 20); do
          mount -t tmpfs none a && mount --move a b && umount -l b; mount -t tmpfs none a; umount a || umount -l a; done
        wait; rm -rf a b; ls -A; cd /; umount /mnt && echo unmounted`,
     )
     expect(stdout).toBe('unmounted\n')
+    expect(readFileSync(made, 'latin1')).toContain('{"ok":true}')
   })
 })
 

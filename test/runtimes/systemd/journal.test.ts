@@ -93,14 +93,16 @@ log.close()`
   test('a journal that is stopped delays no call and loses no line; one that is killed neither', async () => {
     const pid = (): Promise<string> =>
       host.run('systemctl', 'show', '--value', '-p', 'MainPID', 'systemd-journald').then(({ stdout }) => stdout.trim())
-    const many = 'i=0; while [ $i -lt 100 ]; do mknod /nowhere/n c 10 $((300 + i)); i=$((i + 1)); done 2>/dev/null'
+    const many = (pause = ''): string =>
+      `i=0; while [ $i -lt 100 ]; do mknod /nowhere/n c 10 $((300 + i)); i=$((i + 1)); ${pause} done 2>/dev/null`
     await host.run('kill', '-STOP', await pid())
-    await container('stopped', many)
+    await container('stopped', many())
     await host.run('kill', '-CONT', await pid())
     const lines = (id: string): Promise<readonly Line[]> => journal(`INTERCEDE_CONTAINER_FULL=${id}`, 'SYSCALL=mknodat')
     await until('all are there', async () => (await lines('stopped')).length === 100)
     const before = await pid()
-    const running = container('killed', many)
+    const running = container('killed', many('sleep 0.02;'))
+    await until('it calls', async () => (await lines('killed')).length > 5)
     await host.run('kill', '-KILL', before)
     await running
     await until('it runs again', async () => ![before, '0'].includes(await pid()))

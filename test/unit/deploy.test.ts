@@ -287,7 +287,8 @@ const BASELINE = [
 
 test('docs/runtimes/kubernetes.md names the examples that baseline takes, and what the others add', () => {
   const page = readFileSync(join(root, 'docs/runtimes/kubernetes.md'), 'utf8').replaceAll(/ *\n */g, ' ')
-  const [, meet, add] = /The examples for (.*?) meet the \*baseline\*.*? The others add (.*?), which baseline refuses/.exec(page)!
+  const [, meet, add] =
+    /The examples for (.*?) meet the \*baseline\*.*? The others add (.*?), which baseline refuses/.exec(page)!
   const added = [...profiles.keys()].map((name) => {
     const [{ securityContext }] = read<Pod>(`examples/${name}.yaml`).spec.containers as [Pod['spec']['containers'][0]]
     return { name, beyond: (securityContext.capabilities?.add ?? []).filter((cap) => !BASELINE.includes(cap)) }

@@ -1,5 +1,14 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -58,7 +67,9 @@ function enabledBy(name: string): readonly string[] {
 
 test('scripts/setup.sh disables every service that one of its packages would start at the next boot', () => {
   const script = read('scripts/setup.sh')
-  const wanted = [...script.matchAll(/(?<=^|\|\| )(?:run|tests|guests)\+?=\((.*?)\)/gm)].flatMap(([, names]) => names!.split(' '))
+  const wanted = [...script.matchAll(/(?<=^|\|\| )(?:run|tests|guests)\+?=\((.*?)\)/gm)].flatMap(([, names]) =>
+    names!.split(' '),
+  )
   expect(wanted).toContain('docker.io')
   const [disabled = ''] = /^services=[\s\S]*?^$/m.exec(script) ?? []
   for (const unit of wanted.flatMap(enabledBy)) expect(disabled.split(/[\s()]/), unit).toContain(unit)

@@ -112,10 +112,10 @@ test('explain names --unset for a key that set turned off, and takes nothing bac
   await start('three', 'profile=build', 'mknod z c 10 232')
   expect((await intercede('explain', 'three')).stdout).not.toContain('note:')
   const all = (await intercede('explain')).stdout
-  const other = String.raw`other values of mknod.devices are wanted in its profile by`
+  const other = `other values of mknod.devices are wanted in its profile by`
   const own = 'the container also asks for c:10:229 of mknod.devices'
-  expect(all).toMatch(new RegExp(String.raw`note:  ${other} two: each line replaces`))
-  expect(all).toMatch(new RegExp(String.raw`note:  ${own}; ${other} three: each command replaces`))
+  expect(all).toMatch(new RegExp(`note:  ${other} two: each line replaces`))
+  expect(all).toMatch(new RegExp(`note:  ${own}; ${other} three: each command replaces`))
 })
 
 test('the profile of a container is the one that its annotation chose: explain changes that', async () => {

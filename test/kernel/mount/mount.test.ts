@@ -441,10 +441,14 @@ describe.skipIf(cannot)(withReason('many mounts of ext4', cannot), () => {
 
   test('a mounter that waits outlives its engine, serves the next one, and ends when nobody mounts any more', async () => {
     const script = 'mount -t ext4 $DEVICE m && cat m/hello && umount m'
-    expect(await contained(script)).toMatchObject({ stdout: 'hello\n' })
-    const [mounter] = mounters(host.enginePid)
-    await endEngine(host)
-    expect(await contained(script)).toMatchObject({ stdout: 'hello\n', stderr: '' })
+    let mounter: string | undefined
+    // One that has not come to wait when its engine ends is not used again: on a busy machine, that is tried anew.
+    for (let tries = 0; tries < 3 && (tries === 0 || mounters(host.enginePid).length > 0); tries++) {
+      expect(await contained(script)).toMatchObject({ stdout: 'hello\n' })
+      mounter = mounters(host.enginePid)[0]
+      await endEngine(host)
+      expect(await contained(script)).toMatchObject({ stdout: 'hello\n', stderr: '' })
+    }
     expect(mounters(host.enginePid)).toEqual([])
     const { keeperFds, engineFds } = host.footprint
     await until('it has ended', () => !existsSync(`/proc/${mounter}`), 20)

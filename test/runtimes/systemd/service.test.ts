@@ -140,16 +140,16 @@ async function refusedContainer(host: ServiceHost, directory: string) {
   return { maker, id, intercede }
 }
 
-/** As crun between create and start: connects, says nothing, and prints what becomes of the connection. */
-const SILENT = `import socket, sys
+/** As crun between create and start: connects, says nothing, and says if the connection ends. Ends with its input. */
+const SILENT = `import select, socket, sys
 with socket.socket(socket.AF_UNIX) as runtime:
     runtime.connect(sys.argv[1])
     print("connected", flush=True)
-    print(runtime.recv(1), flush=True)`
+    if runtime in select.select([runtime, sys.stdin], [], [])[0]: print("over", flush=True)`
 
 function silentRuntime(host: ServiceHost): { readonly child: ChildProcess; readonly said: () => string } {
   const [program = '', ...words] = [...host.within, 'python3', '-c', SILENT, host.socket]
-  const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(program, words, { stdio: ['pipe', 'pipe', 'inherit'] })
   let said = ''
   child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
   return { child, said: () => said }
@@ -180,11 +180,11 @@ test.skipIf(cannot)(
       expect(await maker.make()).toBe('ok')
       // The next process has its connection.
       expect(silent.said()).toBe('connected\n')
-      silent.child.kill('SIGKILL')
+      silent.child.stdin!.end()
       maker.end()
       await until('all is forgotten', async () => (await host.property('NFileDescriptorStore')) === MEMORIES, 60)
     } finally {
-      silent.child.kill('SIGKILL')
+      silent.child.stdin!.end()
       maker?.end()
       await host.close()
       rmSync(directory, { recursive: true, force: true })

@@ -112,8 +112,8 @@ export class CallerMounts implements Mounts {
   readonly #caller: MountCaller
   #mounter: Handle | undefined
   #state: MounterState = 'done'
-  /** Whose descriptor table is the caller's: that of its process, if that is its own. */
-  #holder: Tid | undefined
+  /** The thread, if its descriptor table is not that of its process. */
+  #alone: Tid | undefined
 
   constructor(caller: MountCaller) {
     this.#caller = caller
@@ -122,8 +122,8 @@ export class CallerMounts implements Mounts {
   namespace(): Handle {
     const { identity, task, own, container, tid } = this.#caller
     identity.with(steps.look)
-    const process = this.#process
-    this.#holder = tid === process || sharesFds(tid, process) ? process : tid
+    const process = this.#holder
+    if (tid !== process && !sharesFds(tid, process)) this.#alone = tid
     const mounts = own(openat(task().raw, NS_MNT, O_RDONLY))
     using owner = ownerOf(mounts)
     // A container without a mount namespace of its own shares the host's, in which nothing is ever mounted.
@@ -168,10 +168,7 @@ export class CallerMounts implements Mounts {
     using kept = given!
     using ours = made!
     const fd = dup(kept)
-    return this.#given(
-      fd,
-      services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#holder ?? this.#process),
-    )
+    return this.#given(fd, services.keeping.addPicked(container, { type: TMPFS, given: kept, ours }, this.#holder))
   }
 
   reconfigure(picked: Handle, parameters: readonly Parameter[]): void {
@@ -191,7 +188,7 @@ export class CallerMounts implements Mounts {
     const [given] = this.#ask({ do: 'open', type }, [this.#caller.task()])
     using kept = given!
     const fd = dup(kept)
-    return this.#given(fd, services.keeping.addContext(container, kept, type, this.#holder ?? this.#process))
+    return this.#given(fd, services.keeping.addContext(container, kept, type, this.#holder))
   }
 
   context(fd: number): Context | undefined {
@@ -235,7 +232,7 @@ export class CallerMounts implements Mounts {
     return orClose([root!], () => {
       using given = dup(root!)
       const kept = { root: given, tree: made, unlockedCopy: copy, told, manner }
-      return this.#given(root!, services.keeping.addMount(container, kept, this.#holder ?? this.#process))
+      return this.#given(root!, services.keeping.addMount(container, kept, this.#holder))
     })
   }
 
@@ -276,8 +273,9 @@ export class CallerMounts implements Mounts {
     return { fd, sent: kept.tell, note: noteOfKept(kept.name) }
   }
 
-  get #process(): Tid {
-    return this.#caller.status().tgid as Tid
+  /** Whose descriptor table is the caller's, once `namespace` has asked. */
+  get #holder(): Tid {
+    return this.#alone ?? (this.#caller.status().tgid as Tid)
   }
 
   get #userns(): Handle {

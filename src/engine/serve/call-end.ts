@@ -194,8 +194,10 @@ export class CallEnd {
     }
     this.#args.from = (slot + NOTIF.args) >> 2
     // Name and texts may be another task's: the caller may not have waited any more when they were read.
-    if (!delivered) this.#caller.end()
-    if (!delivered) this.#texts.end()
+    if (!delivered) {
+      this.#caller.end()
+      this.#texts.end()
+    }
     this.#records.write(record, this.#args)
     this.#counts.count(record, this.#args)
     this.#texts.end()

@@ -43,7 +43,7 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   microseconds: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
   time,
   escaped: escapedText,
-  state: { enum: ['served', 'left', 'ended'] },
+  state: { enum: ['served', 'observed', 'left', 'ended'] },
   texts: listOf(text),
   labels: { type: 'object', additionalProperties: escapedText },
   keys: {

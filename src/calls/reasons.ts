@@ -1,4 +1,5 @@
 import { capabilities } from '../abi/credentials.ts'
+import { errnoName } from '../abi/errno.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
@@ -30,8 +31,8 @@ export function unpackName(a: number, b: number): string {
  * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log,
  * the end of `intercede run`, metrics and docs/guide/reasons.md read this table.
  *
- * `{a}` and `{b}` are replaced by the reason's numbers, `{a:cap}` by the name of capability a, `{a:name}` by the name
- * that both numbers hold (`packName`).
+ * `{a}` and `{b}` are replaced by the reason's numbers, `{a:cap}` by the name of capability a, `{a:errno}` by that of
+ * errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both numbers hold (`packName`).
  */
 export const reasons = {
   // Reasons that any call may have.
@@ -41,6 +42,14 @@ export const reasons = {
   keyOff: [
     'the key {a:key} is off for this container',
     'turn it on: off is the default, unless "intercede inspect" names another source of its value',
+  ],
+  observedAct: [
+    'observe mode: intercede would do this for the caller, and left it to the kernel',
+    'have it done: set security.syscalls.intercept.mode to enforce',
+  ],
+  observedErrno: [
+    'observe mode: intercede would answer {a:errno} because of {b:reason}, and left it to the kernel',
+    'see "intercede explain {b:reason}"',
   ],
   notServed: ['this version does not serve this call', 'leave its key off: trapping it only costs time'],
   lacksCapability: [
@@ -392,6 +401,8 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
     'a:cap': () => capabilities[a] ?? String(a),
     'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
     'a:name': () => unpackName(a, b),
+    'a:errno': () => errnoName(a),
+    'b:reason': () => reasonCodes[b] ?? String(b),
   }
   const filledIn = filled(code, (place) => places[place]?.())
   const gives = code === 'deviceNotAllowed' ? givenHere(a, b) : undefined

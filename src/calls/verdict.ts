@@ -1,14 +1,16 @@
 import type { Errno } from '../abi/brand.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { Act } from './act.ts'
-import { type Reason, type ReasonCode, why } from './reasons.ts'
+import { type Reason, type ReasonCode, reasonCodes, why } from './reasons.ts'
 
 /**
  * What is to be done about a call. continue: the kernel runs the call as the caller, unprivileged. errno: an errno
- * which the kernel itself would not give. act: the act is done for the caller.
+ * which the kernel itself would not give; isOfKept: to a caller that may no longer use what it got from us. act: the
+ * act is done for the caller.
  */
 export type Verdict =
   | { readonly is: 'continue'; readonly why: Reason }
-  | { readonly is: 'errno'; readonly errno: Errno; readonly why: Reason }
+  | { readonly is: 'errno'; readonly errno: Errno; readonly why: Reason; readonly isOfKept?: true }
   | { readonly is: 'act'; readonly act: Act; readonly why: Reason }
 
 export const continueWith = (code: ReasonCode, a?: number, b?: number): Verdict => ({
@@ -20,7 +22,22 @@ export const refuse = (code: ReasonCode, errno: Errno, a?: number, b?: number): 
   errno,
   why: why(code, a, b),
 })
+/** Refuses the use of something that the caller got from us under an earlier policy; also in observe mode. */
+export const refuseKept = (code: ReasonCode, errno: Errno, a?: number, b?: number): Verdict => ({
+  is: 'errno',
+  errno,
+  why: why(code, a, b),
+  isOfKept: true,
+})
 export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
+
+/** Leaves the call to the kernel in observe mode; the reason then says what would have been done. */
+export function judgedBy({ mode }: Policy, verdict: Verdict): Verdict {
+  if (mode !== 'observe' || verdict.is === 'continue') return verdict
+  if (verdict.is === 'act') return continueWith('observedAct')
+  if (verdict.isOfKept) return verdict
+  return continueWith('observedErrno', verdict.errno, reasonCodes.indexOf(verdict.why.code))
+}
 
 /** An errno for the caller which is not the kernel's: the kernel was not asked, or only for something else. */
 export class Refused extends Error {

@@ -69,7 +69,7 @@ export const FORMATS = {
     words,
     fields: [
       ...['pid', 'version', 'since', 'reloaded', 'engine', 'engineSince', 'engines', 'nextEngine'],
-      ...['served', 'left', 'unserved', 'listeners'],
+      ...['served', 'observed', 'left', 'unserved', 'listeners'],
     ],
   },
   top: { words, fields: ['container', ...NAMES, 'syscall', ...TOP_SORTS] },

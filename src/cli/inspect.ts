@@ -63,6 +63,7 @@ const orNone = (value: string | undefined): string => (value === '' ? '-' : (val
 /** Whether the container's filter traps the call of a key. @param traps a list, or that it is unknown */
 function isTrapped(name: string, traps: unknown): boolean {
   const call = callOf(name as KeyName)
+  if (call === undefined) return true
   return !Array.isArray(traps) || traps.includes(call) || traps.includes(`${call}at`)
 }
 

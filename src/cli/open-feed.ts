@@ -274,7 +274,8 @@ export function formatContainer({ id, ...names }: Named): string {
 }
 
 /** Whether a daemon, or a run, has the container now. */
-export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'left'
+export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean =>
+  state === 'served' || state === 'observed' || state === 'left'
 
 /** Says in which state a container is. Of one that its daemon does not know, only the exec'd process has ended. */
 export function stateWord(view: Pick<ContainerView, 'state' | 'about'>): string {

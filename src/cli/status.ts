@@ -27,6 +27,7 @@ function lines(
   const refused = notReloaded
     ? `; a reload failed ${ago(Date.now() - Number(notReloaded.time))}: ${formatValue(notReloaded.message)}`
     : ''
+  const observed = row.observed === 0 ? '' : `, ${row.observed} observed`
   const unserved = row.unserved === 0 ? '' : `, ${row.unserved} not served by any daemon`
   return [
     `daemon      pid ${pid}, ${since(began)}`,
@@ -34,7 +35,7 @@ function lines(
     `configured  ${since(reloaded)}${refused}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: ${withoutEngine(daemon)}`}`,
     `history     ${row.history === undefined ? `not kept${flaw}` : formatValue(row.history)}${lost}`,
-    `containers  ${row.served} served, ${row.left} left to the kernel${unserved}, ${counted(Number(row.listeners), 'listener')}`,
+    `containers  ${row.served} served${observed}, ${row.left} left to the kernel${unserved}, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
 
@@ -54,6 +55,7 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
     // The daemon writes when an engine began a moment before or after it has written which one that is.
     engineSince: daemon.engine === engine ? daemon.engineSince : undefined,
     served: numberOf('served'),
+    observed: numberOf('observed'),
     left: numberOf('left'),
     unserved: numberOf('unserved'),
     listeners: views.filter(isServed).reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),

@@ -74,7 +74,7 @@ function closedTo(runtime: string, forUser: boolean): string | undefined {
   return forUser ? 'nothing: a daemon of --user takes no orders' : undefined
 }
 
-const needsRoot = (key: KeyName): boolean => [key, callOf(key)].some((each) => keys[each].rootless === false)
+const needsRoot = (key: WantedKey['key']): boolean => [key, callOf(key)].some((each) => keys[each].rootless === false)
 
 /** What an order must say beside the key. */
 interface Around {

@@ -67,6 +67,7 @@ const BRIEF: ReadonlySet<string> = new Set([
     'init',
     'on',
     'barred',
+    'observes',
     'listeners',
   ],
 ])
@@ -123,6 +124,7 @@ const IDENTITY = new Set([
   'ended',
   'runtime',
   'on',
+  'observes',
   'barred',
   'listeners',
 ])

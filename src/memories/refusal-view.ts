@@ -3,13 +3,13 @@ import { explain, type Reason, type ReasonCode, unpackName } from '../calls/reas
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { orElse } from '../kernel/error.ts'
-import { type KeyName, keyNames, keys } from '../policy/keys.ts'
+import { type CallName, type KeyName, keyNames, keys, type OptionName } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
 import type { RefusalCount } from './read-counts.ts'
 
 /** A key that would allow a refused call, and the value that it would need; for a list, the missing element. */
 export interface WantedKey {
-  readonly key: KeyName
+  readonly key: CallName | OptionName
   readonly value: string
 }
 
@@ -24,7 +24,7 @@ function wholeName(a: number, b: number): string | undefined {
 
 /** Only a boolean key has a single value that turns it on. */
 const turnedOn = (key: KeyName | undefined): WantedKey | undefined =>
-  key !== undefined && keys[key].default === 'false' ? { key, value: 'true' } : undefined
+  key !== undefined && key !== 'mode' && keys[key].default === 'false' ? { key, value: 'true' } : undefined
 
 const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => WantedKey | undefined } = {
   keyOff: (a) => turnedOn(keyNames[a]),

@@ -25,6 +25,7 @@ export function ineffectiveKeys(
   const given = [...settings.keys()].filter((key) => isGiven(key) && isMeant(key))
   return given.flatMap((key) => {
     const call = callOf(key)
+    if (call === undefined) return []
     if (!isSet(settings, call)) return [`${key} does nothing without ${call}=true`]
     const oneOf = essentialTo(key)
     if (oneOf.length === 0 || oneOf.some((other) => isSet(settings, other))) return []

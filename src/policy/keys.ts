@@ -2,7 +2,7 @@ import { briefly, didYouMean } from '../shared/texts.ts'
 import { devices, makeable } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { type CallKey, call, expandShort, fullName, type OptionKey, option, PREFIX } from './key.ts'
-import { fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
+import { enforcement, fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
 
 interface MountLists {
   readonly allowed: ReadonlySet<string>
@@ -114,18 +114,31 @@ export const keys = {
     capabilities: [],
     rootless: true,
   }),
+  mode: option(enforcement, {
+    default: 'enforce',
+    help: 'observe: record what would be done, and leave every call to the kernel',
+    allows: 'with `observe`, nothing: Intercede only [records what it would do](operating.md#observe-mode)',
+  }),
 } as const satisfies Record<string, CallKey | OptionKey<unknown>>
 
 export type KeyName = keyof typeof keys
-/** The keys `CALL.OPTION`; all other keys turn a call on. */
+/** The keys `CALL.OPTION`. */
 export type OptionName = Extract<KeyName, `${string}.${string}`>
-export type CallName = Exclude<KeyName, OptionName>
+/** The keys that turn a call on: all others but `mode`, which holds for all calls. */
+export type CallName = Exclude<KeyName, OptionName | 'mode'>
 export type Value<K extends KeyName> = ReturnType<(typeof keys)[K]['parse']>
 
 export const keyNames = Object.keys(keys) as readonly KeyName[]
 
-/** Returns the key of the call that `name` is an option of, or `name` itself if it is the key of a call. */
-export const callOf = (name: KeyName): CallName => name.split('.', 1)[0] as CallName
+/**
+ * Returns the key of the call that `name` is an option of, or `name` itself if it is the key of a call; undefined for
+ * `mode`.
+ */
+export function callOf(name: CallName | OptionName): CallName
+export function callOf(name: KeyName): CallName | undefined
+export function callOf(name: KeyName): CallName | undefined {
+  return name === 'mode' ? undefined : (name.split('.', 1)[0] as CallName)
+}
 
 export interface OptionEntry {
   readonly name: OptionName

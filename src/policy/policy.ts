@@ -26,13 +26,17 @@ export type Policy = {
   readonly [Call in CallName as Member<Call>]?: {
     readonly [Option in OptionName as Option extends `${Call}.${infer Name}` ? Member<Name> : never]: Value<Option>
   }
+} & {
+  /** Set if nothing is done for the container: what would be done is recorded, and the kernel gets the calls. */
+  readonly mode?: 'observe'
 }
 
 /** The values of a call's options, by the names that the policy has for them. */
 type Values = Readonly<Record<string, unknown>>
 
 /** Returns the values of a call's options; undefined if the call is off. */
-const valuesOf = (policy: Policy, { member }: CallEntry): Values | undefined => policy[member as keyof Policy]
+const valuesOf = (policy: Policy, { member }: CallEntry): Values | undefined =>
+  policy[member as Exclude<keyof Policy, 'mode'>]
 
 /** Returns what the policy has of an option that nobody sets. */
 const defaultOf = ({ key }: OptionEntry): unknown => key.inPolicy(key.parse(key.default), () => [])
@@ -47,10 +51,10 @@ function doesSomething({ options }: CallEntry, values: Values): boolean {
   return essential.length === 0 || essential.some((option) => isGiven(option, values))
 }
 
-/** Tells whether a policy allows what a key is for. */
+/** Tells whether a policy allows what a key is for; `mode` allows nothing. */
 export function serves(policy: Policy, name: KeyName): boolean {
-  const call = calls.find((each) => each.name === callOf(name))!
-  const values = valuesOf(policy, call)
+  const call = calls.find((each) => each.name === callOf(name))
+  const values = call && valuesOf(policy, call)
   if (!values || !doesSomething(call, values)) return false
   const option = call.options.find((each) => each.name === name)
   return !option || isGiven(option, values)
@@ -102,8 +106,10 @@ export function forUser(policy: Policy): ForUser {
     const values = valuesOf(policy, call)
     return values ? [{ member: call.member, ...partForUser(call, values) }] : []
   })
+  const { mode } = policy
+  const left = Object.fromEntries(parts.flatMap(({ member, values }) => (values ? [[member, values]] : [])))
   return {
-    policy: Object.fromEntries(parts.flatMap(({ member, values }) => (values ? [[member, values]] : []))),
+    policy: mode ? { ...left, mode } : left,
     withheld: parts.flatMap(({ withheld }) => withheld.map(fullName)),
   }
 }

@@ -78,7 +78,8 @@ export function toPolicy(settings: Settings, named: DeviceNames = NOBODY): Polic
     key.checkOptions?.(values)
     return { member, values, isOn: key.parse(textOf(name)) }
   })
-  return Object.fromEntries(members.filter(({ isOn }) => isOn).map(({ member, values }) => [member, values]))
+  const policy = Object.fromEntries(members.filter(({ isOn }) => isOn).map(({ member, values }) => [member, values]))
+  return textOf('mode') === 'observe' ? { ...policy, mode: 'observe' } : policy
 }
 
 /** @throws {PolicyError} for an unknown key, a bad value or a contradiction */

@@ -85,6 +85,21 @@ const booleanType = (lowest: boolean): ValueType<boolean> =>
     meet: (one, other) => (one === lowest ? one : other),
   })
 
+/** Whether what is decided is done, or only recorded and left to the kernel, which permits less. */
+export const enforcement: ValueType<'enforce' | 'observe'> = valueType({
+  allowed: 'enforce or observe',
+  offered: ['enforce', 'observe'],
+  parse(text) {
+    const value = text.trim().toLowerCase()
+    if (value !== 'enforce' && value !== 'observe') throw new RangeError('not a mode')
+    return value
+  },
+  format: String,
+  lowest: 'observe',
+  lowers: (from, to) => from === to || to === 'observe',
+  meet: (one, other) => (one === 'observe' ? one : other),
+})
+
 /** Gives something when true. */
 export const permission = booleanType(false)
 

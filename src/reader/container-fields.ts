@@ -106,12 +106,16 @@ export function namesOf(about: Entry, names?: Named): ContainerNames {
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== '' && value !== undefined))
 }
 
-/** `unknown`: the daemon cannot be asked, and history says only that the container was there. */
-type State = 'served' | 'left' | 'unserved' | 'unknown' | 'ended'
-function stateOf({ ended, unserved, barred }: Entry): State {
+/**
+ * `observed`: served in observe mode. `unknown`: the daemon cannot be asked, and history says only that the container
+ * was there.
+ */
+type State = 'served' | 'observed' | 'left' | 'unserved' | 'unknown' | 'ended'
+function stateOf({ ended, unserved, barred, observes }: Entry): State {
   if (ended !== undefined) return 'ended'
   if (unserved === true) return 'unserved'
-  return barred ? 'left' : 'served'
+  if (barred) return 'left'
+  return observes === true ? 'observed' : 'served'
 }
 
 /** The fields of a container, in the order in which they are shown. A new field is a row here. */

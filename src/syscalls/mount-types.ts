@@ -5,7 +5,7 @@ import type { Caller } from '../calls/caller.ts'
 import type { MountManner } from '../calls/context.ts'
 import { IN_MEMORY, TMPFS } from '../calls/mounts.ts'
 import { packName } from '../calls/reasons.ts'
-import { continueWith, refuse, type Verdict } from '../calls/verdict.ts'
+import { continueWith, refuseKept, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { fileSystemType } from '../kernel/files.ts'
 import { OPEN_TO_ALL } from '../policy/host-file-systems.ts'
@@ -43,12 +43,12 @@ export function judgeKept(
   { type, manner }: { readonly type: string; readonly manner?: MountManner },
   policy: MountPolicy | undefined,
 ): Verdict | undefined {
-  if (!policy) return refuse('keyOff', errno('EPERM'))
+  if (!policy) return refuseKept('keyOff', errno('EPERM'))
   if (!policy.allowed.has(type) || policy.fuse.has(type))
-    return refuse('fileSystemNotAllowed', errno('EPERM'), ...packName(type))
+    return refuseKept('fileSystemNotAllowed', errno('EPERM'), ...packName(type))
   const now = mannerOf(type, policy)
   const givesMore = manner !== undefined && ((now.nodev && !manner.nodev) || (manner.shift && !now.shift))
-  return givesMore ? refuse('madeBefore', errno('EPERM')) : undefined
+  return givesMore ? refuseKept('madeBefore', errno('EPERM')) : undefined
 }
 
 /** A tmpfs needs no lock: nobody but us can make a device node there. */

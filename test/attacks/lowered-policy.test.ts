@@ -130,6 +130,13 @@ describe.skipIf(cannot)(withReason('what a container got before its policy was l
     expect(await holder.use()).toBe('ok')
   })
 
+  test.each(kinds)('%s gives nothing in observe mode either', async (kind) => {
+    const holder = await ready(kind)
+    await set(holder.id, 'mount.allowed=xfs', 'mode=observe')
+    expect(await holder.use()).toBe('EPERM')
+    expect(await reasons(holder.id)).toContain('fileSystemNotAllowed')
+  })
+
   // A reload takes seconds, and all kinds are judged by what it leaves.
   test.each<Kind>(['a context', 'a mount that stands nowhere'])(
     '%s gives nothing after a reload with a ceiling, and all again without',

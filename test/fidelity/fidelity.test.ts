@@ -28,13 +28,15 @@ const titleOf = ({ family, case: { name } }: Result): string => `${family}: ${na
 
 describe.skipIf(cannot)(withReason('calls as root of the host, without keys and with all keys', cannot), () => {
   let results: readonly Result[]
+  let observed: readonly string[]
 
   beforeAll(async () => {
     using sides = new Sides()
     const script = scriptOf(families.flatMap(({ cases }) => cases))
     const take = async (side: SideName) => outcomes(await sides.run(side, script))
-    // Without keys nothing is mounted from a device, so these two do not stand in each other's way.
-    const [native, without] = await Promise.all([take('native'), take('without')])
+    // Without keys, and in observe mode, nothing is mounted from a device, so these do not stand in each other's way.
+    const [native, without, third] = await Promise.all([take('native'), take('without'), take('observed')])
+    observed = third
     results = resultsOf(families, { native, without, ours: await take('ours'), podman: await take('podman') })
     if (!isWritten) return
     writeFileSync(LIST, listOf(results))
@@ -46,6 +48,13 @@ describe.skipIf(cannot)(withReason('calls as root of the host, without keys and 
     expect(titles.filter((title, index) => titles.indexOf(title) !== index)).toEqual([])
     const silent = results.filter(({ native, without, ours, podman }) => [native, without, ours, podman].includes(''))
     expect(silent.map(titleOf)).toEqual([])
+  })
+
+  test('with all keys in observe mode a container gets what it gets without keys', () => {
+    const acted = results.filter(({ without }, index) => observed[index] !== without)
+    expect(acted.map((one) => `${titleOf(one)}: ${observed[results.indexOf(one)]} instead of ${one.without}`)).toEqual(
+      [],
+    )
   })
 
   test('with all keys a container gets what root of the host gets, or there is a reason', () => {

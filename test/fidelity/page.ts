@@ -17,7 +17,7 @@ export interface Result {
 /** The results in the order of the families, of the outcomes of each side in the same order. */
 export function resultsOf(
   families: readonly Family[],
-  sides: Readonly<Record<SideName, readonly string[]>>,
+  sides: Readonly<Record<Exclude<SideName, 'observed'>, readonly string[]>>,
 ): readonly Result[] {
   const cases = families.flatMap(({ name, cases }) => cases.map((one) => ({ family: name, case: one })))
   const at = (side: readonly string[], index: number): string => side[index] ?? ''

@@ -1,4 +1,5 @@
-// Runs a script as root of the host, in a container without keys, in the same container with all keys, and in one of podman.
+// Runs a script as root of the host, in a container without keys, in the same container with all keys, with all keys in
+// observe mode, and in one of podman.
 
 import { chownSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,7 +10,7 @@ import { Images, type ImageType } from '../support/images.ts'
 import { INTERCEDE } from '../support/run-machine.ts'
 import { runInPodman } from './podman-side.ts'
 
-export type SideName = 'native' | 'without' | 'ours' | 'podman'
+export type SideName = 'native' | 'without' | 'observed' | 'ours' | 'podman'
 
 const TYPES: readonly ImageType[] = ['ext4', 'ext2', 'xfs', 'btrfs', 'squashfs', 'erofs']
 /** All that can be given, but for what takes something away again. */
@@ -59,8 +60,8 @@ export class Sides implements Disposable {
     return execute('unshare', ['--mount', program, ...args], { env: { ...process.env, ...this.#env } })
   }
 
-  #contained(command: readonly string[], side: SideName) {
-    const keys = side === 'ours' ? KEYS : []
+  #contained(command: readonly string[], side: 'without' | 'observed' | 'ours') {
+    const keys = { without: [], observed: [...KEYS, 'mode=observe'], ours: KEYS }[side]
     return execute(process.execPath, [
       ...[INTERCEDE, 'run', '--quiet', '--memory', '512m', '--bind', `${this.#directory}:idmap`],
       ...keys.flatMap((key) => ['-c', key]),

@@ -9,7 +9,7 @@ import { allTexts } from '../../calls/arguments.ts'
 import type { Registers } from '../../calls/caller.ts'
 import { type ReasonCode, why } from '../../calls/reasons.ts'
 import type { Syscall } from '../../calls/syscall.ts'
-import { continueWith, type Verdict } from '../../calls/verdict.ts'
+import { continueWith, judgedBy, type Verdict } from '../../calls/verdict.ts'
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { keyNames } from '../../policy/keys.ts'
 import { keyThatIsOff } from '../../policy/policy.ts'
@@ -259,7 +259,8 @@ export class Server {
     if (!handler) return continueWith('notServed')
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
     const verdict = handler.screen(this.#registers, container.policy)
-    return verdict?.why.code === 'keyOff' ? off(container, handler) : verdict
+    if (verdict?.why.code === 'keyOff') return off(container, handler)
+    return verdict && judgedBy(container.policy, verdict)
   }
 
   /** Finds the handler of a call, and moves the registers to its slot. */
@@ -282,7 +283,8 @@ export class Server {
     memory.texts.begin(this.#allTexts.get(handler.name) ?? NO_TEXTS, this.#registers)
     try {
       call.request = handler.decode(this.#registers, memory)
-      return handler.screenCopy?.(call.request)
+      const verdict = handler.screenCopy?.(call.request)
+      return verdict && judgedBy(container.policy, verdict)
     } catch (error) {
       return verdictOfError(error)
     }
@@ -298,7 +300,9 @@ export class Server {
     const caller = new NotifiedCaller(this.#context, container, thread, { waits, notes, noted: again?.note ?? 0n })
     // The try block does the work of `using`, whose compiled code costs a microsecond more.
     try {
-      const verdict = this.#decide(call, caller)
+      const decided = this.#decide(call, caller)
+      // What an earlier engine has begun cannot be left to the kernel any more.
+      const verdict = again ? decided : judgedBy(container.policy, decided)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
       call.replay = this.#replays.replayOf(verdict.act, caller, call, waits)
       const given = again && caller.given(again.note)

@@ -87,7 +87,7 @@ function obstacle(
 
 /** Returns the calls of a key that the filter does not trap. They do not matter for switching a key off. */
 const unreached = (name: KeyName, value: string, policy: Policy, traps: ReadonlySet<string>): readonly string[] =>
-  [name, callOf(name)].flatMap((each) =>
+  [name, callOf(name) ?? name].flatMap((each) =>
     value === keys[name].default ? untrapped(policy, each, traps) : callsOf(each).filter((call) => !traps.has(call)),
   )
 

@@ -68,6 +68,7 @@ function standing({
       bundle,
       profile,
       on: onOf(settings),
+      ...(settings.get('mode')?.text === 'observe' ? { observes: true } : {}),
       keys: keysOf(settings),
     },
     annotations: Object.fromEntries(Object.entries(annotations).filter(([name]) => name.startsWith(PREFIX))),
@@ -104,7 +105,7 @@ export const aboutRegistered = (
 export const aboutChanged = (
   entry: ContainerEntry,
   flaws: Readonly<Record<'withheld' | 'warnings', readonly string[]>> & { readonly ignored: readonly Note[] },
-  { set: _, barred: __, ...before }: Readonly<Record<string, unknown>> = {},
+  { set: _, barred: __, observes: ___, ...before }: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> => ({ ...before, ...standing(entry), ...flaws })
 
 /** Names that were found in the state of an engine, which may be gone by now. */

@@ -47,7 +47,7 @@ export function registrationWarnings(event: Registered): readonly string[] {
 function idle({ resolved: { settings, policy }, traps }: Registered): readonly string[] {
   if (!settings) return []
   const isMeant = (name: KeyName): boolean =>
-    !isOfAll(settings.get(name)!) && !isOfAnnotation(settings.get(callOf(name))!)
+    !isOfAll(settings.get(name)!) && !isOfAnnotation(settings.get(callOf(name) ?? name)!)
   return [
     ...ineffectiveKeys(settings, isMeant),
     ...(traps instanceof Set ? untrappedKeys(settings, policy, traps) : []),

@@ -56,6 +56,21 @@ afterAll(async () => {
 })
 
 describe.sequential('set', () => {
+  test('observe mode leaves every call to the kernel, says what would have been done, and ends at once', async () => {
+    const id = await idOf()
+    await set(id, 'mknod', 'mode=observe')
+    expect(await maker.make()).toBe(REFUSED)
+    expect(await read('ps')).toMatchObject([{ state: 'observed', done: 0 }])
+    expect(await read('status')).toMatchObject([{ served: 0, observed: 1 }])
+    const kinds = (await read('explain', id)) as { reason: string; verdict: string }[]
+    expect(kinds.find(({ reason }) => reason === 'observedAct')).toMatchObject({ verdict: 'left', count: 1 })
+    await set(id, 'mode=enforce')
+    expect(await maker.make()).toBe('ok')
+    expect(await read('ps')).toMatchObject([{ state: 'served', done: 1 }])
+    expect((await set(id, '--unset', 'mode', '--unset', 'mknod')).status).toBe(0)
+    expect(await maker.make()).toBe(REFUSED)
+  })
+
   test('changes what a running container may have, and everything says so', async () => {
     const id = await idOf()
     const { status, stdout, stderr } = await set(id, 'mknod')

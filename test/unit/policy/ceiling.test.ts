@@ -90,6 +90,7 @@ test.each([
   ['mount.allowed', 'xfs', undefined],
   ['mknod', 'false', undefined],
   ['sysinfo', 'true', undefined],
+  ['mode', 'enforce', undefined],
 ] as const)('%s=%s that is to be set: %s', (name, text, why) => {
   const said = aboveCeiling(name, text, resolve(CEILING, {}).settings.get(name)!)
   if (why === undefined) expect(said).toBeUndefined()
@@ -102,6 +103,7 @@ test.each(keyNames)('%s has a ceiling by its long name, and its value is checked
 })
 const CEILINGS: Readonly<Record<string, string>> = {
   'mknod.devices': '',
+  mode: 'observe',
   'mount.allowed': 'ext4',
   'mount.fuse': '',
   'sched_setscheduler.max_priority': '7',

@@ -2,15 +2,16 @@ import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../../src/policy/config.ts'
 import { fullName } from '../../../src/policy/key.ts'
 import { PROFILE } from '../../../src/policy/key-value-lines.ts'
-import { type KeyName, keyNames, keys } from '../../../src/policy/keys.ts'
+import { type CallName, keys, type OptionName } from '../../../src/policy/keys.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 import { linesOf } from '../../../src/runtimes/lxc.ts'
 
 /** On a host where nobody has a device. */
 const resolve = (...given: [config: Config, from: PolicySources]) => resolveHere(...given, () => [])
 
-/** For each key a value that gives more than its default, and one that gives less. */
-const values: Record<KeyName, { readonly more: string; readonly less: string }> = {
+type Giving = CallName | OptionName
+/** For each key a value that gives more than its default, and one that gives less; `mode` gives nothing by itself. */
+const values: Record<Giving, { readonly more: string; readonly less: string }> = {
   mknod: { more: 'true', less: 'false' },
   'mknod.devices': { more: 'c:10:200', less: '' },
   bpf: { more: 'true', less: 'false' },
@@ -26,8 +27,8 @@ const values: Record<KeyName, { readonly more: string; readonly less: string }> 
   'setxattr.read': { more: 'true', less: 'false' },
   sysinfo: { more: 'true', less: 'false' },
 }
-const row = (name: KeyName) => ({ name, key: fullName(name), ...values[name] })
-const rows = keyNames.map(row)
+const row = (name: Giving) => ({ name, key: fullName(name), ...values[name] })
+const rows = (Object.keys(values) as Giving[]).map(row)
 
 /** A configuration with one profile, which gives everything that can be given at once. */
 const everything = rows.filter(({ name }) => name !== 'mount.fuse').map(({ key, more }) => `    ${key}: ${more}`)
@@ -35,7 +36,7 @@ const withProfile = (annotations: string) =>
   parseConfig(`profiles:\n  most:\n${everything.join('\n')}\n${annotations}`, 'x.yaml')
 const empty = parseConfig('', '')
 
-const settingOf = (name: KeyName, config: typeof empty, given: PolicySources) => {
+const settingOf = (name: Giving | 'mode', config: typeof empty, given: PolicySources) => {
   const { settings, notes } = resolve(config, given)
   return { ...settings.get(name), notes: notes.length }
 }
@@ -101,6 +102,39 @@ describe('a profile by an annotation', () => {
     expect(chosen.policy).toEqual(resolve(config, { metadata: 'profile=most' }).policy)
     const more = { ...annotations, [fullName('mknod.devices')]: 'c:10:200,c:10:229', [fullName('mount.fuse')]: 'xfs=a' }
     expect(resolve(config, { annotations: more })).toMatchObject({ policy: chosen.policy, notes: [{}, {}] })
+  })
+})
+
+describe('mode', () => {
+  const key = fullName('mode')
+  const observing = { text: 'observe', notes: 0 }
+  const config = (text: string) => parseConfig(text, 'x.yaml')
+
+  test('by the file, a profile, the metadata, an annotation, and intercede set', () => {
+    const profile = config('profiles: { look: { mode: observe } }')
+    expect(settingOf('mode', config('default: { mode: observe }'), {})).toMatchObject(observing)
+    expect(settingOf('mode', profile, { metadata: 'profile=look' })).toMatchObject(observing)
+    expect(settingOf('mode', empty, { metadata: 'mode=Observe' })).toMatchObject(observing)
+    expect(settingOf('mode', empty, { annotations: { [key]: 'observe' } })).toMatchObject(observing)
+    expect(settingOf('mode', empty, { set: [['mode', 'observe', { kind: 'set' }]] })).toMatchObject(observing)
+    expect(resolve(empty, { metadata: 'mode=observe\nmknod=true' }).policy).toMatchObject({
+      mode: 'observe',
+      mknod: {},
+    })
+  })
+  test('an annotation does not end it, and one that cannot be read begins it', () => {
+    const given = { metadata: 'mode=observe', annotations: { [key]: 'enforce' } }
+    expect(settingOf('mode', empty, given)).toMatchObject({ text: 'observe', notes: 1 })
+    expect(settingOf('mode', empty, { annotations: { [key]: 'enforced' } })).toMatchObject({ text: 'observe' })
+  })
+  test('a ceiling holds over everything', () => {
+    const ceiling = config('ceiling: { mode: observe }')
+    const set = [['mode', 'enforce', { kind: 'set' }]] as const
+    expect(settingOf('mode', ceiling, { metadata: 'mode=enforce', set })).toMatchObject({ text: 'observe' })
+    expect(settingOf('mode', ceiling, {})).toMatchObject(observing)
+  })
+  test('what is neither mode is said, with what is allowed', () => {
+    expect(() => resolve(empty, { metadata: 'mode=watch' })).toThrow(/"watch".*allowed is enforce or observe/)
   })
 })
 

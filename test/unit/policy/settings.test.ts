@@ -203,6 +203,7 @@ describe('types of values', () => {
       if (name === 'mount.allowed') return [name, fc.array(system).map(String)]
       if (name === 'mount.fuse')
         return [name, fc.uniqueArray(system).map((list) => list.map((fs) => `${fs}=${fs}-fuse`).join())]
+      if (name === 'mode') return [name, fc.constantFrom('enforce', 'Observe', 'observe')]
       if (name.endsWith('max_priority')) return [name, fc.integer({ min: 1, max: 99 }).map(String)]
       return [name, fc.constantFrom('true', 'YES', 'On', '1', 'false', 'no', 'OFF', '0')]
     }),

@@ -25,8 +25,12 @@ export interface HelperDependencies {
   readonly onProgram: (container: ContainerNumbers, end: ProgramEnd) => void
 }
 
-/** The interval at which contexts of fsopen(2) are looked for whose process has ended. */
-const EXPIRE_MS = 5000
+/**
+ * When contexts of fsopen(2) are looked for whose process has ended: soon after the newest was opened, then later and
+ * later. What a process held for a time keeps its device busy for at most a quarter of that time more, so that a mkfs
+ * after a mount that failed finds the device free.
+ */
+const EXPIRE = { firstMs: 2, growth: 1.25, lastMs: 5000 }
 
 /**
  * Serves, in the main thread, the requests of the serving threads which need another process or all containers:
@@ -40,6 +44,8 @@ export class HelperRequests {
   readonly probes: DeviceProbes
   readonly #turns: FairTurns
   #expiring: NodeJS.Timeout | undefined
+  /** In how many milliseconds contexts were to be looked for next; undefined if there are none. */
+  #expiringIn: number | undefined
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: HelperDependencies) {
     this.#contexts = contexts
@@ -82,7 +88,7 @@ export class HelperRequests {
         this.execs.over(asked.job, asked.failed)
         break
       case 'context':
-        this.#expiring ??= setInterval(() => this.#expireContexts(), EXPIRE_MS)
+        if (this.#expiringIn !== EXPIRE.firstMs) this.#expireIn(EXPIRE.firstMs)
         break
       case 'discard':
         this.mounters.discard(asked.raws.map((raw) => new Fd(raw)))
@@ -100,14 +106,19 @@ export class HelperRequests {
     new OneShot(asked.answer).set(encodeRules(rules))
   }
 
+  #expireIn(ms: number): void {
+    clearTimeout(this.#expiring)
+    this.#expiringIn = ms
+    this.#expiring = setTimeout(() => this.#expireContexts(ms), ms)
+  }
+
   /**
    * Closes contexts whose process has ended; the timer ends with the last context, so an idle engine has none. What a
    * living process has closed is found by the container's next call that mounts: this thread must wait for no process.
    */
-  #expireContexts(): void {
+  #expireContexts(waited: number): void {
+    this.#expiringIn = undefined
     this.#contexts.tidy(undefined, holderExists)
-    if (this.#contexts.size > 0) return
-    clearInterval(this.#expiring)
-    this.#expiring = undefined
+    if (this.#contexts.size > 0) this.#expireIn(Math.min(waited * EXPIRE.growth, EXPIRE.lastMs))
   }
 }

@@ -72,12 +72,15 @@ describe.skipIf(cannot)(withReason('intercede run mounts', cannot), () => {
     }
   })
 
-  test.skipIf(noExt4)(withReason('a mount that fails gives the device back soon after its program ended', noExt4), () => {
-    const device = images.device('ext4')
-    const once = 'mount -t ext4 $dev /nonexistent 2>/dev/null || { sleep 1; mkfs.ext4 -q -F $dev && echo free; }'
-    const { stdout, stderr } = mounting(device, `for n in 1 2 3 4 5; do ${once}; done`)
-    expect(stdout, stderr).toBe('free\n'.repeat(5))
-  })
+  test.skipIf(noExt4)(
+    withReason('a mount that fails gives the device back soon after its program ended', noExt4),
+    () => {
+      const device = images.device('ext4')
+      const once = 'mount -t ext4 $dev /nonexistent 2>/dev/null || { sleep 1; mkfs.ext4 -q -F $dev && echo free; }'
+      const { stdout, stderr } = mounting(device, `for n in 1 2 3 4 5; do ${once}; done`)
+      expect(stdout, stderr).toBe('free\n'.repeat(5))
+    },
+  )
 
   test.skipIf(lacks('ext2'))(
     withReason('a file system that the kernel cannot shift is not mounted, in any way', lacks('ext2')),

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 process.umask(0o022)
 
 const module = (path) => new URL(`../out/${path}`, import.meta.url).href
-const { calls } = await import(module('policy/keys.js'))
+const { calls, keys } = await import(module('policy/keys.js'))
 const { reasons } = await import(module('calls/reasons.js'))
 const { CONFIG_KEYS } = await import(module('policy/config-keys.js'))
 const { exampleOf, sampleConfig } = await import(module('policy/config-keys.js'))
@@ -177,7 +177,13 @@ const policyPage = () =>
             'An annotation can only lower that value, except for keys listed in annotations.raise. The ceiling of the configuration limits every source.',
         )}`,
     ),
-    section('KEYS', list(calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]))),
+    section(
+      'KEYS',
+      list([
+        ...calls.flatMap((call) => [keyItem(call), ...call.options.map(keyItem)]),
+        keyItem({ name: 'mode', key: keys.mode }),
+      ]),
+    ),
     section(
       'FILES',
       list([

@@ -143,7 +143,8 @@ const shape = {
 const sections = Object.keys(shape)
 /** What JavaScript calls a value, in words of YAML. */
 const KINDS: Readonly<Record<string, string>> = { Array: 'a list', Object: 'a map', null: 'empty' }
-const File = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
+/** A whole file, as YAML has read it. */
+export const ConfigFile = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
 
 type Path = readonly (string | number)[]
 type Where = (path: Path) => Place
@@ -236,9 +237,9 @@ function takeOut(given: unknown, path: Path): boolean {
 }
 
 /** Checks the types. What is wrong is taken out, until the rest is right. */
-function checkTypes(given: unknown, where: Where, flaws: Flaws): v.InferOutput<typeof File> {
+function checkTypes(given: unknown, where: Where, flaws: Flaws): v.InferOutput<typeof ConfigFile> {
   for (;;) {
-    const checked = v.safeParse(File, given, { abortEarly: true })
+    const checked = v.safeParse(ConfigFile, given, { abortEarly: true })
     if (checked.success) return checked.output
     const [issue] = checked.issues
     flaws.in(() => complain(issue, where))

@@ -225,7 +225,7 @@ class Report {
     this.ended++
     const said = `${this.#seconds().padStart(6)} s  ${this.#step}`
     const refused = this.#lines.at(-1)?.startsWith('refused') ? 'refused' : 'skipped'
-    this.cells.set(this.#step, status === 0 ? 'yes' : status === 77 ? refused : '**failed**')
+    this.cells.set(this.#step, status === 0 ? this.#seconds() : status === 77 ? refused : '**failed**')
     if (status === 0) console.log(`ok      ${said}`)
     else if (status === 77) console.log(`skipped ${said} [${this.#lines.at(-1)}]`)
     else {

@@ -10,14 +10,26 @@ function valuesOf({ isList, offered, allowed, default: standard }) {
   const scalar = { type: ['string', 'number', 'boolean'] }
   if (isList)
     return { anyOf: [scalar, { type: 'array', items: scalar }, { type: 'object', additionalProperties: scalar }] }
-  if (standard === 'true' || standard === 'false')
-    return { anyOf: [{ type: 'boolean' }, { enum: [...allowed.split(/, | or /), 0, 1] }] }
-  return offered.length > 0 ? { enum: offered } : scalar
+  const [, least, most] = /from (\d+) to (\d+)/.exec(allowed) ?? []
+  if (most !== undefined)
+    return {
+      anyOf: [
+        { type: 'integer', minimum: Number(least), maximum: Number(most) },
+        { pattern: '^[0-9]+$', type: 'string' },
+      ],
+    }
+  if (offered.length === 0) return scalar
+  // In any case, as the daemon reads them.
+  const words = allowed
+    .split(/, | or /)
+    .map((word) => word.replaceAll(/[a-z]/g, (letter) => `[${letter}${letter.toUpperCase()}]`))
+  const text = { type: 'string', pattern: `^ *(${words.join('|')}) *$` }
+  return standard === 'true' || standard === 'false' ? { anyOf: [{ type: 'boolean' }, { enum: [0, 1] }, text] } : text
 }
 
 /** A map of policy keys, each by its short and its full name. */
 const keyMap = (keys, fullName) => ({
-  type: ['object', 'null'],
+  type: 'object',
   additionalProperties: false,
   properties: Object.fromEntries(
     Object.entries(keys).flatMap(([name, key]) => {
@@ -38,8 +50,8 @@ export function configSchema({ ConfigFile, CONFIG_KEYS, keys, fullName }) {
     holder[member ?? section].description = `${plain(says)}.`
   }
   const policy = { $ref: '#/definitions/keys' }
-  properties.default = { description: properties.default.description, ...policy }
-  properties.ceiling = { description: properties.ceiling.description, ...policy }
+  for (const name of ['default', 'ceiling'])
+    properties[name] = { description: properties[name].description, anyOf: [policy, { type: 'null' }] }
   const { description } = properties.profiles
   properties.profiles = { description, type: ['object', 'null'], additionalProperties: policy }
   const title = 'The configuration of the daemon of Intercede, intercede.yaml(5)'

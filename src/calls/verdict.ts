@@ -1,7 +1,8 @@
 import type { Errno } from '../abi/brand.ts'
+import { major, minor } from '../abi/stat.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Act } from './act.ts'
-import { type Reason, type ReasonCode, reasonCodes, why } from './reasons.ts'
+import { packName, type Reason, type ReasonCode, reasonCodes, why } from './reasons.ts'
 
 /**
  * What is to be done about a call. continue: the kernel runs the call as the caller, unprivileged. errno: an errno
@@ -31,11 +32,20 @@ export const refuseKept = (code: ReasonCode, errno: Errno, a?: number, b?: numbe
 })
 export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
 
+/** Tells acts of one kind apart in the lists of refusals, which keep one call for each pair of numbers. */
+function numbersOf(what: Act): readonly number[] {
+  if (what.verb === 'mknod' || what.verb === 'placeNode') return [major(what.dev), minor(what.dev)]
+  if (what.verb === 'mount') return packName(what.call.type)
+  return what.verb === 'openContext' ? packName(what.type) : []
+}
+
 /** Leaves the call to the kernel in observe mode; the reason then says what would have been done. */
 export function judgedBy({ mode }: Policy, verdict: Verdict): Verdict {
   if (mode !== 'observe' || verdict.is === 'continue') return verdict
-  if (verdict.is === 'act') return continueWith('observedAct')
+  if (verdict.is === 'act') return continueWith('observedAct', ...numbersOf(verdict.act))
   if (verdict.isOfKept) return verdict
+  // The program would go on to mount(2), which would be done.
+  if (verdict.why.code === 'fuseByMount') return continueWith('observedAct')
   return continueWith('observedErrno', verdict.errno, reasonCodes.indexOf(verdict.why.code))
 }
 

@@ -49,7 +49,9 @@ function keysOf(config: Config, metadata: string, user: boolean): readonly strin
 /** A key does nothing in a container whose filter does not trap its calls, whoever gives the key. */
 function trappedFor(policy: Policy): readonly string[] {
   const names = trappedBy(rulesFor(policy))
-  return names.size > 0 ? [`  # served where the filter of a container traps: ${[...names].join(', ')}`] : []
+  return names.size > 0
+    ? [`  # ${policy.mode ? 'observed' : 'served'} where the filter of a container traps: ${[...names].join(', ')}`]
+    : []
 }
 
 /**

@@ -23,6 +23,9 @@ export interface WaysToAllow {
 }
 
 export const ALLOWED = 'nothing: it is allowed by now'
+/** Of a container in observe mode. */
+const OBSERVED = `set ${fullName('mode')} to enforce: the other keys allow it by now`
+const ENFORCED = 'nothing: the container is no longer observed'
 const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
 /** Of a container that has ended: what the configuration says by now is not known. */
@@ -114,7 +117,11 @@ const isLasting = ({ key, value }: WantedKey, all: Keys): boolean =>
 const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
 
-const allowed = ({ state }: ContainerView): string => (state === 'ended' ? WAS_ALLOWED : ALLOWED)
+const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
+const allowed = (view: ContainerView): string => {
+  if (isObserved(view)) return OBSERVED
+  return view.state === 'ended' ? WAS_ALLOWED : ALLOWED
+}
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
 function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word }: Around): string {
@@ -178,7 +185,7 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const open = steps.filter((step) => step !== WAS_ALLOWED)
   const forGood = runtime === RUN ? onRun : open.join('; and ') || WAS_ALLOWED
   return {
-    set: isAllowed ? ALLOWED : (closedTo(runtime, forUser) ?? set),
+    set: isAllowed ? allowed(view) : (closedTo(runtime, forUser) ?? set),
     forGood: holds ? allowed(view) : forGood,
     allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
@@ -226,7 +233,7 @@ function knows(name: string): boolean {
 function findWays(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, { ...around, knows }))
-  if (!ways || view.state === 'served') return ways ?? {}
+  if (!ways || view.state === 'served' || view.state === 'observed') return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
 }
@@ -268,7 +275,8 @@ function findRemedy(
 ): Partial<Pick<RefusalView, 'says' | 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
-  if (reason === 'noEngine') return view.state === 'served' ? SERVES_AGAIN : {}
+  if (reason === 'noEngine') return view.state === 'served' || view.state === 'observed' ? SERVES_AGAIN : {}
+  if (reason.startsWith('observed')) return isServed(view) && !isObserved(view) ? { remedy: ENFORCED } : {}
   if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
   if (!wants) return {}
   const { key, value } = wants

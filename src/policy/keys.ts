@@ -117,7 +117,7 @@ export const keys = {
   mode: option(enforcement, {
     default: 'enforce',
     help: 'observe: record what would be done, and leave every call to the kernel',
-    allows: 'with `observe`, nothing: Intercede only [records what it would do](operating.md#observe-mode)',
+    allows: 'with `observe`, no call is done: Intercede only [records what it would do](operating.md#observe-mode)',
   }),
 } as const satisfies Record<string, CallKey | OptionKey<unknown>>
 

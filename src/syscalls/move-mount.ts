@@ -43,13 +43,13 @@ export const moveMount: Syscall<Request> = {
     toPath: memory.string(args.pointer(3)),
     flags: BigInt(args.uint(4)),
   }),
-  decide({ from, fromPath, to, toPath, flags }, caller, { mount: rules }) {
+  decide({ from, fromPath, to, toPath, flags }, caller, { mount: rules, mode }) {
     // Since Linux 6.14 a null pointer means the descriptor itself, too.
     if (fromPath !== undefined && fromPath !== '') return continueWith('changesMounts')
     const mount = caller.mounts.unplaced(from)
     if (!mount && !rules) return continueWith('keyOff')
     // Where a signal may have cancelled the call after it was done, that is found out by the act.
-    if (!mount && !caller.mayComeAgain) return continueWith('foreignMount')
+    if (!mount && (mode === 'observe' || !caller.mayComeAgain)) return continueWith('foreignMount')
     const verdict = judgeMounter(caller) ?? (mount && judgeKept(mount, rules))
     if (verdict) return verdict
     const namespace = caller.mounts.namespace()

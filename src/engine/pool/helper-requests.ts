@@ -1,5 +1,6 @@
 import type { Container, ContainerNumbers } from '../../caller/identity/container.ts'
 import { holderExists } from '../../caller/programs/held-fds.ts'
+import { now } from '../../kernel/clock.ts'
 import { Fd } from '../../kernel/fd.ts'
 import type { ProgramEnd } from '../../link/messages.ts'
 import { OneShot } from '../../shared/words.ts'
@@ -28,9 +29,10 @@ export interface HelperDependencies {
 /**
  * When contexts of fsopen(2) are looked for whose process has ended: soon after the newest was opened, then later and
  * later. What a process held for a time keeps its device busy for at most a quarter of that time more, so that a mkfs
- * after a mount that failed finds the device free.
+ * after a mount that failed finds the device free. rests: how many times as long as a look took is waited at least, as
+ * containers decide how often there is a new one.
  */
-const EXPIRE = { firstMs: 2, growth: 1.25, lastMs: 5000 }
+const EXPIRE = { firstMs: 2, growth: 1.25, lastMs: 5000, rests: 20 }
 
 /**
  * Serves, in the main thread, the requests of the serving threads which need another process or all containers:
@@ -46,6 +48,8 @@ export class HelperRequests {
   #expiring: NodeJS.Timeout | undefined
   /** In how many milliseconds contexts were to be looked for next; undefined if there are none. */
   #expiringIn: number | undefined
+  /** The shortest time to wait now, in milliseconds. */
+  #soonest: number = EXPIRE.firstMs
 
   constructor(state: SharedState, { contexts, onFault, onMounter, onProgram, drop }: HelperDependencies) {
     this.#contexts = contexts
@@ -88,7 +92,7 @@ export class HelperRequests {
         this.execs.over(asked.job, asked.failed)
         break
       case 'context':
-        if (this.#expiringIn !== EXPIRE.firstMs) this.#expireIn(EXPIRE.firstMs)
+        if ((this.#expiringIn ?? Number.POSITIVE_INFINITY) > this.#soonest) this.#expireIn(this.#soonest)
         break
       case 'discard':
         this.mounters.discard(asked.raws.map((raw) => new Fd(raw)))
@@ -118,7 +122,10 @@ export class HelperRequests {
    */
   #expireContexts(waited: number): void {
     this.#expiringIn = undefined
+    const begun = now()
     this.#contexts.tidy(undefined, holderExists)
-    if (this.#contexts.size > 0) this.#expireIn(Math.min(waited * EXPIRE.growth, EXPIRE.lastMs))
+    this.#soonest = Math.max(EXPIRE.firstMs, EXPIRE.rests * (now() - begun))
+    const later = Math.min(waited * EXPIRE.growth, EXPIRE.lastMs)
+    if (this.#contexts.size > 0) this.#expireIn(Math.max(later, this.#soonest))
   }
 }

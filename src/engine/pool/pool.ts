@@ -113,7 +113,7 @@ export class Pool {
       this.#containers.set(numbers.index, container)
       this.#priority.raise(
         numbers.index,
-        container.barred ? undefined : container.policy.schedSetscheduler?.maxPriority,
+        container.barred || container.policy.mode ? undefined : container.policy.schedSetscheduler?.maxPriority,
       )
       this.#threads.tell({ container })
     }

@@ -17,7 +17,6 @@ import type { Replay } from '../replay/replay.ts'
 export function verdictOfError(error: unknown): Verdict {
   if (error instanceof SyscallError) return continueWith('lookFailed', error.errno)
   if (error instanceof ContinueError) return { is: 'continue', why: error.why }
-  if (error instanceof Refused) return { is: 'errno', errno: error.errno, why: error.why }
   throw error
 }
 

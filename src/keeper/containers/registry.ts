@@ -47,7 +47,7 @@ function highestOf(
   { policy, barred }: Pick<Container, 'policy' | 'barred'>,
   { rtHighest = 0 }: Pick<Container, 'rtHighest'> = {},
 ): Pick<Container, 'rtHighest'> {
-  const highest = Math.max(rtHighest, barred ? 0 : (policy.schedSetscheduler?.maxPriority ?? 0))
+  const highest = Math.max(rtHighest, barred || policy.mode ? 0 : (policy.schedSetscheduler?.maxPriority ?? 0))
   return highest > 0 ? { rtHighest: highest } : {}
 }
 

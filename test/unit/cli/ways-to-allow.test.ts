@@ -213,8 +213,32 @@ test.each([
   )
 })
 
+test('a container in observe mode is told to enforce what its keys allow by now', () => {
+  const all = { mknod: { value: 'true', origin: 'profile build' }, mode: { value: 'observe', origin: 'set' } }
+  const view = { id: 'abc', state: 'observed', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
+  const refusal = { reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
+  expect(remedyHere(view, refusal).remedy).toBe(`set ${P}mode to enforce: the other keys allow it by now`)
+  const ways = waysToAllow(view, refusal, { word: 'abc', daemon, knows: () => true })
+  expect(ways).toMatchObject({
+    set: expect.stringContaining('to enforce'),
+    forGood: expect.stringContaining('to enforce'),
+  })
+})
+
+test('what was only observed has its remedy until the container is no longer observed', () => {
+  const of = (value: string): ContainerView =>
+    ({
+      state: value === 'observe' ? 'observed' : 'served',
+      about: { keys: { mode: { value } } },
+    }) as unknown as ContainerView
+  const refusal = { reason: 'observedAct' } as RefusalView
+  expect(remedyHere(of('observe'), refusal)).toEqual({})
+  expect(remedyHere(of('enforce'), refusal)).toEqual({ remedy: 'nothing: the container is no longer observed' })
+})
+
 test.each([
   { state: 'served', remedy: 'nothing: an engine serves by now, so repeat the call' },
+  { state: 'observed', remedy: 'nothing: an engine serves by now, so repeat the call' },
   { state: 'left', remedy: undefined },
   { state: 'ended', remedy: undefined },
 ])('a call that no engine served, of a container that is $state: $remedy', ({ state, remedy }) => {

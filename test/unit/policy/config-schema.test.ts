@@ -45,6 +45,8 @@ test.each(Object.keys(CONFIG_KEYS) as ConfigKeyName[])('the example of %s', (nam
 test.each([
   '',
   'limits:',
+  'default:',
+  'default: { mknod: YES, mode: Observe, sysinfo: " off" }',
   'default:\nprofiles: { a: { sysinfo: 1 } }',
   '{ log: { level: debug }, limits: { calls: 8 } }',
 ])('%j', (yaml) => expect(says(yaml)).toEqual({ schema: true, daemon: true }))
@@ -56,6 +58,9 @@ test.each([
   'ceiling: { mode: watch }',
   'profiles: { a: { sysinfos: true } }',
   'profiles: [a]',
+  'profiles: { a: }',
+  'ceiling: { sched_setscheduler.max_priority: 200 }',
+  'default: { sched_setscheduler.max_priority: true }',
   'log: { level: loud }',
   'log: { levels: debug }',
   'limits: { calls: 0 }',

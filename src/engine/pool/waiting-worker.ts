@@ -1,15 +1,10 @@
-import { setFlagsFromString } from 'node:v8'
 import { Worker } from 'node:worker_threads'
 import { moduleUrl } from '../../processes/node-programs.ts'
 import { OneShot } from '../../shared/words.ts'
 import type { ThreadData } from '../thread/thread-messages.ts'
 
-/** The size of each of the three spaces for a thread's new objects, in MiB. Larger ones cause longer pauses. */
-const NEW_SPACE_MIB = 2
-// V8 doubles these spaces as objects survive, in the main thread up to 16 MiB each, and keeps them. The main thread does
-// with what it begins with; the other threads begin with all that they may have.
-setFlagsFromString('--semi-space-growth-factor=1')
-setFlagsFromString(`--min-semi-space-size=${NEW_SPACE_MIB}`)
+/** The memory for a thread's new objects, in MiB: three spaces of 2 MiB. Larger ones cause longer pauses. */
+const NEW_OBJECTS_MIB = 6
 /** A worker cannot be a .ts file on Node 20, so only dist/ works. */
 const THREAD = moduleUrl('engine/thread/thread')
 const GIVEN = 1
@@ -22,7 +17,7 @@ export class WaitingWorker {
   constructor() {
     this.worker = new Worker(THREAD, {
       workerData: this.#given.buffer,
-      resourceLimits: { maxYoungGenerationSizeMb: 3 * NEW_SPACE_MIB },
+      resourceLimits: { maxYoungGenerationSizeMb: NEW_OBJECTS_MIB },
     })
   }
 

@@ -121,7 +121,16 @@ describe.skipIf(why)(withReason('completion', why), () => {
         using shell = await completing(name, HERE)
         /** What a shell adds by itself. */
         const own = name === 'fish' ? ['--write='] : []
-        const keys = ['mknod', 'mknod.devices=', 'mount', 'mount.allowed=', 'mount.fuse=', 'mount.nodev', 'mount.shift']
+        const keys = [
+          'mknod',
+          'mknod.devices=',
+          'mode=',
+          'mount',
+          'mount.allowed=',
+          'mount.fuse=',
+          'mount.nodev',
+          'mount.shift',
+        ]
         const slash = name === 'fish' ? '/' : ''
         for (const [line, expected] of [
           ['ins', ['inspect']],

@@ -10,7 +10,8 @@ import { Host, until } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
 
 const PAIRS = 15
-const MOST = 1.1
+/** One pair of runs may differ by 1.6 on a quiet machine; a call that waits for a reader takes many times as long. */
+const MOST = 1.5
 
 /** Gives orders on eight connections, and reads no answer: a program of Perl, which every Debian has. */
 const DEAF = `use Socket; for (1..8) { socket(my $s, AF_UNIX, 5, 0) or die; connect($s, pack_sockaddr_un($ARGV[0])) or die $!;

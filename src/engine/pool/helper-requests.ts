@@ -29,8 +29,8 @@ export interface HelperDependencies {
 /**
  * When contexts of fsopen(2) are looked for whose process has ended: soon after the newest was opened, then later and
  * later. What a process held for a time is looked for at most a quarter of that time later, for a mkfs after a mount
- * that failed. rests: how many times as long as a look took is waited at least, as
- * containers decide how often there is a new one.
+ * that failed. rests: how many times as long as a look took is waited at least, as containers decide how often there
+ * is a new one.
  */
 const EXPIRE = { firstMs: 2, growth: 1.25, lastMs: 5000, rests: 20 }
 

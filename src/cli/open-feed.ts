@@ -273,9 +273,10 @@ export function formatContainer({ id, ...names }: Named): string {
   return `${shortId(id)}${name === '' ? '' : ` (${escaped(name)})`}`
 }
 
+/** Whether an engine judges the container's calls by its keys now. */
+export const isJudged = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'observed'
 /** Whether a daemon, or a run, has the container now. */
-export const isServed = ({ state }: Pick<ContainerView, 'state'>): boolean =>
-  state === 'served' || state === 'observed' || state === 'left'
+export const isServed = (view: Pick<ContainerView, 'state'>): boolean => isJudged(view) || view.state === 'left'
 
 /** Says in which state a container is. Of one that its daemon does not know, only the exec'd process has ended. */
 export function stateWord(view: Pick<ContainerView, 'state' | 'about'>): string {

@@ -11,7 +11,7 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
-import { isServed, RUN } from './open-feed.ts'
+import { isJudged, isServed, RUN } from './open-feed.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -233,7 +233,7 @@ function knows(name: string): boolean {
 function findWays(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, { ...around, knows }))
-  if (!ways || view.state === 'served' || view.state === 'observed') return ways ?? {}
+  if (!ways || isJudged(view)) return ways ?? {}
   const { set: _, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
 }
@@ -275,7 +275,7 @@ function findRemedy(
 ): Partial<Pick<RefusalView, 'says' | 'remedy'>> {
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
-  if (reason === 'noEngine') return view.state === 'served' || view.state === 'observed' ? SERVES_AGAIN : {}
+  if (reason === 'noEngine') return isJudged(view) ? SERVES_AGAIN : {}
   if (reason.startsWith('observed')) return isServed(view) && !isObserved(view) ? { remedy: ENFORCED } : {}
   if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
   if (!wants) return {}

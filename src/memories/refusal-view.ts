@@ -3,13 +3,13 @@ import { explain, type Reason, type ReasonCode, unpackName } from '../calls/reas
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { orElse } from '../kernel/error.ts'
-import { type CallName, type KeyName, keyNames, keys, type OptionName } from '../policy/keys.ts'
+import { type KeyName, keyNames, keys, type PermittingKey } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
 import type { RefusalCount } from './read-counts.ts'
 
 /** A key that would allow a refused call, and the value that it would need; for a list, the missing element. */
 export interface WantedKey {
-  readonly key: CallName | OptionName
+  readonly key: PermittingKey
   readonly value: string
 }
 

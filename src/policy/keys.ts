@@ -126,6 +126,8 @@ export type KeyName = keyof typeof keys
 export type OptionName = Extract<KeyName, `${string}.${string}`>
 /** The keys that turn a call on: all others but `mode`, which holds for all calls. */
 export type CallName = Exclude<KeyName, OptionName | 'mode'>
+/** The keys that say what may be done: `mode` says whether it is. */
+export type PermittingKey = CallName | OptionName
 export type Value<K extends KeyName> = ReturnType<(typeof keys)[K]['parse']>
 
 export const keyNames = Object.keys(keys) as readonly KeyName[]
@@ -134,7 +136,7 @@ export const keyNames = Object.keys(keys) as readonly KeyName[]
  * Returns the key of the call that `name` is an option of, or `name` itself if it is the key of a call; undefined for
  * `mode`.
  */
-export function callOf(name: CallName | OptionName): CallName
+export function callOf(name: PermittingKey): CallName
 export function callOf(name: KeyName): CallName | undefined
 export function callOf(name: KeyName): CallName | undefined {
   return name === 'mode' ? undefined : (name.split('.', 1)[0] as CallName)

@@ -68,6 +68,10 @@ export function keyThatIsOff(policy: Policy, name: KeyName): KeyName {
   return name === call.name && essential ? essential.name : name
 }
 
+/** Returns the highest real-time priority that a policy gives; undefined if it gives none. */
+export const maxPriorityOf = ({ mode, schedSetscheduler }: Policy): number | undefined =>
+  mode === 'observe' ? undefined : schedSetscheduler?.maxPriority
+
 /** What is left of a policy for an intercede that a user runs, and the keys that are not. */
 interface ForUser {
   readonly policy: Policy

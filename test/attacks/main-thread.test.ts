@@ -28,7 +28,10 @@ const BUSY_MS = 500
 /** How often what is too slow is measured at most. */
 const ATTEMPTS = 3
 const KINDS = ['nodes', 'mounts'] as const
-/** How long the main thread waits at most before it looks for contexts that are over; and less than the keeper waits for an engine that hangs. */
+/**
+ * How long the main thread waits at most before it looks for contexts that are over; and less than the keeper waits for an
+ * engine that hangs.
+ */
 const LOOKS_MS = 5000
 const HANG_MS = 3000
 const MKNOD = `${fixture('caller')} mknod`

@@ -5,6 +5,7 @@ import { map } from '../../kernel/shared-memory.ts'
 import { Heartbeat, Slots } from '../../link/journal.ts'
 import type { PolicyPart, ToEngine } from '../../link/messages.ts'
 import { setInFlight } from '../../memories/counts-layout.ts'
+import { maxPriorityOf } from '../../policy/policy.ts'
 import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
 import { PersistentState } from '../kept/persistent-state.ts'
 import { IdleWaker } from '../leader/dedicated-receiver.ts'
@@ -111,10 +112,7 @@ export class Pool {
       const { ofUser: _, barred: __, ...rest } = known
       const container = { ...rest, ...said }
       this.#containers.set(numbers.index, container)
-      this.#priority.raise(
-        numbers.index,
-        container.barred || container.policy.mode ? undefined : container.policy.schedSetscheduler?.maxPriority,
-      )
+      this.#priority.raise(numbers.index, container.barred ? undefined : maxPriorityOf(container.policy))
       this.#threads.tell({ container })
     }
     this.#options.onPolicy(numbers)

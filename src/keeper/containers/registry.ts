@@ -4,6 +4,7 @@ import { dup, type Fd } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { randomNumber } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS, leavesRoom, OWN_LISTENERS, SHARED_LISTENERS } from '../../link/limits.ts'
+import { maxPriorityOf } from '../../policy/policy.ts'
 import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
@@ -47,7 +48,7 @@ function highestOf(
   { policy, barred }: Pick<Container, 'policy' | 'barred'>,
   { rtHighest = 0 }: Pick<Container, 'rtHighest'> = {},
 ): Pick<Container, 'rtHighest'> {
-  const highest = Math.max(rtHighest, barred || policy.mode ? 0 : (policy.schedSetscheduler?.maxPriority ?? 0))
+  const highest = Math.max(rtHighest, barred ? 0 : (maxPriorityOf(policy) ?? 0))
   return highest > 0 ? { rtHighest: highest } : {}
 }
 

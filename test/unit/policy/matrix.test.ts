@@ -2,16 +2,15 @@ import { describe, expect, test } from 'vitest'
 import { type Config, parseConfig } from '../../../src/policy/config.ts'
 import { fullName } from '../../../src/policy/key.ts'
 import { PROFILE } from '../../../src/policy/key-value-lines.ts'
-import { type CallName, keys, type OptionName } from '../../../src/policy/keys.ts'
+import { keys, type PermittingKey } from '../../../src/policy/keys.ts'
 import { type PolicySources, resolve as resolveHere } from '../../../src/policy/resolve.ts'
 import { linesOf } from '../../../src/runtimes/lxc.ts'
 
 /** On a host where nobody has a device. */
 const resolve = (...given: [config: Config, from: PolicySources]) => resolveHere(...given, () => [])
 
-type Giving = CallName | OptionName
 /** For each key a value that gives more than its default, and one that gives less; `mode` gives nothing by itself. */
-const values: Record<Giving, { readonly more: string; readonly less: string }> = {
+const values: Record<PermittingKey, { readonly more: string; readonly less: string }> = {
   mknod: { more: 'true', less: 'false' },
   'mknod.devices': { more: 'c:10:200', less: '' },
   bpf: { more: 'true', less: 'false' },
@@ -27,8 +26,8 @@ const values: Record<Giving, { readonly more: string; readonly less: string }> =
   'setxattr.read': { more: 'true', less: 'false' },
   sysinfo: { more: 'true', less: 'false' },
 }
-const row = (name: Giving) => ({ name, key: fullName(name), ...values[name] })
-const rows = (Object.keys(values) as Giving[]).map(row)
+const row = (name: PermittingKey) => ({ name, key: fullName(name), ...values[name] })
+const rows = (Object.keys(values) as PermittingKey[]).map(row)
 
 /** A configuration with one profile, which gives everything that can be given at once. */
 const everything = rows.filter(({ name }) => name !== 'mount.fuse').map(({ key, more }) => `    ${key}: ${more}`)
@@ -36,7 +35,7 @@ const withProfile = (annotations: string) =>
   parseConfig(`profiles:\n  most:\n${everything.join('\n')}\n${annotations}`, 'x.yaml')
 const empty = parseConfig('', '')
 
-const settingOf = (name: Giving | 'mode', config: typeof empty, given: PolicySources) => {
+const settingOf = (name: PermittingKey | 'mode', config: typeof empty, given: PolicySources) => {
   const { settings, notes } = resolve(config, given)
   return { ...settings.get(name), notes: notes.length }
 }

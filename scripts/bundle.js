@@ -19,7 +19,7 @@ const DIST = join(ROOT, 'dist')
  * it orders: they share a library.
  */
 const COMMANDS = {
-  ...Object.fromEntries(['run', 'serve', 'profile', 'flags', 'doctor', 'api'].map((name) => [name, [name]])),
+  ...Object.fromEntries(['run', 'advise', 'serve', 'profile', 'flags', 'doctor', 'api'].map((name) => [name, [name]])),
   read: ['ps', 'inspect', 'events', 'top', 'explain', 'set', 'status', 'stop', 'list'],
 }
 

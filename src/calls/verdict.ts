@@ -30,7 +30,11 @@ export const refuseKept = (code: ReasonCode, errno: Errno, a?: number, b?: numbe
   why: why(code, a, b),
   isOfKept: true,
 })
-export const act = (what: Act, code: ReasonCode = 'done'): Verdict => ({ is: 'act', act: what, why: why(code) })
+export const act = (what: Act, code: ReasonCode = 'done', a?: number): Verdict => ({
+  is: 'act',
+  act: what,
+  why: why(code, a),
+})
 
 /** Tells acts of one kind apart in the lists of refusals, which keep one call for each pair of numbers. */
 function numbersOf(what: Act): readonly number[] {

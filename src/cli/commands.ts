@@ -3,7 +3,7 @@ import { instructed, namesWith, ociRuntimes, targets, unresolved } from '../runt
 import { STOP_SECONDS } from '../runtimes/runtime.ts'
 import { FILES, LISTS, printCompletion } from './completion.ts'
 import { EVENTS_TAIL, FORMATS, type Format, TOP_SORTS } from './formats.ts'
-import { FLAGS_HELP, PROFILE_HELP, RUN_HELP, SERVE_HELP } from './help-texts.ts'
+import { ADVISE_HELP, FLAGS_HELP, PROFILE_HELP, RUN_HELP, SERVE_HELP } from './help-texts.ts'
 import * as value from './option-values.ts'
 import {
   CONTROL_OPTION,
@@ -41,7 +41,7 @@ const runtimeNames = ociRuntimes.map(({ name }) => name)
 /** What --since takes. */
 const SINCE = 'start at this time (2026-01-31T10:00, 09:27, today, yesterday), or this long ago: 10m, 1h30m'
 
-command('run')
+const run = command('run')
   .description("run a command in its own container, by default on a temporary overlay of the host's file systems")
   .argument('<command...>', 'the command with its arguments')
   .passThroughOptions()
@@ -81,8 +81,34 @@ command('run')
   )
   .option('--explain', 'print at once, on standard error, why a call was refused')
   .option('--quiet', 'do not print at the end what was refused')
+  // `advise` reads there what the run used.
+  .addOption(new Option('--report <fd>').argParser(Number).hideHelp())
   .addHelpText('after', RUN_HELP)
   .action(async (words, options) => (await import('./run.ts')).runCommand(words, options))
+
+/** Options of `run` that do not concern a container whose files are thrown away, or what `advise` says itself. */
+const NOT_ADVISED = ['--config', '--rootfs', '--explain', '--quiet', '--report']
+
+const advise = command('advise')
+  .description('find out which keys a command needs: run it twice, and print what it used and what was refused')
+  .argument('<command...>', 'the command with its arguments')
+  .passThroughOptions()
+  .option('-c, --config <key=value>', 'a key that may be used too, beside those that are harmless', value.collect)
+  .option('--write <file>', "write the keys as a profile of the daemon's configuration, to a new file", value.parsePath)
+  .option('--profile <name>', 'the name of that profile (default: that of the command)')
+  .addOption(formatOption())
+
+/** Options for both runs, as they were given. */
+const passedOn: string[] = []
+for (const option of run.options.filter(({ long }) => !NOT_ADVISED.includes(long!))) {
+  advise.addOption(new Option(option.flags, option.description))
+  advise.on(`option:${option.name()}`, (given?: string | null) =>
+    passedOn.push(option.long!, ...(typeof given === 'string' ? [given] : [])),
+  )
+}
+advise
+  .addHelpText(...after(ADVISE_HELP))
+  .action(async (words, options) => (await import('./advise.ts')).adviseCommand(words, passedOn, options))
 
 command('serve')
   .description('run the daemon that serves the containers of runtimes')

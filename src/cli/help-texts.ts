@@ -32,6 +32,21 @@ Examples:
   intercede run -c mknod --net host --bind /srv/trees/trixie:idmap -- debootstrap --variant=minbase trixie /srv/trees/trixie
   intercede run --rootfs /srv/trees/trixie -- bash  starts the tree`
 
+export const ADVISE_HELP = `Both runs are like "intercede run": the command works over the host's files, and what it writes is thrown away. The
+first run has every key that is harmless in any container, and those of -c. The second run has only what the first one
+used. The command's output goes to standard error, the advice to standard output. On Ctrl-C it says what was used until
+then. What the command does to a server, or below --bind, it does twice.
+
+Exit status:
+  0    both runs ended alike, were refused the same calls, and wrote the same files
+  1    the runs differ: standard error says how
+  2    wrong command line
+
+Examples:
+  intercede advise -- sh -c 'mknod /tmp/null c 1 3'
+  intercede advise -c mknod.devices=c:10:200 --net host -- debootstrap --variant=minbase trixie /tmp/trixie
+  intercede advise --write build.yaml --profile build -- make image`
+
 export const SERVE_HELP = () => `
 Without a configuration, the daemon serves only what a container's own profile contains (see intercede profile).
 You can add the file later: SIGHUP reads it. All of it is optional:

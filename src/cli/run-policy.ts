@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { syscallName } from '../abi/syscalls.ts'
 import type { CallRecord } from '../calls/record.ts'
+import type { SpelledArguments } from '../calls/spell.ts'
 import type { Rule } from '../calls/syscall.ts'
 import { requireFeatures } from '../doctor/doctor.ts'
 import { targetHere } from '../doctor/probes.ts'
@@ -69,28 +70,30 @@ type Interception = Pick<LaunchOptions, 'files' | 'devices' | 'policyDevices' | 
 
 /** Who hears of the calls of the container, and of what else its operator should know. */
 interface Audience {
-  record(call: CallRecord): void
+  record(call: CallRecord, args: SpelledArguments | undefined, policy: Policy): void
   say(text: string): void
+  /** Whether `advise` asks: it needs the arguments of calls, and turns on keys that do nothing alone. */
+  readonly forAdvice?: boolean
 }
 
 /** Makes filter and keeper from the keys of `-c`; there is neither if no key traps a call. */
 export function interception(
   config: readonly string[],
   names: NonNullable<KeeperOptions['names']>,
-  { record, say }: Audience,
+  { record, say, forAdvice = false }: Audience,
 ): Interception {
   const settings = asUsage(() =>
     settle(config.map((text) => [...parseAssignment(text), { kind: 'command line' }] as const)),
   )
   const policy = asUsage(() => toPolicy(settings, deviceNames))
   const rules = rulesFor(policy)
-  for (const text of ineffectiveHere(settings)) say(text)
+  for (const text of forAdvice ? [] : ineffectiveHere(settings)) say(text)
   if (rules.length === 0) return {}
   requireKernel()
   requireFeatures()
   const hint = new ImageHint(policy)
-  function heard(call: CallRecord): void {
-    record(call)
+  function heard(call: CallRecord, args?: SpelledArguments): void {
+    record(call, args, policy)
     hint.add(call)
   }
   return {
@@ -100,7 +103,11 @@ export function interception(
     policyDevices: policy.mknod?.devices,
     seccomp: (target) => filter(rules, target),
     startAgent: (socketPath, runtime) =>
-      startKeeper({ socketPath, runtime, names }, { policy, settings, details: {} }, { record: heard, say }),
+      startKeeper(
+        { socketPath, runtime, names, passesArguments: forAdvice },
+        { policy, settings, details: {} },
+        { record: heard, say },
+      ),
     hints: () => hint.lines(),
   }
 }
@@ -118,16 +125,16 @@ function filter(rules: readonly Rule[], target: Target): object {
 
 /** Starts a keeper for one container, which gets our policy whatever its id is. */
 function startKeeper(
-  where: Pick<KeeperOptions, 'socketPath' | 'runtime' | 'names'>,
+  where: Pick<KeeperOptions, 'socketPath' | 'runtime' | 'names' | 'passesArguments'>,
   resolved: PolicyDetails,
-  { record, say }: Audience,
+  { record, say }: { record(call: CallRecord, args?: SpelledArguments): void; say(text: string): void },
 ): Agent {
   const open = new OpenContainers()
   const { keeper, ready } = Keeper.open({
     ...where,
     threads: THREADS,
     resolve: () => resolved,
-    onRecord: record,
+    onRecord: (call, _id, _hasEnded, args) => record(call, args),
     onEvent(event) {
       open.note(event)
       // If the runtime ends before the hand-over, its own error says more.

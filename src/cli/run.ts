@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { setImmediate as turnOver } from 'node:timers/promises'
 import { openToOthers } from '../doctor/own-files.ts'
 import { exitGroup } from '../kernel/process.ts'
@@ -7,9 +8,11 @@ import { parseBind } from '../runtimes/launch/binds.ts'
 import { launch } from '../runtimes/launch/launch.ts'
 import { output } from '../runtimes/launch/pipes.ts'
 import type { LaunchOptions } from '../runtimes/launch/plan.ts'
+import { writtenFiles } from '../runtimes/launch/root.ts'
 import { oneLine } from '../shared/texts.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
+import { RunObserver } from './run-report.ts'
 import { asUsage, checkUsage, sentence, statusFor } from './usage.ts'
 
 /** What `run` says of itself on standard error, beside the container's output. */
@@ -56,6 +59,8 @@ interface RunOptions extends Pick<LaunchOptions, Passed> {
   readonly stopTimeout?: number
   readonly explain?: boolean
   readonly quiet?: boolean
+  /** The descriptor to which `advise` wants a report written. */
+  readonly report?: number
 }
 /** The options that are those of the launcher. */
 type Passed = 'rootfs' | 'exposeHost' | 'memory' | 'net' | 'name' | 'env' | 'workdir' | 'user' | 'systemd'
@@ -65,7 +70,7 @@ const COMMAND_LIMIT = 512
 
 async function run(command: readonly string[], options: RunOptions, notes: Notes): Promise<number> {
   const { config = [], bind = [], device: asked = [], runtime: wanted, init, stopTimeout, ...others } = options
-  const { explain = false, quiet = false, ...rest } = others
+  const { explain = false, quiet = false, report, ...rest } = others
   checkUsage(
     rest.rootfs === undefined || !rest.exposeHost,
     'Cannot use --expose-host with --rootfs, which replaces the root of the host; leave one of them out',
@@ -73,6 +78,7 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   const binds = bind.map((text) => asUsage(() => parseBind(text, options.systemd), Error))
   requireProcfs()
   const refusals = new Refusals(explain)
+  const observer = new RunObserver()
   const say = (text: string): void => notes.say(text)
   const names = {
     ...(rest.name === undefined ? {} : { name: rest.name }),
@@ -80,7 +86,9 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   }
   const { hints, ...intercepted } = interception(config, names, {
     say,
-    record(call) {
+    forAdvice: report !== undefined,
+    record(call, args, policy) {
+      if (report !== undefined && args) observer.add(call, args, policy)
       const line = refusals.add(call)
       if (line !== undefined) say(line)
     },
@@ -97,6 +105,10 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   const wrong = openToOthers()
   if (wrong !== undefined) say(wrong)
   const status = await running
+  if (report !== undefined) {
+    writeFileSync(report, JSON.stringify(observer.report(status, writtenFiles())))
+    return status
+  }
   const told = quiet ? [] : [...refusals.lines(), ...((status !== 0 && hints?.()) || [])]
   for (const line of told) say(line)
   return status

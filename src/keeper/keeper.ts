@@ -314,9 +314,9 @@ export class Keeper {
         this.#control?.note(event)
         onEvent(event)
       },
-      onRecord: (record, id, hasEnded) => {
+      onRecord: (record, id, hasEnded, args) => {
         if (!hasEnded && isRefusal(record)) this.#readers.feed.history.changed(record.container, record)
-        onRecord(record, id, hasEnded)
+        onRecord(record, id, hasEnded, args)
       },
     }
   }

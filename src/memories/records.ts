@@ -9,7 +9,10 @@ import {
   RECORD_SIZE,
   RECORD_WRITER,
   type RecordedArguments,
+  registersOf,
+  textsIn,
 } from '../calls/record.ts'
+import type { SpelledArguments } from '../calls/spell.ts'
 import { randomBytes } from '../kernel/system-info.ts'
 import type { ArgumentMode } from '../policy/config.ts'
 import { CACHE_LINE, struct } from '../shared/words.ts'
@@ -218,14 +221,17 @@ export class RecordReader {
   readonly #memory: ArrayBuffer
   readonly #ring: Ring
   readonly #words: Int32Array
-  readonly #copy = new DataView(new ArrayBuffer(RECORD_FIXED))
+  readonly #copy = new DataView(new ArrayBuffer(RECORD_SIZE))
+  readonly #hasArguments: boolean
   /** The number of records that were overwritten before they were read, or never completed by their writer. */
   lost = 0
 
-  constructor(memory: ArrayBuffer) {
+  /** @param hasArguments whether the arguments of a call are read too, which takes longer */
+  constructor(memory: ArrayBuffer, hasArguments = false) {
     this.#memory = memory
     this.#ring = new Ring(memory)
     this.#words = this.#ring.words
+    this.#hasArguments = hasArguments
   }
 
   /**
@@ -233,7 +239,7 @@ export class RecordReader {
    *
    * @param isOver no thread writes any more: an incomplete record stays so, and the next engine records that call
    */
-  drain(take: (record: CallRecord) => void, isOver = false): void {
+  drain(take: (record: CallRecord, args?: SpelledArguments) => void, isOver = false): void {
     if (isOver) freePlaces(this.#memory)
     const { size } = this.#ring
     let tail = Atomics.load(this.#words, TAIL)
@@ -252,14 +258,18 @@ export class RecordReader {
       tail = (tail + 1) | 0
       // Before it is taken: a record at which the keeper fails must not be the first that the next keeper reads.
       Atomics.store(this.#words, TAIL, tail)
-      if (isThere) take(decodeRecord(this.#copy, 0))
+      if (isThere) take(decodeRecord(this.#copy, 0), this.#hasArguments ? this.#arguments : undefined)
       else if (!isOver) this.lost++
     }
     Atomics.store(this.#words, TAIL, tail)
   }
 
+  get #arguments(): SpelledArguments {
+    return { args: registersOf(this.#copy, 0), texts: textsIn(this.#copy, 0) }
+  }
+
   /**
-   * Copies the numbers of a record if it is complete: word by word with atomic loads, so that all loads precede the
+   * Copies a record, or its numbers alone, if it is complete: word by word with atomic loads, so that all loads precede the
    * next one of HEAD.
    *
    * @returns whether it was complete; the copy is valid if the record is not overtaken afterwards
@@ -267,7 +277,8 @@ export class RecordReader {
   #read(sequence: number): boolean {
     const at = this.#ring.at(sequence)
     if (Atomics.load(this.#words, at >> 2) !== ((sequence + 1) | 0)) return false
-    for (let byte = 0; byte < RECORD_FIXED; byte += 4)
+    const size = this.#hasArguments ? RECORD_SIZE : RECORD_FIXED
+    for (let byte = 0; byte < size; byte += 4)
       this.#copy.setInt32(byte, Atomics.load(this.#words, (at + byte) >> 2), true)
     return true
   }

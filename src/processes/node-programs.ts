@@ -41,12 +41,12 @@ export function nodeProgram(name: Program): NodeProgram {
   }
 }
 
-/**
- * The command by which this process was started, whatever program its files are now.
- *
- * @param more words to put after it
- */
-export const ownCommand = (...more: readonly string[]): readonly [node: string, args: readonly string[]] => [
+/** The command that starts the program of this process with other words, whatever program its files are now. */
+export const ownProgram = (...words: readonly string[]): readonly [node: string, args: readonly string[]] => [
   NODE,
-  [...process.execArgv, ...process.argv.slice(1), ...more],
+  [...process.execArgv, process.argv[1]!, ...words],
 ]
+
+/** The command by which this process was started. @param more words to put after it */
+export const ownCommand = (...more: readonly string[]): ReturnType<typeof ownProgram> =>
+  ownProgram(...process.argv.slice(2), ...more)

@@ -139,7 +139,7 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
   const task = caller.task(pid)
   const now = schedulingOf(task.tid)
   if (!SERVED.has(now.policy) || now.priority > maxPriority) return continueWith('scheduledByHost')
-  return act({ verb: 'schedule', task, to })
+  return act({ verb: 'schedule', task, to }, 'done', priority)
 }
 
 const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({

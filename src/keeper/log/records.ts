@@ -10,7 +10,7 @@ export class Records {
   #lost = 0
 
   constructor(memory: ArrayBuffer, registry: Registry, options: KeeperOptions) {
-    this.#reader = new RecordReader(memory)
+    this.#reader = new RecordReader(memory, options.passesArguments)
     this.#registry = registry
     this.#options = options
   }
@@ -18,10 +18,10 @@ export class Records {
   /** @param isOver the engine that wrote them has ended */
   drain(isOver: boolean): void {
     const { onRecord, onEvent } = this.#options
-    this.#reader.drain((record) => {
+    this.#reader.drain((record, args) => {
       const { container, isOver: hasEnded = false } =
         this.#registry.named({ index: record.container, serial: record.serial }) ?? {}
-      onRecord(record, container?.id ?? '', hasEnded)
+      onRecord(record, container?.id ?? '', hasEnded, args)
     }, isOver)
     if (this.#reader.lost === this.#lost) return
     onEvent({ type: 'recordsLost', count: this.#reader.lost - this.#lost })

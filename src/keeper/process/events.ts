@@ -1,5 +1,6 @@
 import type { ReasonCode } from '../../calls/reasons.ts'
 import type { CallRecord } from '../../calls/record.ts'
+import type { SpelledArguments } from '../../calls/spell.ts'
 import type { ProgramEnd } from '../../link/messages.ts'
 import type { RefusalCause, RestartCause } from '../../memories/daemon-totals.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
@@ -201,6 +202,8 @@ export interface KeeperOptions {
   readonly manager?: ServiceManager
   /** Path of the socket on which an administrator gives orders; without it, nobody can. */
   readonly controlSocketPath?: string
+  /** Whether `onRecord` takes the arguments of calls too. */
+  readonly passesArguments?: boolean
   /** Where history is kept; without it, there is none. */
   readonly history?: HistoryOptions | undefined
   /** Without it, our files must not be replaced while the keeper runs. */
@@ -224,6 +227,7 @@ export interface KeeperOptions {
    *
    * @param containerId empty if it is no longer known
    * @param hasEnded whether the container has already ended
+   * @param args what the call was made with, if `passesArguments`
    */
-  onRecord(record: CallRecord, containerId: string, hasEnded: boolean): void
+  onRecord(record: CallRecord, containerId: string, hasEnded: boolean, args?: SpelledArguments): void
 }

@@ -7,6 +7,7 @@ import {
   fstatSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   statSync,
   writeFileSync,
@@ -22,7 +23,7 @@ import {
   MS_NOEXEC,
   MS_NOSUID,
 } from '../../abi/mount.ts'
-import { major, minor, S_IFBLK, S_IFCHR, S_IXOTH } from '../../abi/stat.ts'
+import { major, minor, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, S_IXOTH } from '../../abi/stat.ts'
 import { isErrno, orUndefined } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { mknodat, openat, openat2 } from '../../kernel/files.ts'
@@ -159,8 +160,33 @@ function overlay({ from, source, place }: Shown, index: number, userns?: Handle)
     graft(source, lower, { userns })
   }
   copyOwner(`${layer}/lower`, `${layer}/upper`)
+  writeFileSync(`${layer}/point`, from.point)
   const options = `lowerdir=${layer}/lower,upperdir=${layer}/upper,workdir=${layer}/work`
   mount('overlay', `/proc/self/fd/${place.raw}`, keptFlags(from), options)
+}
+
+/** Entries of the layers that are listed at most. */
+const WRITTEN_LIMIT = 200_000
+
+/**
+ * Lists what a container has written over the host's files: each path with its type and mode, owner, and device number
+ * if it is a device. Precondition: the container has ended, so that nobody exchanges directories on the way.
+ */
+export function writtenFiles(): Readonly<Record<string, string>> {
+  const found: Record<string, string> = {}
+  let left = WRITTEN_LIMIT
+  const list = (directory: string, shown: string): void => {
+    for (const name of readdirSync(directory)) {
+      if (left-- <= 0) return
+      const path = `${directory}/${name}`
+      const { mode, uid, gid, rdev } = lstatSync(path)
+      found[`${shown}/${name}`] = `${mode.toString(8)} ${uid}:${gid} ${rdev}`
+      if ((mode & S_IFMT) === S_IFDIR) list(path, `${shown}/${name}`)
+    }
+  }
+  for (const layer of readdirSync(layout.layers).map((name) => `${layout.layers}/${name}`))
+    list(`${layer}/upper`, readFileSync(`${layer}/point`, 'utf8').replace(/\/$/, ''))
+  return found
 }
 
 /** Copies owner and mode to the upper directory, from which the root of an overlay takes them. */

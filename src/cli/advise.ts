@@ -1,0 +1,270 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { basename } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { stringify } from 'yaml'
+import { escaped, shownJson } from '../calls/escape.ts'
+import { capabilitiesFor } from '../policy/ineffective.ts'
+import { fullName } from '../policy/key.ts'
+import { parseAssignment } from '../policy/key-value-lines.ts'
+import { type KeyName, keyNames, keys, toKeyName } from '../policy/keys.ts'
+import { parsePolicy } from '../policy/settings.ts'
+import { ownProgram } from '../processes/node-programs.ts'
+import { byKey, counted, fewOf, shellWord } from '../shared/texts.ts'
+import { table } from './output-format.ts'
+import { print, say } from './print.ts'
+import type { RefusedKind, RunReport, UsedKey } from './run-report.ts'
+import { asUsage, checkUsage, NegativeAnswer, STATUS } from './usage.ts'
+import { writeNew } from './write-whole.ts'
+
+interface AdviseOptions {
+  readonly config?: readonly string[]
+  readonly write?: string
+  readonly profile?: string
+  readonly format?: 'table' | 'json'
+}
+
+/** Keys with their values in canonical text. */
+type Keys = ReadonlyMap<KeyName, string>
+
+/** They say how another key is served and permit nothing, so they stay as they are given. */
+const MANNERS: ReadonlySet<KeyName> = new Set(['mount.shift', 'mount.nodev', 'mode'])
+
+/** What is tried without being asked for: what is only on or off is harmless in any container. */
+const TRIED: Keys = new Map(
+  keyNames.filter((name) => keys[name].default === 'false' && !MANNERS.has(name)).map((name) => [name, 'true']),
+)
+
+/** Without them a program gets other figures, but no refusal. */
+const OPTIONAL: ReadonlySet<KeyName> = new Set(['sysinfo'])
+
+/** The descriptor on which `run` reports. */
+const REPORT = 3
+
+/** Reads the values of -c: what may be tried, too. */
+function givenKeys(config: readonly string[]): Keys {
+  return asUsage(() => {
+    const assignments = config.map((each) => parseAssignment(each))
+    parsePolicy(assignments)
+    const given = assignments.map(([key, value]) => [toKeyName(key), value] as const)
+    checkUsage(
+      given.every(([name, value]) => name !== 'mode' || value === keys.mode.default),
+      'Cannot advise in observe mode: no call is done in it, so the command does not come far; leave that key out',
+    )
+    return new Map(given.map(([name, value]) => [name, keys[name].canonical(value)]))
+  })
+}
+
+const optionsOf = (all: Keys): readonly string[] =>
+  [...all].map(([key, value]) => (value === 'true' ? key : `${key}=${value}`))
+
+/** Spells keys as options of a command line. */
+const asOptions = (all: Keys): string =>
+  optionsOf(all)
+    .map((each) => ` -c ${shellWord(each)}`)
+    .join('')
+
+/** Makes the values of keys of what was used: a list has all its elements, of numbers the highest counts. */
+function valuesOf(used: readonly UsedKey[], given: Keys): Keys {
+  const values = byKey(used.map(({ key, value }) => [key, value]))
+  const joined = keyNames
+    .filter((name) => values.has(name))
+    .map((name): [KeyName, string] => {
+      const all = values.get(name)!
+      const highest = all.reduce((one, other) => (keys[name].lowers(one, other) ? one : other))
+      return [name, keys[name].isList ? keys[name].canonical(all.join(',')) : highest]
+    })
+  const manners = [...given].filter(([name]) => MANNERS.has(name) && joined.some(([key]) => name.startsWith(key)))
+  return new Map([...joined, ...manners])
+}
+
+let interrupted = false
+
+/** Runs the command once with these keys, and waits for the report. */
+async function runOnce(words: readonly string[], passed: readonly string[], all: Keys): Promise<RunReport> {
+  const config = optionsOf(all).flatMap((each) => ['-c', each])
+  const args = ['run', '--report', `${REPORT}`, ...passed, ...config, '--', ...words]
+  // Standard output is for the advice, so that it can be kept.
+  const run = spawn(...ownProgram(...args), { stdio: [0, 2, 2, 'pipe'] })
+  const onTerm = (): void => {
+    interrupted = true
+    run.kill('SIGTERM')
+  }
+  // The terminal sends it to the run, too, which passes it on to the command.
+  const onInterrupt = (): void => {
+    interrupted = true
+  }
+  process.on('SIGTERM', onTerm).on('SIGINT', onInterrupt)
+  try {
+    const ended = once(run, 'exit')
+    const report = await text(run.stdio[REPORT] as NodeJS.ReadableStream)
+    const [status] = (await ended) as [number | null]
+    // It has said why.
+    if (report === '') process.exit(status ?? STATUS.failure)
+    return JSON.parse(report) as RunReport
+  } finally {
+    process.off('SIGTERM', onTerm).off('SIGINT', onInterrupt)
+  }
+}
+
+/** Where programs make names at random, which differ in each run. */
+const TEMPORARY = /^\/(?:tmp|var\/tmp|run|dev\/shm)\//
+
+/** What was different in the second run. */
+interface Differences {
+  readonly status: number
+  readonly refused: readonly RefusedKind[]
+  readonly missing: readonly string[]
+  readonly added: readonly string[]
+  readonly changed: readonly string[]
+}
+
+function compare(first: RunReport, second: RunReport): Differences {
+  const before = new Set(first.refused.map(({ kind }) => kind))
+  const paths = (of: RunReport, isOne: (path: string) => boolean): readonly string[] =>
+    Object.keys(of.files).filter((path) => !TEMPORARY.test(path) && isOne(path))
+  return {
+    status: second.status,
+    refused: second.refused.filter(({ kind }) => !before.has(kind)),
+    missing: paths(first, (path) => second.files[path] === undefined),
+    added: paths(second, (path) => first.files[path] === undefined),
+    changed: paths(second, (path) => (first.files[path] ?? second.files[path]) !== second.files[path]),
+  }
+}
+
+/** Says the differences, a sentence each; none if there are none. */
+function sayDifferences(
+  first: RunReport,
+  { status, refused, missing, added, changed }: Differences,
+): readonly string[] {
+  const files = (paths: readonly string[], what: string): readonly string[] =>
+    paths.length === 0
+      ? []
+      : [`${counted(paths.length, 'file')} ${what}: ${fewOf(paths.map((path) => escaped(Buffer.from(path))))}`]
+  return [
+    ...(status === first.status ? [] : [`the command ended with ${status} instead of ${first.status}`]),
+    ...refused.map(({ call, errno = 'left to the kernel', says }) => `refused only now: ${call}: ${errno}: ${says}`),
+    ...files(missing, 'not written again'),
+    ...files(added, 'not there before'),
+    ...files(changed, 'with another type, mode, owner or device'),
+  ]
+}
+
+interface Advice {
+  readonly keys: Keys
+  readonly used: readonly UsedKey[]
+  /** What may help, and does not change whether a call succeeds. */
+  readonly optional: readonly UsedKey[]
+  /** Refused, although a key could allow it. */
+  readonly refused: readonly RefusedKind[]
+  /** Options that were given in vain. */
+  readonly unused: readonly string[]
+}
+
+function adviceOf({ used, refused }: RunReport, given: Keys): Advice {
+  const isOptional = ({ key }: UsedKey): boolean => OPTIONAL.has(key) && !given.has(key)
+  const wanted = used.filter((each) => !isOptional(each))
+  const all = valuesOf(wanted, given)
+  return {
+    keys: all,
+    used: wanted,
+    optional: used.filter(isOptional),
+    refused: refused.filter(({ wants }) => wants !== undefined),
+    unused: optionsOf(new Map([...given].filter(([name, value]) => !MANNERS.has(name) && all.get(name) !== value))),
+  }
+}
+
+/** What a refused call would take, once for each key and value. */
+const wantedBy = (refused: readonly RefusedKind[]): ReadonlyMap<string, readonly RefusedKind[]> =>
+  byKey(refused.map((each) => [`${each.wants!.key}=${each.wants!.value}`, each]))
+
+const sum = (all: readonly { readonly count: number }[]): number => all.reduce((total, { count }) => total + count, 0)
+
+function formatAdvice({ keys: all, used, optional, refused, unused }: Advice): string {
+  const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
+  const needed =
+    rows.length === 0
+      ? 'The command needs no key.\n'
+      : table([{ title: 'NEEDED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }], rows)
+  const asked = [...wantedBy(refused)].map(([option, kinds]) => [
+    option,
+    `${sum(kinds)}`,
+    kinds.at(-1)!.call,
+    keys[kinds[0]!.wants!.key].help,
+  ])
+  const caps = capabilitiesFor(parsePolicy(all))
+  return [
+    needed,
+    ...(caps.length === 0 ? [] : [`\nCapabilities: ${caps.join(', ')}\n`]),
+    ...optional.map(({ key, count }) => `\nOptional: ${key}, called ${count} times: ${keys[key].help}\n`),
+    ...(unused.length === 0 ? [] : [`\nGiven, and not needed so: ${unused.join(' ')}\n`]),
+    ...(asked.length === 0
+      ? []
+      : [
+          `\n${table([{ title: 'REFUSED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }, { title: 'WHAT THE KEY ALLOWS' }], asked)}`,
+          'To try one of these too, give it with -c.\n',
+        ]),
+  ].join('')
+}
+
+function formatUse(all: Keys, words: readonly string[], passed: readonly string[]): string {
+  if (all.size === 0) return ''
+  const command = [...passed, '--', ...words].map(shellWord).join(' ')
+  return `\nintercede run${asOptions(all)} ${command}\npodman run $(intercede flags podman${asOptions(all)} --write) IMAGE\n`
+}
+
+/** Writes the keys as a profile of the daemon's configuration. */
+function writeProfile(file: string, name: string, all: Keys): void {
+  const profile = Object.fromEntries([...all].map(([key, value]) => [fullName(key), value]))
+  try {
+    writeNew(file, Buffer.from(stringify({ profiles: { [name]: profile } })))
+  } catch (error) {
+    throw new Error(`Cannot write the profile "${file}": ${(error as Error).message}; name another file`)
+  }
+}
+
+const jsonOf = (advice: Advice, first: RunReport, second: Differences | undefined): string => {
+  const { keys: all, ...others } = advice
+  return shownJson({
+    keys: Object.fromEntries(all),
+    capabilities: capabilitiesFor(parsePolicy(all)),
+    ...others,
+    status: first.status,
+    second,
+  })
+}
+
+/**
+ * Runs a command with all that is harmless and was given, then with just what it used, and prints what that is.
+ *
+ * @param passed options for `run`, as they were given
+ */
+export async function adviseCommand(
+  words: readonly string[],
+  passed: readonly string[],
+  { config = [], write, profile = basename(words[0]!), format = 'table' }: AdviseOptions,
+): Promise<void> {
+  const given = givenKeys(config)
+  const tried = new Map([...TRIED, ...given])
+  say(`first run, with all that is harmless${given.size > 0 ? ' and the keys of -c' : ''}`)
+  const first = await runOnce(words, passed, tried)
+  const advice = adviceOf(first, given)
+  const isPartial = interrupted
+  if (!isPartial) say(`second run, ${advice.keys.size > 0 ? `with${asOptions(advice.keys)}` : 'without any key'}`)
+  const second = isPartial ? undefined : await runOnce(words, passed, advice.keys)
+  const differences = second && compare(first, second)
+  if (format === 'json') print(`${jsonOf(advice, first, differences)}\n`)
+  else print(formatAdvice(advice) + formatUse(advice.keys, words, passed))
+  if (write !== undefined) writeProfile(write, profile, advice.keys)
+  if (interrupted) {
+    say('interrupted: this is what was used until then, and it was not tried alone')
+    process.exitCode = STATUS.interrupted
+    return
+  }
+  const told = sayDifferences(first, differences!)
+  if (told.length > 0)
+    throw new NegativeAnswer(`Cannot vouch for these keys: the second run differs: ${told.join('; ')}`)
+  say(
+    `both runs ended with ${first.status}, were refused the same, and wrote the same ${counted(Object.keys(first.files).length, 'file')}`,
+  )
+}

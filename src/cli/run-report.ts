@@ -1,0 +1,122 @@
+import type { Dev } from '../abi/brand.ts'
+import { errnoName } from '../abi/errno.ts'
+import { syscallName } from '../abi/syscalls.ts'
+import { explain } from '../calls/reasons.ts'
+import { type CallRecord, decodeTexts, isRefusal, kindOf, reasonOf } from '../calls/record.ts'
+import { type SpelledArguments, spell } from '../calls/spell.ts'
+import { type WantedKey, wantedKey } from '../memories/refusal-view.ts'
+import { harmless, written } from '../policy/devices.ts'
+import { type CallName, callOf } from '../policy/keys.ts'
+import type { Policy } from '../policy/policy.ts'
+import { handlers } from '../syscalls/index.ts'
+
+/** How often something was, and the last call. */
+export interface Seen {
+  readonly count: number
+  readonly call: string
+}
+
+/** A key without which calls that were done would have been left to the kernel; of a list, one element. */
+export interface UsedKey extends WantedKey, Seen {}
+
+/** A kind of calls that were refused, or left to the kernel. */
+export interface RefusedKind extends Seen {
+  /** The same for calls of the same kind in another run. */
+  readonly kind: string
+  readonly errno?: string
+  readonly reason: string
+  readonly says: string
+  readonly wants?: WantedKey | undefined
+}
+
+/** What one run tells `advise`. */
+export interface RunReport {
+  readonly status: number
+  readonly used: readonly UsedKey[]
+  readonly refused: readonly RefusedKind[]
+  /** Calls of further kinds, too many to be kept. */
+  readonly unnamed: number
+  /** What is in the layers that are thrown away: each path with the type, mode and owner of what is there. */
+  readonly files: Readonly<Record<string, string>>
+}
+
+interface DoneCall {
+  readonly name: string
+  readonly record: CallRecord
+  readonly args: SpelledArguments
+  readonly policy: Policy
+}
+
+const uint32 = (register = 0n): number => Number(BigInt.asUintN(32, register))
+
+/** The index of the argument that names a file system. */
+const TYPE_OF: Readonly<Record<string, number>> = { mount: 2, fsopen: 0 }
+
+/** Which options of a call one call needs, beside the key of the call. */
+const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly WantedKey[] } = {
+  mknod({ name, args }) {
+    const dev = uint32(args.args?.[name === 'mknod' ? 2 : 3]) as Dev
+    return harmless.includes(dev) ? [] : [{ key: 'mknod.devices', value: written(dev) }]
+  },
+  bpf: () => [{ key: 'bpf.devices', value: 'true' }],
+  mount({ name, args, policy: { mount } }) {
+    const text = decodeTexts(args.texts).get(TYPE_OF[name] ?? -1)
+    const type = text && Buffer.from(text.bytes).toString('latin1')
+    const program = mount?.fuse.get(type ?? '')
+    if (program !== undefined) return [{ key: 'mount.fuse', value: `${type}=${program}` }]
+    return type !== undefined && mount?.allowed.has(type) ? [{ key: 'mount.allowed', value: type }] : []
+  },
+  sched_setscheduler: ({ record }) => [
+    { key: 'sched_setscheduler.max_priority', value: `${Math.max(LEAST_PRIORITY, record.a)}` },
+  ],
+  setxattr: ({ name }) => (/^[lf]?(get|list|remove)/.test(name) ? [{ key: 'setxattr.read', value: 'true' }] : []),
+}
+const LEAST_PRIORITY = 1
+
+/** Returns the keys without which this call, which was done, would have been left to the kernel. */
+function neededFor(call: DoneCall): readonly WantedKey[] {
+  const key = handlers.find(({ name }) => name === call.name)?.key
+  const family = key && callOf(key)
+  return family ? [{ key: family, value: 'true' }, ...(optionsOf[family]?.(call) ?? [])] : []
+}
+
+/** Kinds of refusals and used keys that are kept: the container chooses the numbers in them. */
+const LIMIT = 1000
+
+/** Collects for `advise` what the calls of one run used and missed. */
+export class RunObserver {
+  readonly #used = new Map<string, UsedKey>()
+  readonly #refused = new Map<string, RefusedKind>()
+  #unnamed = 0
+
+  add(record: CallRecord, args: SpelledArguments, policy: Policy): void {
+    const { arch, nr, verdict, errno } = record
+    const name = syscallName(arch, nr)
+    const call = spell(arch, nr, args)
+    if (verdict === 'act' && errno === 0 && name !== undefined) {
+      for (const each of neededFor({ name, record, args, policy }))
+        this.#count(this.#used, `${each.key}=${each.value}`, { ...each, call })
+    } else if (isRefusal(record)) {
+      const kind = kindOf(record).join(' ')
+      this.#count(this.#refused, kind, { kind, call, ...describe(record) })
+    }
+  }
+
+  report(status: number, files: RunReport['files']): RunReport {
+    const [used, refused] = [[...this.#used.values()], [...this.#refused.values()]]
+    return { status, used, refused, unnamed: this.#unnamed, files }
+  }
+
+  #count<T extends Seen>(all: Map<string, T>, is: string, seen: Omit<T, 'count'>): void {
+    const known = all.get(is)
+    if (known || all.size < LIMIT) all.set(is, { ...seen, count: (known?.count ?? 0) + 1 } as T)
+    else this.#unnamed++
+  }
+}
+
+const describe = (record: CallRecord): Pick<RefusedKind, 'errno' | 'reason' | 'says' | 'wants'> => ({
+  ...(record.errno === 0 ? {} : { errno: errnoName(record.errno) }),
+  reason: record.reason,
+  says: explain(reasonOf(record)).says,
+  wants: wantedKey(reasonOf(record)),
+})

@@ -114,12 +114,7 @@ class EngineThread {
     this.#hear()
     const { token: index, generation, events } = this.#event
     if (index === INHERITED_TOKEN) this.#serveInherited()
-    if (this.#state.listeners.generation[index] !== generation) return
-    if (this.#state.proxies.has(index)) this.#receiveForwarded(index, generation)
-    else if ((events & EPOLLIN) !== 0) this.#receiveHeld(index, generation)
-    // EPOLLERR alone means that our process was stopped, which interrupted the poll (kernel/seccomp.c
-    // seccomp_notify_poll()).
-    else if ((events & EPOLLHUP) !== 0) this.#hangUp(index, generation)
+    if (this.#serveEvent(index, generation, events)) this.#post({ type: 'gone', index, generation })
   }
 
   /** Reads the messages about containers. */
@@ -141,16 +136,34 @@ class EngineThread {
     if (this.#leadership.isOurs && !this.#leadership.callDeputy()) this.#service.askForThread()
   }
 
-  /** Either the main thread sees that the descriptor is in use, or this thread sees that the listener was dropped. */
-  #receiveHeld(index: number, generation: number): void {
-    const { listeners } = this.#state
+  /**
+   * Serves an event. Either the main thread sees that the descriptor is in use, or this thread sees that the listener
+   * was dropped, or that its number has another one by now.
+   *
+   * @returns whether the listener, or the monitor's connection, is over
+   */
+  #serveEvent(index: number, generation: number, events: number): boolean {
+    const { listeners, proxies } = this.#state
     listeners.hold(index, 1)
     try {
-      const isDropped = Atomics.load(listeners.dropped, index) === 1
-      if (!isDropped && Atomics.load(listeners.generation, index) === generation) this.#receive(index)
+      if (Atomics.load(listeners.generation, index) !== generation) return false
+      const isOver = proxies.has(index) ? !this.#receiveForwarded(index) : !this.#receiveOrEnd(index, events)
+      if (!isOver) return false
+      this.#epoll.remove(listeners.fd[index]!)
+      this.#state.clearMuted(index)
+      return true
     } finally {
       listeners.hold(index, -1)
     }
+  }
+
+  /** @returns false if all tasks of the listener have ended */
+  #receiveOrEnd(index: number, events: number): boolean {
+    // EPOLLERR alone means that our process was stopped, which interrupted the poll (kernel/seccomp.c
+    // seccomp_notify_poll()).
+    if ((events & EPOLLIN) === 0) return (events & EPOLLHUP) === 0
+    if (Atomics.load(this.#state.listeners.dropped, index) === 0) this.#receive(index)
+    return true
   }
 
   #receive(index: number): void {
@@ -214,18 +227,19 @@ class EngineThread {
   /**
    * Receives a call that a monitor of LXC forwards. A call over the cap is continued and the connection is never muted,
    * since the monitor waits for a reply.
+   *
+   * @returns false if the connection is over
    */
-  #receiveForwarded(index: number, generation: number): void {
+  #receiveForwarded(index: number): boolean {
     const { containerCalls, listeners } = this.#state
     const container = this.#known.containerAt(listeners.container[index]!)
     const slot = this.#take(index, container)
-    if (slot < 0) return
+    if (slot < 0) return true
     const connection = new Fd(listeners.fd[index]!)
     const received = this.#lxc.receive(index, connection, this.#slots.notification(slot))
-    if (received === 'over') this.#hangUp(index, generation)
     if (received === 'over' || received === undefined) {
       this.#slots.setState(slot, STATE.free)
-      return
+      return received === undefined
     }
     using forwarded = received
     this.#slots.receive(slot)
@@ -234,6 +248,7 @@ class EngineThread {
       this.#server.continue(call, 'containerBusy')
     else if (!this.#server.screen(call)) this.#serveForwarded(call, forwarded, index)
     this.#state.countAnswer()
+    return true
   }
 
   /** Serves a call. Once the monitor may forward the next one, it no longer counts towards the cap of its container. */
@@ -292,12 +307,6 @@ class EngineThread {
     // A call may have ended just before its thread could see that this listener is muted.
     if (Atomics.load(state.containerCalls, container.index) < this.#capOf(container))
       this.#service.unmute(container.index)
-  }
-
-  #hangUp(index: number, generation: number): void {
-    this.#epoll.remove(this.#state.listeners.fd[index]!)
-    this.#state.clearMuted(index)
-    this.#post({ type: 'gone', index, generation })
   }
 
   #post(message: FromThread): void {

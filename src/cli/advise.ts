@@ -2,20 +2,16 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { basename } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { stringify } from 'yaml'
-import { escaped, shownJson } from '../calls/escape.ts'
-import { capabilitiesFor } from '../policy/ineffective.ts'
-import { fullName } from '../policy/key.ts'
+import { escaped } from '../calls/escape.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
-import { type KeyName, keyNames, keys, toKeyName } from '../policy/keys.ts'
+import { keyNames, keys, toKeyName } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { ownProgram } from '../processes/node-programs.ts'
-import { byKey, counted, fewOf, shellWord } from '../shared/texts.ts'
-import { table } from './output-format.ts'
+import { counted, fewOf, shellWord } from '../shared/texts.ts'
+import { adviceOf, asOptions, formatAdvice, jsonOf, type Keys, MANNERS, optionsOf, writeProfile } from './advice.ts'
 import { print, say } from './print.ts'
-import type { RefusedKind, RunReport, UsedKey } from './run-report.ts'
+import type { RefusedKind, RunReport } from './run-report.ts'
 import { asUsage, checkUsage, NegativeAnswer, STATUS } from './usage.ts'
-import { writeNew } from './write-whole.ts'
 
 interface AdviseOptions {
   readonly config?: readonly string[]
@@ -24,19 +20,10 @@ interface AdviseOptions {
   readonly format?: 'table' | 'json'
 }
 
-/** Keys with their values in canonical text. */
-type Keys = ReadonlyMap<KeyName, string>
-
-/** They say how another key is served and permit nothing, so they stay as they are given. */
-const MANNERS: ReadonlySet<KeyName> = new Set(['mount.shift', 'mount.nodev', 'mode'])
-
 /** What is tried without being asked for: what is only on or off is harmless in any container. */
 const TRIED: Keys = new Map(
   keyNames.filter((name) => keys[name].default === 'false' && !MANNERS.has(name)).map((name) => [name, 'true']),
 )
-
-/** Without them a program gets other figures, but no refusal. */
-const OPTIONAL: ReadonlySet<KeyName> = new Set(['sysinfo'])
 
 /** The descriptor on which `run` reports. */
 const REPORT = 3
@@ -53,29 +40,6 @@ function givenKeys(config: readonly string[]): Keys {
     )
     return new Map(given.map(([name, value]) => [name, keys[name].canonical(value)]))
   })
-}
-
-const optionsOf = (all: Keys): readonly string[] =>
-  [...all].map(([key, value]) => (value === 'true' ? key : `${key}=${value}`))
-
-/** Spells keys as options of a command line. */
-const asOptions = (all: Keys): string =>
-  optionsOf(all)
-    .map((each) => ` -c ${shellWord(each)}`)
-    .join('')
-
-/** Makes the values of keys of what was used: a list has all its elements, of numbers the highest counts. */
-function valuesOf(used: readonly UsedKey[], given: Keys): Keys {
-  const values = byKey(used.map(({ key, value }) => [key, value]))
-  const joined = keyNames
-    .filter((name) => values.has(name))
-    .map((name): [KeyName, string] => {
-      const all = values.get(name)!
-      const highest = all.reduce((one, other) => (keys[name].lowers(one, other) ? one : other))
-      return [name, keys[name].isList ? keys[name].canonical(all.join(',')) : highest]
-    })
-  const manners = [...given].filter(([name]) => MANNERS.has(name) && joined.some(([key]) => name.startsWith(key)))
-  return new Map([...joined, ...manners])
 }
 
 let interrupted = false
@@ -113,7 +77,7 @@ const TEMPORARY = /^\/(?:tmp|var\/tmp|run|dev\/shm)\//
 /** What was different in the second run. */
 interface Differences {
   readonly status: number
-  readonly refused: readonly RefusedKind[]
+  readonly refused: readonly Omit<RefusedKind, 'kind'>[]
   readonly missing: readonly string[]
   readonly added: readonly string[]
   readonly changed: readonly string[]
@@ -125,7 +89,7 @@ function compare(first: RunReport, second: RunReport): Differences {
     Object.keys(of.files).filter((path) => !TEMPORARY.test(path) && isOne(path))
   return {
     status: second.status,
-    refused: second.refused.filter(({ kind }) => !before.has(kind)),
+    refused: second.refused.filter(({ kind }) => !before.has(kind)).map(({ kind: _, ...told }) => told),
     missing: paths(first, (path) => second.files[path] === undefined),
     added: paths(second, (path) => first.files[path] === undefined),
     changed: paths(second, (path) => (first.files[path] ?? second.files[path]) !== second.files[path]),
@@ -150,88 +114,10 @@ function sayDifferences(
   ]
 }
 
-interface Advice {
-  readonly keys: Keys
-  readonly used: readonly UsedKey[]
-  /** What may help, and does not change whether a call succeeds. */
-  readonly optional: readonly UsedKey[]
-  /** Refused, although a key could allow it. */
-  readonly refused: readonly RefusedKind[]
-  /** Options that were given in vain. */
-  readonly unused: readonly string[]
-}
-
-function adviceOf({ used, refused }: RunReport, given: Keys): Advice {
-  const isOptional = ({ key }: UsedKey): boolean => OPTIONAL.has(key) && !given.has(key)
-  const wanted = used.filter((each) => !isOptional(each))
-  const all = valuesOf(wanted, given)
-  return {
-    keys: all,
-    used: wanted,
-    optional: used.filter(isOptional),
-    refused: refused.filter(({ wants }) => wants !== undefined),
-    unused: optionsOf(new Map([...given].filter(([name, value]) => !MANNERS.has(name) && all.get(name) !== value))),
-  }
-}
-
-/** What a refused call would take, once for each key and value. */
-const wantedBy = (refused: readonly RefusedKind[]): ReadonlyMap<string, readonly RefusedKind[]> =>
-  byKey(refused.map((each) => [`${each.wants!.key}=${each.wants!.value}`, each]))
-
-const sum = (all: readonly { readonly count: number }[]): number => all.reduce((total, { count }) => total + count, 0)
-
-function formatAdvice({ keys: all, used, optional, refused, unused }: Advice): string {
-  const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
-  const needed =
-    rows.length === 0
-      ? 'The command needs no key.\n'
-      : table([{ title: 'NEEDED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }], rows)
-  const asked = [...wantedBy(refused)].map(([option, kinds]) => [
-    option,
-    `${sum(kinds)}`,
-    kinds.at(-1)!.call,
-    keys[kinds[0]!.wants!.key].help,
-  ])
-  const caps = capabilitiesFor(parsePolicy(all))
-  return [
-    needed,
-    ...(caps.length === 0 ? [] : [`\nCapabilities: ${caps.join(', ')}\n`]),
-    ...optional.map(({ key, count }) => `\nOptional: ${key}, called ${count} times: ${keys[key].help}\n`),
-    ...(unused.length === 0 ? [] : [`\nGiven, and not needed so: ${unused.join(' ')}\n`]),
-    ...(asked.length === 0
-      ? []
-      : [
-          `\n${table([{ title: 'REFUSED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }, { title: 'WHAT THE KEY ALLOWS' }], asked)}`,
-          'To try one of these too, give it with -c.\n',
-        ]),
-  ].join('')
-}
-
 function formatUse(all: Keys, words: readonly string[], passed: readonly string[]): string {
   if (all.size === 0) return ''
   const command = [...passed, '--', ...words].map(shellWord).join(' ')
   return `\nintercede run${asOptions(all)} ${command}\npodman run $(intercede flags podman${asOptions(all)} --write) IMAGE\n`
-}
-
-/** Writes the keys as a profile of the daemon's configuration. */
-function writeProfile(file: string, name: string, all: Keys): void {
-  const profile = Object.fromEntries([...all].map(([key, value]) => [fullName(key), value]))
-  try {
-    writeNew(file, Buffer.from(stringify({ profiles: { [name]: profile } })))
-  } catch (error) {
-    throw new Error(`Cannot write the profile "${file}": ${(error as Error).message}; name another file`)
-  }
-}
-
-const jsonOf = (advice: Advice, first: RunReport, second: Differences | undefined): string => {
-  const { keys: all, ...others } = advice
-  return shownJson({
-    keys: Object.fromEntries(all),
-    capabilities: capabilitiesFor(parsePolicy(all)),
-    ...others,
-    status: first.status,
-    second,
-  })
 }
 
 /**
@@ -253,7 +139,7 @@ export async function adviseCommand(
   if (!isPartial) say(`second run, ${advice.keys.size > 0 ? `with${asOptions(advice.keys)}` : 'without any key'}`)
   const second = isPartial ? undefined : await runOnce(words, passed, advice.keys)
   const differences = second && compare(first, second)
-  if (format === 'json') print(`${jsonOf(advice, first, differences)}\n`)
+  if (format === 'json') print(jsonOf(advice, { status: first.status, second: differences }))
   else print(formatAdvice(advice) + formatUse(advice.keys, words, passed))
   if (write !== undefined) writeProfile(write, profile, advice.keys)
   if (interrupted) {

@@ -24,6 +24,7 @@ const BY_NAME = {
   'run --env': { from: 'variables' },
   'profile --profile': { from: 'profiles' },
   'flags --profile': { from: 'profiles' },
+  'advise --profile': nothing,
   'flags --annotation': nothing,
   cap: words(capabilities),
   container: { from: 'containers' },

@@ -37,16 +37,16 @@ export const act = (what: Act, code: ReasonCode = 'done', a?: number): Verdict =
 })
 
 /** Tells acts of one kind apart in the lists of refusals, which keep one call for each pair of numbers. */
-function numbersOf(what: Act): readonly number[] {
+function numbersOf(what: Act, { a = 0 }: Reason): readonly number[] {
   if (what.verb === 'mknod' || what.verb === 'placeNode') return [major(what.dev), minor(what.dev)]
   if (what.verb === 'mount') return packName(what.call.type)
-  return what.verb === 'openContext' ? packName(what.type) : []
+  return what.verb === 'openContext' ? packName(what.type) : [a]
 }
 
 /** Leaves the call to the kernel in observe mode; the reason then says what would have been done. */
 export function judgedBy({ mode }: Policy, verdict: Verdict): Verdict {
   if (mode !== 'observe' || verdict.is === 'continue') return verdict
-  if (verdict.is === 'act') return continueWith('observedAct', ...numbersOf(verdict.act))
+  if (verdict.is === 'act') return continueWith('observedAct', ...numbersOf(verdict.act, verdict.why))
   if (verdict.isOfKept) return verdict
   // The program would go on to mount(2), which would be done.
   if (verdict.why.code === 'fuseByMount') return continueWith('observedAct')

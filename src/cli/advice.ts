@@ -4,7 +4,7 @@ import { capabilitiesFor } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type KeyName, keyNames, keys } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
-import { byKey, shellWord } from '../shared/texts.ts'
+import { byKey, counted, shellWord } from '../shared/texts.ts'
 import { table } from './output-format.ts'
 import type { RefusedKind, RunReport, UsedKey } from './run-report.ts'
 import { writeNew } from './write-whole.ts'
@@ -46,10 +46,20 @@ export interface Advice {
   readonly used: readonly UsedKey[]
   /** What may help, and does not change whether a call succeeds. */
   readonly optional: readonly UsedKey[]
-  /** Refused, although a key could allow it. */
+  /** Refused, although a key could allow it; once for each container. */
   readonly refused: readonly RefusedKind[]
   /** Options that were given in vain. */
   readonly unused: readonly string[]
+}
+
+/** Joins what several calls or containers used: one row for each key, of a list for each element. */
+function joined(used: readonly UsedKey[], values: Keys): readonly UsedKey[] {
+  const rows = byKey(used.map((each) => [keys[each.key].isList ? `${each.key}=${each.value}` : each.key, each]))
+  return [...rows.values()].map((all) => {
+    const last = all.at(-1)!
+    const value = keys[last.key].isList ? last.value : (values.get(last.key) ?? last.value)
+    return { ...last, value, count: sum(all) }
+  })
 }
 
 export function adviceOf({ used, refused }: RunReport, given: Keys): Advice {
@@ -58,8 +68,8 @@ export function adviceOf({ used, refused }: RunReport, given: Keys): Advice {
   const all = valuesOf(wanted, given)
   return {
     keys: all,
-    used: wanted,
-    optional: used.filter(isOptional),
+    used: joined(wanted, all),
+    optional: joined(used.filter(isOptional), all),
     refused: refused.filter(({ wants }) => wants !== undefined),
     unused: optionsOf(new Map([...given].filter(([name, value]) => !MANNERS.has(name) && all.get(name) !== value))),
   }
@@ -75,7 +85,7 @@ export function formatAdvice({ keys: all, used, optional, refused, unused }: Adv
   const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
   const needed =
     rows.length === 0
-      ? 'The command needs no key.\n'
+      ? 'No key is needed.\n'
       : table([{ title: 'NEEDED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }], rows)
   const asked = [...wantedBy(refused)].map(([option, kinds]) => [
     option,
@@ -87,7 +97,7 @@ export function formatAdvice({ keys: all, used, optional, refused, unused }: Adv
   return [
     needed,
     ...(caps.length === 0 ? [] : [`\nCapabilities: ${caps.join(', ')}\n`]),
-    ...optional.map(({ key, count }) => `\nOptional: ${key}, called ${count} times: ${keys[key].help}\n`),
+    ...optional.map(({ key, count }) => `\nOptional: ${key} (${counted(count, 'call')}): ${keys[key].help}\n`),
     ...(unused.length === 0 ? [] : [`\nGiven, and not needed so: ${unused.join(' ')}\n`]),
     ...(asked.length === 0
       ? []

@@ -9,6 +9,7 @@ import { parsePolicy } from '../policy/settings.ts'
 import { ownProgram } from '../processes/node-programs.ts'
 import { counted, fewOf, shellWord } from '../shared/texts.ts'
 import { adviceOf, asOptions, formatAdvice, jsonOf, type Keys, MANNERS, optionsOf, writeProfile } from './advice.ts'
+import { adviseContainers, type ContainerOptions } from './advise-containers.ts'
 import { print, say } from './print.ts'
 import type { RefusedKind, RunReport } from './run-report.ts'
 import { asUsage, checkUsage, NegativeAnswer, STATUS } from './usage.ts'
@@ -120,12 +121,24 @@ function formatUse(all: Keys, words: readonly string[], passed: readonly string[
   return `\nintercede run${asOptions(all)} ${command}\npodman run $(intercede flags podman${asOptions(all)} --write) IMAGE\n`
 }
 
-/**
- * Runs a command with all that is harmless and was given, then with just what it used, and prints what that is.
- *
- * @param passed options for `run`, as they were given
- */
+/** @param passed options for `run`, as they were given */
 export async function adviseCommand(
+  words: readonly string[],
+  passed: readonly string[],
+  { container = [], ...options }: AdviseOptions & ContainerOptions & { readonly container?: readonly string[] },
+): Promise<void> {
+  const isOne = words.length > 0 !== container.length > 0
+  checkUsage(isOne, 'Cannot advise: give either a command, after "--", or --container')
+  if (container.length === 0) return adviseRun(words, passed, options)
+  checkUsage(
+    passed.length === 0 && options.config === undefined,
+    'Cannot use options of a run with --container: it tells what the container has done; leave them out',
+  )
+  return adviseContainers(container, options)
+}
+
+/** Runs a command with all that is harmless and was given, then with just what it used, and prints what that is. */
+async function adviseRun(
   words: readonly string[],
   passed: readonly string[],
   { config = [], write, profile = basename(words[0]!), format = 'table' }: AdviseOptions,
@@ -150,7 +163,5 @@ export async function adviseCommand(
   const told = sayDifferences(first, differences!)
   if (told.length > 0)
     throw new NegativeAnswer(`Cannot vouch for these keys: the second run differs: ${told.join('; ')}`)
-  say(
-    `both runs ended with ${first.status}, were refused the same, and wrote the same ${counted(Object.keys(first.files).length, 'file')}`,
-  )
+  say(`both runs ended with ${first.status}, were refused the same, and wrote the same files`)
 }

@@ -91,17 +91,25 @@ const NOT_ADVISED = ['--config', '--rootfs', '--explain', '--quiet', '--report']
 
 const advise = command('advise')
   .description('find out which keys a command needs: run it twice, and print what it used and what was refused')
-  .argument('<command...>', 'the command with its arguments')
+  .argument('[command...]', 'the command with its arguments')
   .passThroughOptions()
+  .option(
+    '--container <container>',
+    'instead of a command: what this container has used until now; may be repeated',
+    value.collect,
+  )
   .option('-c, --config <key=value>', 'a key that may be used too, beside those that are harmless', value.collect)
   .option('--write <file>', "write the keys as a profile of the daemon's configuration, to a new file", value.parsePath)
-  .option('--profile <name>', 'the name of that profile (default: that of the command)')
+  .option('--profile <name>', 'the name of that profile (default: that of the command or container)')
   .addOption(formatOption())
+  .option(...FEED_OPTION)
+  .option(...HISTORY_OPTION)
 
 /** Options for both runs, as they were given. */
 const passedOn: string[] = []
 for (const option of run.options.filter(({ long }) => !NOT_ADVISED.includes(long!))) {
-  advise.addOption(new Option(option.flags, option.description))
+  const copy = new Option(option.flags, option.description)
+  advise.addOption(option.argChoices ? copy.choices(option.argChoices) : copy)
   advise.on(`option:${option.name()}`, (given?: string | null) =>
     passedOn.push(option.long!, ...(typeof given === 'string' ? [given] : [])),
   )

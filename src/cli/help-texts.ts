@@ -37,6 +37,9 @@ first run has every key that is harmless in any container, and those of -c. The 
 used. The command's output goes to standard error, the advice to standard output. On Ctrl-C it says what was used until
 then. What the command does to a server, or below --bind, it does twice.
 
+With --container it runs nothing, and tells what containers have used until now: as served, or in observe mode what they
+would have used.
+
 Exit status:
   0    both runs ended alike, were refused the same calls, and wrote the same files
   1    the runs differ: standard error says how
@@ -45,7 +48,8 @@ Exit status:
 Examples:
   intercede advise -- sh -c 'mknod /tmp/null c 1 3'
   intercede advise -c mknod.devices=c:10:200 --net host -- debootstrap --variant=minbase trixie /tmp/trixie
-  intercede advise --write build.yaml --profile build -- make image`
+  intercede advise --write build.yaml --profile build -- make image
+  intercede advise --container web --container build`
 
 export const SERVE_HELP = () => `
 Without a configuration, the daemon serves only what a container's own profile contains (see intercede profile).

@@ -73,10 +73,17 @@ const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly Wa
 }
 const LEAST_PRIORITY = 1
 
+/** Returns the key that turns a call on; undefined for a call that is not served. */
+export const familyOf = (name: string | undefined): CallName | undefined =>
+  callOf(handlers.find((handler) => handler.name === name)?.key ?? 'mode')
+
+/** Whether a call was done for its caller, or would have been in observe mode. */
+export const isDone = ({ verdict, reason }: Pick<CallRecord, 'verdict' | 'reason'>): boolean =>
+  (verdict === 'act' && reason !== 'kernelAnswered') || reason === 'observedAct'
+
 /** Returns the keys without which this call, which was done, would have been left to the kernel. */
 function neededFor(call: DoneCall): readonly WantedKey[] {
-  const key = handlers.find(({ name }) => name === call.name)?.key
-  const family = key && callOf(key)
+  const family = familyOf(call.name)
   return family ? [{ key: family, value: 'true' }, ...(optionsOf[family]?.(call) ?? [])] : []
 }
 
@@ -90,10 +97,10 @@ export class RunObserver {
   #unnamed = 0
 
   add(record: CallRecord, args: SpelledArguments, policy: Policy): void {
-    const { arch, nr, verdict, errno } = record
+    const { arch, nr, errno } = record
     const name = syscallName(arch, nr)
     const call = spell(arch, nr, args)
-    if (verdict === 'act' && errno === 0 && name !== undefined) {
+    if (isDone(record) && errno === 0 && name !== undefined) {
       for (const each of neededFor({ name, record, args, policy }))
         this.#count(this.#used, `${each.key}=${each.value}`, { ...each, call })
     } else if (isRefusal(record)) {

@@ -169,21 +169,25 @@ function overlay({ from, source, place }: Shown, index: number, userns?: Handle)
 const WRITTEN_LIMIT = 200_000
 
 /**
- * Lists what a container has written over the host's files: each path with its type and mode, owner, and device number
+ * Lists what is in the layers over the host's files, and in the container's own directories: each path with its type and mode, owner, and device number
  * if it is a device. Precondition: the container has ended, so that nobody exchanges directories on the way.
  */
 export function writtenFiles(): Readonly<Record<string, string>> {
   const found: Record<string, string> = {}
+  // Another run may have another range of ids.
+  const first = lstatSync(stored('/run')).uid
+  const shown = (id: number): number => (id >= first && id < first + ID_COUNT ? id - first : id)
   let left = WRITTEN_LIMIT
-  const list = (directory: string, shown: string): void => {
+  const list = (directory: string, at: string): void => {
     for (const name of readdirSync(directory)) {
       if (left-- <= 0) return
       const path = `${directory}/${name}`
       const { mode, uid, gid, rdev } = lstatSync(path)
-      found[`${shown}/${name}`] = `${mode.toString(8)} ${uid}:${gid} ${rdev}`
-      if ((mode & S_IFMT) === S_IFDIR) list(path, `${shown}/${name}`)
+      found[`${at}/${name}`] = `${mode.toString(8)} ${shown(uid)}:${shown(gid)} ${rdev}`
+      if ((mode & S_IFMT) === S_IFDIR) list(path, `${at}/${name}`)
     }
   }
+  list(layout.fresh, '')
   for (const layer of readdirSync(layout.layers).map((name) => `${layout.layers}/${name}`))
     list(`${layer}/upper`, readFileSync(`${layer}/point`, 'utf8').replace(/\/$/, ''))
   return found

@@ -1,5 +1,5 @@
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -66,7 +66,8 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
     {
       what: 'a file system of a list',
       config: ['mount.allowed=ext4,tmpfs', 'mount.nodev=false'],
-      script: `mkdir m; mount -t tmpfs none m; ${NULL}; mknod m/null c 1 3`,
+      // On a tmpfs of the container's own, a node has ours mounted on it and cannot be removed.
+      script: `mkdir m; mount -t tmpfs none m; ${NULL}; mknod m/null c 1 3; rm m/null`,
       keys: { mknod: 'true', mount: 'true', 'mount.allowed': 'tmpfs', 'mount.nodev': 'false' },
       capabilities: ['MKNOD', 'SYS_ADMIN'],
     },
@@ -93,9 +94,9 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
       optional: [{ key: 'sysinfo' }],
     })
     const { stdout } = advise('-c', 'mount.allowed=xfs', ...sh(`cd; ${TUN}; busybox free >/dev/null; true`))
-    expect(stdout).toMatch(/^The command needs no key\.\n/)
-    expect(stdout).toMatch(/^Optional: sysinfo, called \d+ times: report the memory/m)
-    expect(stdout).toMatch(/^mknod\.devices=c:10:200 +1 +mknodat\(AT_FDCWD, "tun", S_IFCHR\|0666, 10:200\) +more/m)
+    expect(stdout).toMatch(/^No key is needed\.\n/)
+    expect(stdout).toMatch(/^Optional: sysinfo \(\d+ calls?\): report the memory/m)
+    expect(stdout).toMatch(/^mknod\.devices=c:10:200 +1 +mknodat\(AT_FDCWD, \S+, S_IFCHR\|0666, 10:200\) +more/m)
   })
 
   test('prints a command that works, with the options of the run, and writes a profile', () => {
@@ -117,9 +118,12 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
   })
 
   test('says how the second run differs, and exits with 1', () => {
-    const flag = join(directory, 'flag')
+    // A directory with the ids of the host must be below one that is closed.
+    const shared = join(directory, 'shared')
+    mkdirSync(shared)
+    const flag = join(shared, 'flag')
     const script = `test -e /x/flag && exit 3; touch /x/flag; touch /root/once`
-    const { status, stderr } = advise('--bind', `${directory}:/x:idmap`, ...sh(script))
+    const { status, stderr } = advise('--bind', `${shared}:/x:idmap`, ...sh(script))
     expect(existsSync(flag)).toBe(true)
     expect(status).toBe(1)
     expect(stderr).toMatch(
@@ -148,7 +152,7 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
     { what: 'observe mode', args: ['-c', 'mode=observe', '--', 'true'], says: /Cannot advise in observe mode/ },
     { what: 'an option of run that makes no sense', args: ['--rootfs', '/', '--', 'true'], says: /unknown option/ },
     { what: 'a bad value of an option of run', args: ['--memory', 'x', '--', 'true'], says: /must be a size/ },
-    { what: 'no command', args: [], says: /missing required argument/ },
+    { what: 'no command', args: [], says: /give either a command, after "--", or --container/ },
   ])('refuses $what', ({ args, says }) => {
     const { status, stdout, stderr } = advise(...args)
     expect(stderr).toMatch(says)

@@ -18,12 +18,12 @@ export const MANNERS: ReadonlySet<KeyName> = new Set(['mount.shift', 'mount.node
 /** Without them a program gets other figures, but no refusal. */
 const OPTIONAL: ReadonlySet<KeyName> = new Set(['sysinfo'])
 
-export const optionsOf = (all: Keys): readonly string[] =>
+export const wordsOf = (all: Keys): readonly string[] =>
   [...all].map(([key, value]) => (value === 'true' ? key : `${key}=${value}`))
 
 /** Spells keys as options of a command line. */
 export const asOptions = (all: Keys): string =>
-  optionsOf(all)
+  wordsOf(all)
     .map((each) => ` -c ${shellWord(each)}`)
     .join('')
 
@@ -71,7 +71,7 @@ export function adviceOf({ used, refused }: RunReport, given: Keys): Advice {
     used: joined(wanted, all),
     optional: joined(used.filter(isOptional), all),
     refused: refused.filter(({ wants }) => wants !== undefined),
-    unused: optionsOf(new Map([...given].filter(([name, value]) => !MANNERS.has(name) && all.get(name) !== value))),
+    unused: wordsOf(new Map([...given].filter(([name, value]) => !MANNERS.has(name) && all.get(name) !== value))),
   }
 }
 
@@ -119,7 +119,7 @@ export const jsonOf = ({ keys: all, refused, ...others }: Advice, more: object):
   })}\n`
 
 /** Writes the keys as a profile of the daemon's configuration. */
-export function writeProfile(file: string, name: string, all: Keys): void {
+export function writeAdvice(file: string, name: string, all: Keys): void {
   const profile = Object.fromEntries([...all].map(([key, value]) => [fullName(key), value]))
   try {
     writeNew(file, Buffer.from(stringify({ profiles: { [name]: profile } })))

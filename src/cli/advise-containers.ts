@@ -5,7 +5,7 @@ import { parsePolicy } from '../policy/settings.ts'
 import { type ContainerView, type KeyEntry, number } from '../reader/container-fields.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
-import { adviceOf, formatAdvice, jsonOf, type Keys, MANNERS, writeProfile } from './advice.ts'
+import { adviceOf, formatAdvice, jsonOf, type Keys, MANNERS, writeAdvice } from './advice.ts'
 import {
   formatContainer,
   formatDropped,
@@ -111,5 +111,5 @@ export function adviseContainers(words: readonly string[], options: ContainerOpt
   for (const text of reports.flatMap(({ unknown }) => unknown)) say(text)
   for (const view of views.filter(({ droppedRefusals }) => droppedRefusals > 0)) say(formatDropped(view))
   if (options.write !== undefined)
-    writeProfile(options.write, options.profile ?? (views[0]!.name || views[0]!.id), advice.keys)
+    writeAdvice(options.write, options.profile ?? (views[0]!.name || views[0]!.id), advice.keys)
 }

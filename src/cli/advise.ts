@@ -8,7 +8,7 @@ import { keyNames, keys, toKeyName } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { ownProgram } from '../processes/node-programs.ts'
 import { counted, fewOf, shellWord } from '../shared/texts.ts'
-import { adviceOf, asOptions, formatAdvice, jsonOf, type Keys, MANNERS, optionsOf, writeProfile } from './advice.ts'
+import { adviceOf, asOptions, formatAdvice, jsonOf, type Keys, MANNERS, wordsOf, writeAdvice } from './advice.ts'
 import { adviseContainers, type ContainerOptions } from './advise-containers.ts'
 import { print, say } from './print.ts'
 import type { RefusedKind, RunReport } from './run-report.ts'
@@ -47,7 +47,7 @@ let interrupted = false
 
 /** Runs the command once with these keys, and waits for the report. */
 async function runOnce(words: readonly string[], passed: readonly string[], all: Keys): Promise<RunReport> {
-  const config = optionsOf(all).flatMap((each) => ['-c', each])
+  const config = wordsOf(all).flatMap((each) => ['-c', each])
   const args = ['run', '--report', `${REPORT}`, ...passed, ...config, '--', ...words]
   // Standard output is for the advice, so that it can be kept.
   const run = spawn(...ownProgram(...args), { stdio: [0, 2, 2, 'pipe'] })
@@ -154,7 +154,7 @@ async function adviseRun(
   const differences = second && compare(first, second)
   if (format === 'json') print(jsonOf(advice, { status: first.status, second: differences }))
   else print(formatAdvice(advice) + formatUse(advice.keys, words, passed))
-  if (write !== undefined) writeProfile(write, profile, advice.keys)
+  if (write !== undefined) writeAdvice(write, profile, advice.keys)
   if (interrupted) {
     say('interrupted: this is what was used until then, and it was not tried alone')
     process.exitCode = STATUS.interrupted

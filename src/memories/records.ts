@@ -269,8 +269,8 @@ export class RecordReader {
   }
 
   /**
-   * Copies a record, or its numbers alone, if it is complete: word by word with atomic loads, so that all loads precede the
-   * next one of HEAD.
+   * Copies a record, or its numbers alone, if it is complete: word by word with atomic loads, so that all loads
+   * precede the next one of HEAD.
    *
    * @returns whether it was complete; the copy is valid if the record is not overtaken afterwards
    */

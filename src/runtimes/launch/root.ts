@@ -169,8 +169,9 @@ function overlay({ from, source, place }: Shown, index: number, userns?: Handle)
 const WRITTEN_LIMIT = 200_000
 
 /**
- * Lists what is in the layers over the host's files, and in the container's own directories: each path with its type and mode, owner, and device number
- * if it is a device. Precondition: the container has ended, so that nobody exchanges directories on the way.
+ * Lists what is in the layers over the host's files, and in the container's own directories: each path with its type
+ * and mode, owner, and device number if it is a device. Precondition: the container has ended, so that nobody exchanges
+ * directories on the way.
  */
 export function writtenFiles(): Readonly<Record<string, string>> {
   const found: Record<string, string> = {}

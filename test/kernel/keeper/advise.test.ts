@@ -1,0 +1,92 @@
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { CLI, Daemon, Maker } from '../../support/daemon.ts'
+import { type Done, execute } from '../../support/host.ts'
+
+/** The least that a ring may hold. */
+const RECORDS = 4096
+
+let daemon: Daemon
+const makers: Maker[] = []
+afterEach(async () => {
+  for (const maker of makers.splice(0)) maker.end()
+  await daemon.close()
+})
+
+const KEYS = ['mknod=true', 'mknod.devices=c:10:200', 'setxattr=true']
+function start(...more: readonly string[]): Maker {
+  const lines = [...KEYS, ...more].map((each) => `security.syscalls.intercept.${each}`)
+  const maker = new Maker(daemon, ['--metadata', lines.join('\n')])
+  makers.push(maker)
+  return maker
+}
+const intercede = (...args: readonly string[]): Promise<Done> =>
+  execute(process.execPath, [CLI, ...args, '--feed', join(daemon.directory, 'feed.sock')])
+const ids = async (): Promise<readonly string[]> =>
+  (await intercede('ps', '--all', '--format', '{id}')).stdout.trim().split('\n')
+const advise = (all: readonly string[], ...more: readonly string[]): Promise<Done> =>
+  intercede('advise', ...all.flatMap((id) => ['--container', id]), ...more)
+
+const ADVICE = {
+  keys: { mknod: 'true' },
+  capabilities: ['MKNOD'],
+  used: [{ key: 'mknod', value: 'true' }],
+  unused: ['mknod.devices=c:10:200', 'setxattr'],
+  optional: [],
+}
+
+test('containers that are served, observed and ended have the same advice, alone and together', async () => {
+  daemon = await Daemon.start()
+  const [served, observed, over] = [start(), start('mode=observe'), start()]
+  for (const maker of [served, over]) expect(await maker.make()).toBe('ok')
+  expect(await observed.make()).not.toBe('ok')
+  over.end()
+  const all = await ids()
+  expect(all).toHaveLength(3)
+  for (const which of [...all.map((id) => [id]), all]) {
+    const { stdout, stderr, status } = await advise(which, '--json')
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 })
+    expect(JSON.parse(stdout)).toMatchObject(ADVICE)
+    expect(JSON.parse(stdout).used).toMatchObject([{ count: which.length, call: expect.stringMatching(/^mknodat\(/) }])
+  }
+  const file = join(daemon.directory, 'profile.yaml')
+  const { stdout } = await advise(all, '--write', file, '--profile', 'all')
+  expect(stdout).toMatch(/^NEEDED +CALLS +THE LAST ONE\nmknod +3 +mknodat/)
+  expect(stdout).toContain('Given, and not needed so: mknod.devices=c:10:200 setxattr\n')
+  expect((await execute(process.execPath, [CLI, 'serve', '--check-config', '--config', file])).stdout).toContain('all')
+  rmSync(file)
+})
+
+test('calls whose records were overwritten are counted, and the options that they may have used stay', async () => {
+  daemon = await Daemon.start(`limits: { records: ${RECORDS} }\n`)
+  const maker = start()
+  for (let count = 0; count < 3; count++) expect(await maker.make()).toBe('ok')
+  const flood = start('mknod=false')
+  for (let count = 0; count < RECORDS; count++) await flood.make()
+  const [id] = await ids()
+  const { stdout, stderr } = await advise([id!], '--json')
+  expect(stderr).toMatch(/^intercede: .*: 3 earlier calls of mknod are only counted by now: its options stay /)
+  expect(JSON.parse(stdout)).toMatchObject({
+    keys: { mknod: 'true', 'mknod.devices': 'c:10:200' },
+    used: [{ key: 'mknod', count: 3 }, { key: 'mknod.devices' }],
+    unused: ['setxattr'],
+  })
+})
+
+test('no such container, a command beside a container, and options of a run are refused in words', async () => {
+  daemon = await Daemon.start()
+  expect(await advise(['nobody'])).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('Cannot find container'),
+  })
+  const usage = { status: 2, stdout: '' }
+  expect(await advise(['nobody'], '--', 'true')).toMatchObject({
+    ...usage,
+    stderr: expect.stringContaining('give either'),
+  })
+  expect(await advise(['nobody'], '--memory', '64m')).toMatchObject({
+    ...usage,
+    stderr: expect.stringContaining('Cannot use options of a run with --container'),
+  })
+})

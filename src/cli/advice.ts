@@ -35,7 +35,7 @@ function valuesOf(used: readonly UsedKey[], given: Keys): Keys {
     .map((name): [KeyName, string] => {
       const all = values.get(name)!
       const highest = all.reduce((one, other) => (keys[name].lowers(one, other) ? one : other))
-      return [name, keys[name].isList ? keys[name].canonical(all.join(',')) : highest]
+      return [name, keys[name].isList ? keys[name].canonical(all.toSorted().join(',')) : highest]
     })
   const manners = [...given].filter(([name]) => MANNERS.has(name) && joined.some(([key]) => name.startsWith(key)))
   return new Map([...joined, ...manners])

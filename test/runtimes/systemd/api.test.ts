@@ -113,7 +113,7 @@ describe.skipIf(cannot)(withReason('intercede api as a service', cannot), { time
   })
 
   describe('a Prometheus', () => {
-    const directory = mkdtempSync(join(tmpdir(), 'intercede-prometheus-'))
+    let directory: string
     let prometheus: ChildProcess
     let address: string
 
@@ -131,6 +131,7 @@ describe.skipIf(cannot)(withReason('intercede api as a service', cannot), { time
     }
 
     beforeAll(async () => {
+      directory = mkdtempSync(join(tmpdir(), 'intercede-prometheus-'))
       cpSync(DEPLOYED, directory, { recursive: true })
       const config = readFileSync(join(directory, 'prometheus.yml'), 'utf8')
       const quick = 'global: { scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }\n'

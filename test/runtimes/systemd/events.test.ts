@@ -26,7 +26,7 @@ describe.skipIf(cannot)(
     let host: ServiceHost
     let maker: Maker
     const children: ChildProcess[] = []
-    const directory = mkdtempSync(join(tmpdir(), 'intercede-events-'))
+    let directory: string
 
     /** Starts a program there, and collects the lines of JSON that it prints. */
     function following(...command: readonly string[]): () => readonly Record<string, unknown>[] {
@@ -50,6 +50,7 @@ describe.skipIf(cannot)(
       (await host.run(process.execPath, CLI, 'status', '--format', '{engine}')).stdout.trim()
 
     beforeAll(async () => {
+      directory = mkdtempSync(join(tmpdir(), 'intercede-events-'))
       chownSync(directory, BASE, BASE)
       host = await ServiceHost.start({ apiPort: NO_PORT })
       const users = 'mkdir -p /etc/sysusers.d && cp "$0" /etc/sysusers.d/intercede.conf && systemd-sysusers'

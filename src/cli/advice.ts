@@ -1,3 +1,4 @@
+import { lstatSync } from 'node:fs'
 import { stringify } from 'yaml'
 import { shownJson } from '../calls/escape.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
@@ -6,7 +7,7 @@ import { type KeyName, keyNames, keys } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { byKey, counted, shellWord } from '../shared/texts.ts'
 import { table } from './output-format.ts'
-import type { RefusedKind, RunReport, UsedKey } from './run-report.ts'
+import type { RefusedKind, SeenCalls, UsedKey } from './run-report.ts'
 import { writeNew } from './write-whole.ts'
 
 /** Keys with their values in canonical text. */
@@ -27,18 +28,25 @@ export const asOptions = (all: Keys): string =>
     .map((each) => ` -c ${shellWord(each)}`)
     .join('')
 
-/** Makes the values of keys of what was used: a list has all its elements, of numbers the highest counts. */
+/** Joins the values of keys: of lists all elements, otherwise the one that permits the most. */
+export function joinValues(pairs: Iterable<readonly [KeyName, string]>): Keys {
+  const values = byKey(pairs)
+  return new Map(
+    keyNames
+      .filter((name) => values.has(name))
+      .map((name): [KeyName, string] => {
+        const all = values.get(name)!
+        const most = all.reduce((one, other) => (keys[name].lowers(one, other) ? one : other))
+        return [name, keys[name].isList ? keys[name].canonical(all.toSorted().join(',')) : most]
+      }),
+  )
+}
+
+/** Makes the values of keys of what was used, with the manners that belong to them. */
 function valuesOf(used: readonly UsedKey[], given: Keys): Keys {
-  const values = byKey(used.map(({ key, value }) => [key, value]))
-  const joined = keyNames
-    .filter((name) => values.has(name))
-    .map((name): [KeyName, string] => {
-      const all = values.get(name)!
-      const highest = all.reduce((one, other) => (keys[name].lowers(one, other) ? one : other))
-      return [name, keys[name].isList ? keys[name].canonical(all.toSorted().join(',')) : highest]
-    })
-  const manners = [...given].filter(([name]) => MANNERS.has(name) && joined.some(([key]) => name.startsWith(key)))
-  return new Map([...joined, ...manners])
+  const values = joinValues(used.map(({ key, value }) => [key, value]))
+  const isNeeded = (name: KeyName): boolean => MANNERS.has(name) && [...values].some(([key]) => name.startsWith(key))
+  return new Map([...values, ...[...given].filter(([name]) => isNeeded(name))])
 }
 
 export interface Advice {
@@ -48,8 +56,10 @@ export interface Advice {
   readonly optional: readonly UsedKey[]
   /** Refused, although a key could allow it; once for each container. */
   readonly refused: readonly RefusedKind[]
-  /** Options that were given in vain. */
+  /** Keys that were given, and not used with this value. */
   readonly unused: readonly string[]
+  /** How many calls of further kinds there were, too many to be kept. */
+  readonly unnamed: number
 }
 
 /** Joins what several calls or containers used: one row for each key, of a list for each element. */
@@ -62,16 +72,19 @@ function joined(used: readonly UsedKey[], values: Keys): readonly UsedKey[] {
   })
 }
 
-export function adviceOf({ used, refused }: RunReport, given: Keys): Advice {
+export function adviceOf({ used, refused, unnamed }: SeenCalls, given: Keys): Advice {
   const isOptional = ({ key }: UsedKey): boolean => OPTIONAL.has(key) && !given.has(key)
   const wanted = used.filter((each) => !isOptional(each))
   const all = valuesOf(wanted, given)
+  const isUnused = ([name, value]: [KeyName, string]): boolean =>
+    !MANNERS.has(name) && value !== keys[name].default && all.get(name) !== value
   return {
     keys: all,
     used: joined(wanted, all),
     optional: joined(used.filter(isOptional), all),
     refused: refused.filter(({ wants }) => wants !== undefined),
-    unused: wordsOf(new Map([...given].filter(([name, value]) => !MANNERS.has(name) && all.get(name) !== value))),
+    unused: wordsOf(new Map([...given].filter(isUnused))),
+    unnamed,
   }
 }
 
@@ -81,32 +94,35 @@ const wantedBy = (refused: readonly RefusedKind[]): ReadonlyMap<string, readonly
 
 const sum = (all: readonly { readonly count: number }[]): number => all.reduce((total, { count }) => total + count, 0)
 
-export function formatAdvice({ keys: all, used, optional, refused, unused }: Advice): string {
+/** The most refused keys that a table has. */
+const LISTED = 20
+
+/** @param hint what to do to try a key that was refused; nothing if that is not said */
+export function formatAdvice({ keys: all, used, optional, refused, unused, unnamed }: Advice, hint: string): string {
   const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
-  const needed =
-    rows.length === 0
-      ? 'No key is needed.\n'
-      : table([{ title: 'NEEDED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }], rows)
+  const calls = [{ title: 'CALLS', right: true }, { title: 'THE LAST ONE' }]
   const asked = [...wantedBy(refused)].map(([option, kinds]) => [
-    option,
-    `${sum(kinds)}`,
-    kinds.at(-1)!.call,
-    keys[kinds[0]!.wants!.key].help,
+    ...[option, `${sum(kinds)}`, kinds.at(-1)!.call, keys[kinds[0]!.wants!.key].help],
   ])
   const caps = capabilitiesFor(parsePolicy(all))
   return [
-    needed,
-    ...(caps.length === 0 ? [] : [`\nCapabilities: ${caps.join(', ')}\n`]),
-    ...optional.map(({ key, count }) => `\nOptional: ${key} (${counted(count, 'call')}): ${keys[key].help}\n`),
-    ...(unused.length === 0 ? [] : [`\nGiven, and not needed so: ${unused.join(' ')}\n`]),
+    rows.length === 0 ? 'No key was used.\n' : table([{ title: 'NEEDED' }, ...calls], rows),
+    ...(caps.length === 0 ? [] : [`Capabilities that these keys need: ${caps.join(', ')}\n`]),
+    ...optional.map(({ key, count }) => `Optional: ${key} (${counted(count, 'call')}): ${keys[key].help}\n`),
+    ...(unused.length === 0 ? [] : [`Given, but not used with this value: ${unused.join(' ')}\n`]),
     ...(asked.length === 0
       ? []
       : [
-          `\n${table([{ title: 'REFUSED' }, { title: 'CALLS', right: true }, { title: 'THE LAST ONE' }, { title: 'WHAT THE KEY ALLOWS' }], asked)}`,
-          'To try one of these too, give it with -c.\n',
+          table([{ title: 'REFUSED' }, ...calls, { title: 'WHAT THE KEY ALLOWS' }], asked.slice(0, LISTED)) +
+            more(asked) +
+            hint,
         ]),
-  ].join('')
+    ...(unnamed === 0 ? [] : [`${counted(unnamed, 'call')} of further kinds: too many to tell what they used\n`]),
+  ].join('\n')
 }
+
+const more = (asked: readonly unknown[]): string =>
+  asked.length > LISTED ? `and ${asked.length - LISTED} more keys or values\n` : ''
 
 /** @param more members beside those of the advice */
 export const jsonOf = ({ keys: all, refused, ...others }: Advice, more: object): string =>
@@ -118,7 +134,13 @@ export const jsonOf = ({ keys: all, refused, ...others }: Advice, more: object):
     ...more,
   })}\n`
 
-/** Writes the keys as a profile of the daemon's configuration. */
+/** Checks, before anything runs, that there is no file of this name. @throws {Error} if there is */
+export function requireAbsent(file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false }))
+    throw new Error(`Cannot write the profile ${JSON.stringify(file)}: it is there already; name another file`)
+}
+
+/** Writes the keys as a profile of the daemon's configuration, to a new file. */
 export function writeAdvice(file: string, name: string, all: Keys): void {
   const profile = Object.fromEntries([...all].map(([key, value]) => [fullName(key), value]))
   try {

@@ -1,11 +1,11 @@
 import { syscallName } from '../abi/syscalls.ts'
 import type { CallCount } from '../memories/read-counts.ts'
-import { type CallName, callOf, keys, type OptionName } from '../policy/keys.ts'
+import { type CallName, callOf, keys, type OptionName, type PermittingKey } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { type ContainerView, type KeyEntry, number } from '../reader/container-fields.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
-import { adviceOf, formatAdvice, jsonOf, type Keys, MANNERS, writeAdvice } from './advice.ts'
+import { adviceOf, formatAdvice, joinValues, jsonOf, type Keys, MANNERS, writeAdvice } from './advice.ts'
 import {
   formatContainer,
   formatDropped,
@@ -17,7 +17,7 @@ import {
   sayMissing,
 } from './open-feed.ts'
 import { print, say } from './print.ts'
-import { familyOf, isDone, RunObserver, type RunReport, type UsedKey } from './run-report.ts'
+import { familyOf, isDone, RunObserver, type SeenCalls, type UsedKey } from './run-report.ts'
 
 export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> {
   readonly write?: string
@@ -33,39 +33,55 @@ const keysOf = ({ about }: ContainerView): Keys =>
       .map(([key, { value }]) => [key, value]),
   )
 
-/** Returns how many calls of each key were done, or would have been in observe mode. */
-function doneCalls({ about, serial }: ContainerView, feed: FeedReader | undefined): ReadonlyMap<CallName, number> {
-  const done = new Map<CallName, number>()
+/**
+ * Returns how many calls of each key were done, or would have been in observe mode. Of a container that history alone
+ * has, only their sum is known: it counts for each key.
+ */
+function doneCalls(view: ContainerView, feed: FeedReader | undefined): ReadonlyMap<CallName, number> {
+  const { about, serial, done: sum } = view
   const counts = feed?.counts({ index: number(about.index), serial })
-  for (const { arch, nr, verdict, reason, calls } of counts?.calls ?? ((about.calls ?? []) as readonly CallCount[])) {
-    const family = arch !== undefined && isDone({ verdict, reason }) ? familyOf(syscallName(arch, nr)) : undefined
-    if (family) done.set(family, (done.get(family) ?? 0) + calls)
+  const calls = counts?.calls ?? ((about.calls ?? []) as readonly CallCount[])
+  if (calls.every(({ arch }) => arch === undefined)) {
+    const families = [...keysOf(view).keys()].flatMap((key) => callOf(key) ?? [])
+    return new Map(sum > 0 ? families.map((family) => [family, sum]) : [])
+  }
+  const done = new Map<CallName, number>()
+  for (const { arch, nr, verdict, reason, calls: count } of calls) {
+    const family = isDone({ verdict, reason }) ? familyOf(syscallName(arch, nr)) : undefined
+    if (family) done.set(family, (done.get(family) ?? 0) + count)
   }
   return done
 }
 
 /** Collects what the records of a container that are still in memory have used. */
-function usedIn(feed: FeedReader, { serial }: ContainerView, given: Keys): readonly UsedKey[] {
+function usedIn({ records }: FeedReader, { serial }: ContainerView, given: Keys): readonly UsedKey[] {
   const observer = new RunObserver()
   const policy = parsePolicy(given)
-  const { records } = feed
+  const { begun } = records
   records.next = records.oldest
-  for (let batch = records.read(); batch.length > 0; batch = records.read())
-    for (const { record, ...args } of batch) if (record.serial === serial) observer.add(record, args, policy)
-  return observer.report(0, {}).used
+  for (let batch = records.read(); batch.length > 0 && records.next <= begun; batch = records.read()) {
+    // Without arguments it is not known what a call used.
+    for (const { record, args, texts } of batch)
+      if (record.serial === serial && args) observer.add(record, { args, texts }, policy)
+  }
+  return observer.seen.used
 }
 
-/** Returns the options that a container has for a call: which of them older calls used is not known. */
-const optionsFor = (family: CallName, given: Keys, count: number): readonly UsedKey[] =>
-  [...given]
-    .filter(([key]) => key !== family && callOf(key) === family && !MANNERS.has(key))
-    .map(([key, value]) => ({ key: key as OptionName, value, count, call: '(no longer known)' }))
+const UNKNOWN = '(no longer known)'
 
-/** Returns what a container used and was refused, and what of it is only assumed. */
-function reportOf(
+/** Returns the keys that older calls of a family may have used. */
+const keysFor = (family: CallName, given: Keys, count: number): readonly UsedKey[] => [
+  { key: family, value: 'true', count, call: UNKNOWN },
+  ...[...given]
+    .filter(([key]) => key !== family && callOf(key) === family && !MANNERS.has(key))
+    .map(([key, value]) => ({ key: key as PermittingKey, value, count, call: UNKNOWN })),
+]
+
+/** Returns what a container used and was refused, and sentences about what of it is only assumed. */
+function seenOf(
   view: ContainerView,
   feed: FeedReader | undefined,
-): RunReport & { readonly unknown: readonly string[] } {
+): SeenCalls & { readonly assumed: readonly string[] } {
   const given = keysOf(view)
   const seen = feed ? usedIn(feed, view, given) : []
   const older = [...doneCalls(view, feed)].flatMap(([family, count]) => {
@@ -73,42 +89,42 @@ function reportOf(
     return count > known ? [{ family, count: count - known }] : []
   })
   return {
-    status: 0,
-    used: [
-      ...seen,
-      ...older.flatMap(({ family, count }): readonly UsedKey[] => [
-        { key: family, value: 'true', count, call: '(no longer known)' },
-        ...optionsFor(family, given, count),
-      ]),
-    ],
+    used: [...seen, ...older.flatMap(({ family, count }) => keysFor(family, given, count))],
     refused: view.refusals.map(({ count, call, errno, reason, says, wants }) => ({
       ...{ kind: '', count, call, reason, says, wants },
       ...(errno === undefined ? {} : { errno }),
     })),
     unnamed: 0,
-    files: {},
-    unknown: older.map(
-      ({ family, count }) =>
-        `${formatContainer(view)}: ${counted(count, 'earlier call')} of ${family} ${count === 1 ? 'is' : 'are'} only counted by now: its options stay as the container has them`,
-    ),
+    assumed: [
+      ...(view.done > 0 && view.about.keys === undefined
+        ? [`${formatContainer(view)}: it is not known any more which keys it has, so none is advised`]
+        : []),
+      ...older.map(
+        ({ family, count }) =>
+          `${formatContainer(view)}: it is not known any more what ${counted(count, 'earlier call')} used, so the keys of ${family} stay as the container has them`,
+      ),
+    ],
   }
 }
 
 /** Prints which keys containers have used until now, all together, and what was refused them. */
 export function adviseContainers(words: readonly string[], options: ContainerOptions): void {
   using feeds = openFeeds(options.feed, { directory: options.history })
-  const views = words.map((word) => requireContainer(feeds, word))
+  const found = words.map((word) => requireContainer(feeds, word))
+  const views = found.filter((view, at) => found.findIndex(({ id }) => id === view.id) === at)
   sayMissing(feeds)
-  const reports = views.map((view) => {
+  const all = views.map((view) => {
     using run = view.runtime === RUN && view.state !== 'ended' ? openRunOf(view.id) : undefined
-    return reportOf(view, run ?? feeds.daemon)
+    return seenOf(view, run ?? feeds.daemon)
   })
-  const advice = adviceOf(
-    { ...reports[0]!, used: reports.flatMap(({ used }) => used), refused: reports.flatMap(({ refused }) => refused) },
-    new Map(views.flatMap((view) => [...keysOf(view)])),
-  )
-  print(options.format === 'json' ? jsonOf(advice, {}) : formatAdvice(advice))
-  for (const text of reports.flatMap(({ unknown }) => unknown)) say(text)
+  const seen = {
+    used: all.flatMap(({ used }) => used),
+    refused: all.flatMap(({ refused }) => refused),
+    unnamed: 0,
+  }
+  const advice = adviceOf(seen, joinValues(views.flatMap((view) => [...keysOf(view)])))
+  print(options.format === 'json' ? jsonOf(advice, {}) : formatAdvice(advice, ''))
+  for (const text of all.flatMap(({ assumed }) => assumed)) say(text)
   for (const view of views.filter(({ droppedRefusals }) => droppedRefusals > 0)) say(formatDropped(view))
   if (options.write !== undefined)
     writeAdvice(options.write, options.profile ?? (views[0]!.name || views[0]!.id), advice.keys)

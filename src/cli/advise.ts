@@ -1,14 +1,27 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { constants } from 'node:os'
 import { basename } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { escaped } from '../calls/escape.ts'
+import { orElse } from '../kernel/error.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import { keyNames, keys, toKeyName } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { ownProgram } from '../processes/node-programs.ts'
+import type { WrittenFiles } from '../runtimes/launch/root.ts'
 import { counted, fewOf, shellWord } from '../shared/texts.ts'
-import { adviceOf, asOptions, formatAdvice, jsonOf, type Keys, MANNERS, wordsOf, writeAdvice } from './advice.ts'
+import {
+  adviceOf,
+  asOptions,
+  formatAdvice,
+  jsonOf,
+  type Keys,
+  MANNERS,
+  requireAbsent,
+  wordsOf,
+  writeAdvice,
+} from './advice.ts'
 import { adviseContainers, type ContainerOptions } from './advise-containers.ts'
 import { print, say } from './print.ts'
 import type { RefusedKind, RunReport } from './run-report.ts'
@@ -43,32 +56,39 @@ function givenKeys(config: readonly string[]): Keys {
   })
 }
 
+/** Signals that end a command: `run` passes each on to it. */
+const ENDS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const
+/** Statuses of a command that a key of its terminal has ended. */
+const BY_KEY = [128 + constants.signals.SIGINT, 128 + constants.signals.SIGQUIT]
+
 let interrupted = false
 
-/** Runs the command once with these keys, and waits for the report. */
-async function runOnce(words: readonly string[], passed: readonly string[], all: Keys): Promise<RunReport> {
+/** How a run ended: with a report, or as its process did. */
+type Ran = { readonly report: RunReport } | { readonly status: number | null; readonly signal: string | null }
+
+/** Runs the command once with these keys. */
+async function runOnce(words: readonly string[], passed: readonly string[], all: Keys): Promise<Ran> {
   const config = wordsOf(all).flatMap((each) => ['-c', each])
   const args = ['run', '--report', `${REPORT}`, ...passed, ...config, '--', ...words]
   // Standard output is for the advice, so that it can be kept.
   const run = spawn(...ownProgram(...args), { stdio: [0, 2, 2, 'pipe'] })
-  const onTerm = (): void => {
+  // The terminal may have sent it to the run, too, which takes two at once for one.
+  const pass = (signal: NodeJS.Signals): void => {
     interrupted = true
-    run.kill('SIGTERM')
+    run.kill(signal)
   }
-  // The terminal sends it to the run, too, which passes it on to the command.
-  const onInterrupt = (): void => {
-    interrupted = true
-  }
-  process.on('SIGTERM', onTerm).on('SIGINT', onInterrupt)
+  for (const signal of ENDS) process.on(signal, pass)
   try {
     const ended = once(run, 'exit')
-    const report = await text(run.stdio[REPORT] as NodeJS.ReadableStream)
-    const [status] = (await ended) as [number | null]
-    // It has said why.
-    if (report === '') process.exit(status ?? STATUS.failure)
-    return JSON.parse(report) as RunReport
+    const said = await text(run.stdio[REPORT] as NodeJS.ReadableStream)
+    const [status, signal] = (await ended) as [number | null, string | null]
+    const report = orElse(undefined, () => JSON.parse(said) as RunReport)
+    if (!report) return { status, signal }
+    // While the terminal is the container's, a key ends the command and nobody else.
+    if (process.stdin.isTTY && BY_KEY.includes(report.status)) interrupted = true
+    return { report }
   } finally {
-    process.off('SIGTERM', onTerm).off('SIGINT', onInterrupt)
+    for (const signal of ENDS) process.off(signal, pass)
   }
 }
 
@@ -86,14 +106,15 @@ interface Differences {
 
 function compare(first: RunReport, second: RunReport): Differences {
   const before = new Set(first.refused.map(({ kind }) => kind))
-  const paths = (of: RunReport, isOne: (path: string) => boolean): readonly string[] =>
-    Object.keys(of.files).filter((path) => !TEMPORARY.test(path) && isOne(path))
+  const [old, now] = [first.written.files, second.written.files]
+  const paths = (files: WrittenFiles['files'], isOne: (path: string) => boolean): readonly string[] =>
+    Object.keys(files).filter((path) => !TEMPORARY.test(path) && isOne(path))
   return {
     status: second.status,
     refused: second.refused.filter(({ kind }) => !before.has(kind)).map(({ kind: _, ...told }) => told),
-    missing: paths(first, (path) => second.files[path] === undefined),
-    added: paths(second, (path) => first.files[path] === undefined),
-    changed: paths(second, (path) => (first.files[path] ?? second.files[path]) !== second.files[path]),
+    missing: paths(old, (path) => now[path] === undefined),
+    added: paths(now, (path) => old[path] === undefined),
+    changed: paths(now, (path) => (old[path] ?? now[path]) !== now[path]),
   }
 }
 
@@ -105,7 +126,9 @@ function sayDifferences(
   const files = (paths: readonly string[], what: string): readonly string[] =>
     paths.length === 0
       ? []
-      : [`${counted(paths.length, 'file')} ${what}: ${fewOf(paths.map((path) => escaped(Buffer.from(path))))}`]
+      : [
+          `${counted(paths.length, 'file')} ${what}: ${fewOf(paths.map((path) => escaped(Buffer.from(path, 'latin1'))))}`,
+        ]
   return [
     ...(status === first.status ? [] : [`the command ended with ${status} instead of ${first.status}`]),
     ...refused.map(({ call, errno = 'left to the kernel', says }) => `refused only now: ${call}: ${errno}: ${says}`),
@@ -129,7 +152,11 @@ export async function adviseCommand(
 ): Promise<void> {
   const isOne = words.length > 0 !== container.length > 0
   checkUsage(isOne, 'Cannot advise: give either a command, after "--", or --container')
-  if (container.length === 0) return adviseRun(words, passed, options)
+  if (container.length === 0) {
+    const isRead = options.feed !== undefined || options.history !== undefined
+    checkUsage(!isRead, 'Cannot use --feed or --history with a command: they are for --container; leave them out')
+    return adviseRun(words, passed, options)
+  }
   checkUsage(
     passed.length === 0 && options.config === undefined,
     'Cannot use options of a run with --container: it tells what the container has done; leave them out',
@@ -143,25 +170,51 @@ async function adviseRun(
   passed: readonly string[],
   { config = [], write, profile = basename(words[0]!), format = 'table' }: AdviseOptions,
 ): Promise<void> {
+  if (write !== undefined) requireAbsent(write)
   const given = givenKeys(config)
-  const tried = new Map([...TRIED, ...given])
   say(`first run, with all that is harmless${given.size > 0 ? ' and the keys of -c' : ''}`)
-  const first = await runOnce(words, passed, tried)
+  const ran = await runOnce(words, passed, new Map([...TRIED, ...given]))
+  if (!('report' in ran)) return noAdvice(ran)
+  const first = ran.report
   const advice = adviceOf(first, given)
-  const isPartial = interrupted
-  if (!isPartial) say(`second run, ${advice.keys.size > 0 ? `with${asOptions(advice.keys)}` : 'without any key'}`)
-  const second = isPartial ? undefined : await runOnce(words, passed, advice.keys)
+  const again = interrupted ? undefined : await runAgain(words, passed, advice.keys)
+  const second = again && 'report' in again ? again.report : undefined
   const differences = second && compare(first, second)
   if (format === 'json') print(jsonOf(advice, { status: first.status, second: differences }))
-  else print(formatAdvice(advice) + formatUse(advice.keys, words, passed))
+  else
+    print(
+      `${formatAdvice(advice, 'To try one of these too, give it with -c.\n')}${formatUse(advice.keys, words, passed)}`,
+    )
   if (write !== undefined) writeAdvice(write, profile, advice.keys)
   if (interrupted) {
     say('interrupted: this is what was used until then, and it was not tried alone')
     process.exitCode = STATUS.interrupted
-    return
-  }
-  const told = sayDifferences(first, differences!)
+  } else if (!second || !differences)
+    throw new Error(`Cannot vouch for these keys: the second run ${howEnded(again as Ended)}`)
+  else vouch(first, second, differences)
+}
+
+function runAgain(words: readonly string[], passed: readonly string[], all: Keys): Promise<Ran> {
+  say(`second run, ${all.size > 0 ? `with${asOptions(all)}` : 'without any key'}`)
+  return runOnce(words, passed, all)
+}
+
+type Ended = Exclude<Ran, { readonly report: RunReport }>
+const howEnded = ({ status, signal }: Ended): string =>
+  signal === null ? `ended with ${status}` : `was ended by ${signal}`
+
+/** @throws {Error} unless the run has said itself why it did not start */
+function noAdvice(ended: Ended): void {
+  if (ended.status === null) throw new Error(`Cannot advise: the run ${howEnded(ended)}`)
+  process.exitCode = interrupted ? STATUS.interrupted : ended.status
+}
+
+/** Says that both runs did the same, as far as that was compared. @throws {NegativeAnswer} if they did not */
+function vouch(first: RunReport, second: RunReport, differences: Differences): void {
+  const told = sayDifferences(first, differences)
   if (told.length > 0)
     throw new NegativeAnswer(`Cannot vouch for these keys: the second run differs: ${told.join('; ')}`)
-  say(`both runs ended with ${first.status}, were refused the same, and wrote the same files`)
+  const isWhole = first.written.isWhole && second.written.isWhole
+  const files = isWhole ? 'the same files' : 'the same files as far as they were compared, for there are too many'
+  say(`both runs ended with ${first.status} and left ${files}, and the second was refused nothing new`)
 }

@@ -33,17 +33,26 @@ Examples:
   intercede run --rootfs /srv/trees/trixie -- bash  starts the tree`
 
 export const ADVISE_HELP = `Both runs are like "intercede run": the command works over the host's files, and what it writes is thrown away. The
-first run has every key that is harmless in any container, and those of -c. The second run has only what the first one
-used. The command's output goes to standard error, the advice to standard output. On Ctrl-C it says what was used until
-then. What the command does to a server, or below --bind, it does twice.
+first run has every key that is harmless in any container, and those of -c. The second run has only the keys that the
+first one used. It ends as the first one did, is refused nothing new, and leaves files of the same names, types, modes
+and owners, except in /tmp, /var/tmp, /run and /dev/shm: otherwise standard error says how it differs. --write writes
+the profile in any case.
+
+The command's output goes to standard error, the advice to standard output. Ctrl-C ends the command, and shows what it
+used until then. What the command does to a server, or below --bind, it does twice. What it reads from standard input,
+only the first run has, unless that is a terminal.
 
 With --container it runs nothing, and tells what containers have used until now: as served, or in observe mode what they
 would have used.
 
 Exit status:
-  0    both runs ended alike, were refused the same calls, and wrote the same files
-  1    the runs differ: standard error says how
+  0    the runs are alike
+  1    the runs differ, or there is no such container
   2    wrong command line
+  125  a run could not start, or was killed
+  126  the command cannot be executed
+  127  there is no such command
+  130  interrupted
 
 Examples:
   intercede advise -- sh -c 'mknod /tmp/null c 1 3'

@@ -1,5 +1,5 @@
 import type { Dev } from '../abi/brand.ts'
-import { errnoName } from '../abi/errno.ts'
+import { errnoName, errnos } from '../abi/errno.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import { explain } from '../calls/reasons.ts'
 import { type CallRecord, decodeTexts, isRefusal, kindOf, reasonOf } from '../calls/record.ts'
@@ -8,6 +8,7 @@ import { type WantedKey, wantedKey } from '../memories/refusal-view.ts'
 import { harmless, written } from '../policy/devices.ts'
 import { type CallName, callOf } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
+import type { WrittenFiles } from '../runtimes/launch/root.ts'
 import { handlers } from '../syscalls/index.ts'
 
 /** How often something was, and the last call. */
@@ -29,15 +30,18 @@ export interface RefusedKind extends Seen {
   readonly wants?: WantedKey | undefined
 }
 
-/** What one run tells `advise`. */
-export interface RunReport {
-  readonly status: number
+/** What calls have used and missed. */
+export interface SeenCalls {
   readonly used: readonly UsedKey[]
   readonly refused: readonly RefusedKind[]
   /** Calls of further kinds, too many to be kept. */
   readonly unnamed: number
-  /** What is in the layers that are thrown away: each path with the type, mode and owner of what is there. */
-  readonly files: Readonly<Record<string, string>>
+}
+
+/** What one run tells `advise`. */
+export interface RunReport extends SeenCalls {
+  readonly status: number
+  readonly written: WrittenFiles
 }
 
 interface DoneCall {
@@ -81,6 +85,10 @@ export const familyOf = (name: string | undefined): CallName | undefined =>
 export const isDone = ({ verdict, reason }: Pick<CallRecord, 'verdict' | 'reason'>): boolean =>
   (verdict === 'act' && reason !== 'kernelAnswered') || reason === 'observedAct'
 
+/** Whether the kernel's errno is that of a call which is served: without its key, it would be another one. */
+const isServedAnswer = (name: string, { verdict, errno }: CallRecord): boolean =>
+  verdict === 'act' && errno === errnos.ENODATA && /removexattr/.test(name)
+
 /** Returns the keys without which this call, which was done, would have been left to the kernel. */
 function neededFor(call: DoneCall): readonly WantedKey[] {
   const family = familyOf(call.name)
@@ -97,10 +105,10 @@ export class RunObserver {
   #unnamed = 0
 
   add(record: CallRecord, args: SpelledArguments, policy: Policy): void {
-    const { arch, nr, errno } = record
+    const { arch, nr } = record
     const name = syscallName(arch, nr)
     const call = spell(arch, nr, args)
-    if (isDone(record) && errno === 0 && name !== undefined) {
+    if (name !== undefined && (isDone(record) || isServedAnswer(name, record))) {
       for (const each of neededFor({ name, record, args, policy }))
         this.#count(this.#used, `${each.key}=${each.value}`, { ...each, call })
     } else if (isRefusal(record)) {
@@ -109,9 +117,8 @@ export class RunObserver {
     }
   }
 
-  report(status: number, files: RunReport['files']): RunReport {
-    const [used, refused] = [[...this.#used.values()], [...this.#refused.values()]]
-    return { status, used, refused, unnamed: this.#unnamed, files }
+  get seen(): SeenCalls {
+    return { used: [...this.#used.values()], refused: [...this.#refused.values()], unnamed: this.#unnamed }
   }
 
   #count<T extends Seen>(all: Map<string, T>, is: string, seen: Omit<T, 'count'>): void {

@@ -12,7 +12,7 @@ import { writtenFiles } from '../runtimes/launch/root.ts'
 import { oneLine } from '../shared/texts.ts'
 import { Refusals } from './refusals.ts'
 import { interception } from './run-policy.ts'
-import { RunObserver } from './run-report.ts'
+import { RunObserver, type RunReport } from './run-report.ts'
 import { asUsage, checkUsage, sentence, statusFor } from './usage.ts'
 
 /** What `run` says of itself on standard error, beside the container's output. */
@@ -106,7 +106,7 @@ async function run(command: readonly string[], options: RunOptions, notes: Notes
   if (wrong !== undefined) say(wrong)
   const status = await running
   if (report !== undefined) {
-    writeFileSync(report, JSON.stringify(observer.report(status, writtenFiles())))
+    writeFileSync(report, JSON.stringify({ status, ...observer.seen, written: writtenFiles() } satisfies RunReport))
     return status
   }
   const told = quiet ? [] : [...refusals.lines(), ...((status !== 0 && hints?.()) || [])]

@@ -66,6 +66,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 /** What each command does, after "Cannot". */
 const DOES: Readonly<Record<string, string>> = {
   run: 'run the command',
+  advise: 'advise',
   serve: 'serve',
   profile: 'make the profile',
   flags: 'say what to tell the runtime',

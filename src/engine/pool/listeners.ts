@@ -104,16 +104,18 @@ export class Listeners {
   close(index: number, generation: number): void {
     const state = this.#state
     if (state.listeners.generation[index] !== generation || !this.#all.has(index)) return
+    // First, and before the uses are counted: a thread that holds it from now on sees that it is not the listener of
+    // its event any more.
+    const next = Atomics.add(state.listeners.generation, index, 1) + 1
     if (Atomics.load(state.listeners.calls, index) > 0) {
       if (!this.#lingering.has(index)) this.#lingering.set(index, now())
-      setTimeout(() => this.close(index, generation), LINGER_MS)
+      setTimeout(() => this.close(index, next), LINGER_MS)
       return
     }
     this.#all.delete(index)
     this.#lingering.delete(index)
     state.clearMuted(index)
     this.#deadlines.forget(index)
-    Atomics.add(state.listeners.generation, index, 1)
     closeRaw(state.listeners.fd[index]!)
     state.listeners.fd[index] = 0
     this.#dependencies.onGone(index)

@@ -114,7 +114,7 @@ class EngineThread {
     this.#hear()
     const { token: index, generation, events } = this.#event
     if (index === INHERITED_TOKEN) this.#serveInherited()
-    if (this.#serveEvent(index, generation, events)) this.#post({ type: 'gone', index, generation })
+    else if (this.#serveEvent(index, generation, events)) this.#post({ type: 'gone', index, generation })
   }
 
   /** Reads the messages about containers. */

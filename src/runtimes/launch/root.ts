@@ -7,6 +7,7 @@ import {
   fstatSync,
   lstatSync,
   mkdirSync,
+  opendirSync,
   readdirSync,
   readFileSync,
   statSync,
@@ -24,7 +25,8 @@ import {
   MS_NOSUID,
 } from '../../abi/mount.ts'
 import { major, minor, S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, S_IXOTH } from '../../abi/stat.ts'
-import { isErrno, orUndefined } from '../../kernel/error.ts'
+import { PATH_MAX } from '../../abi/system.ts'
+import { isErrno, orElse, orUndefined } from '../../kernel/error.ts'
 import type { Fd, Handle } from '../../kernel/fd.ts'
 import { mknodat, openat, openat2 } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
@@ -160,38 +162,61 @@ function overlay({ from, source, place }: Shown, index: number, userns?: Handle)
     graft(source, lower, { userns })
   }
   copyOwner(`${layer}/lower`, `${layer}/upper`)
-  writeFileSync(`${layer}/point`, from.point)
   const options = `lowerdir=${layer}/lower,upperdir=${layer}/upper,workdir=${layer}/work`
   mount('overlay', `/proc/self/fd/${place.raw}`, keptFlags(from), options)
+  writeFileSync(`${layer}/point`, from.point)
 }
 
-/** Entries of the layers that are listed at most. */
-const WRITTEN_LIMIT = 200_000
+/** What is listed of the layers at most: entries, and characters of their paths together. */
+const WRITTEN_LIMITS = { entries: 100_000, characters: 16_000_000 }
+
+/** What a container has left in the layers that are thrown away. */
+export interface WrittenFiles {
+  /** By path, each byte a character of Latin-1: the mode with the type, owner and group, and the device number. */
+  readonly files: Readonly<Record<string, string>>
+  /** False if there is more than is listed. */
+  readonly isWhole: boolean
+}
 
 /**
- * Lists what is in the layers over the host's files, and in the container's own directories: each path with its type
- * and mode, owner, and device number if it is a device. Precondition: the container has ended, so that nobody exchanges
- * directories on the way.
+ * Lists what is in the layers over the host's files, and in the container's own directories. Precondition: the
+ * container has ended, so that nobody exchanges directories on the way.
  */
-export function writtenFiles(): Readonly<Record<string, string>> {
-  const found: Record<string, string> = {}
+export function writtenFiles(): WrittenFiles {
+  const files: Record<string, string> = {}
   // Another run may have another range of ids.
   const first = lstatSync(stored('/run')).uid
   const shown = (id: number): number => (id >= first && id < first + ID_COUNT ? id - first : id)
-  let left = WRITTEN_LIMIT
+  let { entries, characters } = WRITTEN_LIMITS
+  let isWhole = true
   const list = (directory: string, at: string): void => {
-    for (const name of readdirSync(directory)) {
-      if (left-- <= 0) return
-      const path = `${directory}/${name}`
-      const { mode, uid, gid, rdev } = lstatSync(path)
-      found[`${at}/${name}`] = `${mode.toString(8)} ${shown(uid)}:${shown(gid)} ${rdev}`
-      if ((mode & S_IFMT) === S_IFDIR) list(path, `${at}/${name}`)
+    using names = openList(directory)
+    for (let entry = names.read(); entry; entry = names.read()) {
+      const [path, below] = [`${directory}/${entry}`, `${at}/${entry}`]
+      entries--
+      characters -= below.length
+      if (entries < 0 || characters < 0 || path.length >= PATH_MAX) {
+        isWhole = false
+        return
+      }
+      const { mode, uid, gid, rdev } = lstatSync(Buffer.from(path, 'latin1'))
+      files[below] = `${mode.toString(8)} ${shown(uid)}:${shown(gid)} ${rdev}`
+      if ((mode & S_IFMT) === S_IFDIR) list(path, below)
     }
   }
   list(layout.fresh, '')
-  for (const layer of readdirSync(layout.layers).map((name) => `${layout.layers}/${name}`))
-    list(`${layer}/upper`, readFileSync(`${layer}/point`, 'utf8').replace(/\/$/, ''))
-  return found
+  for (const layer of readdirSync(layout.layers).map((name) => `${layout.layers}/${name}`)) {
+    // A file system that cannot be a lower layer has none.
+    const point = orElse(undefined, () => readFileSync(`${layer}/point`, 'latin1'))
+    if (point !== undefined) list(`${layer}/upper`, point.replace(/\/$/, ''))
+  }
+  return { files, isWhole }
+}
+
+/** Opens a directory, whose entries are read one after the other. @param path in Latin-1, as their names are */
+function openList(path: string): { read(): string | undefined } & Disposable {
+  const directory = opendirSync(Buffer.from(path, 'latin1') as unknown as string, { encoding: 'latin1' as 'utf8' })
+  return { read: () => directory.readSync()?.name, [Symbol.dispose]: () => directory.closeSync() }
 }
 
 /** Copies owner and mode to the upper directory, from which the root of an overlay takes them. */

@@ -1,13 +1,16 @@
-import { rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
+import { afterAll, afterEach, expect, test } from 'vitest'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
-import { type Done, execute } from '../../support/host.ts'
+import { type Done, execute, until } from '../../support/host.ts'
 
 /** The least that a ring may hold. */
 const RECORDS = 4096
 
 let daemon: Daemon
+const directory = mkdtempSync(join(tmpdir(), 'intercede-advised-'))
+afterAll(() => rmSync(directory, { recursive: true }))
 const makers: Maker[] = []
 afterEach(async () => {
   for (const maker of makers.splice(0)) maker.end()
@@ -53,7 +56,7 @@ test('containers that are served, observed and ended have the same advice, alone
   const file = join(daemon.directory, 'profile.yaml')
   const { stdout } = await advise(all, '--write', file, '--profile', 'all')
   expect(stdout).toMatch(/^NEEDED +CALLS +THE LAST ONE\nmknod +3 +mknodat/)
-  expect(stdout).toContain('Given, and not needed so: mknod.devices=c:10:200 setxattr\n')
+  expect(stdout).toContain('Given, but not used with this value: mknod.devices=c:10:200 setxattr\n')
   expect((await execute(process.execPath, [CLI, 'serve', '--check-config', '--config', file])).stdout).toContain('all')
   rmSync(file)
 })
@@ -66,11 +69,37 @@ test('calls whose records were overwritten are counted, and the options that the
   for (let count = 0; count < RECORDS; count++) await flood.make()
   const [id] = await ids()
   const { stdout, stderr } = await advise([id!], '--json')
-  expect(stderr).toMatch(/^intercede: .*: 3 earlier calls of mknod are only counted by now: its options stay /)
+  expect(stderr).toMatch(/ what 3 earlier calls used, so the keys of mknod stay as the container has them\n$/)
   expect(JSON.parse(stdout)).toMatchObject({
     keys: { mknod: 'true', 'mknod.devices': 'c:10:200' },
     used: [{ key: 'mknod', count: 3 }, { key: 'mknod.devices' }],
     unused: ['setxattr'],
+  })
+})
+
+test.each([
+  {
+    what: 'history alone has',
+    config: (directory: string) => `history: { path: ${directory}/history }\n`,
+    isOver: true,
+  },
+  { what: 'has no arguments recorded', config: () => 'log: { arguments: none }\n', isOver: false },
+])('a container that $what keeps its keys', async ({ config, isOver }) => {
+  daemon = await Daemon.start(config(directory))
+  const maker = start()
+  expect(await maker.make()).toBe('ok')
+  const [id] = await ids()
+  if (isOver) {
+    maker.end()
+    await until('it has ended', async () => (await intercede('ps')).stdout.split('\n').length === 2)
+    await daemon.close()
+    daemon = await Daemon.start(config(directory))
+  }
+  const { stdout, stderr } = await advise([id!], '--json')
+  expect(stderr).toMatch(/ what 1 earlier call used, so the keys of mknod stay as the container has them/)
+  expect(JSON.parse(stdout)).toMatchObject({
+    keys: { mknod: 'true', 'mknod.devices': 'c:10:200', ...(isOver ? { setxattr: 'true' } : {}) },
+    unused: isOver ? [] : ['setxattr'],
   })
 })
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ended, INTERCEDE, run, sh, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
+import { Typist } from '../../support/typist.ts'
 
 let directory: string
 beforeAll(() => {
@@ -94,7 +95,7 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
       optional: [{ key: 'sysinfo' }],
     })
     const { stdout } = advise('-c', 'mount.allowed=xfs', ...sh(`cd; ${TUN}; busybox free >/dev/null; true`))
-    expect(stdout).toMatch(/^No key is needed\.\n/)
+    expect(stdout).toMatch(/^No key was used\.\n/)
     expect(stdout).toMatch(/^Optional: sysinfo \(\d+ calls?\): report the memory/m)
     expect(stdout).toMatch(/^mknod\.devices=c:10:200 +1 +mknodat\(AT_FDCWD, \S+, S_IFCHR\|0666, 10:200\) +more/m)
   })
@@ -130,6 +131,35 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
       /Cannot vouch for these keys: the second run differs: the command ended with 3 instead of 0; /,
     )
     expect(stderr).toMatch(/1 file not written again: \/root\/once/)
+  })
+
+  test.each([
+    { what: 'a name that is not UTF-8', script: `touch "$(printf 'a\\377b')"` },
+    { what: 'a tree deeper than any path', script: 'n=0; while [ $n -lt 2100 ]; do mkdir d; cd d; n=$((n+1)); done' },
+    { what: 'links and a fifo', script: 'ln -s / l; ln -s l/etc m; mkfifo f; ln f g' },
+  ])('compares what a command leaves: $what', ({ script }) => {
+    const { status, stderr } = advise(...sh(`cd; ${script}`))
+    expect(stderr).toMatch(/both runs ended with 0 and left the same files/)
+    expect(status).toBe(0)
+  })
+
+  test('takes an errno for used that only a key gives, and says what no run was refused', () => {
+    const { keys } = adviceFor(
+      '-c',
+      'mount.allowed=xfs',
+      ...sh('cd; mkdir d; setfattr -x trusted.overlay.opaque d; true'),
+    )
+    expect(keys).toEqual({ setxattr: 'true', 'setxattr.read': 'true' })
+  })
+
+  test('says on Ctrl-C in a terminal what was used until then', async () => {
+    const user = new Typist()
+    user.type(`node "${INTERCEDE}" advise -- sh -c 'cd; ${NULL}; echo rea''dy; sleep 60'\n`)
+    await user.sees(/ready/)
+    user.type('\x03')
+    const said = await user.sees(/interrupted: this is what was used until then/)
+    expect(said).toMatch(/mknod +1 +mknodat/)
+    user.hangUp()
   })
 
   test('says on SIGTERM what was used until then', async () => {

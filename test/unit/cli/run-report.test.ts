@@ -5,7 +5,7 @@ import { syscallName } from '../../../src/abi/syscalls.ts'
 import { packName } from '../../../src/calls/reasons.ts'
 import type { CallRecord } from '../../../src/calls/record.ts'
 import { adviceOf } from '../../../src/cli/advice.ts'
-import { RunObserver } from '../../../src/cli/run-report.ts'
+import { RunObserver, type SeenCalls } from '../../../src/cli/run-report.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 
 const X86_64 = 0xc000_003e
@@ -28,7 +28,7 @@ interface Made {
 }
 
 /** What an observer makes of calls, of which each is like one that was done. */
-function seen(...calls: readonly Made[]): ReturnType<RunObserver['report']> {
+function seen(...calls: readonly Made[]): SeenCalls {
   const observer = new RunObserver()
   for (const { call, args = [], texts = {}, changes, arch = X86_64 } of calls) {
     const record: CallRecord = {
@@ -40,7 +40,7 @@ function seen(...calls: readonly Made[]): ReturnType<RunObserver['report']> {
     const all = Array.from({ length: 6 }, (_, index) => args[index] ?? 0n)
     observer.add(record, { args: all, texts: Uint8Array.from(bytes) }, POLICY)
   }
-  return observer.report(0, {})
+  return observer.seen
 }
 const usedBy = (...calls: readonly Made[]): readonly string[] =>
   seen(...calls).used.map(({ key, value, count }) => `${key}=${value} ${count}`)
@@ -83,6 +83,12 @@ test.each<Made & { readonly keys: readonly string[] }>([
     keys: ['mknod=true 1', 'mknod.devices=c:0:0 1'],
   },
   { call: 'mknod', changes: { errno: 17, reason: 'kernelAnswered' }, keys: [] },
+  // Without the key, it would be EPERM.
+  {
+    call: 'fremovexattr',
+    changes: { errno: 61, reason: 'kernelAnswered' },
+    keys: ['setxattr=true 1', 'setxattr.read=true 1'],
+  },
   { call: 'mknod', changes: { verdict: 'gone', reason: 'gone' }, keys: [] },
 ])('$call $args $texts used $keys', ({ keys, ...call }) => {
   expect(usedBy(call)).toEqual(keys)

@@ -154,7 +154,10 @@ export const reasons = {
     'only character devices are made: a block device would be a disk of the host',
     'give the container a disk or loop device when it starts (--device), or mount an image by mount.fuse',
   ],
-  kernelMakesWhiteouts: ['an overlay whiteout (0:0), which the kernel makes for anyone', ''],
+  kernelMakesWhiteouts: [
+    'an overlay whiteout (0:0), which the kernel makes for anyone, except on an overlay itself, where not even for root',
+    '',
+  ],
   deviceNotAllowed: [
     'the device {a}:{b} is not allowed',
     'if it is harmless, add c:{a}:{b} to security.syscalls.intercept.mknod.devices',

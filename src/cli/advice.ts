@@ -54,12 +54,21 @@ export interface Advice {
   readonly used: readonly UsedKey[]
   /** What may help, and does not change whether a call succeeds. */
   readonly optional: readonly UsedKey[]
-  /** Refused, although a key could allow it; once for each container. */
+  /** What was refused, once for each container. */
   readonly refused: readonly RefusedKind[]
-  /** Keys that were given, and not used with this value. */
+  /** Keys that were given and not used; of a list, the elements. */
   readonly unused: readonly string[]
   /** How many calls of further kinds there were, too many to be kept. */
   readonly unnamed: number
+}
+
+/** Returns what of a given key was not used: of a list, the elements. */
+function unusedOf([name, value]: readonly [KeyName, string], used: Keys): readonly string[] {
+  const now = used.get(name)
+  if (MANNERS.has(name) || value === keys[name].default || now === value) return []
+  if (!keys[name].isList || now === undefined) return wordsOf(new Map([[name, value]]))
+  const rest = value.split(',').filter((element) => !now.split(',').includes(element))
+  return rest.length === 0 ? [] : [`${name}=${rest.join(',')}`]
 }
 
 /** Joins what several calls or containers used: one row for each key, of a list for each element. */
@@ -76,14 +85,12 @@ export function adviceOf({ used, refused, unnamed }: SeenCalls, given: Keys): Ad
   const isOptional = ({ key }: UsedKey): boolean => OPTIONAL.has(key) && !given.has(key)
   const wanted = used.filter((each) => !isOptional(each))
   const all = valuesOf(wanted, given)
-  const isUnused = ([name, value]: [KeyName, string]): boolean =>
-    !MANNERS.has(name) && value !== keys[name].default && all.get(name) !== value
   return {
     keys: all,
     used: joined(wanted, all),
     optional: joined(used.filter(isOptional), all),
-    refused: refused.filter(({ wants }) => wants !== undefined),
-    unused: wordsOf(new Map([...given].filter(isUnused))),
+    refused,
+    unused: [...given].flatMap((each) => unusedOf(each, all)),
     unnamed,
   }
 }
@@ -101,15 +108,20 @@ const LISTED = 20
 export function formatAdvice({ keys: all, used, optional, refused, unused, unnamed }: Advice, hint: string): string {
   const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
   const calls = [{ title: 'CALLS', right: true }, { title: 'THE LAST ONE' }]
-  const asked = [...wantedBy(refused)].map(([option, kinds]) => [
+  const asked = [...wantedBy(refused.filter(({ wants }) => wants !== undefined))].map(([option, kinds]) => [
     ...[option, `${sum(kinds)}`, kinds.at(-1)!.call, keys[kinds[0]!.wants!.key].help],
+  ])
+  // The kernel's own answers to calls that were done are no refusals.
+  const others = refused.filter(({ wants, reason }) => wants === undefined && reason !== 'kernelAnswered')
+  const barred = [...byKey(others.map((each) => [each.says, each]))].map(([says, kinds]) => [
+    ...[`${sum(kinds)}`, kinds.at(-1)!.call, says],
   ])
   const caps = capabilitiesFor(parsePolicy(all))
   return [
-    rows.length === 0 ? 'No key was used.\n' : table([{ title: 'NEEDED' }, ...calls], rows),
+    rows.length === 0 ? 'No key was used.\n' : table([{ title: 'USED' }, ...calls], rows),
     ...(caps.length === 0 ? [] : [`Capabilities that these keys need: ${caps.join(', ')}\n`]),
     ...optional.map(({ key, count }) => `Optional: ${key} (${counted(count, 'call')}): ${keys[key].help}\n`),
-    ...(unused.length === 0 ? [] : [`Given, but not used with this value: ${unused.join(' ')}\n`]),
+    ...(unused.length === 0 ? [] : [`Given, but not used: ${unused.join(' ')}\n`]),
     ...(asked.length === 0
       ? []
       : [
@@ -117,12 +129,19 @@ export function formatAdvice({ keys: all, used, optional, refused, unused, unnam
             more(asked) +
             hint,
         ]),
+    ...(barred.length === 0
+      ? []
+      : [
+          table(
+            [{ title: 'REFUSED, WHATEVER THE KEYS' }, { title: 'THE LAST ONE' }, { title: 'WHY' }],
+            barred.slice(0, LISTED),
+          ) + more(barred),
+        ]),
     ...(unnamed === 0 ? [] : [`${counted(unnamed, 'call')} of further kinds: too many to tell what they used\n`]),
   ].join('\n')
 }
 
-const more = (asked: readonly unknown[]): string =>
-  asked.length > LISTED ? `and ${asked.length - LISTED} more keys or values\n` : ''
+const more = (asked: readonly unknown[]): string => (asked.length > LISTED ? `and ${asked.length - LISTED} more\n` : '')
 
 /** @param more members beside those of the advice */
 export const jsonOf = ({ keys: all, refused, ...others }: Advice, more: object): string =>

@@ -15,6 +15,7 @@ import {
   RUN,
   requireContainer,
   sayMissing,
+  whyLeft,
 } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { familyOf, isDone, RunObserver, type SeenCalls, type UsedKey } from './run-report.ts'
@@ -107,6 +108,12 @@ function seenOf(
   }
 }
 
+/** Says of a container why it has used nothing, if that is not what its calls tell. */
+function sayNothingDone(view: ContainerView): void {
+  if (view.state === 'left') say(`${formatContainer(view)}: all calls are left to the kernel, because ${whyLeft(view)}`)
+  else if (view.calls === 0) say(`${formatContainer(view)}: it has not made any call yet that is intercepted`)
+}
+
 /** Prints which keys containers have used until now, all together, and what was refused them. */
 export function adviseContainers(words: readonly string[], options: ContainerOptions): void {
   using feeds = openFeeds(options.feed, { directory: options.history })
@@ -125,6 +132,7 @@ export function adviseContainers(words: readonly string[], options: ContainerOpt
   const advice = adviceOf(seen, joinValues(views.flatMap((view) => [...keysOf(view)])))
   print(options.format === 'json' ? jsonOf(advice, {}) : formatAdvice(advice, ''))
   for (const text of all.flatMap(({ assumed }) => assumed)) say(text)
+  for (const view of views) sayNothingDone(view)
   for (const view of views.filter(({ droppedRefusals }) => droppedRefusals > 0)) say(formatDropped(view))
   if (options.write !== undefined)
     writeAdvice(options.write, options.profile ?? (views[0]!.name || views[0]!.id), advice.keys)

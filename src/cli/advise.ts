@@ -92,7 +92,7 @@ async function runOnce(words: readonly string[], passed: readonly string[], all:
   }
 }
 
-/** Where programs make names at random, which differ in each run. */
+/** Where programs make names at random, which differ in each run: see ADVISE_HELP. */
 const TEMPORARY = /^\/(?:tmp|var\/tmp|run|dev\/shm)\//
 
 /** What was different in the second run. */
@@ -215,6 +215,8 @@ function vouch(first: RunReport, second: RunReport, differences: Differences): v
   if (told.length > 0)
     throw new NegativeAnswer(`Cannot vouch for these keys: the second run differs: ${told.join('; ')}`)
   const isWhole = first.written.isWhole && second.written.isWhole
-  const files = isWhole ? 'the same files' : 'the same files as far as they were compared, for there are too many'
-  say(`both runs ended with ${first.status} and left ${files}, and the second was refused nothing new`)
+  const files = isWhole ? '' : ', as far as they were compared: there are too many'
+  say(
+    `both runs ended with ${first.status}; the second was refused nothing new, and left the same names outside /tmp, /var/tmp, /run and /dev/shm${files}`,
+  )
 }

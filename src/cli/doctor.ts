@@ -1,11 +1,13 @@
 import { accessSync, constants, existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
-import { thisHost } from '../doctor/host-facts.ts'
+import { type HostFacts, thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
+import { orElse } from '../kernel/error.ts'
 import { DaemonSilent } from '../reader/feed.ts'
+import { counted } from '../shared/texts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
-import { openFeed, withoutEngine } from './open-feed.ts'
+import { openFeed, openFeeds, withoutEngine } from './open-feed.ts'
 import { formatValue, table } from './output-format.ts'
 import { configFile, configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
@@ -42,16 +44,32 @@ function flawOfConfiguration(file: string | undefined, feed: string | undefined)
   }
 }
 
-/** Says what is wrong with the daemon that runs. Without one, there is nothing to tell. */
-function flawOfDaemon(path: string | undefined): string | undefined {
+/** Says what is wrong with the daemon that runs, or that none does. */
+function findDaemon(path: string | undefined): ReturnType<HostFacts['daemon']> {
+  const left = orElse(0, () => unservedContainers(path))
+  const unserved =
+    left === 0
+      ? []
+      : [`${counted(left, 'container')} of a daemon that has ended ${left === 1 ? 'is' : 'are'} not served`]
   try {
     using feed = openFeed(path)
     const { state, daemon } = feed.directory
-    if (state.engine === 0) return `no engine serves now: ${withoutEngine(daemon)}`
-    return daemon.historyFlaw === undefined ? undefined : formatValue(daemon.historyFlaw)
+    const flaws = [
+      ...(state.engine === 0 ? [`no engine serves now: ${withoutEngine(daemon)}`] : []),
+      ...(daemon.historyFlaw === undefined ? [] : [formatValue(daemon.historyFlaw)]),
+      ...unserved,
+    ]
+    return flaws.length === 0 ? { ok: true } : { ok: false, found: flaws.join('; ') }
   } catch (error) {
-    return error instanceof DaemonSilent ? error.message : undefined
+    if (error instanceof DaemonSilent) return { ok: false, found: error.message }
+    return { ok: left === 0, found: ['none runs, or none that may be read', ...unserved].join('; ') }
   }
+}
+
+/** Returns how many containers still run whose daemon has ended, as history has it. */
+function unservedContainers(path: string | undefined): number {
+  using feeds = openFeeds(path, { directory: undefined })
+  return [...feeds.list(false)].filter(({ state }) => state === 'unserved').length
 }
 
 interface DoctorOptions {
@@ -89,7 +107,7 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     ...thisHost,
     openToOthers: () => openToOthers(file === undefined ? [] : [file]),
     configFlaw: () => flawOfConfiguration(file, feed),
-    daemonFlaw: () => flawOfDaemon(feed),
+    daemon: () => findDaemon(feed),
   })
   if (bundle !== undefined) {
     await writeBundle(bundle, report, feed)

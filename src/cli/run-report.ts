@@ -86,8 +86,8 @@ export const isDone = ({ verdict, reason }: Pick<CallRecord, 'verdict' | 'reason
   (verdict === 'act' && reason !== 'kernelAnswered') || reason === 'observedAct'
 
 /** Whether the kernel's errno is that of a call which is served: without its key, it would be another one. */
-const isServedAnswer = (name: string, { verdict, errno }: CallRecord): boolean =>
-  verdict === 'act' && errno === errnos.ENODATA && /removexattr/.test(name)
+const isServedAnswer = (name: string, { reason, errno }: CallRecord): boolean =>
+  reason === 'kernelAnswered' && errno === errnos.ENODATA && /removexattr/.test(name)
 
 /** Returns the keys without which this call, which was done, would have been left to the kernel. */
 function neededFor(call: DoneCall): readonly WantedKey[] {

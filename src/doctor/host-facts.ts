@@ -42,8 +42,8 @@ export interface HostFacts {
   openToOthers(): string | undefined
   /** Returns what is wrong with the configuration. */
   configFlaw(): string | undefined
-  /** Returns what is wrong with the daemon that runs; nothing if there is none. */
-  daemonFlaw(): string | undefined
+  /** Returns whether all is well with the daemon that runs, and what is worth saying about it. */
+  daemon(): { readonly ok: boolean; readonly found?: string }
   /** Returns what is wrong with /dev/null. */
   nullFlaw(): string | undefined
   /** Returns what a program prints; undefined if it is not installed or fails. */
@@ -65,7 +65,7 @@ export const thisHost: HostFacts = {
   contains: (path, text) => orElse(false, () => readFileSync(path).includes(text)),
   openToOthers: () => openToOthers(),
   configFlaw: () => undefined,
-  daemonFlaw: () => undefined,
+  daemon: () => ({ ok: true }),
   nullFlaw,
   run(program, ...args) {
     const path = which(program)

@@ -208,9 +208,10 @@ const surroundings: readonly Probe[] = [
   },
   {
     name: 'the running daemon',
-    probe: (machine) => withoutFlaw(machine.daemonFlaw()),
-    follows: 'calls may wait, and what was refused may not be known',
-    remedy: 'read its log (journalctl -u intercede), mend that, and reload or restart it',
+    probe: (machine) => machine.daemon(),
+    follows: 'calls may wait or fail, and what was refused may not be known',
+    remedy:
+      'read its log (journalctl -u intercede), mend that, and start, reload or restart it; restart containers that are not served',
   },
   {
     name: 'the null device',

@@ -29,7 +29,7 @@ export const keys = {
   mknod: call({
     help: 'make the character devices that are harmless in any container',
     allows:
-      'the character devices null, zero, full, random, urandom, tty, 0:0, and console, [which does not open](console.md)',
+      'the character devices null, zero, full, random, urandom, tty, and console, [which does not open](console.md)',
     capabilities: [['MKNOD']],
     rootless: false,
   }),

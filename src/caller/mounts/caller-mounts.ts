@@ -333,7 +333,8 @@ function refusal(error: unknown): unknown {
   if (error instanceof MounterLost)
     return error.ended ? new Refused('mounterEnded', errno('EIO')) : new Refused('mountStuck', errno('ETIMEDOUT'))
   if (!(error instanceof MountRefused)) return error
-  return new Refused(reasonOf(error), error.errno)
+  const code = reasonOf(error)
+  return new Refused(code, error.errno, code === 'kernelAnswered' ? error.errno : undefined)
 }
 
 const STAGES = { groups: 'groupsNotJoined', shift: 'cannotShift', type: 'namesHost' } as const

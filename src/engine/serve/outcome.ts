@@ -99,7 +99,7 @@ export function writeBack(
     sent?.(undefined)
     throw notWritten(error)
   }
-  if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? why('kernelAnswered'), fd, cloexec }
+  if (errno !== undefined) return { is: 'errno', errno, value, why: said ?? kernelAnswered(errno), fd, cloexec }
   return { is: 'act', errno: 0, value, why: said ?? done, fd, cloexec, replaces, sent }
 }
 
@@ -119,6 +119,9 @@ export const outcomeOfVerdict = (verdict: Verdict): Outcome => ({
   why: verdict.why,
 })
 
+/** The reason has the errno, by which lists of refusals tell errors apart. */
+export const kernelAnswered = (errno: Errno): Reason => why('kernelAnswered', errno)
+
 /**
  * Maps an exception to an outcome. A fault of ours answers only this call, with EIO; the call is not continued, since
  * it may have acted already.
@@ -126,6 +129,7 @@ export const outcomeOfVerdict = (verdict: Verdict): Outcome => ({
 export function outcomeOfError(error: unknown): Outcome {
   if (error instanceof Refused) return { is: 'errno', errno: error.errno, value: 0n, why: error.why }
   if (error instanceof ContinueError) return { is: 'continue', errno: 0, value: 0n, why: error.why }
-  if (error instanceof SyscallError) return { is: 'errno', errno: error.errno, value: 0n, why: why('kernelAnswered') }
+  if (error instanceof SyscallError)
+    return { is: 'errno', errno: error.errno, value: 0n, why: kernelAnswered(error.errno) }
   return { is: 'errno', errno: errno('EIO'), value: 0n, why: why('fault') }
 }

@@ -18,6 +18,7 @@ import { CallerLook } from '../facts/caller-look.ts'
 import type { Replays } from '../replay/replay.ts'
 import { type Call, CallEnd, type OutcomeWriters } from './call-end.ts'
 import {
+  kernelAnswered,
   type Outcome,
   outcomeOfError,
   outcomeOfVerdict,
@@ -205,7 +206,7 @@ export class Server {
       is: number === 0 ? 'act' : 'errno',
       errno: number,
       value,
-      why: why(number === 0 ? 'done' : 'kernelAnswered'),
+      why: number === 0 ? why('done') : kernelAnswered(number),
     }
   }
 

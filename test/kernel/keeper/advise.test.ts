@@ -55,8 +55,8 @@ test('containers that are served, observed and ended have the same advice, alone
   }
   const file = join(daemon.directory, 'profile.yaml')
   const { stdout } = await advise(all, '--write', file, '--profile', 'all')
-  expect(stdout).toMatch(/^NEEDED +CALLS +THE LAST ONE\nmknod +3 +mknodat/)
-  expect(stdout).toContain('Given, but not used with this value: mknod.devices=c:10:200 setxattr\n')
+  expect(stdout).toMatch(/^USED +CALLS +THE LAST ONE\nmknod +3 +mknodat/)
+  expect(stdout).toContain('Given, but not used: mknod.devices=c:10:200 setxattr\n')
   expect((await execute(process.execPath, [CLI, 'serve', '--check-config', '--config', file])).stdout).toContain('all')
   rmSync(file)
 })

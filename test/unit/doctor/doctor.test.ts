@@ -44,7 +44,7 @@ function machine(lacks: readonly KernelFeature[], changes: Partial<HostFacts> = 
     contains: () => true,
     openToOthers: () => undefined,
     configFlaw: () => undefined,
-    daemonFlaw: () => undefined,
+    daemon: () => ({ ok: true }),
     nullFlaw: () => undefined,
     run: (program, argument) => (argument === 'features' ? '["SCMP_ACT_NOTIFY"]' : `${program} version 1.100`),
     ...changes,
@@ -99,7 +99,7 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
   },
   {
     what: 'a daemon that cannot write its history',
-    on: machine([], { daemonFlaw: () => 'Cannot write history in "/var/lib/intercede": ENOSPC' }),
+    on: machine([], { daemon: () => ({ ok: false, found: 'Cannot write history in "/var/lib/intercede": ENOSPC' }) }),
     missing: 'the running daemon',
     able: true,
     remedy: /journalctl/,

@@ -167,8 +167,9 @@ test('explain offers no list that a container has spliced, and says what the ker
   const caller = fixture('caller')
   const mounts = ['x,btrfs', '', 'ext9', 'EXT4'].map((type) => `${caller} mount /proc /etc/passwd '${type}'`)
   const node = `${caller} mknod ${join(daemon.directory, 'node')} 020666 1 3`
+  const slash = `${caller} mknod ${join(daemon.directory, 'new/')} 020666 1 3`
   const keys = ['mknod=true', 'mount=true', 'mount.allowed=ext4'].map((key) => `security.syscalls.intercept.${key}`)
-  await start('mounts', keys.join('\n'), [...mounts, node, node].join('; '))
+  await start('mounts', keys.join('\n'), [...mounts, slash, node, node, node].join('; '))
   const rows = await explained('mounts')
   const refused = rows.filter(({ reason }) => reason === 'fileSystemNotAllowed')
   expect(refused.length).toBe(3)
@@ -179,8 +180,12 @@ test('explain offers no list that a container has spliced, and says what the ker
   expect(rows.find(({ call }) => call!.includes('"EXT4"'))).toMatchObject({
     ...{ reason: 'fileSystemMiswritten', remedy: 'write the name in small letters' },
   })
-  const answered = rows.find(({ reason }) => reason === 'kernelAnswered')
-  expect(answered?.remedy).toContain('the kernel itself answered EEXIST, usually because the name already exists')
+  const answered = rows.filter(({ reason }) => reason === 'kernelAnswered')
+  expect(answered.map(({ errno, count }) => ({ errno, count }))).toEqual([
+    { errno: 'EEXIST', count: 2 },
+    { errno: 'ENOENT', count: 1 },
+  ])
+  expect(answered[0]!.remedy).toContain('the kernel itself answered EEXIST, usually because the name already exists')
   // Only where there are errors, their number has a column.
   expect((await intercede('ps')).stdout).toMatch(/^NAME +STATE +DONE +LEFT +ERRORS +LAST REFUSAL\n/)
 })

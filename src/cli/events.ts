@@ -173,7 +173,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
-  const { ids, connect, lastWords, missing, past: known = [] } = sourceOf(word, options)
+  const { ids, connect, lastWords, missing, past: known = [], isCut } = sourceOf(word, options)
   const first = after === undefined ? (tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)) : undefined
   const end = new AbortController()
   process.on('SIGTERM', () => end.abort())
@@ -204,6 +204,10 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     await written(end.signal)
   }
   if (isNothing && format.kind === 'table' && !end.signal.aborted) say('No event matches')
+  if (isCut && !follow && since === undefined)
+    say(
+      'Earlier calls are not shown: others came after them, and the daemon keeps only the last; --since 1d shows refusals',
+    )
   // What nobody has read by then would keep the process.
   if (end.signal.aborted && process.stdout.writableLength > 0) process.exit()
 }
@@ -223,6 +227,8 @@ interface Source {
   readonly lastWords?: string
   /** What history has, if it is asked for. */
   readonly past?: readonly EventView[]
+  /** Whether calls of the container are no longer shown one by one: the ring of records is that of all containers. */
+  readonly isCut?: boolean
   /** Why the daemon cannot be read, if that was found out already: who asks one that hangs waits. */
   readonly missing?: Error | undefined
 }
@@ -249,5 +255,6 @@ function whichOf(feeds: Feeds, word: string): Partial<Source> {
   const all = feeds.containers(true, 0, word)
   const view = requireContainer(feeds, word, all)
   const ids = [...new Set([view, ...earlierOf(all, view, word)].map(({ id }) => id))]
-  return view.runtime === RUN ? { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' } : { ids }
+  if (view.runtime === RUN) return { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' }
+  return { ids, isCut: view.calls > 0 && (feeds.daemon?.records.oldest ?? 0) > 0 }
 }

@@ -67,7 +67,8 @@ function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: stri
   if (kind === 'profile') return `${yaml} under profiles: ${name}: ${file}`
   if (kind === 'metadata')
     return `make its seccomp profile with its keys and -c ${key}=${value}, and the container anew`
-  if (kind === 'annotation' || kind === 'unreadable') return `change the annotation ${fullName(key)} of the container`
+  if (kind === 'annotation' || kind === 'unreadable')
+    return `change the annotation ${fullName(key)} of the container, and where its profile lacks the value too, the profile: an annotation only lowers`
   return `${yaml} under default: or in its profile ${file}`
 }
 

@@ -239,6 +239,8 @@ const refusalEvents = (about: Entry): readonly EventView[] =>
     syscall: /^\w+/.exec(refusal.call)?.[0] ?? '',
   }))
 
+const AFTER_A_KILL = 'the daemon serves from now on; the one before it was killed, or failed, and could not say so'
+
 /**
  * Returns what history has of a time, like the events of a daemon.
  *
@@ -252,13 +254,17 @@ export function pastEvents(
     .flatMap(refusalEvents)
     .filter(({ first, time }) => (first === undefined ? time : Date.parse(first)) < until.calls)
   const names = new Map(containers.map((about) => [about.id, namesOf(about)]))
+  // A daemon that was killed leaves no event: the next one's start tells.
+  let runs = false
   const others = events.flatMap((entry) => {
     const { container, changed, type } = entry
+    const message = type === 'started' && runs ? { message: AFTER_A_KILL } : {}
+    runs = type !== 'stopped'
     // No daemon shows what could not be written.
     if (Number(entry.time) >= until.events && type !== 'historyLost') return []
     return [
       {
-        ...daemonEvent({ ...entry, id: container }, names.get(container)),
+        ...daemonEvent({ ...entry, ...message, id: container }, names.get(container)),
         ...(changed === undefined ? {} : { changed }),
       },
     ]

@@ -159,7 +159,8 @@ describe.skipIf(absent)(withReason('serve --user', absent), () => {
       {
         ...{ reason: 'keyOff', wants: { key: 'sysinfo', value: 'true' } },
         set: 'nothing: a daemon of --user takes no orders',
-        forGood: 'change the annotation security.syscalls.intercept.sysinfo of the container',
+        forGood:
+          'change the annotation security.syscalls.intercept.sysinfo of the container, and where its profile lacks the value too, the profile: an annotation only lowers',
       },
     ])
   })

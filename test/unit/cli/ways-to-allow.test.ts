@@ -85,7 +85,7 @@ test.each<Row>([
     ...{ is: 'what was set over an annotation', key: 'mknod', value: 'true' },
     about: { keys: { mknod: set('true', 'false', 'annotation') } },
     set: 'nothing: it is allowed by now',
-    forGood: `change the annotation ${P}mknod of the container`,
+    forGood: `change the annotation ${P}mknod of the container, and where its profile lacks the value too, the profile: an annotation only lowers`,
   },
   {
     ...{ is: 'a default of a container with keys in its seccomp profile', key: DEVICES, value: 'c:10:200' },

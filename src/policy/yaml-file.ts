@@ -116,13 +116,13 @@ const pathOf = (issue: v.BaseIssue<unknown>): Path => (issue.path ?? []).map(({ 
 type Tree = Record<string, unknown>
 
 /**
- * Takes out what a path leads to, of what YAML has made; a list as a whole, since its other elements keep their places.
+ * Takes out what a path leads to, of what YAML has made; a list instead of its element, since the other elements keep
+ * their places.
  *
  * @returns false if nothing is there
  */
 function takeOut(given: unknown, path: Path): boolean {
-  const element = path.findIndex((step) => typeof step === 'number')
-  const steps = (element < 0 ? path : path.slice(0, element)).map(String)
+  const steps = (typeof path.at(-1) === 'number' ? path.slice(0, -1) : path).map(String)
   const last = steps.pop()
   const parent = steps.reduce((node, step) => node[step] as Tree, given as Tree)
   return last !== undefined && Object.hasOwn(parent, last) && delete parent[last]

@@ -17,14 +17,7 @@ import { handlers } from '../../syscalls/index.ts'
 import { CallerLook } from '../facts/caller-look.ts'
 import type { Replays } from '../replay/replay.ts'
 import { type Call, CallEnd, type OutcomeWriters } from './call-end.ts'
-import {
-  type Outcome,
-  outcomeOfError,
-  outcomeOfVerdict,
-  perform,
-  UNKNOWN_OUTCOME,
-  writeBack,
-} from './outcome.ts'
+import { type Outcome, outcomeOfError, outcomeOfVerdict, perform, UNKNOWN_OUTCOME, writeBack } from './outcome.ts'
 
 const LOW = 0xffff_ffffn
 

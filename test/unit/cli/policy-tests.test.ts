@@ -1,0 +1,480 @@
+import { readFileSync } from 'node:fs'
+import { Ajv } from 'ajv'
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { TEST_FORMATS } from '../../../src/cli/formats.ts'
+import { type PolicyTest, parseTests } from '../../../src/cli/policy-tests.ts'
+import { caseOf, casesFile } from '../../../src/cli/record-cases.ts'
+import { formatResults, runTest } from '../../../src/cli/test.ts'
+import { parsePolicy } from '../../../src/policy/settings.ts'
+import type { EventView } from '../../../src/reader/event-stream.ts'
+
+const POLICY = `policy:
+  mknod: true
+  mknod.devices: [c:10:200]
+  sysinfo: true
+  setxattr: true
+  setxattr.read: true
+  sched_setscheduler: true
+  mount: true
+  mount.allowed: ext4,f2fs,tmpfs,hugetlbfs
+  mount.fuse: { xfs: fusexfs }
+  bpf: true
+  bpf.devices: true
+`
+const read = (cases: string, head = POLICY): readonly PolicyTest[] => parseTests(`${head}tests:\n${cases}`, 'x.yaml')
+const run = (cases: string, head = POLICY) => read(cases, head).map(runTest)
+
+/** A row for each case: the call, the outcome with the reason, and what is not usual about the caller. */
+const CASES: Readonly<Record<string, readonly (readonly [call: string, expect: string, caller?: string])[]>> = {
+  mknod: [
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [done]'],
+    ['mknodat(AT_FDCWD, "tun", S_IFCHR|0666, 10:200)', 'done [done]'],
+    ['mknod("mem", S_IFCHR|0666, 1:1)', 'left [deviceNotAllowed]'],
+    ['mknod("vda", S_IFBLK|0666, 1:3)', 'left [notCharDevice]'],
+    ['mknod("whiteout", S_IFCHR, 0:0)', 'left [kernelMakesWhiteouts]'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'left [childUserns]', '{ userNamespace: nested }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'left [hostUserns]', '{ userNamespace: host }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'left [lacksCapability]', '{ capabilities: [SYS_ADMIN] }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [done]', '{ capabilities: [CAP_MKNOD] }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'left [deviceCgroup]', '{ deviceRules: ["c 10:* rwm", "b 1:3 rwm"] }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [doneButClosed]', '{ deviceRules: ["c 1:* m"] }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [done]', '{ deviceRules: ["a *:* rwm"] }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [doneOnNodev]', '{ path: { devices: nodev } }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [done]', '{ path: { devices: nodevOfRuntime } }'],
+    ['mknod("null", S_IFCHR|0666, 1:3)', 'done [done]', '{ paths: { other: { devices: overlayOfContainer } } }'],
+    [
+      'mknod("null", S_IFCHR|0666, 1:3)',
+      'left [containerSuperblock]',
+      '{ paths: { "null": { devices: overlayOfContainer } } }',
+    ],
+    ['mknod("a/null", S_IFCHR|0666, 1:3)', 'left [pathNotResolved]', '{ path: { errno: ENOENT } }'],
+    ['mknod("", S_IFCHR|0666, 1:3)', 'left [pathNotResolved]'],
+    ['mknod(NULL, S_IFCHR|0666, 1:3)', 'left [unreadable]'],
+    ['mknod("console", S_IFCHR|0600, 5:1)', 'done [doneAndBarred]'],
+  ],
+  sysinfo: [['sysinfo(0x7ffe0000)', 'done [done]']],
+  setxattr: [
+    ['setxattr("d", "trusted.overlay.opaque", "y", 1, 0)', 'done [done]'],
+    ['lsetxattr("d", "trusted.overlay.opaque", "y", 1, XATTR_CREATE)', 'done [done]'],
+    ['fsetxattr(3, "trusted.overlay.opaque", "y", 1, 0)', 'done [done]'],
+    [
+      'fsetxattr(3, "trusted.overlay.opaque", "y", 1, 0)',
+      'left [pathNotResolved]',
+      '{ descriptors: { 3: { is: closed } } }',
+    ],
+    ['setxattrat(AT_FDCWD, "d", 0, "trusted.overlay.opaque", {value="y", size=1, flags=0}, 16)', 'done [done]'],
+    ['setxattr("d", "trusted.overlay.opaque", "n", 1, 0)', 'left [otherAttribute]'],
+    ['setxattr("d", "user.note", "y", 1, 0)', 'left [attributeOfAll]'],
+    ['setxattr("d", "trusted.overlay.opaque", "y", 1, 4)', 'left [invalidArgument]'],
+    ['setxattr("d", "trusted.overlay.opaque", "y", 1, 0)', 'left [notOfContainer]', '{ path: { owner: unmapped } }'],
+    ['getxattr("d", "trusted.overlay.opaque", NULL, 0)', 'done [done]'],
+    ['listxattr("d", NULL, 0)', 'done [done]'],
+    ['removexattr("d", "trusted.overlay.opaque")', 'left [lacksCapability]', '{ capabilities: none }'],
+  ],
+  sched: [
+    ['sched_setscheduler(0, SCHED_FIFO, [49])', 'done [done]'],
+    ['sched_setscheduler(0, SCHED_FIFO, [50])', 'left [priorityTooHigh]'],
+    ['sched_setscheduler(0, SCHED_DEADLINE, [0])', 'left [schedulingNotServed]'],
+    ['sched_setparam(0, [1])', 'left [scheduledByHost]', '{ task: { policy: SCHED_FIFO, priority: 60 } }'],
+    ['sched_setparam(7, [1])', 'left [noSuchTask]', '{ task: none }'],
+    ['sched_setattr(0, {sched_policy=SCHED_RR, sched_priority=5}, 0)', 'done [done]'],
+    ['sched_setattr(0, {size=48, sched_policy=SCHED_OTHER, sched_priority=5}, 0)', 'done [done]'],
+  ],
+  mount: [
+    ['mount("/dev/vda", "/mnt", "ext4", MS_RDONLY, NULL)', 'done [done]'],
+    ['mount("/dev/vda", "/mnt", "btrfs", 0, NULL)', 'left [fileSystemNotAllowed]'],
+    ['mount("/dev/vda", "/mnt", "EXT4", 0, NULL)', 'left [fileSystemMiswritten]'],
+    ['mount("proc", "/proc", "proc", 0, NULL)', 'left [kernelMountsIt]'],
+    ['mount("/a", "/b", NULL, MS_BIND, NULL)', 'left [changesMounts]'],
+    ['mount("/dev/vda", "/mnt", "ext4", 0, "errors=panic")', 'error EINVAL [endsMachine]'],
+    ['mount(NULL, "/mnt", "ext4", 0, "source=mtd0")', 'error EPERM [namesHost]'],
+    ['mount("/dev/vda", "/mnt", "xfs", 0, NULL)', 'done [done]'],
+    ['mount("/dev/vda", "/mnt", "xfs", 0, NULL)', 'left [fuseNoDevice]', '{ fuse: fuseNoDevice }'],
+    ['mount("/dev/vda", "/mnt", "ext4", 0, NULL)', 'left [hostMounts]', '{ mountNamespace: host }'],
+    ['mount("/dev/vda", "/mnt", "ext4", 0, NULL)', 'left [pathNotResolved]', '{ paths: { /mnt: { errno: ENOENT } } }'],
+    ['mount("none", "/mnt", NULL, MS_REMOUNT, NULL)', 'left [remountsFileSystem]'],
+    ['mount("none", "/mnt", NULL, MS_REMOUNT, NULL)', 'left [kernelMountsIt]', '{ path: { mountedBy: container } }'],
+    ['mount("none", "/mnt", NULL, MS_REMOUNT, "size=1m")', 'done [done]', '{ path: { mountedBy: intercede } }'],
+    ['mount(NULL, "/mnt", NULL, MS_REMOUNT|MS_BIND|MS_NOATIME, NULL)', 'left [accessTimesLocked]'],
+    [
+      'mount(NULL, "/mnt", NULL, MS_REMOUNT|MS_BIND|MS_NOATIME, NULL)',
+      'left [changesMounts]',
+      '{ path: { times: noatime } }',
+    ],
+    ['umount2("/mnt", MNT_FORCE)', 'left [forcesUnmount]'],
+    ['fsopen("ext4", FSOPEN_CLOEXEC)', 'done [done]'],
+    ['fsopen("xfs", 0)', 'error ENOSYS [fuseByMount]'],
+    [
+      'fsconfig(3, FSCONFIG_SET_STRING, "source", "/dev/vda", 0)',
+      'left [contextTold]',
+      '{ descriptors: { 3: { context: { type: ext4 } } } }',
+    ],
+    [
+      'fsconfig(3, FSCONFIG_SET_FLAG, "errors=panic", NULL, 0)',
+      'error EINVAL [endsMachine]',
+      '{ descriptors: { 3: { context: { type: ext4 } } } }',
+    ],
+    [
+      'fsconfig(3, FSCONFIG_CMD_CREATE, NULL, NULL, 0)',
+      'done [done]',
+      '{ descriptors: { 3: { context: { type: ext4, parameters: [source=/dev/vda] } } } }',
+    ],
+    [
+      'fsconfig(3, FSCONFIG_CMD_CREATE, NULL, NULL, 0)',
+      'left [foreignContext]',
+      '{ descriptors: { 3: { is: other } } }',
+    ],
+    [
+      'fsconfig(3, FSCONFIG_SET_FLAG, "ro", NULL, 0)',
+      'error EBUSY [contextOver]',
+      '{ descriptors: { 3: { context: { type: ext4, state: failed } } } }',
+    ],
+    ['fsmount(3, FSMOUNT_CLOEXEC, 0)', 'left [contextUnready]', '{ descriptors: { 3: { context: { type: ext4 } } } }'],
+    [
+      'fsmount(3, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOATIME)',
+      'done [done]',
+      '{ descriptors: { 3: { context: { type: ext4, state: created } } } }',
+    ],
+    ['fspick(AT_FDCWD, "/mnt", 0)', 'done [done]', '{ path: { mountedBy: intercede } }'],
+    [
+      'move_mount(4, "", AT_FDCWD, "/mnt", MOVE_MOUNT_F_EMPTY_PATH)',
+      'done [done]',
+      '{ descriptors: { 4: { mount: { type: ext4 } } } }',
+    ],
+    [
+      'move_mount(4, "", AT_FDCWD, "/mnt", MOVE_MOUNT_F_EMPTY_PATH)',
+      'error EPERM [fileSystemNotAllowed]',
+      '{ descriptors: { 4: { mount: { type: btrfs } } } }',
+    ],
+    [
+      'mount_setattr(4, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_NOATIME, attr_clr=MOUNT_ATTR__ATIME}, 32)',
+      'done [done]',
+      '{ descriptors: { 4: { mount: { type: ext4 } } } }',
+    ],
+  ],
+  bpf: [
+    [
+      'bpf(BPF_PROG_LOAD, {prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt=2, insns=[0xb7, 0x95], license="GPL"}, 144)',
+      'done [done]',
+    ],
+    ['bpf(BPF_PROG_LOAD, {prog_type=1, insn_cnt=2, insns=[0xb7, 0x95], license="GPL"}, 144)', 'left [bpfProgramType]'],
+    [
+      'bpf(BPF_PROG_LOAD, {prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt=1, insns=[0x85], license="GPL"}, 144)',
+      'error EINVAL [bpfInstruction]',
+    ],
+    ['bpf(BPF_MAP_CREATE, NULL, 0)', 'left [bpfMap]'],
+    [
+      'bpf(BPF_PROG_ATTACH, {target_fd=3, attach_bpf_fd=4, attach_type=BPF_CGROUP_DEVICE, attach_flags=BPF_F_ALLOW_MULTI}, 20)',
+      'done [done]',
+      '{ descriptors: { 3: { cgroup: { where: below } }, 4: { program: 7 } } }',
+    ],
+    [
+      'bpf(BPF_PROG_ATTACH, {target_fd=3, attach_bpf_fd=4, attach_type=BPF_CGROUP_DEVICE, attach_flags=BPF_F_ALLOW_MULTI}, 20)',
+      'error EPERM [ownCgroup]',
+      '{ descriptors: { 3: { cgroup: { where: own } }, 4: { program: 7 } } }',
+    ],
+    [
+      'bpf(BPF_PROG_ATTACH, {target_fd=3, attach_bpf_fd=4, attach_type=BPF_CGROUP_DEVICE, attach_flags=BPF_F_ALLOW_MULTI}, 20)',
+      'error EPERM [loosens]',
+      '{ descriptors: { 3: { cgroup: { where: below, multiAbove: false } }, 4: { program: 7 } } }',
+    ],
+    [
+      'bpf(BPF_PROG_DETACH, {target_fd=3, attach_bpf_fd=4, attach_type=BPF_CGROUP_DEVICE}, 20)',
+      'error EPERM [notOurs]',
+      '{ descriptors: { 3: { cgroup: { where: below, programs: [5] } }, 4: { is: other } } }',
+    ],
+    ['bpf(BPF_PROG_GET_FD_BY_ID, {prog_id=7}, 12)', 'done [done]', '{ programs: [7] }'],
+    ['bpf(BPF_PROG_GET_FD_BY_ID, {prog_id=7}, 12)', 'left [sharedCgroup]', '{ cgroup: sharedCgroup }'],
+    ['bpf(BPF_LINK_DETACH, {link_fd=9}, 4)', 'done [done]', '{ descriptors: { 9: { link: 1 } } }'],
+  ],
+}
+
+const yamlOf = ([call, expected, caller]: readonly [string, string, string?]): string => {
+  const [, outcome, reason] = /^(.*) \[(\w+)\]$/.exec(expected)!
+  return `  - call: '${call}'\n    expect: ${outcome}\n    reason: ${reason}\n${caller ? `    caller: ${caller}\n` : ''}`
+}
+
+describe.each(Object.entries(CASES))('%s', (_, cases) => {
+  test.each(cases.map((one) => ({ one, named: one.join(' ') })))('$named', ({ one }) => {
+    const [result] = run(yamlOf(one))
+    expect({ ...result!.decision, fails: result!.fails, missing: result!.missing }).toMatchObject({ fails: [] })
+  })
+})
+
+describe('what an act has', () => {
+  const act = (call: string, caller = '{}') =>
+    run(`  - call: '${call}'\n    expect: done\n    caller: ${caller}`)[0]!.decision!.act
+  test.each([
+    { call: 'mknod("d/null", S_IFCHR|0666, 1:3)', has: { verb: 'mknod', name: 'd/null', dev: '1:3', mode: '020666' } },
+    {
+      call: 'mount("/dev/vda", "/mnt", "ext4", MS_RDONLY, "x")',
+      has: {
+        verb: 'mount',
+        type: 'ext4',
+        source: '/dev/vda',
+        target: '/mnt',
+        flags: '0x1',
+        data: 'x',
+        nodev: 'true',
+        shift: 'false',
+      },
+    },
+    { call: 'mount("none", "/mnt", "tmpfs", 0, "uid=5")', has: { data: 'uid=100005,gid=100000', nodev: 'false' } },
+    { call: 'sched_setparam(0, [7])', has: { verb: 'schedule', by: 'sched_setparam', priority: '7' } },
+    { call: 'mount("/dev/vda", "/mnt", "xfs", 0, NULL)', has: { verb: 'fuse', program: 'fusexfs' } },
+  ])('$call', ({ call, has }) => expect(act(call)).toMatchObject(has))
+
+  test('is compared by number or text, member by member', () => {
+    const expecting = (members: string) =>
+      run(`  - call: mknod("n", S_IFCHR|0666, 1:3)\n    expect: done\n    act: ${members}`)[0]!.fails
+    expect(expecting('{ verb: mknod, mode: S_IFCHR|0666, dev: 1:3 }')).toEqual([])
+    expect(expecting('{ verb: placeNode, mode: 0666, other: 1 }')).toEqual(['act.verb', 'act.mode', 'act.other'])
+  })
+})
+
+test('a policy in observe mode leaves what it would do', () => {
+  const [result] = run(
+    '  - { call: \'mknod("n", S_IFCHR, 1:3)\', expect: left, reason: observedAct }',
+    'policy: { mknod: true, mode: observe }\n',
+  )
+  expect(result!.fails).toEqual([])
+})
+
+test('a call that a filter for the policy does not trap is marked', () => {
+  const of = (call: string) => run(`  - { call: '${call}', expect: left }`)[0]!.decision!.isUntrapped
+  expect(of('mknod("n", S_IFIFO, 0)')).toBe(true)
+  expect(of('mknod("n", S_IFBLK, 0)')).toBeUndefined()
+})
+
+test('the caller of a case is laid over that of the file', () => {
+  const head = `${POLICY}caller: { capabilities: [MKNOD], userNamespace: nested }\n`
+  const [one, two] = run(
+    '  - { call: \'mknod("n", S_IFCHR, 1:3)\', expect: left, reason: childUserns }\n  - { call: \'mknod("n", S_IFCHR, 1:3)\', caller: { userNamespace: container }, expect: done }',
+    head,
+  )
+  expect([one!.fails, two!.fails]).toEqual([[], []])
+})
+
+describe('what is not described is not guessed', () => {
+  test.each([
+    ['fsconfig(3, FSCONFIG_CMD_CREATE, NULL, NULL, 0)', 'descriptors: { 3: '],
+    ['sched_setparam(0, 0x7ffe1234)', 'the memory at 0x7ffe1234'],
+    ['bpf(BPF_LINK_DETACH, {link_fd=9}, 4)', 'descriptor 9'],
+  ])('in words: %s', (call, words) => {
+    const [result] = run(`  - { call: '${call}', expect: done }`)
+    expect(result).toMatchObject({ fails: ['nothing is decided'], missing: expect.stringContaining(words) })
+  })
+})
+
+const FAILING = `  - name: 'a <device> # of "us"'
+    call: mknod("tun", S_IFCHR|0666, 10:201)
+    caller: { capabilities: [MKNOD] }
+    expect: done
+    reason: done
+  - { call: 'mknod("null", S_IFCHR|0666, 1:3)', expect: done }
+`
+describe('results', () => {
+  const shown = (format: (typeof TEST_FORMATS)[number]): string => formatResults(format, run(FAILING))
+
+  test.each(TEST_FORMATS)('a wrong expectation fails in words with all that explains it: %s', (format) => {
+    const text = shown(format)
+    for (const words of [
+      '10:201',
+      'MKNOD',
+      'deviceNotAllowed',
+      'the device 10:201 is not allowed',
+      'mknod.devices',
+      'x.yaml',
+      'done',
+      'left',
+    ])
+      expect(text).toContain(words)
+  })
+
+  test('TAP has a plan and a line for each case', () => {
+    const [version, plan, first, ...rest] = shown('tap').trimEnd().split('\n')
+    expect([version, plan]).toEqual(['TAP version 14', '1..2'])
+    expect(first).toBe('not ok 1 - x.yaml: a <device> \\# of "us"')
+    expect(rest[0]).toBe('  ---')
+    const end = rest.indexOf('  ...')
+    expect(parse(rest.slice(1, end).join('\n'))).toMatchObject({
+      at: 'x.yaml:14',
+      expected: 'done [done]',
+      actual: 'left [deviceNotAllowed]',
+    })
+    expect(rest.slice(end + 1)).toEqual(['ok 2 - x.yaml: mknod("null", S_IFCHR|0666, 1:3)'])
+  })
+
+  test('JUnit has a suite for each file, with its texts escaped', () => {
+    const text = shown('junit')
+    expect(text).toContain('<testsuite name="x.yaml" tests="2" failures="1">')
+    expect(text).toContain('name="a &#60;device&#62; # of &#34;us&#34;"')
+    expect(text.match(/<testcase /g)).toHaveLength(2)
+    expect(text.match(/<failure message="expected done \[done\], got left \[deviceNotAllowed\]">/g)).toHaveLength(1)
+  })
+
+  test('JSON has an object for each case', () => {
+    expect(JSON.parse(shown('json'))).toMatchObject([
+      {
+        file: 'x.yaml',
+        line: 14,
+        ok: false,
+        expected: { outcome: 'done' },
+        actual: { outcome: 'left', reason: 'deviceNotAllowed' },
+      },
+      { ok: true, name: 'mknod("null", S_IFCHR|0666, 1:3)' },
+    ])
+  })
+})
+
+describe('a file that is wrong is refused in words', () => {
+  test.each([
+    ['tests: []\npolices: {}', 'unknown key "polices" at line 2, column 1 (did you mean "policy"?)'],
+    [
+      'tests:\n  - { call: sysinfo(0), expct: done }',
+      'tests.0 lacks "expect" at line 2, column 5',
+      'unknown key "tests.0.expct" at line 2, column 25 (did you mean "expect"?)',
+    ],
+    [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { userNs: nested } }',
+      'unknown key "tests.0.caller.userNs"',
+    ],
+    [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { userNamespace: outer } }',
+      'tests.0.caller.userNamespace is "outer"',
+      'allowed is container, nested, host',
+    ],
+    [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { capabilities: [MKNODE] } }',
+      'tests.0.caller.capabilities',
+    ],
+    [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { task: { policy: SCHED_OTHER, priority: 3 } } }',
+      'a priority from 1 with SCHED_FIFO',
+    ],
+    [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { path: { errno: ENOENT, owner: mapped } } }',
+      'errno alone',
+    ],
+    [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { descriptors: { 3: { program: 1, link: 2 } } } }',
+      'one of context, mount',
+    ],
+    ['tests:\n  - { call: sysinfo(0), expect: left, reason: childUsernss }', 'did you mean "childUserns"?'],
+    ['tests:\n  - { call: sysinfo(0), expect: error EWRONG }', 'allowed is done, left, or error'],
+    ['tests:\n  - { call: sysinfo(, expect: done }', 'line 2'],
+    [
+      'tests:\n  - { call: sysinfos(0), expect: done }',
+      'cannot read the call at line 2, column',
+      'did you mean "sysinfo"?',
+    ],
+    ['policy: { mknod.device: true }\ntests: []', 'did you mean "security.syscalls.intercept.mknod.devices"?'],
+    ['profile: none\nconfig: /nowhere\ntests: []', 'Cannot read "/nowhere"'],
+  ])('%s', (text, ...words) => {
+    for (const each of words) expect(() => parseTests(text, 'x.yaml')).toThrow(each)
+  })
+
+  test('all errors in words at once, in their order', () => {
+    const text = `policy: { mknode: true }
+tests:
+  - { call: "mknod(1", expect: maybe }
+  - { call: "x()", expect: done, reason: childUsern }
+  - { name: empty }
+caller: { userNamespace: outer }
+`
+    const words = [
+      ...[
+        '8 errors: unknown key "security.syscalls.intercept.mknode"',
+        'cannot read the call at line 3, column 7',
+        'tests.0.expect is "maybe"',
+      ],
+      ...[
+        'cannot read the call at line 4',
+        '(did you mean "childUserns"?)',
+        'tests.2 lacks "call"',
+        'tests.2 lacks "expect"',
+        'caller.userNamespace',
+      ],
+    ]
+    expect(() => parseTests(text, 'x.yaml')).toThrow(
+      new RegExp(words.map((each) => each.replaceAll(/[().?[\]]/g, '\\$&')).join('.*')),
+    )
+  })
+})
+
+const event = (call: string, verdict: string, reason: string, errno?: string): EventView => ({
+  ...{ time: 0, type: 'call', container: 'c', call, verdict, reason, ...(errno ? { errno } : {}) },
+})
+
+describe('cases from records', () => {
+  const policy = parsePolicy([
+    ['mknod', 'true'],
+    ['sched_setscheduler', 'true'],
+  ])
+  test.each([
+    [event('mknod("n", S_IFCHR|0666, 1:3)', 'done', 'done'), { expect: 'done', reason: 'done' }],
+    [event('mknod("n", S_IFCHR|0666, 1:3)', 'error', 'kernelAnswered', 'EEXIST'), { expect: 'done' }],
+    [
+      event('mknod("n", S_IFCHR|0666, 1:3)', 'left', 'childUserns'),
+      { expect: 'left', reason: 'childUserns', caller: { userNamespace: 'nested' } },
+    ],
+    [event('sysinfo(0x7ffe0000)', 'left', 'keyOff'), { expect: 'left', reason: 'keyOff' }],
+  ])('%o', (recorded, is) => {
+    const { call } = recorded
+    expect(caseOf(recorded, policy)).toEqual({ call, ...is })
+  })
+
+  test.each([
+    [event('sched_setparam(0, 0x7ffe1234)', 'done', 'done'), 'the memory at 0x7ffe1234'],
+    [event('mknod("n", S_IFCHR|0666, 1:3)', 'left', 'walkerStuck'), 'by what no record has'],
+    [event('mknod(...)', 'done', 'done'), 'at character 7'],
+    [event('syscall_9(0x1)', 'left', 'notServed'), 'does not serve'],
+  ])('in words: %o is left out', (recorded, why) => expect(caseOf(recorded, policy)).toContain(why))
+
+  test('make a file that passes, with each kind of call once', () => {
+    const given = { mknod: 'true', mode: 'enforce' }
+    const events = [
+      event('mknod("n", S_IFCHR|0666, 1:3)', 'done', 'done'),
+      event('mknod("n", S_IFCHR|0666, 1:3)', 'done', 'done'),
+      event('mknod("\\303\\244 \'\\"#\\\\", S_IFCHR|0666, 10:200)', 'left', 'deviceNotAllowed'),
+      event('mknod("n", S_IFCHR|0666, 1:3)', 'left', 'lacksCapability'),
+      event('mknod("n", S_IFCHR|0666, 1:3)', 'gone', 'gone'),
+      event('sched_setparam(0, 0x7ffe1234)', 'left', 'priorityTooHigh'),
+    ]
+    const text = casesFile('build', given, events)!
+    const results = parseTests(text, 'x.yaml').map(runTest)
+    expect(results).toHaveLength(3)
+    expect(results.filter(({ fails }) => fails.length > 0)).toEqual([])
+    expect(text).toContain('#   sched_setparam(0, 0x7ffe1234)\n')
+  })
+
+  test('no calls make no file', () => expect(casesFile('build', {}, [])).toBeUndefined())
+})
+
+describe('the schema for editors', () => {
+  const schema = JSON.parse(readFileSync(new URL('../../../deploy/policy-test.schema.json', import.meta.url), 'utf8'))
+  const isValid = new Ajv({ allowUnionTypes: true }).compile(schema)
+  test('takes every case of this file', () => {
+    const all = Object.values(CASES).flat().map(yamlOf).join('')
+    const given = parse(`${POLICY}tests:\n${all}`)
+    expect(isValid(given), JSON.stringify(isValid.errors)).toBe(true)
+  })
+  test.each([
+    '{}',
+    'tests: [{ expect: done }]',
+    'tests: [{ call: x, expect: done, caller: { userns: nested } }]',
+    'tests: [{ call: x, expect: left, reason: none }]',
+    'policy: { mknodd: true }\ntests: []',
+  ])('refuses %s', (text) => expect(isValid(parse(text))).toBe(false))
+})
+
+test('200 cases take less than a second', () => {
+  const all = Object.values(CASES).flat().map(yamlOf)
+  const cases = Array.from({ length: 200 }, (_, index) => all[index % all.length]!).join('')
+  const begin = process.hrtime.bigint()
+  const results = run(cases)
+  expect(results).toHaveLength(200)
+  expect(results.filter(({ fails }) => fails.length > 0)).toEqual([])
+  expect(Number(process.hrtime.bigint() - begin) / 1e6).toBeLessThan(1000)
+})

@@ -321,12 +321,11 @@ class CallParser {
     return this.#text[this.#at]
   }
 
-  /** Takes what the expression matches here, and the space before it. */
+  /** Takes what the sticky expression matches here, and the space before it. */
   #match(expression: RegExp): string | undefined {
     this.#space()
-    const sticky = new RegExp(expression)
-    sticky.lastIndex = this.#at
-    const found = sticky.exec(this.#text)?.[0]
+    expression.lastIndex = this.#at
+    const found = expression.exec(this.#text)?.[0]
     if (found !== undefined) this.#at += found.length
     return found
   }

@@ -17,8 +17,8 @@ import { configFile, LXC_SOCKET, SOCKET } from './paths.ts'
 
 /*
  * The whole command line, with its help; the long texts are in help-texts.ts. The file with a command's name does the
- * work. It is loaded only when the command runs, because loading is most of the start-up time. scripts/bundle.js makes a
- * bundle of each command, or of several that share code.
+ * work. It is loaded only when the command runs, because loading is most of the start-up time. scripts/bundle.js makes
+ * a bundle of each command, or of several that share code.
  */
 
 /** The subcommands, in the order of the help. */

@@ -1,13 +1,13 @@
-import { dirname, resolve as resolvePath } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import * as v from 'valibot'
 import { errnos } from '../abi/errno.ts'
 import { CallSyntaxError, callOfFields, type ParsedCall, parseCall } from '../calls/parse-call.ts'
 import { type ReasonCode, reasonCodes } from '../calls/reasons.ts'
-import { parseConfig } from '../policy/config.ts'
-import { PolicyError } from '../policy/error.ts'
-import { formatLines, type KeyValueLine } from '../policy/key-value-lines.ts'
+import { type Config, parseConfig } from '../policy/config.ts'
+import { type Place, PolicyError } from '../policy/error.ts'
+import type { KeyValueLine } from '../policy/key-value-lines.ts'
 import type { Policy } from '../policy/policy.ts'
-import { resolve } from '../policy/resolve.ts'
+import { clamp, settle, toPolicy } from '../policy/settings.ts'
 import {
   checkTypes,
   Flaws,
@@ -20,10 +20,10 @@ import {
   type Where,
 } from '../policy/yaml-file.ts'
 import { readText } from '../runtimes/text-file.ts'
-import { didYouMean } from '../shared/texts.ts'
+import { briefly, didYouMean, fewOf } from '../shared/texts.ts'
 import { type CallerDescription, CallerFacts } from '../syscalls/caller-facts.ts'
 import { configFile } from './paths.ts'
-import { UsageError } from './usage.ts'
+import { asUsage, UsageError } from './usage.ts'
 
 const OUTCOME = /^(done|left|error(?: (E[A-Z0-9]+))?)$/
 const isOutcome = (text: string): boolean => {
@@ -113,15 +113,22 @@ function readWith(path: string): string {
  * @throws {PolicyError}
  */
 export function policyOf(
-  profile: string | undefined,
-  config: string | undefined,
+  { profile, config }: { readonly profile: string | undefined; readonly config: string | undefined },
   keys: readonly KeyValueLine[],
+  place: Place = {},
 ): Policy {
   const file = config ?? (profile === undefined ? undefined : configFile(false))
-  const configuration = file === undefined ? parseConfig('', '') : parseConfig(readWith(file), file, NOBODY)
-  const named = profile === undefined ? {} : { profile: { name: profile } }
-  return resolve(configuration, { metadata: formatLines({ ...named, entries: keys }) }, NOBODY).policy
+  const { default: all, profiles, ceiling } = file === undefined ? parseConfig('', '') : readConfig(file)
+  const chosen = profile === undefined ? [] : profiles.get(profile)
+  if (!chosen) {
+    const hint =
+      didYouMean(profile!, profiles.keys()) || `; ${JSON.stringify(file)} has ${fewOf([...profiles.keys()]) || 'none'}`
+    throw new PolicyError(`unknown profile ${briefly(profile)}`, place, hint)
+  }
+  return toPolicy(clamp(settle([...all, ...chosen, ...keys]), ceiling), NOBODY)
 }
+
+const readConfig = (file: string): Config => asUsage(() => parseConfig(readWith(file), file, NOBODY))
 
 const keysAt = (path: Path): readonly string[] => {
   const last = path.at(-1)
@@ -166,12 +173,12 @@ export function parseTests(text: string, file: string, tested: TestedPolicy = {}
   checkHas(given, where, flaws)
   const read = checkTypes(PolicyTestFile, given, { where, flaws, keysAt })
   const keys = toEntries(read.policy ?? {}, { kind: 'given' }, ['policy'], where, flaws)
-  const config = read.config === undefined ? undefined : resolvePath(dirname(file), read.config)
+  const config = read.config === undefined ? undefined : resolve(dirname(file), read.config)
   const calls = read.tests.map(({ call }, index) => flaws.in(() => callIn(call, () => where(['tests', index, 'call']))))
   const [policy] = flaws.in(() =>
     tested.profile === undefined
-      ? policyOf(read.profile, tested.daemonConfig ?? config, keys)
-      : policyOf(tested.profile, tested.daemonConfig ?? config, []),
+      ? policyOf({ profile: read.profile, config: tested.daemonConfig ?? config }, keys, where(['profile']))
+      : policyOf({ profile: tested.profile, config: tested.daemonConfig ?? config }, []),
   )
   flaws.throw()
   return read.tests.map((each, index) => {

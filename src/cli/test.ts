@@ -198,7 +198,7 @@ export function explainIfCommand(word: string | undefined, options: IfOptions): 
   const format = parseFormat(given, FORMATS.explain)
   const keys = asUsage(() => config.map((each): KeyValueLine => parseAssignment(each)))
   const file = daemonConfig ?? (profile === undefined && keys.length > 0 ? undefined : configFileIfThere(false))
-  const policy = asUsage(() => policyOf(profile, file, keys))
+  const policy = asUsage(() => policyOf({ profile, config: file }, keys))
   const decision = answer(text, policy)
   const { outcome: verdict, errno, reason, says, remedy } = rowOf(decision)
   const row = { call: text, verdict, ...(errno ? { errno } : {}), reason, says, ...(remedy ? { remedy } : {}) }

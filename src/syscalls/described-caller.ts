@@ -70,7 +70,7 @@ class DescribedFile implements Handle {
 }
 
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
-const withoutNul = (bytes: Uint8Array): string => latin1(bytes).replace(/\0.*$/s, '')
+const withoutNul = (bytes: Uint8Array): string => Buffer.from(bytes).toString().replace(/\0.*$/s, '')
 
 /** Reads what is in memory where the arguments of a call point to. */
 class DescribedMemory implements MemoryReader {

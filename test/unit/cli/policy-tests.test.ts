@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -9,6 +10,8 @@ import { formatResults, runTest } from '../../../src/cli/test.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import type { EventView } from '../../../src/reader/event-stream.ts'
 
+/** The sample of the package, in which every line is a comment. */
+const CONFIG = fileURLToPath(new URL('../../../deploy/config.yaml', import.meta.url))
 const POLICY = `policy:
   mknod: true
   mknod.devices: [c:10:200]
@@ -371,6 +374,12 @@ describe('a file that is wrong is refused in words', () => {
     ],
     ['policy: { mknod.device: true }\ntests: []', 'did you mean "security.syscalls.intercept.mknod.devices"?'],
     ['profile: none\nconfig: /nowhere\ntests: []', 'Cannot read "/nowhere"'],
+    [
+      'policy: { mknod: true, security.syscalls.intercept.mknod: false }\ntests: []',
+      'is given twice',
+      'line 1, column 24',
+    ],
+    [`profile: defualt\nconfig: ${CONFIG}\ntests: []`, 'unknown profile "defualt" at line 1, column 1', 'has none'],
   ])('%s', (text, ...words) => {
     for (const each of words) expect(() => parseTests(text, 'x.yaml')).toThrow(each)
   })

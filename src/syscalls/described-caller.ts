@@ -15,6 +15,7 @@ import type { Mounts, SourceKind } from '../calls/mounts.ts'
 import type { ParsedCall } from '../calls/parse-call.ts'
 import type { Reason, ReasonCode } from '../calls/reasons.ts'
 import { WORDS, type Word } from '../calls/record.ts'
+import type { Condition, Rule } from '../calls/syscall.ts'
 import { ContinueError, continueWith, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { keyNames } from '../policy/keys.ts'
@@ -381,10 +382,15 @@ function verdictOn(call: ParsedCall, caller: DescribedCaller, policy: Policy): V
   }
 }
 
-const isTrapped = ({ name, args }: ParsedCall, policy: Policy): boolean =>
-  rulesFor(policy).some(
-    (rule) => rule.name === name && (rule.when ?? []).every(({ arg, mask, equals }) => (args[arg]! & mask) === equals),
-  )
+/** The rules of each policy, which many cases share. */
+const rulesByPolicy = new WeakMap<Policy, readonly Rule[]>()
+
+function isTrapped({ name, args }: ParsedCall, policy: Policy): boolean {
+  const rules = rulesByPolicy.get(policy) ?? rulesFor(policy)
+  rulesByPolicy.set(policy, rules)
+  const holds = ({ arg, mask, equals }: Condition): boolean => (args[arg]! & mask) === equals
+  return rules.some(({ name: trapped, when = [] }) => trapped === name && when.every(holds))
+}
 
 /** Writes what an act has as texts, those of an object in it beside the others. */
 function actFields(value: object): Readonly<Record<string, string>> {

@@ -53,7 +53,6 @@ const CALLS: readonly Same[] = [
   mknod('null', '020666', 0x103, '1:3'),
   mknod('tun', '020600', 0xac8, '10:200'),
   mknod('mem', '020666', 0x101, '1:1'),
-  mknod('vda', '060666', 0x103, '1:3'),
   mknod('whiteout', '020000', 0, '0:0'),
   mknod('none/null', '020666', 0x103, '1:3', { path: { errno: 'ENOENT' } }),
   mknod('', '020666', 0x103, '1:3'),
@@ -92,13 +91,14 @@ const CALLS: readonly Same[] = [
   mount('ext4', 0, 'errors=panic'),
   mount('ext4', 0, 'context=x'),
   { perl: '165, 0, "m", "ext4", 0, "source=mtd0"', call: 'mount(NULL, "m", "ext4", 0, "source=mtd0")' },
-  { perl: '430, "ext4", 1', call: 'fsopen("ext4", FSOPEN_CLOEXEC)' },
   { perl: '430, "xfs", 0', call: 'fsopen("xfs", 0)' },
   { perl: '430, "btrfs", 0', call: 'fsopen("btrfs", 0)' },
   { perl: '430, "ext4", 8', call: 'fsopen("ext4", 8)' },
   { perl: '99, "x" x 200', call: 'sysinfo(0x1000)' },
   { perl: '321, 0, "\\0" x 100, 72', call: 'bpf(BPF_MAP_CREATE, NULL, 72)' },
   { perl: '321, 5, pack("L", 1) . "\\0" x 140, 144', call: 'bpf(BPF_PROG_LOAD, {prog_type=1}, 144)' },
+  // A mounter does it, whose record comes later.
+  { perl: '430, "ext4", 1', call: 'fsopen("ext4", FSOPEN_CLOEXEC)' },
 ]
 
 let host: Host
@@ -116,14 +116,15 @@ beforeAll(async () => {
   host = await Host.start(undefined, { resolve: () => ({ policy: toPolicy(settings), settings, details: {} }) })
   const work = directory(join(host.directory, 'work'), BASE, 0o755)
   for (const name of ['d', 'm']) directory(join(work, name), BASE, 0o755)
-  const script = CALLS.map(({ perl }) => `syscall(${perl});`).join('\n')
-  const command = `cd ${work} && exec perl -e '${script}'`
+  // Perl takes no constants for texts, which the kernel might change. The pause lets each record come before the next.
+  const script = CALLS.map(({ perl }) => `c(${perl});`).join('\n')
+  const command = `cd ${work} && exec unshare --mount --propagation unchanged perl -e 'sub c { my ($n, @a) = @_; syscall($n, @a); select undef, undef, undef, 0.01 } ${script}'`
   const options = ['--mounts', '--sched', '--xattr', '--bpf', '--all-sysinfo', '--id', 'tested']
   const done = await host.run(options, ['sh', '-c', command])
   expect(done).toMatchObject({ status: 0, stderr: '' })
   await host.settle(0)
-  // Perl and the shell make calls of their own, as ls does.
-  records = host.records
+  // The first process waits for the daemon by a call that is not served.
+  records = host.records.filter(({ reason }) => reason !== 'notServed')
   file = join(host.directory, 'cases.yaml')
   const tests = CALLS.map(({ call, caller }, index) => ({
     call,

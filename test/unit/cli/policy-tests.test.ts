@@ -4,7 +4,7 @@ import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { TEST_FORMATS } from '../../../src/cli/formats.ts'
-import { type PolicyTest, parseTests } from '../../../src/cli/policy-tests.ts'
+import { type PolicyTest, PolicyTestFile, parseTests } from '../../../src/cli/policy-tests.ts'
 import { caseOf, casesFile } from '../../../src/cli/record-cases.ts'
 import { formatResults, runTest } from '../../../src/cli/test.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
@@ -464,6 +464,10 @@ describe('cases from records', () => {
 describe('the schema for editors', () => {
   const schema = JSON.parse(readFileSync(new URL('../../../deploy/policy-test.schema.json', import.meta.url), 'utf8'))
   const isValid = new Ajv({ allowUnionTypes: true }).compile(schema)
+  test('has every section of a file', () => {
+    expect(Object.keys(schema.properties)).toEqual(Object.keys(PolicyTestFile.pipe[2].entries))
+  })
+
   test('takes every case of this file', () => {
     const all = Object.values(CASES).flat().map(yamlOf).join('')
     const given = parse(`${POLICY}tests:\n${all}`)

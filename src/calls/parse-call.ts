@@ -183,6 +183,13 @@ class CallParser {
     return { name, text: this.#text, args: registers, memory: this.#memory }
   }
 
+  /** Reads a number alone. */
+  parseNumber(): bigint {
+    const number = this.#device()
+    if (this.#peek() !== undefined) this.#fail('the end')
+    return number
+  }
+
   #argument(kind: ArgumentKind, name: string, before: readonly bigint[]): bigint {
     if (kind === 'size' && this.#match(/sizeof/y)) return BigInt(this.#size)
     const isPointer = kind === 'pointer'
@@ -392,7 +399,7 @@ export function callOfFields({ syscall: name = '', ...given }: Readonly<Record<s
 /** Reads a number or constant as it stands in a call; undefined if it is none. */
 export function numberIn(text: string): bigint | undefined {
   try {
-    return parseCall(`mknod("", 0, ${text})`).args[2]
+    return new CallParser(text).parseNumber()
   } catch (error) {
     if (error instanceof CallSyntaxError) return undefined
     throw error

@@ -130,14 +130,6 @@ export function policyOf(
 
 const readConfig = (file: string): Config => asUsage(() => parseConfig(readWith(file), file, NOBODY))
 
-const keysAt = (path: Path): readonly string[] => {
-  const last = path.at(-1)
-  if (path.length === 0) return Object.keys(shape)
-  if (typeof last === 'number') return Object.keys(Case.pipe[2].entries)
-  if (last === 'caller') return Object.keys(CallerFacts.entries)
-  return []
-}
-
 const texts = (given: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> =>
   Object.fromEntries(Object.entries(given).map(([name, value]) => [name, String(value)]))
 
@@ -171,7 +163,7 @@ export function parseTests(text: string, file: string, tested: TestedPolicy = {}
   const [given, where] = parseYaml(text, file, true)
   const flaws = new Flaws(file)
   checkHas(given, where, flaws)
-  const read = checkTypes(PolicyTestFile, given, { where, flaws, keysAt })
+  const read = checkTypes(PolicyTestFile, given, { where, flaws })
   const keys = toEntries(read.policy ?? {}, { kind: 'given' }, ['policy'], where, flaws)
   const config = read.config === undefined ? undefined : resolve(dirname(file), read.config)
   const calls = read.tests.map(({ call }, index) => flaws.in(() => callIn(call, () => where(['tests', index, 'call']))))

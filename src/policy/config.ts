@@ -127,9 +127,6 @@ const sections = Object.keys(shape)
 /** A whole file, as YAML has read it. */
 export const ConfigFile = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
 
-/** Returns the keys that a map of the file may have. */
-const keysAt = (path: Path): readonly string[] => (path.length > 0 ? membersOf(path.join('.')) : sections)
-
 /**
  * Reads the configuration file.
  *
@@ -144,7 +141,6 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const { annotations, ceiling, log, metrics, limits, history, nri, reload, ...rest } = checkTypes(ConfigFile, given, {
     where,
     flaws,
-    keysAt,
   })
   const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where, flaws)
   const profiles = new Map(

@@ -128,36 +128,58 @@ function takeOut(given: unknown, path: Path): boolean {
   return last !== undefined && Object.hasOwn(parent, last) && delete parent[last]
 }
 
-/** What checking a file takes beside its schema. */
-interface FileCheck {
-  readonly where: Where
-  readonly flaws: Flaws
-  /** Returns the keys that a map of the file may have. */
-  readonly keysAt: (path: Path) => readonly string[]
+/** The parts of schemas of valibot that say which keys there are. */
+interface SchemaParts {
+  readonly pipe?: readonly SchemaParts[]
+  readonly options?: readonly SchemaParts[]
+  readonly wrapped?: SchemaParts
+  readonly entries?: Readonly<Record<string, SchemaParts>>
+  /** Of an array, and of a record. */
+  readonly item?: SchemaParts
+  readonly value?: SchemaParts
+}
+
+/** Returns the keys that the map may have to which a path leads. */
+function keysAt(
+  { pipe = [], options = [], wrapped, entries, item, value }: SchemaParts,
+  path: Path,
+): readonly string[] {
+  const parts = [...pipe.slice(1), ...options, ...(wrapped ? [wrapped] : [])]
+  const [step, ...rest] = path
+  const next = step === undefined ? undefined : (entries?.[step] ?? item ?? value)
+  return [
+    ...(step === undefined ? Object.keys(entries ?? {}) : []),
+    ...(next ? keysAt(next, rest) : []),
+    ...parts.flatMap((part) => keysAt(part, path)),
+  ]
 }
 
 /** Checks the types. What is wrong is taken out, until the rest is right. */
 export function checkTypes<S extends v.GenericSchema>(
   schema: S,
   given: unknown,
-  { where, flaws, keysAt }: FileCheck,
+  { where, flaws }: { readonly where: Where; readonly flaws: Flaws },
 ): v.InferOutput<S> {
   for (;;) {
     const checked = v.safeParse(schema, given, { abortEarly: true })
     if (checked.success) return checked.output
     const [issue] = checked.issues
-    flaws.in(() => complain(issue, where, keysAt))
+    flaws.in(() => complain(issue, where, schema as SchemaParts))
     if (!takeOut(given, pathOf(issue))) flaws.throw()
   }
 }
 
-function complain(issue: v.BaseIssue<unknown>, where: Where, keysAt: FileCheck['keysAt']): never {
+function complain(issue: v.BaseIssue<unknown>, where: Where, schema: SchemaParts): never {
   const path = pathOf(issue)
   const name = path.join('.')
   if (issue.expected === 'never') {
-    const known = keysAt(path.slice(0, -1))
+    const known = keysAt(schema, path.slice(0, -1))
     const hint = didYouMean(String(path.at(-1)), known) || `, allowed is ${known.join(', ')}`
     throw new PolicyError(`unknown key ${briefly(name)}`, where(path), hint)
+  }
+  if (issue.received === 'undefined') {
+    const holder = path.slice(0, -1)
+    throw new PolicyError(`${holder.join('.') || 'the file'} lacks ${issue.expected}`, where(holder))
   }
   const subject = name === '' ? 'the file' : name
   throw new PolicyError(

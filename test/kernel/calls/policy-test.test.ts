@@ -88,6 +88,20 @@ const CALLS: readonly Same[] = [
   mount('btrfs'),
   mount('EXT4'),
   mount('proc'),
+  // Its source is no device, which the kernel finds out.
+  { perl: '165, "/dev/null", "m", "ext4", 0, 0', call: 'mount("/dev/null", "m", "ext4", 0, NULL)' },
+  { perl: '165, 0, "m", 0, 0x20, 0', call: 'mount(NULL, "m", NULL, MS_REMOUNT, NULL)' },
+  {
+    perl: '165, 0, "/proc", 0, 0x20, 0',
+    call: 'mount(NULL, "/proc", NULL, MS_REMOUNT, NULL)',
+    caller: { path: { mountedBy: 'container' } },
+  },
+  { perl: '432, 0, 0, 0', call: 'fsmount(0, 0, 0)', caller: { descriptors: { 0: { is: 'other' } } } },
+  {
+    perl: '429, 0, "", -100, "m", 4',
+    call: 'move_mount(0, "", AT_FDCWD, "m", MOVE_MOUNT_F_EMPTY_PATH)',
+    caller: { descriptors: { 0: { is: 'other' } } },
+  },
   mount('ext4', 0, 'errors=panic'),
   mount('ext4', 0, 'context=x'),
   { perl: '165, 0, "m", "ext4", 0, "source=mtd0"', call: 'mount(NULL, "m", "ext4", 0, "source=mtd0")' },

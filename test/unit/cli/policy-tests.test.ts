@@ -375,6 +375,16 @@ describe('a file that is wrong is refused in words', () => {
     ['policy: { mknod.device: true }\ntests: []', 'did you mean "security.syscalls.intercept.mknod.devices"?'],
     ['profile: none\nconfig: /nowhere\ntests: []', 'Cannot read "/nowhere"'],
     [
+      'tests:\n  - { call: sysinfo(0), expect: done, caller: { paths: { a: { ownr: mapped } } } }',
+      'unknown key "tests.0.caller.paths.a.ownr" at line 2, column 63 (did you mean "owner"?)',
+    ],
+    [
+      'caller: { descriptors: { 3: { context: { type: ext4, stat: open } } } }\ntests: []',
+      'unknown key "caller.descriptors.3.context.stat"',
+      '(did you mean "state"?)',
+    ],
+    ['caller: { descriptors: { 3: { context: { } } } }\ntests: []', 'caller.descriptors.3.context lacks "type" at line 1'],
+    [
       'policy: { mknod: true, security.syscalls.intercept.mknod: false }\ntests: []',
       'is given twice',
       'line 1, column 24',

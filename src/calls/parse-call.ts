@@ -140,6 +140,11 @@ export class CallSyntaxError extends Error {
   override readonly name = 'CallSyntaxError'
 }
 
+const notServed = (name: string): CallSyntaxError =>
+  new CallSyntaxError(
+    `Intercede does not serve ${briefly(name)}${didYouMean(name, knownCalls) || `; it serves ${fewOf(knownCalls)}`}`,
+  )
+
 /** What a value is: a number, or bytes to which the argument or member points. */
 type CallValue = { readonly number: bigint } | { readonly bytes: Uint8Array; readonly size: number }
 
@@ -167,10 +172,7 @@ class CallParser {
   parse(): ParsedCall {
     const name = this.#match(/\w+/y) ?? this.#fail('the name of a call')
     const kinds = argumentsOf(name)
-    if (!kinds)
-      throw new CallSyntaxError(
-        `Intercede does not serve ${briefly(name)}${didYouMean(name, knownCalls) || `; it serves ${fewOf(knownCalls)}`}`,
-      )
+    if (!kinds) throw notServed(name)
     this.#expect('(')
     const args: bigint[] = []
     for (const [index, kind] of kinds.entries()) {
@@ -379,8 +381,8 @@ const isPlain = (value: string): boolean => !/^(?:["[{]|NULL$|0x[\da-f]+$)/i.tes
  * @throws {CallSyntaxError} for a call that is not served, an unknown argument, or one that is missing
  */
 export function callOfFields({ syscall: name = '', ...given }: Readonly<Record<string, string>>): string {
-  const kinds = argumentsOf(name)
-  if (!kinds) return parseCall(`${name}(`).text
+  const kinds = name === '' ? undefined : argumentsOf(name)
+  if (!kinds) throw name === '' ? new CallSyntaxError('the fields lack "syscall"') : notServed(name)
   const names = argumentNames(name)
   const unknown = Object.keys(given).find((each) => !names.includes(each))
   if (unknown !== undefined)

@@ -32,7 +32,7 @@ const ID_MAP = matching(/^\d+ \d+ \d+(, *\d+ \d+ \d+)*$/, 'INSIDE OUTSIDE COUNT,
 const DEVICE_RULE = /^[abc] (\d+|\*):(\d+|\*) ([rwm]+)$/
 const errnoNames = Object.keys(errnos) as ErrnoName[]
 
-/** What a handler may ask about a file that a call names. The first value is the usual one. */
+/** What a handler may ask about a file that a call names. The first word of each list is the usual one. */
 const PathFacts = v.pipe(
   v.strictObject({
     errno: v.exactOptional(v.pipe(oneOf(errnoNames), v.description('the errno with which the lookup fails'))),
@@ -119,7 +119,7 @@ const DescriptorFacts = v.pipe(
 
 const task = v.pipe(
   v.strictObject({
-    policy: v.pipe(oneOf(Object.keys(SCHED).map((name) => `SCHED_${name}`))),
+    policy: oneOf(Object.keys(SCHED).map((name) => `SCHED_${name}`)),
     priority: v.optional(number(0, RT_PRIORITY_MAX), 0),
   }),
   v.check(

@@ -9,7 +9,7 @@ import { PAGE, PATH_MAX } from '../abi/system.ts'
 import type { Act } from '../calls/act.ts'
 import type { Caller, MemoryReader, NodevReason, Registers, Task } from '../calls/caller.ts'
 import type { Context, DetachedMount } from '../calls/context.ts'
-import type { DevicePrograms, NoGroup, OwnProgram } from '../calls/device-programs.ts'
+import type { DevicePrograms, NoGroup } from '../calls/device-programs.ts'
 import type { Fuse } from '../calls/fuse.ts'
 import type { Mounts, SourceKind } from '../calls/mounts.ts'
 import type { ParsedCall } from '../calls/parse-call.ts'
@@ -305,8 +305,6 @@ class DescribedCaller extends DescribedMemory implements Caller {
 
   get devicePrograms(): DevicePrograms {
     const cgroup = this.#fact('cgroup')
-    const programOf = (id: number): OwnProgram | undefined =>
-      this.#about.programs?.includes(id) ? { id, loaded: 0n } : undefined
     const groupOf = (group: Handle) => this.#descriptor(Number((group as DescribedFile).text)).cgroup!
     const unasked = beyond('an act on a device program')
     return {
@@ -323,7 +321,7 @@ class DescribedCaller extends DescribedMemory implements Caller {
         if (program !== undefined) return { id: program, loaded: 0n }
         return is === 'closed' ? 'notOpen' : 'notOurs'
       },
-      numbered: programOf,
+      numbered: (id) => (this.#about.programs?.includes(id) ? { id, loaded: 0n } : undefined),
       attached: (group) => {
         const { programs, multi } = groupOf(group)
         return { flags: multi ? BPF_F_ALLOW_MULTI : 0, ids: programs, revision: 0n }
@@ -365,7 +363,7 @@ const registersOf = (args: readonly bigint[]): Registers => ({
 
 const byName = new Map(handlers.map((handler) => [handler.name, handler]))
 
-/** Goes the steps of engine/serve/server.ts. @throws {MissingFact} */
+/** Takes the steps of engine/serve/server.ts, in its order. @throws {MissingFact} */
 function verdictOn(call: ParsedCall, caller: DescribedCaller, policy: Policy): Verdict {
   const handler = byName.get(call.name)!
   const registers = registersOf(call.args)

@@ -132,6 +132,7 @@ describe('callOfFields()', () => {
       is: undefined,
     },
     { fields: { syscall: 'nothing' }, is: undefined },
+    { fields: { path: 'n' }, is: undefined },
   ])('$fields: $is', ({ fields, is }) => {
     const given = fields as Readonly<Record<string, string>>
     if (is === undefined) expect(() => callOfFields(given)).toThrow(CallSyntaxError)

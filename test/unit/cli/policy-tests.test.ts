@@ -383,7 +383,10 @@ describe('a file that is wrong is refused in words', () => {
       'unknown key "caller.descriptors.3.context.stat"',
       '(did you mean "state"?)',
     ],
-    ['caller: { descriptors: { 3: { context: { } } } }\ntests: []', 'caller.descriptors.3.context lacks "type" at line 1'],
+    [
+      'caller: { descriptors: { 3: { context: { } } } }\ntests: []',
+      'caller.descriptors.3.context lacks "type" at line 1',
+    ],
     [
       'policy: { mknod: true, security.syscalls.intercept.mknod: false }\ntests: []',
       'is given twice',

@@ -4,6 +4,7 @@ import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { TEST_FORMATS } from '../../../src/cli/formats.ts'
+import { TEST_HELP } from '../../../src/cli/help-texts.ts'
 import { type PolicyTest, PolicyTestFile, parseTests } from '../../../src/cli/policy-tests.ts'
 import { caseOf, casesFile } from '../../../src/cli/record-cases.ts'
 import { formatResults, runTest } from '../../../src/cli/test.ts'
@@ -257,6 +258,12 @@ test('the caller of a case is laid over that of the file', () => {
     head,
   )
   expect([one!.fails, two!.fails]).toEqual([[], []])
+})
+
+test('the file that the help shows passes', () => {
+  const [, shown] = /^A file:\n([\s\S]*?)\n\n\S/m.exec(TEST_HELP)!
+  const results = parseTests(shown!.replaceAll(/^ {2}/gm, ''), 'x.yaml').map(runTest)
+  expect(results.map(({ fails }) => fails)).toEqual([[], []])
 })
 
 describe('what is not described is not guessed', () => {

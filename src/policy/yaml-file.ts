@@ -29,7 +29,7 @@ const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], '
 export const keyMapOf = (allowed: string) => mapOf(v.record(v.string(), value), allowed)
 
 /** What JavaScript calls a value, in words of YAML. */
-const KINDS: Readonly<Record<string, string>> = { Array: 'a list', Object: 'a map', null: 'empty' }
+const KINDS: Readonly<Record<string, string>> = { Array: 'a list', Object: 'a map', null: 'empty', '""': 'empty' }
 
 export type Path = readonly (string | number)[]
 export type Where = (path: Path) => Place

@@ -34,38 +34,41 @@ const errnoNames = Object.keys(errnos) as ErrnoName[]
 
 /** What a handler may ask about a file that a call names. The first word of each list is the usual one. */
 const PathFacts = v.pipe(
-  v.strictObject({
-    errno: v.exactOptional(v.pipe(oneOf(errnoNames), v.description('the errno with which the lookup fails'))),
-    owner: v.exactOptional(
-      v.pipe(
-        oneOf(['mapped', 'unmapped']),
-        v.description("whether the file's owner and group are mapped in the container"),
-      ),
-    ),
-    devices: v.exactOptional(
-      v.pipe(
-        oneOf(['open', 'nodev', 'nodevOfRuntime', 'tmpfsOfContainer', 'overlayOfContainer']),
-        v.description('what the file system lets a device node in the directory do, and who mounted it'),
-      ),
-    ),
-    mountedBy: v.exactOptional(
-      v.pipe(
-        oneOf(['host', 'container', 'intercede']),
-        v.description('who mounted the file system: intercede for a tmpfs of mount.allowed'),
-      ),
-    ),
-    times: v.exactOptional(
-      v.pipe(oneOf(['relatime', 'noatime', 'strictatime']), v.description('how its mount keeps access times')),
-    ),
-    source: v.exactOptional(
-      v.pipe(
-        oneOf(['device', 'closedDevice', 'otherFile']),
-        v.description(
-          'what the source of a mount is: a block device that the caller may open, or may not, or no device',
+  v.strictObject(
+    {
+      errno: v.exactOptional(v.pipe(oneOf(errnoNames), v.description('the errno with which the lookup fails'))),
+      owner: v.exactOptional(
+        v.pipe(
+          oneOf(['mapped', 'unmapped']),
+          v.description("whether the file's owner and group are mapped in the container"),
         ),
       ),
-    ),
-  }),
+      devices: v.exactOptional(
+        v.pipe(
+          oneOf(['open', 'nodev', 'nodevOfRuntime', 'tmpfsOfContainer', 'overlayOfContainer']),
+          v.description('what the file system lets a device node in the directory do, and who mounted it'),
+        ),
+      ),
+      mountedBy: v.exactOptional(
+        v.pipe(
+          oneOf(['host', 'container', 'intercede']),
+          v.description('who mounted the file system: intercede for a tmpfs of mount.allowed'),
+        ),
+      ),
+      times: v.exactOptional(
+        v.pipe(oneOf(['relatime', 'noatime', 'strictatime']), v.description('how its mount keeps access times')),
+      ),
+      source: v.exactOptional(
+        v.pipe(
+          oneOf(['device', 'closedDevice', 'otherFile']),
+          v.description(
+            'what the source of a mount is: a block device that the caller may open, or may not, or no device',
+          ),
+        ),
+      ),
+    },
+    'a map of facts about a path',
+  ),
   v.check((given) => !('errno' in given) || Object.keys(given).length === 1, 'errno alone, or what it leads to'),
 )
 
@@ -80,37 +83,49 @@ const type = v.string('the name of a file system')
 
 /** What a descriptor of the caller is: exactly one of these. */
 const DescriptorFacts = v.pipe(
-  v.strictObject({
-    context: v.exactOptional(
-      v.strictObject({
-        type,
-        parameters: v.optional(v.array(parameter, 'a list'), []),
-        state: v.optional(oneOf(['open', 'created', 'mounted', 'failed']), 'open'),
-        picked: v.optional(yesOrNo, 'false'),
-      }),
-    ),
-    mount: v.exactOptional(
-      v.strictObject({
-        type,
-        nodev: v.optional(yesOrNo, 'true'),
-        shift: v.optional(yesOrNo, 'false'),
-        changeable: v.optional(yesOrNo, 'true'),
-      }),
-    ),
-    program: v.exactOptional(word),
-    link: v.exactOptional(word),
-    cgroup: v.exactOptional(
-      v.strictObject({
-        where: oneOf(['below', 'own', 'outside', 'removed']),
-        /** The ids of the programs that are attached to it. */
-        programs: v.optional(v.array(word, 'a list'), []),
-        /** Whether they are attached with BPF_F_ALLOW_MULTI, and whether those above are. */
-        multi: v.optional(yesOrNo, 'true'),
-        multiAbove: v.optional(yesOrNo, 'true'),
-      }),
-    ),
-    is: v.exactOptional(oneOf(['other', 'closed'])),
-  }),
+  v.strictObject(
+    {
+      context: v.exactOptional(
+        v.strictObject(
+          {
+            type,
+            parameters: v.optional(v.array(parameter, 'a list'), []),
+            state: v.optional(oneOf(['open', 'created', 'mounted', 'failed']), 'open'),
+            picked: v.optional(yesOrNo, 'false'),
+          },
+          'a map of type, parameters, state and picked',
+        ),
+      ),
+      mount: v.exactOptional(
+        v.strictObject(
+          {
+            type,
+            nodev: v.optional(yesOrNo, 'true'),
+            shift: v.optional(yesOrNo, 'false'),
+            changeable: v.optional(yesOrNo, 'true'),
+          },
+          'a map of type, nodev, shift and changeable',
+        ),
+      ),
+      program: v.exactOptional(word),
+      link: v.exactOptional(word),
+      cgroup: v.exactOptional(
+        v.strictObject(
+          {
+            where: oneOf(['below', 'own', 'outside', 'removed']),
+            /** The ids of the programs that are attached to it. */
+            programs: v.optional(v.array(word, 'a list'), []),
+            /** Whether they are attached with BPF_F_ALLOW_MULTI, and whether those above are. */
+            multi: v.optional(yesOrNo, 'true'),
+            multiAbove: v.optional(yesOrNo, 'true'),
+          },
+          'a map of where, programs, multi and multiAbove',
+        ),
+      ),
+      is: v.exactOptional(oneOf(['other', 'closed'])),
+    },
+    'a map of what the descriptor is',
+  ),
   v.check(
     (given) => ['context', 'mount', 'program', 'link', 'cgroup', 'is'].filter((kind) => kind in given).length === 1,
     'one of context, mount, program, link, cgroup and is',
@@ -129,63 +144,68 @@ const task = v.pipe(
 )
 
 /** What a caller is like. What is not described is as `USUAL` says, or the handler's question has no answer. */
-export const CallerFacts = v.strictObject({
-  capabilities: v.exactOptional(
-    v.pipe(
-      v.union([oneOf(['all', 'none']), v.array(cap)], 'all, none, or a list of capabilities'),
-      v.description('its effective capabilities, in its user namespace'),
-    ),
-  ),
-  userNamespace: v.exactOptional(
-    v.pipe(
-      oneOf(['container', 'nested', 'host']),
-      v.description("where it is: in the container's initial user namespace, in one below, or in the host's"),
-    ),
-  ),
-  mountNamespace: v.exactOptional(v.pipe(oneOf(['container', 'host']), v.description('who owns its mount namespace'))),
-  deviceRules: v.exactOptional(
-    v.pipe(
-      v.union(
-        [oneOf(['all', 'none']), v.array(matching(DEVICE_RULE, 'TYPE MAJOR:MINOR ACCESS'))],
-        'all, none, or a list',
+export const CallerFacts = v.strictObject(
+  {
+    capabilities: v.exactOptional(
+      v.pipe(
+        v.union([oneOf(['all', 'none']), v.array(cap)], 'all, none, or a list of capabilities such as MKNOD'),
+        v.description('its effective capabilities, in its user namespace'),
       ),
-      v.description('what the device rules of its control groups allow, such as "c 10:200 rwm"'),
     ),
-  ),
-  uidMap: v.exactOptional(v.pipe(ID_MAP, v.description("the container's user ids, as in /proc/PID/uid_map"))),
-  gidMap: v.exactOptional(v.pipe(ID_MAP, v.description("the container's group ids, as in /proc/PID/gid_map"))),
-  path: v.exactOptional(v.pipe(PathFacts, v.description('what every path of the call leads to'))),
-  paths: v.exactOptional(
-    v.pipe(v.record(v.string(), PathFacts), v.description('what one path leads to, as it stands in the call')),
-  ),
-  task: v.exactOptional(
-    v.pipe(
-      v.union([oneOf(['none']), task], 'none, or its policy and priority'),
-      v.description('how the task that a scheduling call names is scheduled now; none if it is not there'),
+    userNamespace: v.exactOptional(
+      v.pipe(
+        oneOf(['container', 'nested', 'host']),
+        v.description("where it is: in the container's initial user namespace, in one below, or in the host's"),
+      ),
     ),
-  ),
-  descriptors: v.exactOptional(
-    v.pipe(
-      v.record(matching(/^\d+$/, 'a number'), DescriptorFacts),
-      v.description('what descriptors are, by their numbers'),
+    mountNamespace: v.exactOptional(
+      v.pipe(oneOf(['container', 'host']), v.description('who owns its mount namespace')),
     ),
-  ),
-  cgroup: v.exactOptional(
-    v.pipe(
-      oneOf(['own', 'noCgroup', 'rootCgroup', 'sharedCgroup', 'crowdedCgroup']),
-      v.description('whether the container has a cgroup of its own, or the reason why not'),
+    deviceRules: v.exactOptional(
+      v.pipe(
+        v.union(
+          [oneOf(['all', 'none']), v.array(matching(DEVICE_RULE, 'TYPE MAJOR:MINOR ACCESS'))],
+          'all, none, or a list of rules such as "c 10:200 rwm"',
+        ),
+        v.description('what the device rules of its control groups allow, such as "c 10:200 rwm"'),
+      ),
     ),
-  ),
-  programs: v.exactOptional(
-    v.pipe(v.array(word, 'a list'), v.description('the ids of the device programs that the container has loaded')),
-  ),
-  fuse: v.exactOptional(
-    v.pipe(
-      oneOf(['ready', ...reasonCodes.filter((code) => code.startsWith('fuse'))]),
-      v.description('whether a FUSE program can be started for the caller, or the reason why not'),
+    uidMap: v.exactOptional(v.pipe(ID_MAP, v.description("the container's user ids, as in /proc/PID/uid_map"))),
+    gidMap: v.exactOptional(v.pipe(ID_MAP, v.description("the container's group ids, as in /proc/PID/gid_map"))),
+    path: v.exactOptional(v.pipe(PathFacts, v.description('what every path of the call leads to'))),
+    paths: v.exactOptional(
+      v.pipe(v.record(v.string(), PathFacts), v.description('what one path leads to, as it stands in the call')),
     ),
-  ),
-})
+    task: v.exactOptional(
+      v.pipe(
+        v.union([oneOf(['none']), task], 'none, or a map of policy and priority'),
+        v.description('how the task that a scheduling call names is scheduled now; none if it is not there'),
+      ),
+    ),
+    descriptors: v.exactOptional(
+      v.pipe(
+        v.record(matching(/^\d+$/, 'a number'), DescriptorFacts),
+        v.description('what descriptors are, by their numbers'),
+      ),
+    ),
+    cgroup: v.exactOptional(
+      v.pipe(
+        oneOf(['own', 'noCgroup', 'rootCgroup', 'sharedCgroup', 'crowdedCgroup']),
+        v.description('whether the container has a cgroup of its own, or the reason why not'),
+      ),
+    ),
+    programs: v.exactOptional(
+      v.pipe(v.array(word, 'a list'), v.description('the ids of the device programs that the container has loaded')),
+    ),
+    fuse: v.exactOptional(
+      v.pipe(
+        oneOf(['ready', ...reasonCodes.filter((code) => code.startsWith('fuse'))]),
+        v.description('whether a FUSE program can be started for the caller, or the reason why not'),
+      ),
+    ),
+  },
+  'a map of facts about the caller',
+)
 export type DescriptorDescription = v.InferOutput<typeof DescriptorFacts>
 export type CallerDescription = v.InferOutput<typeof CallerFacts>
 export type PathDescription = v.InferOutput<typeof PathFacts>

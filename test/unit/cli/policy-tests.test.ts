@@ -380,6 +380,15 @@ describe('a file that is wrong is refused in words', () => {
       'did you mean "sysinfo"?',
     ],
     ['policy: { mknod.device: true }\ntests: []', 'did you mean "security.syscalls.intercept.mknod.devices"?'],
+    ['caller:\ntests: []', 'caller is empty at line 1, column 1, allowed is a map of facts about the caller'],
+    [
+      'caller: { path: nodev }\ntests: []',
+      'caller.path is "nodev" at line 1, column 11, allowed is a map of facts about a path',
+    ],
+    [
+      'caller: { deviceRules: ["c 1:3"] }\ntests: []',
+      'allowed is all, none, or a list of rules such as "c 10:200 rwm"',
+    ],
     ['profile: none\nconfig: /nowhere\ntests: []', 'Cannot read "/nowhere"'],
     [
       'tests:\n  - { call: sysinfo(0), expect: done, caller: { paths: { a: { ownr: mapped } } } }',

@@ -270,16 +270,17 @@ class CallParser {
     const start = this.#at
     const name = this.#match(/\w+/y) ?? this.#fail('the name of a member')
     this.#expect('=')
+    // strace(1) prints a union as a struct in the struct, and members that are zero.
+    if (this.#peek() === '{') {
+      this.#struct(layout, view)
+      return
+    }
     const member = Object.hasOwn(layout.members, name) ? layout.members[name] : undefined
     if (!member) {
-      // strace(1) prints a union as a struct in the struct, and members that are zero.
-      if (this.#peek() === '{') this.#struct(layout, view)
-      else if (!this.#match(/(?:0|NULL|""|\[\])(?=\s*[,}])/y)) {
-        this.#at = start
-        const names = Object.keys(layout.members)
-        this.#fail(`a member that is known${didYouMean(name, names) || ` (${names.join(', ')})`}`)
-      }
-      return
+      if (this.#match(/(?:0|NULL|""|\[\])(?=\s*[,}])/y)) return
+      this.#at = start
+      const names = Object.keys(layout.members)
+      this.#fail(`a member that is known${didYouMean(name, names) || ` (${names.join(', ')})`}`)
     }
     const [at, size, element] = member
     const value = this.#placed(this.#value(element ? { element } : {}))

@@ -113,8 +113,8 @@ class DescribedMemory implements MemoryReader {
 
   #at(at: bigint): Uint8Array {
     if (at === 0n) throw new ContinueError('unreadable')
-    const bytes = this.#memory.get(at)
-    if (bytes) return bytes
+    for (const [start, bytes] of this.#memory)
+      if (at === start || (at > start && at < start + BigInt(bytes.length))) return bytes.subarray(Number(at - start))
     throw new MissingFact(
       `the memory at 0x${at.toString(16)} is not known: write in place of the address what is there, as "text", [number] or {member=value}`,
     )

@@ -87,6 +87,18 @@ test('a policy in observe mode leaves what it would do', () => {
   expect(result!.fails).toEqual([])
 })
 
+test('what a container got under an earlier policy is refused, or the business of the kernel', () => {
+  const moves = (what: string): string =>
+    `  - call: move_mount(4, "", AT_FDCWD, "/mnt", MOVE_MOUNT_F_EMPTY_PATH)\n    caller: { descriptors: { 4: ${what} } }\n`
+  const off = `${moves('{ mount: { type: ext4 } }')}    expect: error EPERM\n    reason: keyOff\n${moves('{ is: other }')}    expect: left\n    reason: keyOff\n`
+  const listed = `  - call: mount("none", "/mnt", NULL, MS_REMOUNT, NULL)\n    caller: { path: { mountedBy: intercede } }\n    expect: left\n    reason: remountsFileSystem\n`
+  const results = [
+    ...run(off, 'policy: { mknod: true }\n'),
+    ...run(listed, 'policy: { mount: true, mount.allowed: ext4 }\n'),
+  ]
+  expect(results.map(({ fails }) => fails)).toEqual([[], [], []])
+})
+
 test('a call that a filter for the policy does not trap is marked', () => {
   const of = (call: string) => run(`  - { call: '${call}', expect: left }`)[0]!.decision!.isUntrapped
   expect(of('mknod("n", S_IFIFO, 0)')).toBe(true)

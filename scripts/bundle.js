@@ -20,6 +20,7 @@ const DIST = join(ROOT, 'dist')
  */
 const COMMANDS = {
   ...Object.fromEntries(['run', 'advise', 'serve', 'profile', 'flags', 'doctor', 'api'].map((name) => [name, [name]])),
+  test: ['test', 'record-cases'],
   read: ['ps', 'inspect', 'events', 'top', 'explain', 'set', 'status', 'stop', 'list'],
 }
 

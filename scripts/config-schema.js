@@ -1,5 +1,5 @@
-// The JSON Schema of the configuration file, for editors: made from what config.ts checks a file with, and from the tables that
-// explain its keys. It says which keys and types there are. What depends on another key, or on this host, only
+// The JSON Schemas of the configuration file and of policy tests, for editors: made from what checks these files, and from the
+// tables that explain their keys. They say which keys and types there are. What depends on another key, or on this host, only
 // "intercede serve --check-config" knows.
 import { toJsonSchema } from '@valibot/to-json-schema'
 
@@ -56,4 +56,17 @@ export function configSchema({ ConfigFile, CONFIG_KEYS, keys, fullName }) {
   properties.profiles = { description, type: ['object', 'null'], additionalProperties: policy }
   const title = 'The configuration of the daemon of Intercede, intercede.yaml(5)'
   return { $schema, title, ...rest, properties, definitions: { keys: keyMap(keys, fullName) } }
+}
+
+/** @param parts the schema of valibot of a file of policy tests, the table of policy keys, and the name of a key in full */
+export function policyTestSchema({ PolicyTestFile, keys, fullName }) {
+  const { $schema, properties, ...rest } = toJsonSchema(PolicyTestFile, { errorMode: 'ignore' })
+  const { description } = properties.policy
+  const title = 'Policy tests of Intercede, for "intercede test"'
+  const policy = { description, $ref: '#/definitions/keys' }
+  Object.assign(properties.tests.items, { required: ['call', 'expect'] })
+  for (const each of [properties.tests, ...Object.values(properties.tests.items.properties)]) delete each.default
+  const all = { ...properties, policy }
+  const definitions = { keys: keyMap(keys, fullName) }
+  return { $schema, title, ...rest, properties: all, required: ['tests'], definitions }
 }

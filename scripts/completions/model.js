@@ -17,7 +17,9 @@ const reasonWords = Object.keys(reasons)
 
 /** What an option or operand takes, by what the help calls its value, or by its command and its own name if it is unlike others. */
 const BY_NAME = {
-  ...Object.fromEntries(['file', 'path', 'path[:path]', 'path[:path][:ro][:idmap]'].map((name) => [name, files])),
+  ...Object.fromEntries(
+    ['file', 'path', 'path[:path]', 'path[:path][:ro][:idmap]', 'file...'].map((name) => [name, files]),
+  ),
   dir: { from: 'directories' },
   ...Object.fromEntries(['key=value', 'KEY[=VALUE]', 'key=value...'].map((name) => [name, { from: 'keys' }])),
   key: { from: 'names' },
@@ -25,6 +27,8 @@ const BY_NAME = {
   'profile --profile': { from: 'profiles' },
   'flags --profile': { from: 'profiles' },
   'advise --profile': nothing,
+  'explain --profile': { from: 'profiles' },
+  'test --profile': { from: 'profiles' },
   'flags --annotation': nothing,
   cap: words(capabilities),
   container: { from: 'containers' },
@@ -33,10 +37,9 @@ const BY_NAME = {
   'stop container': { from: 'runs' },
   command: { from: 'command' },
   ...Object.fromEntries(
-    ['size', 'name', 'uid[:gid]', 'address:port', 'seconds', 'time', 'cursor', 'number', 'filter', 'id'].map((name) => [
-      name,
-      nothing,
-    ]),
+    ['size', 'name', 'uid[:gid]', 'address:port', 'seconds', 'time', 'cursor', 'number', 'filter', 'id', 'call'].map(
+      (name) => [name, nothing],
+    ),
   ),
 }
 

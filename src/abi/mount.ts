@@ -7,17 +7,24 @@ export const MS_NODEV = 1n << 2n
 export const MS_NOEXEC = 1n << 3n
 export const MS_SYNCHRONOUS = 1n << 4n
 export const MS_REMOUNT = 1n << 5n
+export const MS_MANDLOCK = 1n << 6n
 export const MS_DIRSYNC = 1n << 7n
-const MS_NOSYMFOLLOW = 1n << 8n
+export const MS_NOSYMFOLLOW = 1n << 8n
 export const MS_NOATIME = 1n << 10n
 export const MS_NODIRATIME = 1n << 11n
 export const MS_BIND = 1n << 12n
 export const MS_MOVE = 1n << 13n
 export const MS_REC = 1n << 14n
+export const MS_SILENT = 1n << 15n
+export const MS_POSIXACL = 1n << 16n
 export const MS_UNBINDABLE = 1n << 17n
 export const MS_PRIVATE = 1n << 18n
 export const MS_SLAVE = 1n << 19n
 export const MS_SHARED = 1n << 20n
+export const MS_RELATIME = 1n << 21n
+export const MS_I_VERSION = 1n << 23n
+export const MS_STRICTATIME = 1n << 24n
+export const MS_LAZYTIME = 1n << 25n
 /** Only the kernel may set it: mount(2) refuses it. */
 export const MS_NOUSER = 1n << 31n
 export const MS_MGC_MSK = 0xffff_0000n
@@ -27,15 +34,15 @@ export const MS_MGC_VAL = 0xc0ed_0000n
 export const MOUNT_ATTR_RDONLY = 0x1n
 export const MOUNT_ATTR_NOSUID = 0x2n
 export const MOUNT_ATTR_NODEV = 0x4n
-const MOUNT_ATTR_NOEXEC = 0x8n
-const MOUNT_ATTR_NOATIME = 0x10n
-const MOUNT_ATTR_STRICTATIME = 0x20n
+export const MOUNT_ATTR_NOEXEC = 0x8n
+export const MOUNT_ATTR_NOATIME = 0x10n
+export const MOUNT_ATTR_STRICTATIME = 0x20n
 /** How the policy of access times is told: relatime is none of them. */
-const MOUNT_ATTR__ATIME = 0x70n
-const MOUNT_ATTR_NODIRATIME = 0x80n
+export const MOUNT_ATTR__ATIME = 0x70n
+export const MOUNT_ATTR_NODIRATIME = 0x80n
 /** How access times are kept, all of it. */
 export const ACCESS_TIMES = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
-const MOUNT_ATTR_NOSYMFOLLOW = 0x200000n
+export const MOUNT_ATTR_NOSYMFOLLOW = 0x200000n
 
 /**
  * The attributes which are set only after a mount was locked: set before, they would be locked too. The policy of
@@ -98,7 +105,7 @@ export const FSMOUNT_CLOEXEC = 0x1
 /** Flags of fspick(2). */
 export const FSPICK_CLOEXEC = 0x1
 export const FSPICK_SYMLINK_NOFOLLOW = 0x2
-const FSPICK_NO_AUTOMOUNT = 0x4
+export const FSPICK_NO_AUTOMOUNT = 0x4
 export const FSPICK_EMPTY_PATH = 0x8
 export const FSPICK_VALID = FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW | FSPICK_NO_AUTOMOUNT | FSPICK_EMPTY_PATH
 
@@ -152,10 +159,10 @@ export const withoutMagic = (flags: bigint): bigint => ((flags & MS_MGC_MSK) ===
 /** Flags of move_mount(2). The first two: of these paths only the descriptor counts. */
 export const MOVE_MOUNT_F_EMPTY_PATH = 0x4n
 export const MOVE_MOUNT_T_EMPTY_PATH = 0x40n
-const MOVE_MOUNT_F_SYMLINKS = 0x1n
-const MOVE_MOUNT_F_AUTOMOUNTS = 0x2n
+export const MOVE_MOUNT_F_SYMLINKS = 0x1n
+export const MOVE_MOUNT_F_AUTOMOUNTS = 0x2n
 export const MOVE_MOUNT_T_SYMLINKS = 0x10n
-const MOVE_MOUNT_T_AUTOMOUNTS = 0x20n
+export const MOVE_MOUNT_T_AUTOMOUNTS = 0x20n
 
 /** Flags that say how the paths are looked up; what else there is changes what is done. */
 export const MOVE_MOUNT_LOOKUP =

@@ -1,15 +1,39 @@
 import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
 import { type Cap, capBit, type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/credentials.ts'
-import { AT_FDCWD, O_NOFOLLOW, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
+import { errno } from '../abi/errno.ts'
+import { AT_FDCWD, O_NOFOLLOW, O_PATH, O_RDONLY, R_OK, W_OK } from '../abi/fcntl.ts'
+import { ST_NODEV } from '../abi/mount.ts'
+import type { SchedAttr } from '../abi/sched.ts'
+import {
+  CGROUP2_SUPER_MAGIC,
+  DEVPTS_SUPER_MAGIC,
+  fileType,
+  MQUEUE_MAGIC,
+  PROC_SUPER_MAGIC,
+  S_IFBLK,
+  SYSFS_MAGIC,
+} from '../abi/stat.ts'
 import type { Write } from '../calls/act.ts'
 import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
 import { namedBy } from '../calls/context.ts'
-import { type Phase, phases, type Step } from '../calls/steps.ts'
+import type { SourceKind } from '../calls/mounts.ts'
+import { type Phase, phases, type Step, steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { isErrno, orUndefined } from '../kernel/error.ts'
 import type { Fd, Handle } from '../kernel/fd.ts'
-import { mountNumber, openat, read, readlink, statx } from '../kernel/files.ts'
+import {
+  access,
+  deviceOf,
+  fileSystemType,
+  fstatfs,
+  mountNumber,
+  openat,
+  read,
+  readlink,
+  statx,
+} from '../kernel/files.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
+import { schedulingOf } from '../kernel/sched.ts'
 import type { CallerMemory } from './caller-memory.ts'
 import { type CallerIdentity, type DeviceNodes, isPinned, type NodevProbe } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
@@ -115,6 +139,11 @@ interface Waiting {
   readonly notes: (what: bigint) => void
   readonly noted: bigint
 }
+
+/** Types that only the container itself mounts of what it sees, as statfs(2) has them. */
+const ONLY_INSIDE: ReadonlySet<number> = new Set([
+  ...[PROC_SUPER_MAGIC, SYSFS_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC, CGROUP2_SUPER_MAGIC],
+])
 
 const isMapped = (map: readonly IdExtent[], id: number): boolean =>
   id !== OVERFLOW_ID && toInside(map, id) !== undefined
@@ -227,6 +256,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return found
   }
 
+  scheduling({ tid }: Task): SchedAttr {
+    return schedulingOf(tid)
+  }
+
   deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
     const rules = this.#context.rules.ofCaller(this.#container, dev, this.#callerTask)
     if (!rules) throw new ContinueError('deviceRulesUnknown')
@@ -239,9 +272,29 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return barred
   }
 
-  mountedInside(dir: Handle): boolean {
+  mountedInside(file: Handle): boolean {
+    if (ONLY_INSIDE.has(fileSystemType(file))) return true
     this.#context.mayBlock()
-    return this.#context.nodev.isInside(dir, this.#identityAt(dir))
+    return this.#context.nodev.isInside(file, this.#identityAt(file))
+  }
+
+  sourceKind(node: Handle, writable: boolean): SourceKind {
+    if (fileType(statx(node.raw).mode) !== S_IFBLK) return { other: true }
+    // The kernel refuses a device on a nodev mount: linux/fs/namei.c may_open_dev()
+    if ((fstatfs(node).flags & ST_NODEV) !== 0) return { errno: errno('EACCES') }
+    const mode = R_OK | (writable ? W_OK : 0)
+    return this.#mayOpen(node, mode) ? { dev: deviceOf(node), writable } : { errno: errno('EACCES') }
+  }
+
+  /** Tells whether the caller may open a node, by its ids and groups or by its own capability over it. */
+  #mayOpen(node: Handle, mode: number): boolean {
+    try {
+      this.act(steps.asCaller, () => access(node, mode))
+      return true
+    } catch (error) {
+      if (!isErrno(error, 'EACCES')) throw error
+      return this.commands(node, 'DAC_OVERRIDE')
+    }
   }
 
   mustBeCharged(dir: Handle): boolean {

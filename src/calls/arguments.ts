@@ -23,49 +23,62 @@ export type ArgumentKind =
   | 'schedPolicy'
   | 'atFlags'
 
-const TABLE: Readonly<Record<string, readonly ArgumentKind[]>> = {
+/** A kind, and before it the name of the argument where that is not the kind's. */
+type NamedKind = ArgumentKind | `${string}:${ArgumentKind}`
+type ArgumentTable = Readonly<Record<string, readonly NamedKind[]>>
+
+const TABLE: ArgumentTable = {
   mknod: ['path', 'mode', 'dev'],
   mknodat: ['dirfd', 'path', 'mode', 'dev'],
-  mount: ['path', 'path', 'name', 'mountFlags', 'pointer'],
-  umount2: ['path', 'hex'],
-  fsopen: ['name', 'hex'],
-  fsconfig: ['fd', 'fsconfigCommand', 'name', 'pointer', 'int'],
-  fsmount: ['fd', 'hex', 'hex'],
-  fspick: ['dirfd', 'path', 'hex'],
-  move_mount: ['dirfd', 'path', 'dirfd', 'path', 'hex'],
-  mount_setattr: ['dirfd', 'path', 'atFlags', 'pointer', 'size'],
-  bpf: ['bpfCommand', 'pointer', 'size'],
-  sysinfo: ['pointer'],
-  sched_setscheduler: ['int', 'schedPolicy', 'pointer'],
-  sched_setparam: ['int', 'pointer'],
-  sched_setattr: ['int', 'pointer', 'uint'],
+  mount: ['source:path', 'target:path', 'type:name', 'flags:mountFlags', 'data:pointer'],
+  umount2: ['target:path', 'flags:hex'],
+  fsopen: ['type:name', 'flags:hex'],
+  fsconfig: ['fd', 'command:fsconfigCommand', 'key:name', 'value:pointer', 'aux:int'],
+  fsmount: ['fd', 'flags:hex', 'attributes:hex'],
+  fspick: ['dirfd', 'path', 'flags:hex'],
+  move_mount: ['from:dirfd', 'fromPath:path', 'to:dirfd', 'toPath:path', 'flags:hex'],
+  mount_setattr: ['dirfd', 'path', 'flags:atFlags', 'attr:pointer', 'size'],
+  bpf: ['command:bpfCommand', 'attr:pointer', 'size'],
+  sysinfo: ['info:pointer'],
+  sched_setscheduler: ['pid:int', 'policy:schedPolicy', 'param:pointer'],
+  sched_setparam: ['pid:int', 'param:pointer'],
+  sched_setattr: ['pid:int', 'attr:pointer', 'flags:uint'],
 }
 
-const XATTR: Readonly<Record<string, readonly ArgumentKind[]>> = {
-  setxattr: ['name', 'pointer', 'size', 'hex'],
-  getxattr: ['name', 'pointer', 'size'],
-  listxattr: ['pointer', 'size'],
+const XATTR: ArgumentTable = {
+  setxattr: ['name', 'value:pointer', 'size', 'flags:hex'],
+  getxattr: ['name', 'value:pointer', 'size'],
+  listxattr: ['list:pointer', 'size'],
   removexattr: ['name'],
 }
-const FORMS: readonly (readonly [prefix: string, file: readonly ArgumentKind[]])[] = [
+const FORMS: readonly (readonly [prefix: string, file: readonly NamedKind[]])[] = [
   ['', ['path']],
   ['l', ['path']],
   ['f', ['fd']],
 ]
-const AT: Readonly<Record<string, readonly ArgumentKind[]>> = {
-  setxattrat: ['dirfd', 'path', 'atFlags', 'name', 'pointer', 'size'],
-  getxattrat: ['dirfd', 'path', 'atFlags', 'name', 'pointer', 'size'],
-  listxattrat: ['dirfd', 'path', 'atFlags', 'pointer', 'size'],
-  removexattrat: ['dirfd', 'path', 'atFlags', 'name'],
+const AT: ArgumentTable = {
+  setxattrat: ['dirfd', 'path', 'flags:atFlags', 'name', 'args:pointer', 'size'],
+  getxattrat: ['dirfd', 'path', 'flags:atFlags', 'name', 'args:pointer', 'size'],
+  listxattrat: ['dirfd', 'path', 'flags:atFlags', 'list:pointer', 'size'],
+  removexattrat: ['dirfd', 'path', 'flags:atFlags', 'name'],
 }
 
-const all = new Map<string, readonly ArgumentKind[]>([
+const table = new Map<string, readonly NamedKind[]>([
   ...Object.entries(TABLE),
   ...Object.entries(AT),
   ...Object.entries(XATTR).flatMap(([name, rest]) =>
-    FORMS.map(([prefix, file]): [string, readonly ArgumentKind[]] => [`${prefix}${name}`, [...file, ...rest]]),
+    FORMS.map(([prefix, file]): [string, readonly NamedKind[]] => [`${prefix}${name}`, [...file, ...rest]]),
   ),
 ])
+
+const all = new Map([...table].map(([name, args]) => [name, args.map((arg) => arg.replace(/.*:/, '') as ArgumentKind)]))
+
+/** The calls whose arguments are known: those that are served. */
+export const knownCalls: readonly string[] = [...table.keys()]
+
+/** Returns the names of a call's arguments. */
+export const argumentNames = (name: string): readonly string[] =>
+  (table.get(name) ?? []).map((arg) => arg.replace(/:.*/, ''))
 
 /** Returns what the arguments of a call are; undefined for a call that is not served. */
 export const argumentsOf = (name: string): readonly ArgumentKind[] | undefined => all.get(name)

@@ -1,9 +1,10 @@
 import type { Dev, HostId, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import type { Cap } from '../abi/credentials.ts'
+import type { SchedAttr } from '../abi/sched.ts'
 import type { Handle } from '../kernel/fd.ts'
 import type { DevicePrograms } from './device-programs.ts'
 import type { Fuse } from './fuse.ts'
-import type { Mounts } from './mounts.ts'
+import type { Mounts, SourceKind } from './mounts.ts'
 import type { Step } from './steps.ts'
 
 /** The six argument registers of a call, each read with the type that the kernel gives it. */
@@ -115,6 +116,8 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
    * @throws {ContinueError} if there is no such task
    */
   task(pid: number): Task
+  /** Returns how a task is scheduled now. */
+  scheduling(task: Task): SchedAttr
   /**
    * Returns what the device rules of the caller's control groups allow.
    *
@@ -128,8 +131,10 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
    * kernel keeps it in memory, and this container has had many already for which we were charged. Counts one more.
    */
   mustBeCharged(dir: Handle): boolean
-  /** Tells whether the file system of a directory, of a type that may be, was mounted inside the container. */
-  mountedInside(dir: Handle): boolean
+  /** Tells whether the file system of a file was mounted inside the container. */
+  mountedInside(file: Handle): boolean
+  /** Returns what the caller would open as the source of a mount, without opening it. */
+  sourceKind(node: Handle, writable: boolean): SourceKind
   readonly mounts: Mounts
   /** Returns the host's number of an id of the caller's container; undefined if the id is not mapped. */
   hostId(kind: 'uid' | 'gid', id: number): number | undefined

@@ -42,6 +42,8 @@ export interface Syscall<R> {
    * @returns undefined if the caller must be looked at
    */
   screen(args: Registers, policy: Policy): Verdict | undefined
+  /** Tells whether this kernel has the call; absent for calls that every supported kernel has. */
+  readonly isInKernel?: () => boolean
   /** Whether the call is done so soon that no other thread needs to receive calls meanwhile. */
   readonly brief?: boolean
   /** Copies what the call uses of the caller's memory, once. */

@@ -1,5 +1,6 @@
 import type { Errno } from '../abi/brand.ts'
 import { major, minor } from '../abi/stat.ts'
+import { SyscallError } from '../kernel/error.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Act } from './act.ts'
 import { packName, type Reason, type ReasonCode, reasonCodes, why } from './reasons.ts'
@@ -78,4 +79,14 @@ export class ContinueError extends Error {
     super(code)
     this.why = why(code, a, b)
   }
+}
+
+/**
+ * Returns the verdict on a call for which decoding or deciding failed. A kernel call of ours that fails there is not an
+ * answer to the caller: nothing was done yet, so the call is continued and the kernel finds the errno itself.
+ */
+export function verdictOfError(error: unknown): Verdict {
+  if (error instanceof SyscallError) return continueWith('lookFailed', error.errno)
+  if (error instanceof ContinueError) return { is: 'continue', why: error.why }
+  throw error
 }

@@ -2,8 +2,8 @@ import { Argument, Command, Option } from 'commander'
 import { instructed, namesWith, ociRuntimes, targets, unresolved } from '../runtimes/known/index.ts'
 import { STOP_SECONDS } from '../runtimes/runtime.ts'
 import { FILES, LISTS, printCompletion } from './completion.ts'
-import { EVENTS_TAIL, FORMATS, type Format, TOP_SORTS } from './formats.ts'
-import { ADVISE_HELP, FLAGS_HELP, PROFILE_HELP, RUN_HELP, SERVE_HELP } from './help-texts.ts'
+import { EVENTS_TAIL, FORMATS, type Format, TEST_FORMATS, TOP_SORTS } from './formats.ts'
+import { ADVISE_HELP, FLAGS_HELP, PROFILE_HELP, RUN_HELP, SERVE_HELP, TEST_HELP } from './help-texts.ts'
 import * as value from './option-values.ts'
 import {
   CONTROL_OPTION,
@@ -315,11 +315,39 @@ command('explain')
   .option('--since <time>', `${SINCE} (default: for containers that have ended, 1d)`, value.parseSince)
   .option(...FEED_OPTION)
   .option(...HISTORY_OPTION)
+  .option(
+    '--if <call>',
+    "say what would become of this call of a container's root, such as 'mknod(\"null\", S_IFCHR|0666, 1:3)'",
+  )
+  .addOption(value.configOption('with --if: '))
+  .addOption(value.profileOption('with --if: '))
+  .addOption(value.daemonConfigOption())
   .addHelpText(
     ...after(`Without an argument it explains the refusals of containers that run, then of those that have ended. With a name or an id it
-also finds containers that were removed, and those from before a restart, as long as history has them.`),
+also finds containers that were removed, and those from before a restart, as long as history has them.
+
+With --if it answers one question, whatever runs now: it exits with 0 and says the outcome, the reason and what to do. Without -c
+and --profile the policy is the default of the daemon's configuration.`),
   )
-  .action(async (word, options) => (await import('./explain.ts')).explainCommand(word, options))
+  .action(async (word, options) => {
+    if (options.if === undefined) (await import('./explain.ts')).explainCommand(word, options)
+    else (await import('./test.ts')).explainIfCommand(word, options)
+  })
+
+command('test')
+  .description('test a policy: what becomes of calls of a described caller, without a kernel')
+  .argument('[file...]', 'YAML files with the policy, the caller and the cases')
+  .addOption(value.profileOption('instead of the policy of the files: '))
+  .addOption(value.daemonConfigOption())
+  .addOption(new Option('--format <format>', 'output format').choices(TEST_FORMATS).default('table'))
+  .option('--from-records <container>', 'print a file with cases of what this container did, as far as records have it')
+  .option(...FEED_OPTION)
+  .option(...HISTORY_OPTION)
+  .addHelpText('after', TEST_HELP)
+  .action(async (files, options) => {
+    if (options.fromRecords === undefined) (await import('./test.ts')).testCommand(files, options)
+    else await (await import('./record-cases.ts')).fromRecordsCommand(files, options)
+  })
 
 command('metrics')
   .description('print counters as text for Prometheus, for the textfile collector of its node exporter')

@@ -173,7 +173,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
-  const { ids, connect, lastWords, missing, past: known = [], isCut } = sourceOf(word, options)
+  const { ids, connect, lastWords, missing, past: known = [], isCut } = eventSource(word, options)
   const first = after === undefined ? (tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)) : undefined
   const end = new AbortController()
   process.on('SIGTERM', () => end.abort())
@@ -233,7 +233,10 @@ interface Source {
   readonly missing?: Error | undefined
 }
 
-function sourceOf(word: string | undefined, { since, after, feed: path, history }: EventsOptions): Source {
+export function eventSource(
+  word: string | undefined,
+  { since, after, feed: path, history }: Pick<EventsOptions, 'since' | 'after' | 'feed' | 'history'>,
+): Source {
   const connect = (): FeedReader => openFeed(path)
   const from = after === undefined ? since : undefined
   if (word === undefined && from === undefined) return { connect }

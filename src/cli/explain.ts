@@ -25,10 +25,15 @@ import {
 } from './open-feed.ts'
 import { ago, formatCaller, formatRows, formatValue, type OutputFormat, parseFormat } from './output-format.ts'
 import { print, say } from './print.ts'
+import { checkUsage } from './usage.ts'
 import { ALLOWED, remedyHere, type WaysToAllow, waysOf } from './ways-to-allow.ts'
 
 interface ExplainOptions extends ReadOptions {
   readonly since?: number
+  /** These three are for --if alone. */
+  readonly config?: readonly string[]
+  readonly profile?: string
+  readonly daemonConfig?: string
 }
 
 interface Explained extends RefusalRow, Partial<WaysToAllow> {
@@ -246,7 +251,9 @@ function isContainer(code: ReasonCode, { feed, history }: ExplainOptions): boole
 }
 
 export function explainCommand(word: string | undefined, options: ExplainOptions): void {
-  const { since, format: given, feed: path, history } = options
+  const { since, format: given, feed: path, history, config, profile, daemonConfig } = options
+  const isForIf = config !== undefined || profile !== undefined || daemonConfig !== undefined
+  checkUsage(!isForIf, 'Cannot use -c, --profile and --daemon-config here: they are for --if; name the call with it')
   const format = parseFormat(given, FORMATS.explain)
   const code = reasonCodes.find((each) => each === word)
   if (code !== undefined && !isContainer(code, options)) {

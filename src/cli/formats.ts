@@ -8,6 +8,8 @@ export interface Format {
   readonly fields: readonly string[]
 }
 
+/** How `test` prints its results. */
+export const TEST_FORMATS = ['table', 'tap', 'junit', 'json'] as const
 export const TOP_SORTS = ['rate', 'done', 'left', 'errors', 'p50', 'p99', 'inFlight', 'stuck'] as const
 
 /** What names a container, where a row is about one. */

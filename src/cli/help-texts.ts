@@ -6,7 +6,7 @@ import { keyNames, keys } from '../policy/keys.ts'
 
 /** What the exit status of any command means, for the help and the manual. */
 export const EXIT_STATUS = `  0    success
-  1    the answer is no (doctor, profile --check, serve --check-config), or there is no such container, or no engine
+  1    the answer is no (doctor, test, profile --check, serve --check-config), or there is no such container, or no engine
   2    wrong command line
   125  the command line is right, but the command failed
        run exits with 126 and 127 as podman does, and otherwise with the status of its command`
@@ -108,6 +108,31 @@ Examples:
 
 Keys (you can leave out the part up to "intercept."; a boolean without a value means true):
 ${KEY_HELP}`
+
+export const TEST_HELP = `
+Intercede's own code decides about the calls of a caller that the file describes. It asks no kernel, does nothing, and needs no
+root. A case fails if the outcome, errno, reason or act is not as expected, or if deciding takes a fact that the file does not
+describe. The outcome done means that Intercede tries to do the call: the kernel may still answer with an errno.
+
+A file:
+  policy: { mknod: true, mknod.devices: c:10:200 }      # or profile: NAME, and config: FILE
+  caller: { capabilities: [MKNOD] }                     # by default root of a container with all capabilities
+  tests:
+    - call: mknodat(AT_FDCWD, "tun", S_IFCHR|0666, 10:200)
+      expect: done
+    - name: a nested container cannot make it
+      call: { syscall: mknod, path: tun, mode: S_IFCHR|0666, dev: 10:200 }
+      caller: { userNamespace: nested }
+      expect: left
+      reason: childUserns
+
+deploy/policy-test.schema.json describes all of it for editors.
+
+Examples:
+  intercede test policy.yaml                                    prints the cases that fail; exits with 1 if there are any
+  intercede test --format junit tests/*.yaml >results.xml
+  intercede test --profile build --daemon-config intercede.yaml tests/build.yaml
+  intercede test --from-records build >tests/build.yaml         writes what the container did as a file of tests`
 
 export const FLAGS_HELP = `
 Prints on standard output: options of podman, Docker and ctr, lines for LXC, fields of a Pod.

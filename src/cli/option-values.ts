@@ -185,13 +185,20 @@ export const CONTROL_OPTION = [
 export const formatOption = (): Option =>
   new Option('--format <format>', 'output format').choices(['table', 'json']).default('table')
 
+export const configOption = (where = ''): Option =>
+  new Option('-c, --config <KEY[=VALUE]>', `${where}set a policy key; may be repeated`).argParser(collect)
+export const profileOption = (where = '', until = ''): Option =>
+  new Option('--profile <name>', `${where}use this profile of the daemon's configuration${until}`)
+export const daemonConfigOption = (): Option =>
+  new Option('--daemon-config <file>', `the file with that profile (default: ${configFile(false)})`)
+
 /** Makes the options of `profile` and `flags` that choose the policy. */
 export const policyOptions = (): readonly Option[] => [
-  new Option('-c, --config <KEY[=VALUE]>', 'set a policy key; may be repeated').argParser(collect),
-  new Option('--profile <name>', "use this profile of the daemon's configuration, including later edits"),
+  configOption(),
+  profileOption('', ', including later edits'),
   new Option(
     '--trap <KEY[=VALUE]>',
     "also trap the calls of this key, so that the daemon's configuration can turn it on later; may be repeated",
   ).argParser(collect),
-  new Option('--daemon-config <file>', `the file with that profile (default: ${configFile(false)})`),
+  daemonConfigOption(),
 ]

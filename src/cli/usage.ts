@@ -2,7 +2,7 @@ import { PolicyError } from '../policy/error.ts'
 
 /** The exit statuses of intercede itself; `run` ends with 126, 127 and the status of its command too. */
 export const STATUS = {
-  /** A question has the answer no: of `doctor`, `--check` and `--check-config`. */
+  /** A question has the answer no: of `doctor`, `test`, `--check` and `--check-config`. */
   no: 1,
   /** The command line means nothing, whatever the machine is like. */
   usage: 2,
@@ -74,6 +74,7 @@ const DOES: Readonly<Record<string, string>> = {
   set: 'set keys',
   reload: 'reload',
   stop: 'stop the container',
+  test: 'test the policy',
   metrics: 'print metrics',
   api: 'answer',
 }

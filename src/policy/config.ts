@@ -1,5 +1,4 @@
 import * as v from 'valibot'
-import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
 import { briefly, didYouMean } from '../shared/texts.ts'
 import {
   argumentModes,
@@ -10,13 +9,13 @@ import {
   reloadModes,
   type SectionName,
 } from './config-keys.ts'
-import { type Place, PolicyError } from './error.ts'
-import { expandShort } from './key.ts'
-import type { KeyValueLine, Origin } from './key-value-lines.ts'
-import { keys, toKeyName } from './keys.ts'
+import { PolicyError } from './error.ts'
+import type { KeyValueLine } from './key-value-lines.ts'
+import { toKeyName } from './keys.ts'
 import { LIMITS, type Limits } from './limits.ts'
 import type { DeviceNames } from './refused-devices.ts'
 import { type Ceilings, parsePolicy, settle } from './settings.ts'
+import { checkTypes, Flaws, keyMapOf, mapOf, type Path, parseYaml, toEntries, type Where } from './yaml-file.ts'
 
 /** The daemon's configuration file, checked to the last value. */
 export interface Config {
@@ -43,23 +42,7 @@ export type LogLevel = (typeof logLevels)[number]
 export type ArgumentMode = (typeof argumentModes)[number]
 export type ReloadMode = (typeof reloadModes)[number]
 
-/** Names of JavaScript's own, which valibot leaves out of a map without a word. */
-const RESERVED = ['__proto__', 'prototype', 'constructor']
-
-/** A map of YAML; valibot alone would take a list for one. */
-const mapOf = <S extends v.GenericSchema>(schema: S, allowed: string) =>
-  v.pipe(
-    v.custom<v.InferInput<S>>((given) => typeof given === 'object' && given !== null && !Array.isArray(given), allowed),
-    v.check(
-      (given) => !RESERVED.some((name) => Object.hasOwn(given as object, name)),
-      `one without ${RESERVED.join(', ')}`,
-    ),
-    schema,
-  )
-
-const scalar = v.union([v.string(), v.boolean(), v.number()], 'a text, a number, true or false')
-const value = v.union([scalar, v.array(scalar), v.record(v.string(), scalar)], 'a value, a list or a map of values')
-const keyMap = mapOf(v.record(v.string(), value), CONFIG_KEYS.default.allowed)
+const keyMap = keyMapOf(CONFIG_KEYS.default.allowed)
 const names = v.optional(v.array(v.string('a text'), 'a list'), [])
 /** One of some words, the usual one if nothing is said. */
 const oneOf = <const T extends readonly string[]>(
@@ -141,151 +124,8 @@ const shape = {
   reload: v.nullish(v.picklist(reloadModes, CONFIG_KEYS.reload.allowed), CONFIG_KEYS.reload.usually),
 } satisfies Record<SectionName, unknown>
 const sections = Object.keys(shape)
-/** What JavaScript calls a value, in words of YAML. */
-const KINDS: Readonly<Record<string, string>> = { Array: 'a list', Object: 'a map', null: 'empty' }
 /** A whole file, as YAML has read it. */
 export const ConfigFile = mapOf(v.strictObject(shape), `a map of ${sections.join(', ')}`)
-
-type Path = readonly (string | number)[]
-type Where = (path: Path) => Place
-
-function placeAt(lines: LineCounter, offset: number, file: string): Place {
-  const { line, col } = lines.linePos(offset)
-  return { file, line, column: col }
-}
-
-/** Finds the place of the key or element that a path leads to, or of the last one on the way that exists. */
-function locator(document: Document, lines: LineCounter, file: string): Where {
-  return (path) => {
-    let [node, found]: [unknown, unknown] = [document.contents, undefined]
-    for (const step of path) {
-      const pair = isMap(node) ? node.items.find(({ key }) => isScalar(key) && String(key.value) === step) : undefined
-      const next = isSeq(node) ? node.items[Number(step)] : pair?.value
-      if (next === undefined) break
-      ;[node, found] = [next, pair?.key ?? next]
-    }
-    return isNode(found) && found.range ? placeAt(lines, found.range[0], file) : { file }
-  }
-}
-
-/** Keys may be written as YAML's own booleans, numbers, lists and maps; a policy knows only text. */
-function toText(given: v.InferOutput<typeof value>, key: string, place: Place): string {
-  if (typeof given !== 'object') return String(given)
-  const { isList, allowed } = keys[toKeyName(key, place)]
-  if (!isList) throw new PolicyError(`${expandShort(key)} is ${kind(given)}`, place, `, allowed is ${allowed}`)
-  if (Array.isArray(given)) return given.join(',')
-  return Object.entries(given)
-    .map((pair) => pair.join('='))
-    .join(',')
-}
-
-type Keys = Readonly<Record<string, v.InferOutput<typeof value>>>
-const kind = (given: object): string => (Array.isArray(given) ? 'a list' : 'a map')
-
-/** Collects what is wrong, so that all of it can be corrected at once. */
-class Flaws {
-  readonly #file: string
-  readonly #all: PolicyError[] = []
-
-  constructor(file: string) {
-    this.#file = file
-  }
-
-  /** @returns a list of the one result; an empty one if it is an error */
-  in<T>(read: () => T): readonly T[] {
-    try {
-      return [read()]
-    } catch (error) {
-      if (!(error instanceof PolicyError)) throw error
-      this.#all.push(error)
-      return []
-    }
-  }
-
-  /** @throws {PolicyError} that says all of them, if there are any */
-  throw(): void {
-    const [first, ...others] = this.#all
-    if (first) throw PolicyError.of([first, ...others], this.#file)
-  }
-}
-
-const toEntries = (given: Keys, origin: Origin, path: Path, where: Where, flaws: Flaws): readonly KeyValueLine[] =>
-  Object.entries(given).flatMap(([key, text]) =>
-    flaws.in((): KeyValueLine => {
-      const place = where([...path, key])
-      const entry: KeyValueLine = [key, toText(text, key, place), origin, place]
-      settle([entry])
-      return entry
-    }),
-  )
-
-const pathOf = (issue: v.BaseIssue<unknown>): Path => (issue.path ?? []).map(({ key }) => key as string | number)
-
-type Tree = Record<string, unknown>
-
-/**
- * Takes out what a path leads to, of what YAML has made; a list as a whole, since its other elements keep their places.
- *
- * @returns false if nothing is there
- */
-function takeOut(given: unknown, path: Path): boolean {
-  const element = path.findIndex((step) => typeof step === 'number')
-  const steps = (element < 0 ? path : path.slice(0, element)).map(String)
-  const last = steps.pop()
-  const parent = steps.reduce((node, step) => node[step] as Tree, given as Tree)
-  return last !== undefined && Object.hasOwn(parent, last) && delete parent[last]
-}
-
-/** Checks the types. What is wrong is taken out, until the rest is right. */
-function checkTypes(given: unknown, where: Where, flaws: Flaws): v.InferOutput<typeof ConfigFile> {
-  for (;;) {
-    const checked = v.safeParse(ConfigFile, given, { abortEarly: true })
-    if (checked.success) return checked.output
-    const [issue] = checked.issues
-    flaws.in(() => complain(issue, where))
-    if (!takeOut(given, pathOf(issue))) flaws.throw()
-  }
-}
-
-function complain(issue: v.BaseIssue<unknown>, where: Where): never {
-  const path = pathOf(issue)
-  const name = path.join('.')
-  if (issue.expected === 'never') {
-    const known = path.length > 1 ? membersOf(path.slice(0, -1).join('.')) : sections
-    const hint = didYouMean(String(path.at(-1)), known) || `, allowed is ${known.join(', ')}`
-    throw new PolicyError(`unknown key ${briefly(name)}`, where(path), hint)
-  }
-  const subject = name === '' ? 'the file' : name
-  throw new PolicyError(
-    `${subject} is ${KINDS[issue.received] ?? issue.received}`,
-    where(path),
-    `, allowed is ${issue.message}`,
-  )
-}
-
-/** Most characters of a complaint about YAML, which may quote the whole file. */
-const LENGTH = 200
-
-function parseYaml(text: string, file: string): readonly [unknown, Where] {
-  const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
-  const flaws = new Flaws(file)
-  for (const { message, pos } of document.errors)
-    flaws.in(() => {
-      throw new PolicyError(message.slice(0, LENGTH), placeAt(lines, pos[0], file), '; correct the YAML there')
-    })
-  flaws.throw()
-  return [toValue(document, file), locator(document, lines, file)]
-}
-
-function toValue(document: Document, file: string): unknown {
-  try {
-    return document.toJS() ?? {}
-  } catch (error) {
-    // Aliases that multiply what they stand for.
-    throw new PolicyError((error as Error).message, { file }, '; write out what the aliases stand for')
-  }
-}
 
 /**
  * Reads the configuration file.
@@ -297,8 +137,11 @@ export function parseConfig(text: string, file: string, named?: DeviceNames): Co
   const [given, where] = parseYaml(text, file)
   const flaws = new Flaws(file)
   // Also those in which something is wrong.
-  const known = Object.keys((given as Tree).profiles ?? {})
-  const { annotations, ceiling, log, metrics, limits, history, nri, reload, ...rest } = checkTypes(given, where, flaws)
+  const known = Object.keys((given as { readonly profiles?: object }).profiles ?? {})
+  const { annotations, ceiling, log, metrics, limits, history, nri, reload, ...rest } = checkTypes(ConfigFile, given, {
+    where,
+    flaws,
+  })
   const defaults = toEntries(rest.default, { kind: 'configuration' }, ['default'], where, flaws)
   const profiles = new Map(
     Object.entries(rest.profiles).map(([name, keys]) => [

@@ -5,7 +5,6 @@ import type { Parameter } from '../calls/context.ts'
 import { TMPFS } from '../calls/mounts.ts'
 import { continueWith, refuse, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
-import { isInside } from './mount-types.ts'
 
 /** Options of SELinux and Smack, which take them before the file system sees them. */
 const LABELS: ReadonlySet<string> = new Set([
@@ -95,7 +94,7 @@ export const keepsOtherTimes = (now: bigint, wanted: bigint): boolean => ((now ^
 export function timesOf(caller: Caller, root: Handle, { set, clear }: Times): Verdict {
   const now = caller.mounts.attributes({ handle: root })
   const changes = keepsOtherTimes(now, (now & ~clear) | set)
-  const isFree = !changes || caller.mounts.isMade(root) || isInside(root, caller)
+  const isFree = !changes || caller.mounts.isMade(root) || caller.mountedInside(root)
   return continueWith(isFree ? 'changesMounts' : 'accessTimesLocked')
 }
 

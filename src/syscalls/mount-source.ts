@@ -1,17 +1,11 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
-import { AT_FDCWD, R_OK, W_OK } from '../abi/fcntl.ts'
-import { ST_NODEV } from '../abi/mount.ts'
-import { fileType, S_IFBLK } from '../abi/stat.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { FsParameters } from '../calls/context.ts'
 import { IN_MEMORY, type Source, type SuperblockRequest } from '../calls/mounts.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
-import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
-import { isErrno } from '../kernel/error.ts'
-import type { Handle } from '../kernel/fd.ts'
-import { access, deviceOf, fstatfs, statx } from '../kernel/files.ts'
 import { isWritable, withHostIds } from './mount-options.ts'
 
 /** Reasons that carry the errno of a lookup by the kernel, or by a walk that follows the kernel's rules. */
@@ -28,31 +22,12 @@ export function sourceOf(caller: Caller, text: string | undefined, writable: boo
   if (text === '') return { text, kind: { errno: errno('ENOENT') } }
   try {
     const node = caller.object(AT_FDCWD, Buffer.from(`${text}\0`, 'latin1') as Uint8Array as PathBytes, true)
-    return { text, ...found(caller, node, writable) }
+    const kind = caller.sourceKind(node, writable)
+    return { text, ...('dev' in kind ? { node } : {}), kind }
   } catch (error) {
     if (error instanceof ContinueError && LOOKUP_REASONS.has(error.why.code) && error.why.a !== undefined)
       return { text, kind: { errno: error.why.a as Errno } }
     throw error
-  }
-}
-
-function found(caller: Caller, node: Handle, writable: boolean): Source {
-  if (fileType(statx(node.raw).mode) !== S_IFBLK) return { kind: { other: true } }
-  // The kernel refuses a device on a nodev mount: linux/fs/namei.c may_open_dev()
-  if ((fstatfs(node).flags & ST_NODEV) !== 0) return { kind: { errno: errno('EACCES') } }
-  const mode = R_OK | (writable ? W_OK : 0)
-  if (!mayOpen(caller, node, mode)) return { kind: { errno: errno('EACCES') } }
-  return { node, kind: { dev: deviceOf(node), writable } }
-}
-
-/** Tells whether the caller may open the node, by its ids and groups or by its own capability over it. */
-function mayOpen(caller: Caller, node: Handle, mode: number): boolean {
-  try {
-    caller.act(steps.asCaller, () => access(node, mode))
-    return true
-  } catch (error) {
-    if (!isErrno(error, 'EACCES')) throw error
-    return caller.commands(node, 'DAC_OVERRIDE')
   }
 }
 

@@ -1,22 +1,15 @@
 import { capNumber } from '../abi/credentials.ts'
 import { errno } from '../abi/errno.ts'
-import { CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/stat.ts'
 import type { Caller } from '../calls/caller.ts'
 import type { MountManner } from '../calls/context.ts'
 import { IN_MEMORY, TMPFS } from '../calls/mounts.ts'
 import { packName } from '../calls/reasons.ts'
 import { continueWith, refuseKept, type Verdict } from '../calls/verdict.ts'
-import type { Handle } from '../kernel/fd.ts'
-import { fileSystemType } from '../kernel/files.ts'
 import { OPEN_TO_ALL } from '../policy/host-file-systems.ts'
 import type { Policy } from '../policy/policy.ts'
 
 export type MountPolicy = NonNullable<Policy['mount']>
 
-/** Types that only the container itself mounts of what it sees, as statfs(2) has them. */
-const ONLY_INSIDE: ReadonlySet<number> = new Set([
-  ...[PROC_SUPER_MAGIC, SYSFS_MAGIC, DEVPTS_SUPER_MAGIC, MQUEUE_MAGIC, CGROUP2_SUPER_MAGIC],
-])
 /** File systems whose options name descriptors of the mounting process, which would be ours. */
 const TAKES_DESCRIPTORS: ReadonlySet<string> = new Set(['fuseblk', 'autofs', '9p', 'coda'])
 
@@ -70,7 +63,3 @@ export function judgeMounter(caller: Caller, type?: string): Verdict | undefined
   if (!caller.holds('SYS_ADMIN')) return continueWith('lacksCapability', capNumber('SYS_ADMIN'))
   return undefined
 }
-
-/** Tells whether the container mounted a file system itself, so that the kernel lets it change that. */
-export const isInside = (root: Handle, caller: Caller): boolean =>
-  ONLY_INSIDE.has(fileSystemType(root)) || caller.mountedInside(root)

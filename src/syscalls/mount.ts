@@ -29,7 +29,7 @@ import type { Handle } from '../kernel/fd.ts'
 import { byFuse } from './mount-fuse.ts'
 import { isWritable, judgeOptions, optionNumber, optionsOf, optionsWithHostIds, timesOf } from './mount-options.ts'
 import { sourceOf } from './mount-source.ts'
-import { isInside, judgeMounter, judgeType, type MountPolicy, mannerOf } from './mount-types.ts'
+import { judgeMounter, judgeType, type MountPolicy, mannerOf } from './mount-types.ts'
 
 /**
  * Tells whether a parameter is the owner of a tmpfs, which a change of the file system leaves as it is:
@@ -40,7 +40,7 @@ export const saysOwner = ([key, value]: Parameter): boolean =>
   (key === 'uid' || key === 'gid') && value !== undefined && optionNumber(value) !== undefined
 
 const ofOthers = (root: Handle, caller: Caller): Verdict =>
-  continueWith(isInside(root, caller) ? 'kernelMountsIt' : 'remountsFileSystem')
+  continueWith(caller.mountedInside(root) ? 'kernelMountsIt' : 'remountsFileSystem')
 
 /** A file system that stands and is to be changed for a caller: a tmpfs that we made for its container. */
 interface Changed {
@@ -197,5 +197,5 @@ export const umount: Syscall<{ readonly path: PathBytes; readonly follow: boolea
     follow: (args.uint(FLAGS_AT) & UMOUNT_NOFOLLOW) === 0,
   }),
   decide: ({ path, follow }, caller) =>
-    continueWith(isInside(caller.object(AT_FDCWD, path, follow), caller) ? 'kernelMountsIt' : 'forcesUnmount'),
+    continueWith(caller.mountedInside(caller.object(AT_FDCWD, path, follow)) ? 'kernelMountsIt' : 'forcesUnmount'),
 }

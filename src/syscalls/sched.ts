@@ -13,7 +13,6 @@ import type { Scheduling } from '../calls/act.ts'
 import type { Caller, MemoryReader, Registers } from '../calls/caller.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
-import { schedulingOf } from '../kernel/sched.ts'
 import type { Policy } from '../policy/policy.ts'
 
 interface Request {
@@ -137,7 +136,7 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
   if (!caller.inInitialUserns) return continueWith('childUserns')
   if (!caller.holds('SYS_NICE')) return continueWith('lacksCapability', capNumber('SYS_NICE'))
   const task = caller.task(pid)
-  const now = schedulingOf(task.tid)
+  const now = caller.scheduling(task)
   if (!SERVED.has(now.policy) || now.priority > maxPriority) return continueWith('scheduledByHost')
   return act({ verb: 'schedule', task, to }, 'done', priority)
 }

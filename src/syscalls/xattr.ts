@@ -179,9 +179,10 @@ function handler(operation: Operation, shape: Shape): Syscall<Request> {
   return {
     name,
     ...trappedOf(operation, shape),
+    ...(shape.suffix === 'at' ? { isInKernel: hasXattrat } : {}),
     screen(_, { setxattr }) {
       if (!setxattr || (reads && !setxattr.read)) return continueWith('keyOff')
-      return shape.suffix === 'at' && !hasXattrat() ? continueWith('callUnknown') : undefined
+      return undefined
     },
     decode(args, memory) {
       const deed = operation.deed(args, memory, shape)

@@ -32,6 +32,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   holds: () => true,
   commands: () => true,
   task: unasked,
+  scheduling: () => ({ policy: 0, flags: 0n, priority: 0 }),
   deviceRules: () => ({ mknod: true, open: true }),
   parent: unasked,
   string: unasked,
@@ -48,6 +49,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   descriptors: handle(3),
   devicesBarred: () => undefined,
   mountedInside: () => true,
+  sourceKind: unasked,
   mustBeCharged: () => false,
   mountNode: unasked,
   get devicePrograms(): never {

@@ -158,6 +158,14 @@ test('only kernel/ imports koffi', () => {
   expect(users.filter((from) => !from.startsWith('kernel/'))).toEqual([])
 })
 
+test('handlers ask the caller, which a policy test describes, and not the kernel', () => {
+  const handlers = files.filter((file) => file.startsWith('syscalls/'))
+  const asking = handlers.flatMap((file) =>
+    [...textOf(file).matchAll(/^import (?!type ).* from '\.\.\/kernel\/.*/gm)].map(([line]) => line),
+  )
+  expect(asking).toEqual(["import { hasXattrat } from '../kernel/xattr.ts'"])
+})
+
 test('only kernel/clock.ts asks for the time that passes', () => {
   const asks = files.filter((file) => /\bperformance\./.test(textOf(file)))
   expect(asks).toEqual(['kernel/clock.ts'])

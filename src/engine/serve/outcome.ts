@@ -4,21 +4,11 @@ import type { NotifiedCaller } from '../../caller/caller.ts'
 import type { Act, Effect, RecoveryTrace, Verb } from '../../calls/act.ts'
 import { type Reason, why } from '../../calls/reasons.ts'
 import { Phase } from '../../calls/steps.ts'
-import { ContinueError, continueWith, Refused, type Verdict } from '../../calls/verdict.ts'
+import { ContinueError, Refused, type Verdict } from '../../calls/verdict.ts'
 import { SyscallError } from '../../kernel/error.ts'
 import type { Handle } from '../../kernel/fd.ts'
 import { verbs } from '../../verbs/index.ts'
 import type { Replay } from '../replay/replay.ts'
-
-/**
- * Returns the verdict on a call for which decoding or deciding failed. A kernel call of ours that fails there is not an
- * answer to the caller: nothing was done yet, so the call is continued and the kernel finds the errno itself.
- */
-export function verdictOfError(error: unknown): Verdict {
-  if (error instanceof SyscallError) return continueWith('lookFailed', error.errno)
-  if (error instanceof ContinueError) return { is: 'continue', why: error.why }
-  throw error
-}
 
 const names = Object.keys(verbs) as readonly Act['verb'][]
 /** Maps each verb to the phase which says what capabilities its acts may have in effect. */

@@ -9,7 +9,7 @@ import { allTexts } from '../../calls/arguments.ts'
 import type { Registers } from '../../calls/caller.ts'
 import { type ReasonCode, why } from '../../calls/reasons.ts'
 import type { Syscall } from '../../calls/syscall.ts'
-import { continueWith, judgedBy, type Verdict } from '../../calls/verdict.ts'
+import { continueWith, judgedBy, type Verdict, verdictOfError } from '../../calls/verdict.ts'
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { keyNames } from '../../policy/keys.ts'
 import { keyThatIsOff } from '../../policy/policy.ts'
@@ -24,7 +24,6 @@ import {
   outcomeOfVerdict,
   perform,
   UNKNOWN_OUTCOME,
-  verdictOfError,
   writeBack,
 } from './outcome.ts'
 
@@ -261,6 +260,7 @@ export class Server {
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
     const verdict = handler.screen(this.#registers, container.policy)
     if (verdict?.why.code === 'keyOff') return off(container, handler)
+    if (!verdict && handler.isInKernel?.() === false) return continueWith('callUnknown')
     return verdict && judgedBy(container.policy, verdict)
   }
 

@@ -27,6 +27,7 @@ const programs: Readonly<Record<string, readonly string[]>> = {
   'crun-runc.md': ['crun', 'runc', 'python3', 'busybox'],
   'podman.md': ['podman', 'crun', 'busybox'],
   '../guide/operating.md': ['podman', 'crun', 'busybox'],
+  '../guide/policy-tests.md': [],
   '../guide/builders.md': ['podman', 'crun', 'busybox', 'buildah', 'podman-compose'],
   '../guide/mount-fuse.md': ['crun', 'fuse2fs', 'mkfs.ext4', 'mount'],
   'rootless.md': ['podman', 'crun', 'busybox', 'newuidmap', 'setfattr', 'chrt'],

@@ -1,0 +1,166 @@
+import { stringify } from 'yaml'
+import { CallSyntaxError, type ParsedCall, parseCall } from '../calls/parse-call.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
+import { type KeyName, keys } from '../policy/keys.ts'
+import type { Policy } from '../policy/policy.ts'
+import { parsePolicy } from '../policy/settings.ts'
+import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
+import { concerns, EventStream, type EventView } from '../reader/event-stream.ts'
+import { briefly, byKey } from '../shared/texts.ts'
+import type { CallerDescription } from '../syscalls/caller-facts.ts'
+import { type CallDecision, decideFor, MissingFact } from '../syscalls/described-caller.ts'
+import { eventSource } from './events.ts'
+import { formatContainer, openFeeds, type ReadOptions, requireContainer } from './open-feed.ts'
+import { print } from './print.ts'
+import { checkUsage, NegativeAnswer } from './usage.ts'
+
+const path = (facts: NonNullable<CallerDescription['path']>): CallerDescription => ({ path: facts })
+
+/** What a reason says of a caller, of whom records have no more. */
+const CALLERS: Readonly<Partial<Record<ReasonCode, CallerDescription>>> = {
+  childUserns: { userNamespace: 'nested' },
+  hostUserns: { userNamespace: 'host' },
+  hostMounts: { mountNamespace: 'host' },
+  lacksCapability: { capabilities: 'none' },
+  deviceCgroup: { deviceRules: 'none' },
+  doneButClosed: { deviceRules: ['c *:* m'] },
+  doneOnNodev: path({ devices: 'nodev' }),
+  containerSuperblock: path({ devices: 'overlayOfContainer' }),
+  notOfContainer: path({ owner: 'unmapped' }),
+  pathNotResolved: path({ errno: 'ENOENT' }),
+  kernelMountsIt: path({ mountedBy: 'container' }),
+  noSuchTask: { task: 'none' },
+  scheduledByHost: { task: { policy: 'SCHED_DEADLINE', priority: 0 } },
+}
+
+/** Reasons of what came of an act, which no test does: that there was an act is expected. */
+const OF_ACTS: ReadonlySet<string | undefined> = new Set(['kernelAnswered', 'adopted'])
+
+interface RecordCase {
+  readonly call: string
+  readonly caller?: CallerDescription
+  readonly expect: string
+  readonly reason?: string
+}
+
+/** Returns who may have made a call, by the reason of its outcome; first an ordinary caller. */
+function candidates({ args }: ParsedCall, reason = ''): readonly CallerDescription[] {
+  const code = reason as ReasonCode
+  const descriptor = `${Number(BigInt.asIntN(32, args[0]!))}`
+  const implied: CallerDescription = {
+    ...CALLERS[code],
+    ...(reason.startsWith('fuse') ? { fuse: code } : {}),
+    ...(reason.startsWith('foreign') ? { descriptors: { [descriptor]: { is: 'other' } } } : {}),
+  }
+  return [{}, implied]
+}
+
+/** Decides as for this caller; undefined, and the sentence in `missing`, if that takes more facts. */
+function decided(
+  call: ParsedCall,
+  caller: CallerDescription,
+  policy: Policy,
+  missing: string[],
+): CallDecision | undefined {
+  try {
+    return decideFor(call, caller, policy)
+  } catch (error) {
+    if (!(error instanceof MissingFact)) throw error
+    missing.push(error.message)
+    return undefined
+  }
+}
+
+/** Returns the case of a recorded call, or why there is none. */
+export function caseOf(event: Partial<EventView>, policy: Policy): RecordCase | string {
+  const { call = '', verdict = '', errno, reason } = event
+  const isOfAct = OF_ACTS.has(reason)
+  const outcome = isOfAct ? 'done' : verdict
+  let parsed: ParsedCall
+  try {
+    parsed = parseCall(call)
+  } catch (error) {
+    if (error instanceof CallSyntaxError) return error.message
+    throw error
+  }
+  const missing: string[] = []
+  const caller = candidates(parsed, reason).find((each) => {
+    const decision = decided(parsed, each, policy, missing)
+    return decision?.outcome === outcome && (isOfAct || decision.why.code === reason)
+  })
+  if (!caller) return missing[0] ?? `it was ${outcome} [${reason}], by what no record has of the caller`
+  return {
+    call,
+    ...(Object.keys(caller).length > 0 ? { caller } : {}),
+    expect: outcome === 'error' && errno !== undefined ? `error ${errno}` : outcome,
+    ...(isOfAct || reason === undefined ? {} : { reason }),
+  }
+}
+
+/** Returns the keys of a container that are not as by default. */
+function keysOf({ about }: ContainerView): Readonly<Record<string, string>> {
+  const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
+  return Object.fromEntries(
+    entries.flatMap(([name, { value }]) => (keys[name as KeyName]?.default === value ? [] : [[name, value]])),
+  )
+}
+
+const comment = (text: string): string => `# ${text.replaceAll('\n', ' ')}\n`
+
+/** Returns the file of tests; undefined if there are no calls. */
+export function casesFile(
+  container: string,
+  given: Readonly<Record<string, string>>,
+  events: readonly EventView[],
+): string | undefined {
+  const policy = parsePolicy(Object.entries(given))
+  const kinds = new Map(
+    events
+      .filter(({ call, verdict }) => call !== undefined && verdict !== 'gone')
+      .map((event) => [[event.call, event.verdict, event.errno, event.reason].join(' '), event]),
+  )
+  if (kinds.size === 0) return undefined
+  const all = [...kinds.values()].map((event) => ({ event, found: caseOf(event, policy) }))
+  const cases = all.flatMap(({ found }) => (typeof found === 'string' ? [] : [found]))
+  const left = all.flatMap(({ event, found }) => (typeof found === 'string' ? [[found, event.call!] as const] : []))
+  return [
+    comment(
+      `What ${container} did, by the records of Intercede. The policy is that of now. A record does not hold the`,
+    ),
+    comment('caller, nor memory beyond names and paths: callers are those that the reasons imply.'),
+    stringify({ policy: given, tests: cases }, { lineWidth: 0 }),
+    ...(left.length > 0 ? [comment('Left out:')] : []),
+    ...[...byKey(left)].flatMap(([why, calls]) => [
+      ...calls.map((call) => comment(`  ${call}`)),
+      comment(`    ${why}`),
+    ]),
+  ].join('')
+}
+
+interface RecordOptions extends ReadOptions {
+  readonly fromRecords: string
+}
+
+/** Prints the file of tests for `--from-records`. */
+export async function fromRecordsCommand(files: readonly string[], { fromRecords: word, ...options }: RecordOptions) {
+  checkUsage(
+    files.length === 0,
+    `Cannot use ${briefly(files[0])} with --from-records, which writes a file; leave it out`,
+  )
+  const { view, name } = viewOf(word, options)
+  const { ids = [], connect, lastWords, missing } = eventSource(word, options)
+  if (missing) throw missing
+  const wanted = (event: EventView): boolean => event.type === 'call' && ids.some((id) => concerns(event, id))
+  using stream = new EventStream({ connect, follow: false, wanted, lastWords })
+  const events: EventView[] = []
+  for await (const batch of stream.batches()) events.push(...batch)
+  const text = casesFile(name, keysOf(view), events)
+  if (text === undefined) throw new NegativeAnswer(`Cannot write cases: no call of ${name} is recorded`)
+  print(text)
+}
+
+function viewOf(word: string, { feed, history }: ReadOptions): { readonly view: ContainerView; readonly name: string } {
+  using feeds = openFeeds(feed, { directory: history })
+  const view = requireContainer(feeds, word)
+  return { view, name: formatContainer(view) }
+}

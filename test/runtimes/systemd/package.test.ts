@@ -27,6 +27,7 @@ const INSTALLED = [
   '/usr/lib/systemd/catalog/intercede.catalog',
   '/usr/share/doc/intercede/examples/kubernetes',
   '/usr/share/doc/intercede/docs/guide/mount.md',
+  '/usr/share/doc/intercede/examples/policies/builder.test.yaml',
   '/usr/lib/intercede/docs/guide/security.md',
 ]
 /** What dpkg, systemd's logind, podman and fish leave behind, whatever is installed and purged. */

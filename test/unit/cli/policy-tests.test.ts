@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
@@ -9,6 +10,8 @@ import { TEST_HELP } from '../../../src/cli/help-texts.ts'
 import { type PolicyTest, PolicyTestFile, parseTests, readTests } from '../../../src/cli/policy-tests.ts'
 import { caseOf, casesFile } from '../../../src/cli/record-cases.ts'
 import { formatResults, runTest } from '../../../src/cli/test.ts'
+import { parseConfig } from '../../../src/policy/config.ts'
+import type { Policy } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import type { EventView } from '../../../src/reader/event-stream.ts'
 import { decideFor } from '../../../src/syscalls/described-caller.ts'
@@ -46,6 +49,32 @@ test('every call has a case, and nothing is done for it without its key', () => 
   const off = cases.filter(({ call, caller }) => decideFor(call, caller, {}).why.code === 'keyOff')
   expect(new Set(off.map(({ call }) => kindOf(call.name)))).toEqual(new Set(knownCalls.map(kindOf)))
   expect(cases.filter(({ call, caller }) => decideFor(call, caller, {}).outcome === 'done')).toEqual([])
+})
+
+const EXAMPLES = fileURLToPath(new URL('../../../examples/policies/', import.meta.url))
+test.each(['audio', 'builder', 'ci-runner', 'nested', 'systemd'])(
+  'examples/policies/%s.yaml: its tests pass, and without any one of its keys one fails',
+  (name) => {
+    const file = join(EXAMPLES, `${name}.yaml`)
+    const entries = parseConfig(readFileSync(file, 'utf8'), file).profiles.get(name)!
+    const tests = readTests(join(EXAMPLES, `${name}.test.yaml`), {})
+    const failed = (policy: Policy): number =>
+      tests.filter((one) => runTest({ ...one, policy }).fails.length > 0).length
+    expect(failed(parsePolicy(entries))).toBe(0)
+    for (const key of entries) {
+      const others = entries.filter((each) => each !== key)
+      expect(failed(parsePolicy(others)), `without ${key[0]}`).toBeGreaterThan(0)
+    }
+  },
+)
+
+test('every policy of examples/ is in the list of its README, and tested', () => {
+  const names = readdirSync(EXAMPLES).filter((file) => file.endsWith('.test.yaml'))
+  const listed = [...readFileSync(join(EXAMPLES, 'README.md'), 'utf8').matchAll(/^\| `(.*?)` \|/gm)].map(
+    ([, name]) => name,
+  )
+  expect(listed.sort()).toEqual(names.map((file) => file.replace('.test.yaml', '')).sort())
+  expect(readdirSync(EXAMPLES)).toHaveLength(2 * names.length + 1)
 })
 
 describe('what an act has', () => {

@@ -152,7 +152,7 @@ export const reasons = {
   ],
   notCharDevice: [
     'only character devices are made: a block device would be a disk of the host',
-    'give the container a disk or loop device when it starts (--device), or mount an image by mount.fuse',
+    'give the container a disk or loop device when it starts (--device), or mount an image by mount.fuse, under a type of its own: mount -t image FILE DIRECTORY with mount.fuse=image=fuse2fs',
   ],
   kernelMakesWhiteouts: [
     'an overlay whiteout (0:0), which the kernel makes for anyone, except on an overlay itself, where not even for root',

@@ -126,13 +126,23 @@ const LAYOUTS: Readonly<Record<string, StructLayout>> = {
   getxattrat: XATTR_ARGS,
 }
 
+/** What is at an address. */
+export interface PointedTo {
+  /** A text ends with its NUL. */
+  readonly bytes: Uint8Array
+  /** Whether there is more, which was not written: `...` */
+  readonly isCut: boolean
+  /** Whether zeros may follow: of a struct only members that matter are written, and a text ends at its NUL. */
+  readonly isPadded: boolean
+}
+
 /** A call whose arguments are known: the registers, and what is in memory where they point to. */
 export interface ParsedCall {
   readonly name: string
   readonly text: string
   readonly args: readonly bigint[]
-  /** By address. A text ends with its NUL. */
-  readonly memory: ReadonlyMap<bigint, Uint8Array>
+  /** By address. */
+  readonly memory: ReadonlyMap<bigint, PointedTo>
 }
 
 /** A text that is no call. The message points at the place. */
@@ -146,7 +156,7 @@ const notServed = (name: string): CallSyntaxError =>
   )
 
 /** What a value is: a number, or bytes to which the argument or member points. */
-type CallValue = { readonly number: bigint } | { readonly bytes: Uint8Array; readonly size: number }
+type CallValue = { readonly number: bigint } | (PointedTo & { readonly size: number })
 
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r', f: '\f', v: '\v', a: '\x07', b: '\b' }
 const ESCAPED = /\\(?:([0-7]{1,3})|x([\da-f]{2})|(.))/gis
@@ -161,7 +171,7 @@ const TEXTS: ReadonlySet<ArgumentKind> = new Set(['path', 'name'])
 class CallParser {
   readonly #text: string
   #at = 0
-  readonly #memory = new Map<bigint, Uint8Array>()
+  readonly #memory = new Map<bigint, PointedTo>()
   /** The size of the last text or struct. */
   #size = 0
 
@@ -206,7 +216,7 @@ class CallParser {
   #placed(value: CallValue): bigint {
     if ('number' in value) return BigInt.asUintN(64, value.number)
     const at = FIRST_ADDRESS + BigInt(this.#memory.size) * ADDRESS_STEP
-    this.#memory.set(at, value.bytes)
+    this.#memory.set(at, value)
     this.#size = value.size
     return at
   }
@@ -238,7 +248,7 @@ class CallParser {
         : Buffer.from(part),
     )
     const bytes = Buffer.concat([...parts, Buffer.of(0)])
-    return { bytes, size: bytes.length - 1 }
+    return { bytes, size: bytes.length - 1, isCut: found.endsWith('...'), isPadded: true }
   }
 
   #list(element: 4 | 8): CallValue {
@@ -252,26 +262,31 @@ class CallParser {
     for (const [index, each] of all.entries())
       if (element === 4) bytes.writeUInt32LE(Number(each), 4 * index)
       else bytes.writeBigUInt64LE(each, 8 * index)
-    return { bytes, size: bytes.length }
+    return { bytes, size: bytes.length, isCut: false, isPadded: false }
   }
 
-  #struct(layout: StructLayout, view: Buffer = Buffer.alloc(layout.size)): CallValue {
+  /** @param outer the struct in which this one is, as a union */
+  #struct(layout: StructLayout, outer?: Buffer): CallValue {
+    const bytes = outer ?? Buffer.alloc(layout.size)
+    let isCut = false
     const hasSize = layout.members.size?.[0] === 0
-    if (hasSize) view.writeUInt32LE(layout.size, 0)
+    if (hasSize) bytes.writeUInt32LE(layout.size, 0)
     this.#expect('{')
     for (let isFirst = true; !this.#match(/\}/y); isFirst = false) {
       if (!isFirst) this.#expect(',', 'a comma or }')
-      if (!this.#match(/\.\.\./y)) this.#member(layout, view)
+      if (this.#match(/\.\.\./y)) isCut = true
+      else this.#member(layout, bytes, outer === undefined)
     }
-    return { bytes: view, size: layout.size }
+    return { bytes, size: layout.size, isCut, isPadded: true }
   }
 
-  #member(layout: StructLayout, view: Buffer): void {
+  /** @param mayHold whether a struct may be in this one */
+  #member(layout: StructLayout, view: Buffer, mayHold: boolean): void {
     const start = this.#at
     const name = this.#match(/\w+/y) ?? this.#fail('the name of a member')
     this.#expect('=')
     // strace(1) prints a union as a struct in the struct, and members that are zero.
-    if (this.#peek() === '{') {
+    if (mayHold && this.#peek() === '{') {
       this.#struct(layout, view)
       return
     }
@@ -310,7 +325,11 @@ class CallParser {
   #term(what: string): bigint {
     const sign = this.#match(/-/y) ? -1n : 1n
     const digits = this.#match(NUMBER)
-    if (digits !== undefined) return sign * BigInt(/^0\d/.test(digits) ? `0o${digits.slice(1)}` : digits)
+    if (digits !== undefined) {
+      const number = BigInt(/^0\d/.test(digits) ? `0o${digits.slice(1)}` : digits)
+      if (number !== BigInt.asUintN(64, number)) this.#fail('a number of at most 64 bits before this')
+      return sign * number
+    }
     const start = this.#at
     const name = this.#match(/[A-Za-z_]\w*/y)
     const known = name === undefined ? undefined : CONSTANTS.get(name)

@@ -1,4 +1,5 @@
 import { stringify } from 'yaml'
+import { printable } from '../calls/escape.ts'
 import { CallSyntaxError, type ParsedCall, parseCall } from '../calls/parse-call.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
 import { type KeyName, keys } from '../policy/keys.ts'
@@ -105,7 +106,7 @@ function keysOf({ about }: ContainerView): Readonly<Record<string, string>> {
   )
 }
 
-const comment = (text: string): string => `# ${text.replaceAll('\n', ' ')}\n`
+const comment = (text: string): string => `# ${printable(text)}\n`
 
 /** Returns the file of tests; undefined if there are no calls. */
 export function casesFile(

@@ -1,4 +1,4 @@
-import { escaped, shownJson } from '../calls/escape.ts'
+import { escaped, printable, shownJson } from '../calls/escape.ts'
 import { CallSyntaxError, numberIn, parseCall } from '../calls/parse-call.ts'
 import { explain } from '../calls/reasons.ts'
 import type { KeyValueLine } from '../policy/key-value-lines.ts'
@@ -7,7 +7,7 @@ import { briefly, counted } from '../shared/texts.ts'
 import type { CallerDescription } from '../syscalls/caller-facts.ts'
 import { type CallDecision, decideFor, MissingFact } from '../syscalls/described-caller.ts'
 import { FORMATS, type TEST_FORMATS } from './formats.ts'
-import { formatRows, formatValue, parseFormat } from './output-format.ts'
+import { formatRows, parseFormat } from './output-format.ts'
 import { configFileIfThere } from './paths.ts'
 import { type Expected, type PolicyTest, policyOf, readTests, type TestedPolicy } from './policy-tests.ts'
 import { print } from './print.ts'
@@ -84,17 +84,15 @@ function detailsOf(result: TestResult): readonly (readonly [name: string, text: 
 function explained({ why, assumed, isUntrapped }: CallDecision): readonly (readonly [string, string])[] {
   const { says, remedy } = explain(why)
   return [
-    ['why', says],
-    ...(remedy ? [['what to do', remedy] as const] : []),
     ...(isUntrapped
-      ? [['note', 'a filter for this policy does not trap the call: the kernel has it at once'] as const]
-      : []),
+      ? [['why', 'a filter for this policy does not trap the call: the kernel has it at once'] as const]
+      : [['why', says] as const, ...(remedy ? [['what to do', remedy] as const] : [])]),
     ...(assumed.length > 0 ? [['assumed', assumed.join('; ')] as const] : []),
   ]
 }
 
 const lines = (details: readonly (readonly [string, string])[]): readonly string[] =>
-  details.map(([name, text]) => `  ${name}:  ${escaped(text)}`)
+  details.map(([name, text]) => `  ${name}:  ${printable(text)}`)
 
 const isFailed = ({ fails }: TestResult): boolean => fails.length > 0
 const placeOf = ({ file, line }: PolicyTest): string => `${file}:${line}`
@@ -102,7 +100,7 @@ const placeOf = ({ file, line }: PolicyTest): string => `${file}:${line}`
 function asTable(results: readonly TestResult[]): string {
   const failed = results.filter(isFailed)
   const blocks = failed.map((result) =>
-    [`${escaped(placeOf(result.test))}: ${escaped(result.test.name)}`, ...lines(detailsOf(result)), ''].join('\n'),
+    [printable(`${placeOf(result.test)}: ${result.test.name}`), ...lines(detailsOf(result)), ''].join('\n'),
   )
   const passed = results.length - failed.length
   return `${[...blocks, `${counted(passed, 'case')} passed, ${failed.length} failed`].join('\n')}\n`
@@ -125,7 +123,7 @@ function asTap(results: readonly TestResult[]): string {
   return `${['TAP version 14', `1..${results.length}`, ...points].join('\n')}\n`
 }
 
-const xml = (text: string): string => escaped(text).replaceAll(/[<>&"]/g, (sign) => `&#${sign.charCodeAt(0)};`)
+const xml = (text: string): string => printable(text).replaceAll(/[<>&"]/g, (sign) => `&#${sign.charCodeAt(0)};`)
 
 /** The XML that Jenkins and others read: a suite for each file. */
 function asJunit(results: readonly TestResult[]): string {
@@ -200,15 +198,18 @@ export function explainIfCommand(word: string | undefined, options: IfOptions): 
   const file = daemonConfig ?? (profile === undefined && keys.length > 0 ? undefined : configFileIfThere(false))
   const policy = asUsage(() => policyOf({ profile, config: file }, keys))
   const decision = answer(text, policy)
-  const { outcome: verdict, errno, reason, says, remedy } = rowOf(decision)
-  const row = { call: text, verdict, ...(errno ? { errno } : {}), reason, says, ...(remedy ? { remedy } : {}) }
+  const { outcome: verdict, errno, reason, says, remedy, assumed, isUntrapped } = rowOf(decision)
+  const row = {
+    ...{ call: text, verdict, ...(errno ? { errno } : {}), reason, says, ...(remedy ? { remedy } : {}), assumed },
+    ...(isUntrapped ? { isUntrapped } : {}),
+  }
   print(
     formatRows(
       format,
       () => [row],
       () =>
         [
-          formatValue(text),
+          printable(text),
           `  ${verdict}${errno ? ` with ${errno}` : verdict === 'left' ? ' to the kernel' : ''} [${reason}]`,
           ...lines(explained(decision)),
           '',

@@ -144,7 +144,9 @@ function keysAt(
   { pipe = [], options = [], wrapped, entries, item, value }: SchemaParts,
   path: Path,
 ): readonly string[] {
-  const parts = [...pipe.slice(1), ...options, ...(wrapped ? [wrapped] : [])]
+  // What begins a pipe is in the pipe itself, but for a pipe of its own.
+  const inner = pipe.filter((part, at) => at > 0 || part.pipe)
+  const parts = [...inner, ...options, ...(wrapped ? [wrapped] : [])]
   const [step, ...rest] = path
   const next = step === undefined ? undefined : (entries?.[step] ?? item ?? value)
   return [
@@ -154,18 +156,21 @@ function keysAt(
   ]
 }
 
+/** After so many flaws the rest is not looked at: each takes a check of the whole file. */
+const ENOUGH = 100
+
 /** Checks the types. What is wrong is taken out, until the rest is right. */
 export function checkTypes<S extends v.GenericSchema>(
   schema: S,
   given: unknown,
   { where, flaws }: { readonly where: Where; readonly flaws: Flaws },
 ): v.InferOutput<S> {
-  for (;;) {
+  for (let found = 0; ; found++) {
     const checked = v.safeParse(schema, given, { abortEarly: true })
     if (checked.success) return checked.output
     const [issue] = checked.issues
     flaws.in(() => complain(issue, where, schema as SchemaParts))
-    if (!takeOut(given, pathOf(issue))) flaws.throw()
+    if (!takeOut(given, pathOf(issue)) || found === ENOUGH) flaws.throw()
   }
 }
 
@@ -200,8 +205,9 @@ const LENGTH = 200
  */
 export function parseYaml(text: string, file: string, isText = false): readonly [unknown, Where] {
   const lines = new LineCounter()
-  const schema = isText ? 'failsafe' : 'core'
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, schema })
+  // Otherwise the schema is that of the file's version of YAML.
+  const schema = isText ? ({ schema: 'failsafe' } as const) : {}
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, ...schema })
   const flaws = new Flaws(file)
   for (const { message, pos } of document.errors)
     flaws.in(() => {

@@ -3,6 +3,7 @@ import { type Cap, capabilities } from '../abi/credentials.ts'
 import { type ErrnoName, errnos } from '../abi/errno.ts'
 import { RT_PRIORITY_MAX, SCHED } from '../abi/sched.ts'
 import { reasonCodes } from '../calls/reasons.ts'
+import { mapOf } from '../policy/yaml-file.ts'
 
 const oneOf = <const T extends readonly string[]>(words: T) => v.picklist(words, words.join(', '))
 const number = (from: number, to: number) => {
@@ -174,7 +175,10 @@ export const CallerFacts = v.strictObject(
     gidMap: v.exactOptional(v.pipe(ID_MAP, v.description("the container's group ids, as in /proc/PID/gid_map"))),
     path: v.exactOptional(v.pipe(PathFacts, v.description('what every path of the call leads to'))),
     paths: v.exactOptional(
-      v.pipe(v.record(v.string(), PathFacts), v.description('what one path leads to, as it stands in the call')),
+      v.pipe(
+        mapOf(v.record(v.string(), PathFacts), 'a map of paths'),
+        v.description('what one path leads to, as it stands in the call'),
+      ),
     ),
     task: v.exactOptional(
       v.pipe(
@@ -184,7 +188,7 @@ export const CallerFacts = v.strictObject(
     ),
     descriptors: v.exactOptional(
       v.pipe(
-        v.record(matching(/^\d+$/, 'a number'), DescriptorFacts),
+        mapOf(v.record(matching(/^\d+$/, 'a number'), DescriptorFacts), 'a map of descriptors'),
         v.description('what descriptors are, by their numbers'),
       ),
     ),

@@ -2,6 +2,7 @@ import { BPF_F_ALLOW_MULTI } from '../abi/bpf.ts'
 import type { Dev, Mode, PathBytes, Tid } from '../abi/brand.ts'
 import { type Cap, toOutside } from '../abi/credentials.ts'
 import { errno, errnoName } from '../abi/errno.ts'
+import { AT_FDCWD } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME } from '../abi/mount.ts'
 import { SCHED, type SchedAttr } from '../abi/sched.ts'
 import { major, minor } from '../abi/stat.ts'
@@ -12,7 +13,7 @@ import type { Context, DetachedMount } from '../calls/context.ts'
 import type { DevicePrograms, NoGroup } from '../calls/device-programs.ts'
 import type { Fuse } from '../calls/fuse.ts'
 import type { Mounts, SourceKind } from '../calls/mounts.ts'
-import type { ParsedCall } from '../calls/parse-call.ts'
+import type { ParsedCall, PointedTo } from '../calls/parse-call.ts'
 import type { Reason, ReasonCode } from '../calls/reasons.ts'
 import { WORDS, type Word } from '../calls/record.ts'
 import type { Condition, Rule } from '../calls/syscall.ts'
@@ -70,12 +71,19 @@ class DescribedFile implements Handle {
   [Symbol.dispose](): void {}
 }
 
+const SLASH = 0x2f
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
 const withoutNul = (bytes: Uint8Array): string => Buffer.from(bytes).toString().replace(/\0.*$/s, '')
 
+/** Returns a text with its NUL. */
+function textOf({ bytes }: PointedTo): Uint8Array {
+  const end = bytes.indexOf(0)
+  return end < 0 ? Buffer.concat([bytes, Buffer.of(0)]) : bytes.subarray(0, end + 1)
+}
+
 /** Reads what is in memory where the arguments of a call point to. */
 class DescribedMemory implements MemoryReader {
-  readonly #memory: ReadonlyMap<bigint, Uint8Array>
+  readonly #memory: ParsedCall['memory']
 
   constructor({ memory }: ParsedCall) {
     this.#memory = memory
@@ -83,12 +91,17 @@ class DescribedMemory implements MemoryReader {
 
   bytes(at: bigint, length: number): Uint8Array {
     const copy = new Uint8Array(length)
-    if (length > 0) copy.set(this.#at(at).subarray(0, length))
+    if (length === 0) return copy
+    const { bytes, isPadded } = this.#whole(at)
+    if (bytes.length < length && !isPadded)
+      throw new MissingFact(`${length} bytes are read where the call has ${bytes.length}: write all of them`)
+    copy.set(bytes.subarray(0, length))
     return copy
   }
 
   path(at: bigint): PathBytes {
-    const text = this.#textAt(at)
+    // A path that is cut says enough: what it leads to is described.
+    const text = textOf(this.#at(at))
     if (text.length > PATH_MAX) throw new ContinueError('unreadable')
     if (text.length === 1) throw new ContinueError('pathNotResolved')
     return text as PathBytes
@@ -96,25 +109,26 @@ class DescribedMemory implements MemoryReader {
 
   string(at: bigint, limit: number = PAGE): string | undefined {
     if (at === 0n) return undefined
-    const text = this.#textAt(at)
+    const text = textOf(this.#whole(at))
     if (text.length > limit) throw new ContinueError('unreadable')
     return latin1(text.subarray(0, -1))
   }
 
   options(at: bigint): string | undefined {
-    return at === 0n ? undefined : latin1(this.#textAt(at).subarray(0, -1)).slice(0, PAGE - 1)
+    return at === 0n ? undefined : latin1(textOf(this.#whole(at)).subarray(0, -1)).slice(0, PAGE - 1)
   }
 
-  #textAt(at: bigint): Uint8Array {
-    const bytes = this.#at(at)
-    const end = bytes.indexOf(0)
-    return end < 0 ? Buffer.concat([bytes, Buffer.of(0)]) : bytes.subarray(0, end + 1)
+  #whole(at: bigint): PointedTo {
+    const found = this.#at(at)
+    if (found.isCut) throw new MissingFact('the call is cut, by "...": write all of it, as "strace -v -s 4096" does')
+    return found
   }
 
-  #at(at: bigint): Uint8Array {
+  #at(at: bigint): PointedTo {
     if (at === 0n) throw new ContinueError('unreadable')
-    for (const [start, bytes] of this.#memory)
-      if (at === start || (at > start && at < start + BigInt(bytes.length))) return bytes.subarray(Number(at - start))
+    for (const [start, { bytes, ...how }] of this.#memory)
+      if (at === start || (at > start && at < start + BigInt(bytes.length)))
+        return { bytes: bytes.subarray(Number(at - start)), ...how }
     throw new MissingFact(
       `the memory at 0x${at.toString(16)} is not known: write in place of the address what is there, as "text", [number] or {member=value}`,
     )
@@ -154,6 +168,14 @@ class DescribedCaller extends DescribedMemory implements Caller {
     return new DescribedFile(text)
   }
 
+  /** A path that is not absolute begins at a descriptor. */
+  #requireOpen(dirfd: number, path: PathBytes): void {
+    if (path[0] === SLASH || dirfd === AT_FDCWD) return
+    const { is } = this.#about.descriptors?.[dirfd] ?? {}
+    if (is === 'closed') throw new ContinueError('pathNotResolved', errno('EBADF'))
+    if (is === undefined) this.assumed.add(`descriptors: { ${dirfd}: { is: other } }`)
+  }
+
   /** What a descriptor is, for a call that asks what Intercede has made of it. */
   #descriptor(fd: number): DescriptorDescription {
     const about = this.#about.descriptors?.[fd]
@@ -186,11 +208,13 @@ class DescribedCaller extends DescribedMemory implements Caller {
     return new Uint8Array(0)
   }
 
-  parent(_dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes } {
+  parent(dirfd: number, path: PathBytes): { readonly dir: Handle; readonly name: PathBytes } {
+    this.#requireOpen(dirfd, path)
     return { dir: this.#found(withoutNul(path)), name: path }
   }
 
-  object(_dirfd: number, path: PathBytes): Handle {
+  object(dirfd: number, path: PathBytes): Handle {
+    this.#requireOpen(dirfd, path)
     return this.#found(withoutNul(path))
   }
 
@@ -393,7 +417,9 @@ function isTrapped({ name, args }: ParsedCall, policy: Policy): boolean {
 /** Writes what an act has as texts, those of an object in it beside the others. */
 function actFields(value: object): Readonly<Record<string, string>> {
   const entries = Object.entries(value).flatMap(([name, member]: [string, unknown]): (readonly [string, string])[] => {
-    if (member === undefined) return []
+    // Of a context or mount, what it is to us says nothing.
+    const isOurs = typeof member === 'function' || (name === 'name' && !(member instanceof Uint8Array))
+    if (member === undefined || isOurs) return []
     if (member instanceof DescribedFile) return [[name, member.text]]
     if (member instanceof Uint8Array) return [[name, withoutNul(member)]]
     if (Array.isArray(member)) return [[name, member.join(' ')]]

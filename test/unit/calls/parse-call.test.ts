@@ -36,7 +36,7 @@ test.each(knownCalls)('%s: what is spelled is read as the same call', (name) => 
         const again = new Map(
           [...kinds.keys()].flatMap((index) => {
             const found = parsed.memory.get(parsed.args[index]!)
-            return found ? [[index, found.subarray(0, -1)] as const] : []
+            return found ? [[index, found.bytes.subarray(0, -1)] as const] : []
           }),
         )
         expect(spelled(name, parsed.args, again)).toBe(text)
@@ -51,7 +51,7 @@ test.each(knownCalls)('%s: what is spelled is read as the same call', (name) => 
 const textAt = (text: string, index: number): string | undefined => {
   const { args, memory } = parseCall(text)
   const found = memory.get(args[index]!)
-  return found && Buffer.from(found).toString('latin1')
+  return found && Buffer.from(found.bytes).toString('latin1')
 }
 
 describe('parseCall()', () => {

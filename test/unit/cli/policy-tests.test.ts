@@ -77,6 +77,50 @@ test('every policy of examples/ is in the list of its README, and tested', () =>
   expect(readdirSync(EXAMPLES)).toHaveLength(2 * names.length + 1)
 })
 
+describe('what is not known is not taken for zero', () => {
+  test.each([
+    { call: 'mount("/dev/vda", "/mnt", "ext4", 0, "data=ordered,er"...)', says: 'is cut' },
+    { call: 'sched_setattr(0, {size=48, sched_policy=SCHED_FIFO, ...}, 0)', says: 'is cut' },
+    { call: 'sched_setscheduler(0, SCHED_FIFO, [])', says: '4 bytes are read where the call has 0' },
+  ])('$call', ({ call, says }) => {
+    const [result] = run(`  - { call: '${call}', expect: done }`)
+    expect(result).toMatchObject({ fails: ['nothing is decided'], missing: expect.stringContaining(says) })
+  })
+  test('a path that is cut leads where the description says', () => {
+    expect(run(`  - { call: 'mknod("/a"..., S_IFCHR|0666, 1:3)', expect: done }`)[0]!.fails).toEqual([])
+  })
+})
+
+test('a path that is not absolute begins at its descriptor', () => {
+  const closed = 'descriptors: { 3: { is: closed } }'
+  const cases = ['x', '/x'].map(
+    (path) => `  - { call: 'mknodat(3, "${path}", S_IFCHR|0666, 1:3)', expect: done, caller: { ${closed} } }`,
+  )
+  const [relative, absolute] = run(cases.join('\n'))
+  expect(relative!.decision).toMatchObject({ outcome: 'left', why: { code: 'pathNotResolved' } })
+  expect(absolute!.fails).toEqual([])
+  const [open] = run(`  - { call: 'mknodat(3, "x", S_IFCHR|0666, 1:3)', expect: done }`)
+  expect(open!.decision!.assumed).toContain('descriptors: { 3: { is: other } }')
+})
+
+test('of a file with thousands of flaws a hundred are enough', () => {
+  const many = Array.from({ length: 300 }, () => '  - { call: sysinfo(0), expct: done }').join('\n')
+  expect(() => read(many)).toThrow(/ 401 errors: /)
+})
+
+test('what is printed of a call reads back, and an act has nothing that is only ours', () => {
+  const [odd] = run(`  - { call: 'mknod("/tmp/a\\001\\377\\\\\\"b", S_IFCHR|0666, 1:3)', expect: left }`)
+  const call = odd!.test.call.text
+  expect(call).toContain('\\001\\377')
+  for (const format of ['table', 'json'] as const)
+    expect(formatResults(format, [odd!])).toContain(format === 'json' ? JSON.stringify(call) : call)
+  const [moved] = run(
+    `  - call: move_mount(4, "", AT_FDCWD, "/mnt", MOVE_MOUNT_F_EMPTY_PATH)\n    expect: done\n    caller: { descriptors: { 4: { mount: { type: ext4 } } } }`,
+  )
+  expect(Object.keys(moved!.decision!.act!)).not.toEqual(expect.arrayContaining(['serial']))
+  expect(Object.values(moved!.decision!.act!).join()).not.toMatch(/[(){}]/)
+})
+
 describe('what an act has', () => {
   const act = (call: string, caller = '{}') =>
     run(`  - call: '${call}'\n    expect: done\n    caller: ${caller}`)[0]!.decision!.act

@@ -202,3 +202,11 @@ function messageOf(text: string): string {
   }
   return ''
 }
+
+test('a file says by which version of YAML it is read', () => {
+  const { profiles } = parseConfig(
+    '%YAML 1.1\n---\nprofiles:\n  a: &a { mknod: yes }\n  b: { <<: *a, setxattr: on }\n',
+    'x',
+  )
+  expect(profiles.get('b')!.map(([key, value]) => `${key}=${value}`)).toEqual(['mknod=true', 'setxattr=true'])
+})

@@ -71,7 +71,7 @@ export function without(...features: readonly Feature[]): Changes {
 export const asOn = (version: string): Changes => without(...lackedBy(version))
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const PARTS = ['bench', 'bin', 'deploy', 'dist', 'docs', 'out', 'scripts', 'src', 'test', 'README.md']
+const PARTS = ['bench', 'bin', 'deploy', 'dist', 'docs', 'examples', 'out', 'scripts', 'src', 'test', 'README.md']
 
 /**
  * A copy of the checkout, built, without the features that this Linux lacks; it is removed when this process ends. It is

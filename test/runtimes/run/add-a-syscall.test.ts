@@ -12,7 +12,7 @@ import { withReason } from '../../support/skipped.ts'
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
 const PAGE = readFileSync(join(ROOT, 'docs/internals/add-a-syscall.md'), 'utf8')
-const BUILT = ['src', 'bin', 'scripts', 'deploy', 'docs', 'package.json', 'README.md', 'LICENSE']
+const BUILT = ['src', 'bin', 'scripts', 'deploy', 'docs', 'examples', 'package.json', 'README.md', 'LICENSE']
 const CONFIGURED = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', 'node_modules']
 
 /** A block of the page, and where it goes: a file of its own, or beside a line of one that is there. */

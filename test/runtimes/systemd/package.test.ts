@@ -48,7 +48,7 @@ const why = missing('dpkg-buildpackage', 'dh', 'lintian') ?? (await whyNoDebianR
 async function built(directory: string, version?: string): Promise<string> {
   const tree = join(directory, `tree-${version}`, 'intercede')
   mkdirSync(tree, { recursive: true })
-  for (const name of ['bin', 'debian', 'deploy', 'docs', 'scripts', 'src', 'out', 'dist'])
+  for (const name of ['bin', 'debian', 'deploy', 'docs', 'examples', 'scripts', 'src', 'out', 'dist'])
     cpSync(join(CHECKOUT, name), join(tree, name), { recursive: true })
   const files = readdirSync(CHECKOUT, { withFileTypes: true }).filter((entry) => entry.isFile())
   for (const { name } of files) cpSync(join(CHECKOUT, name), join(tree, name))

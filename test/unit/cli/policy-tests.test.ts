@@ -77,7 +77,7 @@ test('every policy of examples/ is in the list of its README, and tested', () =>
   expect(readdirSync(EXAMPLES)).toHaveLength(2 * names.length + 1)
 })
 
-describe('what is not known is not taken for zero', () => {
+describe('what is not known is not taken for zero, in words', () => {
   test.each([
     { call: 'mount("/dev/vda", "/mnt", "ext4", 0, "data=ordered,er"...)', says: 'is cut' },
     { call: 'sched_setattr(0, {size=48, sched_policy=SCHED_FIFO, ...}, 0)', says: 'is cut' },

@@ -104,6 +104,9 @@ const sum = (all: readonly { readonly count: number }[]): number => all.reduce((
 /** The most refused keys that a table has. */
 const LISTED = 20
 
+/** What the kernel answered to calls that were done, and calls that would be done but for observe mode. */
+const NO_REFUSALS: ReadonlySet<string> = new Set(['kernelAnswered', 'observedAct'])
+
 /** @param hint what to do to try a key that was refused; nothing if that is not said */
 export function formatAdvice({ keys: all, used, optional, refused, unused, unnamed }: Advice, hint: string): string {
   const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
@@ -111,8 +114,7 @@ export function formatAdvice({ keys: all, used, optional, refused, unused, unnam
   const asked = [...wantedBy(refused.filter(({ wants }) => wants !== undefined))].map(([option, kinds]) => [
     ...[option, `${sum(kinds)}`, kinds.at(-1)!.call, keys[kinds[0]!.wants!.key].help],
   ])
-  // The kernel's own answers to calls that were done are no refusals.
-  const others = refused.filter(({ wants, reason }) => wants === undefined && reason !== 'kernelAnswered')
+  const others = refused.filter(({ wants, reason }) => wants === undefined && !NO_REFUSALS.has(reason))
   const barred = [...byKey(others.map((each) => [each.says, each]))].map(([says, kinds]) => [
     ...[`${sum(kinds)}`, kinds.at(-1)!.call, says],
   ])

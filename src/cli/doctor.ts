@@ -3,11 +3,11 @@ import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { type HostFacts, thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
 import { orElse } from '../kernel/error.ts'
-import { DaemonSilent } from '../reader/feed.ts'
+import { DaemonSilent, type FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
-import { openFeed, openFeeds, withoutEngine } from './open-feed.ts'
+import { type Feeds, openFeeds, withoutEngine } from './open-feed.ts'
 import { formatValue, table } from './output-format.ts'
 import { configFile, configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
@@ -46,30 +46,34 @@ function flawOfConfiguration(file: string | undefined, feed: string | undefined)
 
 /** Says what is wrong with the daemon that runs, or that none does. */
 function findDaemon(path: string | undefined): ReturnType<HostFacts['daemon']> {
-  const left = orElse(0, () => unservedContainers(path))
-  const unserved =
-    left === 0
-      ? []
-      : [`${counted(left, 'container')} of a daemon that has ended ${left === 1 ? 'is' : 'are'} not served`]
   try {
-    using feed = openFeed(path)
-    const { state, daemon } = feed.directory
+    using feeds = openFeeds(path, { directory: undefined })
+    const { daemon, missing } = feeds
+    const isSilent = missing instanceof DaemonSilent
     const flaws = [
-      ...(state.engine === 0 ? [`no engine serves now: ${withoutEngine(daemon)}`] : []),
-      ...(daemon.historyFlaw === undefined ? [] : [formatValue(daemon.historyFlaw)]),
-      ...unserved,
+      ...(isSilent ? [missing.message] : []),
+      ...(daemon ? flawsOf(daemon) : []),
+      ...(isSilent ? [] : unserved(feeds)),
     ]
-    return flaws.length === 0 ? { ok: true } : { ok: false, found: flaws.join('; ') }
+    return { ok: flaws.length === 0, found: [...(daemon || isSilent ? [] : [NONE]), ...flaws].join('; ') }
   } catch (error) {
-    if (error instanceof DaemonSilent) return { ok: false, found: error.message }
-    return { ok: left === 0, found: ['none runs, or none that may be read', ...unserved].join('; ') }
+    return error instanceof DaemonSilent ? { ok: false, found: error.message } : { ok: true, found: NONE }
   }
 }
 
-/** Returns how many containers still run whose daemon has ended, as history has it. */
-function unservedContainers(path: string | undefined): number {
-  using feeds = openFeeds(path, { directory: undefined })
-  return [...feeds.list(false)].filter(({ state }) => state === 'unserved').length
+const NONE = 'none runs, or none that may be read'
+
+const flawsOf = ({ directory: { state, daemon } }: FeedReader): readonly string[] => [
+  ...(state.engine === 0 ? [`no engine serves now: ${withoutEngine(daemon)}`] : []),
+  ...(daemon.historyFlaw === undefined ? [] : [formatValue(daemon.historyFlaw)]),
+]
+
+/** Says how many containers still run whose daemon has ended, as far as history can be read. */
+function unserved(feeds: Feeds): readonly string[] {
+  const left = orElse(0, () => [...feeds.list(false)].filter(({ state }) => state === 'unserved').length)
+  return left === 0
+    ? []
+    : [`${counted(left, 'container')} of a daemon that has ended ${left === 1 ? 'is' : 'are'} not served`]
 }
 
 interface DoctorOptions {

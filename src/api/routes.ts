@@ -9,6 +9,7 @@ import {
   eachContainer,
   everythingOf,
   findContainer,
+  joinOutlived,
   refusalsOf,
   summaryOf,
   wholeContainer,
@@ -18,6 +19,7 @@ import type { FeedReader } from '../reader/feed.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { briefly } from '../shared/texts.ts'
 import { HttpError } from './bounds.ts'
+import type { DaemonLink } from './daemon-link.ts'
 import { listOf, named, type Schema, schemas } from './schemas.ts'
 
 /** The values of the parameters of a request, checked by name. */
@@ -36,6 +38,9 @@ type Content =
   | { readonly kind: 'list'; readonly parts: (feed: FeedReader) => Iterable<readonly unknown[]> }
   | { readonly kind: 'events'; readonly container: string | undefined; readonly options: QueryValues }
 
+/** @throws {HttpError} if there is none */
+type AskedDaemon = Pick<DaemonLink, 'feed' | 'unserved'>
+
 interface ApiRoute {
   /** As OpenAPI writes it: `{id}` stands for one part. */
   readonly path: string
@@ -44,18 +49,26 @@ interface ApiRoute {
   /** Of the whole answer, or of a line of it. */
   readonly schema: Schema
   readonly type: 'text/plain; version=0.0.4' | 'application/json' | 'application/x-ndjson'
-  answer(feed: () => FeedReader, values: QueryValues): Content
+  answer(daemon: AskedDaemon, values: QueryValues): Content
 }
 
 const flag: Schema = { enum: ['true', 'false'] }
 const all: Parameter = { name: 'all', is: 'also containers that ended recently', schema: flag }
 const CONTAINER = 'its id, its name, or the beginning of its id'
 
+/** @param ended also those that ended recently */
+function containersIn(daemon: AskedDaemon, ended: boolean): readonly ContainerView[] {
+  const [shown, unserved] = [containersOf(daemon.feed, ended, 'last'), daemon.unserved() ?? []]
+  return unserved.length === 0 ? shown : joinOutlived([...shown, ...unserved])
+}
+
 /** @throws {HttpError} if there is none, or are several */
-function containerIn(feed: FeedReader, word: string): ContainerView {
-  const found = findContainer(containersOf(feed, true, 'last'), word)
+function containerIn(daemon: AskedDaemon, word: string): ContainerView {
+  const found = findContainer(containersIn(daemon, true), word)
   if (found.length > 1) throw new HttpError(409, describeAmbiguity(found, word))
-  const whole = found[0] && wholeContainer(feed, found[0])
+  const [view] = found
+  // What history has of one is all that is known.
+  const whole = view?.state === 'unserved' ? view : view && wholeContainer(daemon.feed, view)
   if (whole) return whole
   throw new HttpError(
     404,
@@ -66,58 +79,65 @@ function containerIn(feed: FeedReader, word: string): ContainerView {
 const json = (value: unknown): Content => ({ kind: 'json', value })
 
 /** One container after the other: of all together there may be 65,536. */
-function* eachRefusals(feed: FeedReader): Generator<ReturnType<typeof refusalsOf>> {
+function* eachRefusals(feed: FeedReader, unserved: readonly ContainerView[]): Generator<ReturnType<typeof refusalsOf>> {
   for (const view of eachContainer(feed, false, 'all', 'brief')) yield refusalsOf([view])
+  for (const view of unserved) yield refusalsOf([view])
 }
 
-function statusOf({ directory }: FeedReader, views: readonly ContainerView[]): object {
+function statusOf(daemon: AskedDaemon): object {
+  const { directory } = daemon.feed
+  const views = containersOf(daemon.feed, false, 'last')
   const { keeper, engine } = directory.state
   const { version = '', stuck = 0 } = directory.daemon
   const sum = (of: (view: ContainerView) => number): number => views.reduce((total, view) => total + of(view), 0)
   return {
     ...{ version, keeper, engine, containers: views.length, stuck },
     ...{ listeners: sum(({ about }) => Number(about.listeners)), inFlight: sum(({ inFlight }) => inFlight) },
+    unserved: daemon.unserved()?.length,
   }
 }
 
-function eventsOf(feed: FeedReader, { container, ...options }: QueryValues): Content {
+function eventsOf(daemon: AskedDaemon, { container, ...options }: QueryValues): Content {
   try {
     if (options.after !== undefined) parseCursor(options.after)
   } catch (error) {
     throw new HttpError(400, (error as Error).message)
   }
-  return { kind: 'events', container: container === undefined ? undefined : containerIn(feed, container).id, options }
+  return { kind: 'events', container: container === undefined ? undefined : containerIn(daemon, container).id, options }
 }
 
 const apiRoutes: readonly ApiRoute[] = [
   {
     ...{ path: '/metrics', is: 'Counters, for Prometheus', query: [], type: 'text/plain; version=0.0.4' },
     schema: { type: 'string' },
-    answer: (feed) => ({ kind: 'metrics', text: () => metricsText(feed()) }),
+    answer: (daemon) => ({ kind: 'metrics', text: () => metricsText(daemon.feed, daemon.unserved()?.length) }),
   },
   {
     ...{ path: '/v1/status', is: 'The daemon', query: [], type: 'application/json', schema: named('Status') },
-    answer: (feed) => json(statusOf(feed(), containersOf(feed(), false, 'last'))),
+    answer: (daemon) => json(statusOf(daemon)),
   },
   {
-    ...{ path: '/v1/containers', is: 'The containers that are served', query: [all], type: 'application/json' },
+    ...{ path: '/v1/containers', is: 'The containers that run', query: [all], type: 'application/json' },
     schema: listOf(named('Container')),
-    answer: (feed, values) => json(containersOf(feed(), values.all === 'true', 'last').map(summaryOf)),
+    answer: (daemon, values) => json(containersIn(daemon, values.all === 'true').map(summaryOf)),
   },
   {
     ...{ path: '/v1/containers/{id}', is: 'Everything about one container', query: [], type: 'application/json' },
     schema: named('ContainerDetail'),
-    answer: (feed, { id = '' }) => json(everythingOf(containerIn(feed(), id))),
+    answer: (daemon, { id = '' }) => json(everythingOf(containerIn(daemon, id))),
   },
   {
     ...{ path: '/v1/containers/{id}/refusals', is: 'What was refused in one container', query: [] },
     ...{ type: 'application/json', schema: listOf(named('Refusal')) },
-    answer: (feed, { id = '' }) => json(refusalsOf([containerIn(feed(), id)])),
+    answer: (daemon, { id = '' }) => json(refusalsOf([containerIn(daemon, id)])),
   },
   {
     ...{ path: '/v1/refusals', is: 'What was refused, and what to change', query: [], type: 'application/json' },
     schema: listOf(named('Refusal')),
-    answer: () => ({ kind: 'list', parts: eachRefusals }),
+    answer(daemon) {
+      const unserved = daemon.unserved() ?? []
+      return { kind: 'list', parts: (feed) => eachRefusals(feed, unserved) }
+    },
   },
   {
     ...{ path: '/v1/events', is: 'Events, one line of JSON each', type: 'application/x-ndjson' },
@@ -131,7 +151,7 @@ const apiRoutes: readonly ApiRoute[] = [
       },
       { name: 'after', is: 'continue after the event with this cursor', schema: { type: 'string' } },
     ],
-    answer: (feed, values) => eventsOf(feed(), values),
+    answer: (daemon, values) => eventsOf(daemon, values),
   },
   {
     ...{ path: '/v1/reasons', is: 'All reasons that calls can have', query: [], type: 'application/json' },

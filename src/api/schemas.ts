@@ -43,7 +43,7 @@ const FIELDS: Readonly<Record<FieldKind, Schema>> = {
   microseconds: { type: ['number', 'null'], description: 'half of the calls took at most so many microseconds' },
   time,
   escaped: escapedText,
-  state: { enum: ['served', 'observed', 'left', 'ended'] },
+  state: { enum: ['served', 'observed', 'left', 'unserved', 'ended'] },
   texts: listOf(text),
   labels: { type: 'object', additionalProperties: escapedText },
   keys: {
@@ -97,15 +97,18 @@ export const schemas: Readonly<Record<string, Schema>> = {
       ...names,
     },
   ),
-  Status: exactly({
-    version: text,
-    keeper: count,
-    engine: count,
-    containers: count,
-    listeners: count,
-    inFlight: count,
-    stuck: count,
-  }),
+  Status: exactly(
+    {
+      version: text,
+      keeper: count,
+      engine: count,
+      containers: count,
+      listeners: count,
+      inFlight: count,
+      stuck: count,
+    },
+    { unserved: count },
+  ),
   Reason: exactly({ code: text, says: text, remedy: text }),
   Error: exactly({ error: text }),
 }

@@ -4,7 +4,7 @@ import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { fullName } from '../policy/key.ts'
 import type { Note } from '../policy/resolve.ts'
-import type { ContainerView } from '../reader/container-fields.ts'
+import { type ContainerView, LXC } from '../reader/container-fields.ts'
 import { barredBy, earlierOf, isCalled, isStray, type RefusalRow, whichOf } from '../reader/container-view.ts'
 import { DaemonSilent } from '../reader/feed.ts'
 import { briefly, byKey, counted, fewOf } from '../shared/texts.ts'
@@ -14,7 +14,6 @@ import {
   formatContainer,
   formatDropped,
   isServed,
-  LXC,
   listedSince,
   openFeeds,
   type ReadOptions,

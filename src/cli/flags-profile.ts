@@ -2,9 +2,12 @@ import { createHash } from 'node:crypto'
 import { existsSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { engineDefault } from '../filter/base.ts'
+import { formatProfile, NOTIFY } from '../filter/oci.ts'
+import { readProfile } from '../filter/read.ts'
+import { orElse } from '../kernel/error.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
 import { type Instructions, inShort } from '../runtimes/flags.ts'
-import { makeDirectory } from '../runtimes/text-file.ts'
+import { makeDirectory, readText } from '../runtimes/text-file.ts'
 import { makeProfile, writeProfile } from './make-profile.ts'
 import { configFile } from './paths.ts'
 import { say } from './print.ts'
@@ -85,7 +88,7 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
   const { target, elsewhere } = runtime.instructions
   if (write === undefined) {
     const missing = elsewhere ? undefined : 'is not there'
-    const why = existsSync(place.file) ? whyRewrite(place.file, runtime, options) : missing
+    const why = existsSync(place.file) ? whyRewrite(place.file, runtime, wanted, options) : missing
     if (why !== undefined) say(`the profile ${JSON.stringify(place.file)} ${why}: add --write`)
     return
   }
@@ -97,17 +100,29 @@ export function prepareProfile(runtime: Told, wanted: WantedPolicy, options: Fla
 }
 
 /** Says why a file that is there may not be what was asked for. */
-function whyRewrite(file: string, { instructions }: Told, options: FlagsOptions): string | undefined {
+function whyRewrite(
+  file: string,
+  { instructions }: Told,
+  wanted: WantedPolicy,
+  options: FlagsOptions,
+): string | undefined {
   const { base, profile, name, daemonConfig, user = false } = options
+  const { target } = instructions
   // Only a name of ours says which base the file has.
   const isNamed = name === undefined && otherBase(options, instructions).length > 0
   if (base !== undefined && !isNamed) return 'is there already, and keeps its base'
   const isOlder = (config: string): boolean => statSync(file).mtimeMs < statSync(config).mtimeMs
   // What it traps follows from what the configuration said when it was written.
-  return profile !== undefined && isOlder(daemonConfig ?? configFile(user))
-    ? 'is older than the configuration'
-    : undefined
+  if (profile === undefined || !isOlder(daemonConfig ?? configFile(user))) return undefined
+  if (!target) return 'is older than the configuration'
+  const now = makeProfile(wanted, { target, base: undefined, output: file }).text
+  const isSame = orElse(false, () => traps(readText(file)) === traps(now))
+  return isSame ? undefined : 'does not trap what the configuration asks for by now'
 }
+
+/** Returns the rules of a profile that trap calls. They do not depend on its base. */
+const traps = (profile: string): string =>
+  formatProfile((readProfile(profile).syscalls ?? []).filter(({ action }) => action === NOTIFY))
 
 /** What a profile depends on beside its keys. */
 interface Besides {

@@ -6,7 +6,7 @@ import { isAbandoned } from '../kernel/fd.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../processes/installation.ts'
-import { type ContainerView, number, shownName } from '../reader/container-fields.ts'
+import { type ContainerView, LXC, number, shownName } from '../reader/container-fields.ts'
 import {
   describeAmbiguity,
   eachContainer,
@@ -234,9 +234,8 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   }
 }
 
-/** What stands for the runtime of a container of `intercede run`, and of LXC. */
+/** What stands for the runtime of a container of `intercede run`. */
 export const RUN = 'run'
-export const LXC = 'lxc'
 
 function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'missing'>> {
   try {

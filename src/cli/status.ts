@@ -1,6 +1,7 @@
 import { isoTime, shownJson } from '../calls/escape.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
+import { outlivedIn } from '../reader/history.ts'
 import { metricsText } from '../reader/metrics.ts'
 import { counted } from '../shared/texts.ts'
 import { FORMATS } from './formats.ts'
@@ -75,5 +76,5 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
 
 export function metricsCommand({ feed: path }: { readonly feed?: string }): void {
   using feed = openFeed(path)
-  print(metricsText(feed))
+  print(metricsText(feed, outlivedIn(feed)?.length))
 }

@@ -115,6 +115,9 @@ export function namesOf(about: Entry, names?: Named): ContainerNames {
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== '' && value !== undefined))
 }
 
+/** What stands for the runtime of a container of LXC. */
+export const LXC = 'lxc'
+
 /**
  * `observed`: served in observe mode. `unknown`: the daemon cannot be asked, and history says only that the container
  * was there.

@@ -8,9 +8,10 @@ import { ticksPerSecond } from '../kernel/system-info.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
 import { HISTORY_FILES } from '../processes/installation.ts'
 import { asciiJson } from '../shared/texts.ts'
-import { namesOf, number, text } from './container-fields.ts'
+import { LXC, namesOf, number, text } from './container-fields.ts'
 import { type Entry, escapeOtherMembers } from './directory-reader.ts'
 import { daemonEvent, type EventView, type shownSince } from './event-stream.ts'
+import type { FeedReader } from './feed.ts'
 
 /** What history has of a time. */
 export interface PastLines {
@@ -228,6 +229,26 @@ export function readHistory(directory: string, since: number, word = '', few?: F
   const all = { containers: containers.reverse(), events: events.reverse() }
   const lost = events.reduce((sum, { type, count }) => sum + (type === 'historyLost' ? number(count) : 0), 0)
   return { ...all, unread, begun: milliseconds(begun), lost, corrupt }
+}
+
+/**
+ * Returns the containers that outlived an earlier daemon, and that this one does not serve; undefined if no history can
+ * tell. One of LXC is left out: its next call asks the daemon that is there.
+ */
+export function outlivedIn({ directory }: FeedReader): readonly Entry[] | undefined {
+  const { history } = directory.daemon
+  if (history === undefined) return undefined
+  const past = orElse(undefined, () => readHistory(history, Date.now()).containers)
+  const served = new Set(directory.containers.map(({ serial }) => number(serial)))
+  return past?.filter(
+    ({ serial, unserved, runtime }) => unserved === true && runtime !== LXC && !served.has(number(serial)),
+  )
+}
+
+/** Returns the entries of history whose containers are still there, though nobody has seen them end. */
+export function stillThere(entries: readonly Entry[]): readonly Entry[] {
+  const starts = startTimes(entries.map(({ init }) => number(init)))
+  return entries.filter((entry) => isThere(entry, starts))
 }
 
 /** The last call of each kind of refusals of a container. */

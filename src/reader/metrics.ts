@@ -199,14 +199,19 @@ function labelsOf(about: Entry): Labels {
   return { container: String(about.id), ...Object.fromEntries(known) }
 }
 
-/** Makes the metrics of a daemon, in the text format of Prometheus. @param series see above */
-export function metricsText(feed: FeedReader, series = SERIES): string {
+/**
+ * Makes the metrics of a daemon, in the text format of Prometheus.
+ *
+ * @param unserved how many containers outlived their daemon; undefined if that is not known
+ * @param series see above
+ */
+export function metricsText(feed: FeedReader, unserved?: number, series = SERIES): string {
   const { containers, daemon } = feed.directory
   const named = containers.map((about) => [Number(about.serial), labelsOf(about)] as const)
   const calls = allCalls(feed, daemon.containerLabel === true ? new Map(named) : undefined, series)
   return [
     ofDaemon(daemon),
-    ofContainers(containers),
+    ofContainers(containers, unserved),
     ofCalls(calls, daemon),
     ofEvents(daemon),
     ofProcesses(feed.directory.state, daemon.mounters ?? []),
@@ -219,7 +224,7 @@ const ofDaemon = ({ version = '' }: Daemon): string => {
   return metric('intercede_build_info', 'gauge', 'The daemon that serves, by version and build.', [[labels, 1]])
 }
 
-function ofContainers(containers: FeedReader['directory']['containers']): string {
+function ofContainers(containers: FeedReader['directory']['containers'], unserved: number | undefined): string {
   const runtimes = new FewLabels()
   const counts: Record<string, number> = {}
   for (const { runtime } of containers) {
@@ -229,8 +234,10 @@ function ofContainers(containers: FeedReader['directory']['containers']): string
   const listeners = containers.reduce((sum, each) => sum + Number(each.listeners ?? 0), 0)
   const known = byLabel('runtime', Object.keys(counts).length === 0 ? { unknown: 0 } : counts)
   const help = 'Listeners: one for each container and each process exec-ed into it.'
+  const outlived = 'Containers that outlived their daemon: their trapped calls fail.'
   return [
     metric('intercede_containers', 'gauge', 'Containers that are known.', known),
+    unserved === undefined ? '' : metric('intercede_containers_unserved', 'gauge', outlived, unserved),
     metric('intercede_listeners', 'gauge', help, listeners),
   ].join('')
 }

@@ -235,7 +235,7 @@ const keysIn = (keys: unknown): Keys =>
  * @param size the longest line, if refusals can be left out
  */
 function containerLine({ about, counts }: PastContainer, ended: number | undefined, size: number): object {
-  const { since, keys, set } = about
+  const { since, keys, set, ignored } = about
   const line = {
     ...{ time: new Date(), type: 'container', serial: about.serial },
     ...(ended === undefined ? {} : { ended: new Date(ended) }),
@@ -244,7 +244,11 @@ function containerLine({ about, counts }: PastContainer, ended: number | undefin
     calls: sums(counts.calls),
   }
   // Annotations may make keys long.
-  const whole = { ...line, keys: keysIn(keys), ...(set === undefined ? {} : { set }) }
+  const whole = {
+    ...{ ...line, keys: keysIn(keys) },
+    ...(set === undefined ? {} : { set }),
+    ...(ignored === undefined ? {} : { ignored }),
+  }
   const first = lineOf(whole).length > size / 2 ? line : whole
   const newest = [...counts.refusals].sort((one, other) => other.record.time - one.record.time).map(refusalView)
   const all = newest.map((each) => ({ ...each, time: new Date(each.time) }))

@@ -228,6 +228,7 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
     const maker = new Maker(before, ['--id', 'orphan', ...named('build')])
     let after: Daemon | undefined
     let executed: Maker | undefined
+    let api: Api | undefined
     try {
       expect(await maker.make()).toBe('ok')
       const [{ pid } = {}] = await rowsOf(before, 'ps')
@@ -243,6 +244,17 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
         /^containers {2}0 served, .*, 1 not served by any daemon, 0 list/m,
       )
       expect((await ask(after, 'status', '--format', '{unserved}')).stdout).toBe('1\n')
+      api = await Api.start(feedOf(after))
+      const answer = async (path: string): Promise<unknown> => JSON.parse((await api!.ask(path)).text)
+      expect(await answer('/v1/status')).toMatchObject({ containers: 0, unserved: 1 })
+      for (const path of ['/v1/containers', '/v1/containers?all=true'])
+        expect(await answer(path)).toMatchObject([orphan])
+      expect(await answer('/v1/containers/build')).toMatchObject(orphan)
+      expect(await answer('/v1/containers/orphan/refusals')).toEqual([])
+      expect(await answer('/v1/refusals')).toEqual([])
+      const gauge = (text: string): string | undefined => /^intercede_containers_unserved (\d+)$/m.exec(text)?.[1]
+      expect(gauge((await api.ask('/metrics')).text)).toBe('1')
+      expect(gauge((await ask(after, 'metrics')).stdout)).toBe('1')
       const isKnown = signal === 'SIGTERM'
       const done = isKnown ? '1\\+' : '-'
       expect((await ask(after, 'ps')).stdout).toMatch(new RegExp(`^${POD}/build +not served +${done} +-`, 'm'))
@@ -280,13 +292,19 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
       await after.close()
       after = await Daemon.start(config)
       for (const words of [['ps'], ['ps', '--all']]) expect(await rowsOf(after, ...words)).toMatchObject(counted)
+      // It reads what the daemon that has ended meanwhile has added.
+      expect(await answer('/v1/containers?all=true')).toMatchObject(counted)
+      expect(await answer('/v1/containers/build/refusals')).toMatchObject([{ reason: 'unknownContainer' }])
       expect((await ask(after, 'explain', 'build')).stdout).toMatch(
         /^orphan \(team.*\).*: mknod.*\n.*unknownContainer/m,
       )
       maker.end()
       await until('it is known to have ended', async () => (await rowsOf(after!, 'ps')).length === 0)
       expect(await rowsOf(after, 'ps', '--all')).toMatchObject([{ id: 'orphan', name: 'build', state: 'ended' }])
+      await until('the API knows', async () => gauge((await api!.ask('/metrics')).text) === '0', 30)
+      expect(await answer('/v1/containers')).toEqual([])
     } finally {
+      await api?.close()
       executed?.end()
       maker.end()
       await after?.close()

@@ -58,8 +58,11 @@ const CONTAINER = 'its id, its name, or the beginning of its id'
 
 /** @param ended also those that ended recently */
 function containersIn(daemon: AskedDaemon, ended: boolean): readonly ContainerView[] {
-  const [shown, unserved] = [containersOf(daemon.feed, ended, 'last'), daemon.unserved() ?? []]
-  return unserved.length === 0 ? shown : joinOutlived([...shown, ...unserved])
+  const unserved = daemon.unserved() ?? []
+  if (unserved.length === 0) return containersOf(daemon.feed, ended, 'last')
+  // What was executed in one of them has its own end, and is a part of it.
+  const all = joinOutlived([...containersOf(daemon.feed, true, 'last'), ...unserved])
+  return ended ? all : all.filter(({ state }) => state !== 'ended')
 }
 
 /** @throws {HttpError} if there is none, or are several */

@@ -289,12 +289,14 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a container whose daemon was end
         },
       ]
       for (const words of [['ps'], ['ps', '--all']]) expect(await rowsOf(after, ...words)).toMatchObject(counted)
+      for (const path of ['/v1/containers', '/v1/containers?all=true'])
+        expect(await answer(path)).toMatchObject(counted)
+      expect(await answer('/v1/containers/build/refusals')).toMatchObject([{ reason: 'unknownContainer' }])
+      await api.close()
       await after.close()
       after = await Daemon.start(config)
+      api = await Api.start(feedOf(after))
       for (const words of [['ps'], ['ps', '--all']]) expect(await rowsOf(after, ...words)).toMatchObject(counted)
-      // It reads what the daemon that has ended meanwhile has added.
-      expect(await answer('/v1/containers?all=true')).toMatchObject(counted)
-      expect(await answer('/v1/containers/build/refusals')).toMatchObject([{ reason: 'unknownContainer' }])
       expect((await ask(after, 'explain', 'build')).stdout).toMatch(
         /^orphan \(team.*\).*: mknod.*\n.*unknownContainer/m,
       )

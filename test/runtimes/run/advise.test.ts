@@ -30,6 +30,18 @@ function adviceFor(...args: readonly string[]): Advice {
   return JSON.parse(stdout) as Advice
 }
 
+/**
+ * Runs a container in the container, whose device rules refuse a device that is there. Where it cannot load them, crun
+ * leaves them out in a user namespace, and says nothing.
+ */
+const FUSE = '{"destination":"/fuse","type":"bind","source":"/dev/fuse","options":["bind"]}'
+const OPEN = 'if true </fuse; then exit 8; else exit 7; fi'
+const NESTED = [
+  'mkdir -p b/rootfs/bin; cp /usr/bin/busybox b/rootfs/bin/sh; cd b; crun spec >&2',
+  `sed -i 's/"terminal": true/"terminal": false/; s|"sh"|"sh", "-c", "${OPEN}"|; s|"mounts": .|&${FUSE},|' config.json`,
+  'crun --cgroup-manager=cgroupfs run c || test $? = 7',
+].join('; ')
+
 const NULL = 'mknod null c 1 3'
 const TUN = 'mknod tun c 10 200'
 
@@ -72,9 +84,18 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
       keys: { mknod: 'true', mount: 'true', 'mount.allowed': 'tmpfs', 'mount.nodev': 'false' },
       capabilities: ['MKNOD', 'SYS_ADMIN'],
     },
-  ])('$what: all that is advised, and each key of it, is needed', ({ config = [], script, keys, capabilities }) => {
-    const given = config.flatMap((each) => ['-c', each])
-    const found = adviceFor(...given, ...sh(`set -e; cd; ${script}`))
+    {
+      what: 'a nested container with device rules',
+      // Its control groups are writable.
+      options: ['--systemd', '--device', '/dev/fuse'],
+      script: NESTED,
+      keys: { bpf: 'true', 'bpf.devices': 'true' },
+      capabilities: ['SYS_ADMIN'],
+    },
+  ])('$what: all that is advised, and each key of it, is needed', ({ script, keys, capabilities, ...more }) => {
+    const { config = [], options: given = [] } = more
+    const words = [...given, ...sh(`set -e; cd; ${script}`)]
+    const found = adviceFor(...config.flatMap((each) => ['-c', each]), ...words)
     expect(found).toMatchObject({ keys, capabilities })
     const isManner = (key: string): boolean => key === 'mount.nodev'
     for (const left of Object.keys(keys).filter((key) => !isManner(key))) {
@@ -82,7 +103,7 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
       // The default of this one would be enough.
       if (left === 'sched_setscheduler.max_priority') others.push([left, '19'])
       const options = others.flatMap(([key, value]) => ['-c', `${key}=${value}`])
-      expect(run([...options, ...sh(`set -e; cd; ${script}`)]).status, `without ${left}`).not.toBe(0)
+      expect(run([...options, ...words]).status, `without ${left}`).not.toBe(0)
     }
   })
 

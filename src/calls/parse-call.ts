@@ -9,7 +9,7 @@ import { type ArgumentKind, argumentNames, argumentsOf, knownCalls } from './arg
 import { quoted } from './escape.ts'
 
 const { ATTACH, BPF, BY_ID, INFO, LINK, LOAD, QUERY, UPDATE } = ofBpf
-const { makedev } = ofStat
+const { makedev, S_IFBLK, S_IFCHR, S_IFMT } = ofStat
 
 const prefixed = (prefix: string, names: Readonly<Record<string, number>>): readonly (readonly [string, number])[] =>
   Object.entries(names).map(([name, number]) => [`${prefix}${name}`, number])
@@ -112,10 +112,11 @@ const LAYOUTS: Readonly<Record<string, StructLayout>> = {
   sched_setscheduler: SCHED_PARAM,
   sched_setparam: SCHED_PARAM,
   sched_setattr: {
-    size: ofSched.SCHED_ATTR_SIZE_VER0,
+    size: ofSched.SCHED_ATTR_SIZE_VER1,
     members: {
       ...{ size: [0, 4], sched_policy: [4, 4], sched_flags: [8, 8], sched_nice: [16, 4], sched_priority: [20, 4] },
       ...{ sched_runtime: [24, 8], sched_deadline: [32, 8], sched_period: [40, 8] },
+      ...{ sched_util_min: [48, 4], sched_util_max: [52, 4] },
     },
   },
   mount_setattr: {
@@ -161,11 +162,15 @@ type CallValue = { readonly number: bigint } | (PointedTo & { readonly size: num
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r', f: '\f', v: '\v', a: '\x07', b: '\b' }
 const ESCAPED = /\\(?:([0-7]{1,3})|x([\da-f]{2})|(.))/gis
 const NUMBER = /(?:0x[\da-f]+|0[0-7]*|[1-9]\d*)(?![\w])/iy
+/** What strace(1) writes before a call: the process, and the time. */
+const PREFIX = /(?:\[pid\s+\d+\]|\d+(?=\s))?\s*(?:(?:\d+:)*\d+(?:\.\d+)?(?=\s))?/y
 const REGISTERS = 6
 /** Where texts and structs of a parsed call are. */
 const FIRST_ADDRESS = 0x6000_0000_0000n
 const ADDRESS_STEP = 0x10_0000n
 const TEXTS: ReadonlySet<ArgumentKind> = new Set(['path', 'name'])
+
+const isDevice = (mode: bigint): boolean => [S_IFBLK, S_IFCHR].includes(Number(mode & BigInt(S_IFMT)))
 
 /** Reads one call from its beginning to its end. */
 class CallParser {
@@ -180,12 +185,17 @@ class CallParser {
   }
 
   parse(): ParsedCall {
+    this.#match(PREFIX)
     const name = this.#match(/\w+/y) ?? this.#fail('the name of a call')
     const kinds = argumentsOf(name)
     if (!kinds) throw notServed(name)
     this.#expect('(')
     const args: bigint[] = []
     for (const [index, kind] of kinds.entries()) {
+      if (kind === 'dev' && this.#peek() === ')' && !isDevice(args[index - 1]!)) {
+        args.push(0n)
+        continue
+      }
       if (index > 0) this.#expect(',', `the argument "${argumentNames(name)[index]}" of ${name}, after a comma,`)
       args.push(this.#argument(kind, name, args))
     }
@@ -226,9 +236,20 @@ class CallParser {
     if (next === '"') return this.#quoted()
     if (next === '[' && element) return this.#list(element)
     if (next === '{' && layout) return this.#struct(layout)
+    if (next === '{' && element) return this.#leftOut()
     if (this.#match(/NULL\b/y)) return { number: 0n }
     const what = layout ? 'a struct in braces' : 'a text in quotes'
     return { number: this.#number(element ? `${what}, a text or list, an address, or NULL` : `${what}, or NULL`) }
+  }
+
+  /** Passes a struct that the kernel fills in. */
+  #leftOut(): CallValue {
+    let depth = 0
+    do {
+      const part = this.#match(/[{}]|"(?:[^"\\]|\\.)*"|[^{}"]+/sy) ?? this.#fail('a closing }')
+      depth += Number(part === '{') - Number(part === '}')
+    } while (depth > 0)
+    return { bytes: new Uint8Array(), size: 0, isCut: true, isPadded: false }
   }
 
   #quoted(): CallValue {
@@ -299,6 +320,8 @@ class CallParser {
     }
     const [at, size, element] = member
     const value = this.#placed(this.#value(element ? { element } : {}))
+    // What the kernel has put there.
+    this.#match(/=>[^,}]*/y)
     if (size === 4) view.writeUInt32LE(Number(BigInt.asUintN(32, value)), at)
     else view.writeBigUInt64LE(value, at)
   }
@@ -330,12 +353,24 @@ class CallParser {
       if (number !== BigInt.asUintN(64, number)) this.#fail('a number of at most 64 bits before this')
       return sign * number
     }
+    if (this.#match(/KERNEL_VERSION\s*\(/y)) return this.#version()
     const start = this.#at
     const name = this.#match(/[A-Za-z_]\w*/y)
     const known = name === undefined ? undefined : CONSTANTS.get(name)
     if (known !== undefined) return sign * known
     this.#at = start
     return this.#fail(what, name === undefined ? '' : didYouMean(name, CONSTANTS.keys()))
+  }
+
+  /** @see include/uapi/linux/version.h, which the build makes */
+  #version(): bigint {
+    const major = this.#number()
+    this.#expect(',')
+    const minor = this.#number()
+    this.#expect(',')
+    const patch = this.#number()
+    this.#expect(')')
+    return (major << 16n) | (minor << 8n) | patch
   }
 
   #space(): void {

@@ -65,6 +65,10 @@ describe('parseCall()', () => {
     { text: 'setxattr("d", "user.a", "y", 1, XATTR_CREATE)', index: 4, is: 1n },
     { text: 'setxattr("d", "user.a", "four", sizeof, 0)', index: 3, is: 4n },
     { text: 'bpf(BPF_PROG_LOAD, NULL, 0)', index: 0, is: 5n },
+    // As strace(1) writes processes and times before it, and leaves out what the kernel does not read.
+    { text: '[pid   812] 13:57:01.000123 mknod("a", S_IFCHR, makedev(0x1, 0x3)) = 0 <0.000012>', index: 2, is: 0x103n },
+    { text: '20833 1796133421.000123 mknodat(AT_FDCWD, "f", S_IFIFO|0666) = 0', index: 3, is: 0n },
+    { text: '20833 umount2("/mnt", MNT_DETACH)  = 0', index: 1, is: 2n },
   ])('$text', ({ text, index, is }) => expect(parseCall(text).args[index]).toBe(is))
 
   test.each([
@@ -73,6 +77,17 @@ describe('parseCall()', () => {
     { text: 'sched_setparam(0, [50])', index: 1, is: '2\0\0\0' },
     { text: 'sched_setparam(0, {sched_priority=50})', index: 1, is: '2\0\0\0' },
     { text: 'setxattr("d", "n", "y", 1, 0)', index: 2, is: 'y\0' },
+    { text: 'sysinfo({uptime=82286, loads=[249376, 2], mem_unit=1, a={b="}"}}) = 0', index: 0, is: '' },
+    {
+      text: 'bpf(BPF_PROG_LOAD, {prog_type=6, license="GPL", kern_version=KERNEL_VERSION(6, 1, 2), ...}, 152) = 5',
+      index: 1,
+      is: `\x06${'\0'.repeat(20)}\x60${'\0'.repeat(18)}\x02\x01\x06${'\0'.repeat(101)}`,
+    },
+    {
+      text: 'bpf(BPF_PROG_QUERY, {query={target_fd=3, attach_type=0, prog_ids=[], prog_cnt=64 => 0}, ...}, 152)',
+      index: 1,
+      is: `\x03${'\0'.repeat(20)}\x60\0\0\x40${'\0'.repeat(15)}`,
+    },
     {
       text: 'bpf(BPF_PROG_QUERY, {query={target_fd=3, attach_type=BPF_CGROUP_DEVICE, prog_cnt=0, ...}}, 40)',
       index: 1,
@@ -85,6 +100,7 @@ describe('parseCall()', () => {
     { text: 'mknod("tun, S_IFCHR, 10:200)', at: 7 },
     { text: 'mknod("tun", S_IFCHAR, 10:200)', at: 14, hint: 'S_IFCHR' },
     { text: 'mknod("tun", S_IFCHR)', at: 21 },
+    { text: 'sysinfo({uptime={1}', at: 20 },
     { text: 'mknod("tun", S_IFCHR, 10:200', at: 29 },
     { text: 'mknod("tun", S_IFCHR, 10:200) and more', at: 31 },
     { text: 'sysinfo', at: 8 },

@@ -3,14 +3,12 @@ import { once } from 'node:events'
 import { constants } from 'node:os'
 import { basename } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import { keyNames, keys, toKeyName } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { ownProgram } from '../processes/node-programs.ts'
-import type { WrittenFiles } from '../runtimes/launch/root.ts'
-import { counted, fewOf, shellWord } from '../shared/texts.ts'
+import { counted, shellWord } from '../shared/texts.ts'
 import {
   adviceOf,
   asOptions,
@@ -24,7 +22,8 @@ import {
 } from './advice.ts'
 import { adviseContainers, type ContainerOptions } from './advise-containers.ts'
 import { print, say } from './print.ts'
-import type { RefusedKind, RunReport } from './run-report.ts'
+import { compare, type Differences, sayDifferences } from './run-differences.ts'
+import type { RunReport } from './run-report.ts'
 import { asUsage, checkUsage, NegativeAnswer, STATUS } from './usage.ts'
 
 interface AdviseOptions {
@@ -90,52 +89,6 @@ async function runOnce(words: readonly string[], passed: readonly string[], all:
   } finally {
     for (const signal of ENDS) process.off(signal, pass)
   }
-}
-
-/** Where programs make names at random, which differ in each run: see ADVISE_HELP. */
-const TEMPORARY = /^\/(?:tmp|var\/tmp|run|dev\/shm)\//
-
-/** What was different in the second run. */
-interface Differences {
-  readonly status: number
-  readonly refused: readonly Omit<RefusedKind, 'kind'>[]
-  readonly missing: readonly string[]
-  readonly added: readonly string[]
-  readonly changed: readonly string[]
-}
-
-function compare(first: RunReport, second: RunReport): Differences {
-  const before = new Set(first.refused.map(({ kind }) => kind))
-  const [old, now] = [first.written.files, second.written.files]
-  const paths = (files: WrittenFiles['files'], isOne: (path: string) => boolean): readonly string[] =>
-    Object.keys(files).filter((path) => !TEMPORARY.test(path) && isOne(path))
-  return {
-    status: second.status,
-    refused: second.refused.filter(({ kind }) => !before.has(kind)).map(({ kind: _, ...told }) => told),
-    missing: paths(old, (path) => now[path] === undefined),
-    added: paths(now, (path) => old[path] === undefined),
-    changed: paths(now, (path) => (old[path] ?? now[path]) !== now[path]),
-  }
-}
-
-/** Says the differences, a sentence each; none if there are none. */
-function sayDifferences(
-  first: RunReport,
-  { status, refused, missing, added, changed }: Differences,
-): readonly string[] {
-  const files = (paths: readonly string[], what: string): readonly string[] =>
-    paths.length === 0
-      ? []
-      : [
-          `${counted(paths.length, 'file')} ${what}: ${fewOf(paths.map((path) => escaped(Buffer.from(path, 'latin1'))))}`,
-        ]
-  return [
-    ...(status === first.status ? [] : [`the command ended with ${status} instead of ${first.status}`]),
-    ...refused.map(({ call, errno = 'left to the kernel', says }) => `refused only now: ${call}: ${errno}: ${says}`),
-    ...files(missing, 'not written again'),
-    ...files(added, 'not there before'),
-    ...files(changed, 'with another type, mode, owner or device'),
-  ]
 }
 
 function formatUse(all: Keys, words: readonly string[], passed: readonly string[]): string {
@@ -216,7 +169,9 @@ function vouch(first: RunReport, second: RunReport, differences: Differences): v
     throw new NegativeAnswer(`Cannot vouch for these keys: the second run differs: ${told.join('; ')}`)
   const isWhole = first.written.isWhole && second.written.isWhole
   const files = isWhole ? '' : ', as far as they were compared: there are too many'
+  const renamed = Object.keys(differences.renamed).length
+  const random = renamed === 0 ? '' : `, but for ${counted(renamed, 'name')} that each run makes at random`
   say(
-    `both runs ended with ${first.status}; the second was refused nothing new, and left the same names outside /tmp, /var/tmp, /run and /dev/shm${files}`,
+    `both runs ended with ${first.status}; the second was refused nothing new, and left the same names outside /tmp, /var/tmp, /run and /dev/shm${random}${files}`,
   )
 }

@@ -35,8 +35,8 @@ Examples:
 export const ADVISE_HELP = `Both runs are like "intercede run": the command works over the host's files, and what it writes is thrown away. The
 first run has every key that is harmless in any container, and those of -c. The second run has only the keys that the
 first one used. It ends as the first one did, is refused nothing new, and leaves files of the same names, types, modes
-and owners, except in /tmp, /var/tmp, /run and /dev/shm: otherwise standard error says how it differs. --write writes
-the profile in any case.
+and owners, except in /tmp, /var/tmp, /run and /dev/shm: otherwise standard error says how it differs. Names made at
+random may differ if all else is alike. --write writes the profile in any case.
 
 The command's output goes to standard error, the advice to standard output. Ctrl-C ends the command, and shows what it
 used until then. What the command does to a server, or below --bind, it does twice. What it reads from standard input,

@@ -80,15 +80,22 @@ interface Operation {
 
 /** How names begin that the kernel serves for the owner of a file in any user namespace; not longer than OPAQUE. */
 const OF_ALL = ['user.', 'system.posix_acl_', 'security.capability'].map((prefix) => Buffer.from(prefix))
+/** Those that it lets anybody read who may look up the file, such as security.selinux and security.ima. */
+const READ_BY_ALL = [...OF_ALL, Buffer.from('security.')]
 
 const OTHER = continueWith('otherAttribute')
 const OF_ALL_USERS = continueWith('attributeOfAll')
 
-/** Returns the verdict for every name but OPAQUE. @throws {ContinueError} for a name that ends at an unreadable page */
-function unlessOpaque(at: bigint, memory: MemoryReader): Verdict | undefined {
+/**
+ * Returns the verdict for every name but OPAQUE.
+ *
+ * @param ofAll how names begin that the kernel serves
+ * @throws {ContinueError} for a name that ends at an unreadable page
+ */
+function unlessOpaque(at: bigint, memory: MemoryReader, ofAll = OF_ALL): Verdict | undefined {
   const name = memory.bytes(at, OPAQUE.length, true)
   if (beginsWith(name, OPAQUE)) return undefined
-  for (const prefix of OF_ALL) if (beginsWith(name, prefix)) return OF_ALL_USERS
+  for (const prefix of ofAll) if (beginsWith(name, prefix)) return OF_ALL_USERS
   return OTHER
 }
 
@@ -134,7 +141,7 @@ const set: Operation = {
 const get: Operation = {
   name: 'getxattr',
   deed(args, memory, shape) {
-    const left = unlessOpaque(args.pointer(shape.rest), memory)
+    const left = unlessOpaque(args.pointer(shape.rest), memory, READ_BY_ALL)
     if (left) return left
     const { value: at, size, flags } = buffer(args, memory, shape)
     if (shape.suffix === 'at' && flags !== 0) return continueWith('invalidArgument')

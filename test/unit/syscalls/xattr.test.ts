@@ -103,6 +103,13 @@ describe('what is passed on', () => {
 
   test.each([
     { what: 'another name', call: 'setxattr', args: set, with: memory('trusted.a\0'), code: 'otherAttribute' },
+    {
+      what: 'a name of security modules',
+      call: 'setxattr',
+      args: set,
+      with: memory('security.ima\0'),
+      code: 'otherAttribute',
+    },
     { what: 'a name of users', call: 'setxattr', args: set, with: memory('user.a\0'), code: 'attributeOfAll' },
     {
       what: 'a longer name',
@@ -196,6 +203,7 @@ describe('what is passed on', () => {
   test.each([
     { name: 'trusted.a\0', why: { code: 'otherAttribute' } },
     { name: 'user.a\0', why: { code: 'attributeOfAll' } },
+    { name: 'security.ima\0', why: { code: 'attributeOfAll' } },
     { name: OPAQUE, why: undefined },
   ])('the copy of the name "$name" decides without a look at the caller: $why.code', ({ name, why }) => {
     const getxattr = called('getxattr')

@@ -70,13 +70,15 @@ serve() {
   [ -d /run/systemd/system ] || exec "$top/bin/intercede" serve --config /etc/intercede/config.yaml
   touch "$lease"
   install
+  # The loop below ends where there is no socket. For the service nobody waits here.
   # shellcheck disable=SC2086 # they are words
-  systemctl start --no-block $sockets intercede.service intercede-leave.timer
+  systemctl start $sockets intercede-leave.timer
+  systemctl start --no-block intercede.service
   # A service that runs goes on as this program. If it cannot, its log says why, and it stays what it is.
   "$top/bin/intercede" reload >/dev/null 2>&1 &
   journalctl --unit=intercede.service --output=cat --lines=0 --follow &
   log=$!
-  trap 'kill $log; exit 0' TERM INT
+  trap 'kill $log || :; exit 0' TERM INT
   while systemctl --quiet is-active intercede.socket; do
     touch "$lease"
     sleep 30 &

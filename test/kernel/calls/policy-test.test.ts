@@ -8,6 +8,7 @@ import { settle, toPolicy } from '../../../src/policy/settings.ts'
 import type { CallerDescription } from '../../../src/syscalls/caller-facts.ts'
 import { BASE, type Done, directory, execute, Host } from '../../support/host.ts'
 import { CLI } from '../../support/machine.ts'
+import { lacks } from '../../support/skipped.ts'
 
 const KEYS = {
   mknod: 'true',
@@ -71,7 +72,8 @@ const CALLS: readonly Same[] = [
   scheduled(6, 0),
   scheduled(4, 0),
   scheduled(0, 5),
-  scheduled(0, 0, 1_000_000, { task: 'none' }),
+  // Where the kernel cannot translate pids, the engine leaves such calls for that: no case describes a kernel.
+  ...(lacks('pidTranslation') ? [] : [scheduled(0, 0, 1_000_000, { task: 'none' })]),
   {
     perl: '142, 0, pack("i", 3)',
     call: 'sched_setparam(0, [3])',

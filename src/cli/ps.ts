@@ -19,6 +19,8 @@ interface PsColumn {
 
 /** The most characters of a name or another text of one word on a terminal, with --wide. */
 const WIDE_MOST = 60
+/** The most characters of a command that stands for a name: it may be a whole script, and widens every line. */
+const COMMAND_MOST = 40
 
 const wideColumns: readonly PsColumn[] = Object.entries<Field>(CONTAINER_FIELDS).flatMap(([name, { is, column }]) =>
   column === undefined
@@ -48,8 +50,7 @@ const CELLS: Cells = {
 }
 const USUAL_CELLS: Cells = {
   ...CELLS,
-  name: (view) =>
-    CELLS.name!(view) || `${shortId(view.id)}${view.command === undefined ? '' : ` ${formatValue(view.command)}`}`,
+  name: (view) => CELLS.name!(view) || `${shortId(view.id)} ${cut(formatValue(view.command), COMMAND_MOST)}`.trim(),
   lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
 }
 

@@ -3,11 +3,11 @@ import { stringify } from 'yaml'
 import { shownJson } from '../calls/escape.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
-import { type KeyName, keyNames, keys } from '../policy/keys.ts'
+import { callOf, type KeyName, keyNames, keys } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { byKey, counted, shellWord } from '../shared/texts.ts'
 import { table } from './output-format.ts'
-import type { RefusedKind, SeenCalls, UsedKey } from './run-report.ts'
+import { familyOf, type RefusedKind, type SeenCalls, type UsedKey } from './run-report.ts'
 import { writeNew } from './write-whole.ts'
 
 /** Keys with their values in canonical text. */
@@ -90,14 +90,29 @@ export function adviceOf({ used, refused, unnamed }: SeenCalls, given: Keys): Ad
     used: joined(wanted, all),
     optional: joined(used.filter(isOptional), all),
     refused,
-    unused: [...given].flatMap((each) => unusedOf(each, all)),
+    unused: [...given].filter(([name]) => !isPassed(name, refused)).flatMap((each) => unusedOf(each, all)),
     unnamed,
   }
 }
 
-/** What a refused call would take, once for each key and value. */
-const wantedBy = (refused: readonly RefusedKind[]): ReadonlyMap<string, readonly RefusedKind[]> =>
-  byKey(refused.map((each) => [`${each.wants!.key}=${each.wants!.value}`, each]))
+/** What a refused call would take, once for each: the key and value, and the call's own key if that is not advised. */
+const wantedBy = (refused: readonly RefusedKind[], all: Keys): ReadonlyMap<string, readonly RefusedKind[]> =>
+  byKey(
+    refused.map((each) => {
+      const { key, value } = each.wants!
+      const call = callOf(key)
+      return [wordsOf(new Map([...(all.has(call) ? [] : [[call, 'true'] as const]), [key, value]])).join(' '), each]
+    }),
+  )
+
+/** Whether a call was refused that this key had let come so far: without it, it would be refused for that. */
+const isPassed = (name: KeyName, refused: readonly RefusedKind[]): boolean =>
+  refused.some(
+    ({ reason, call, wants }) =>
+      reason !== 'keyOff' &&
+      familyOf(/^\w+/.exec(call)?.[0]) === callOf(name) &&
+      (name === callOf(name) || wants === undefined),
+  )
 
 const sum = (all: readonly { readonly count: number }[]): number => all.reduce((total, { count }) => total + count, 0)
 
@@ -111,9 +126,12 @@ const NO_REFUSALS: ReadonlySet<string> = new Set(['kernelAnswered', 'observedAct
 export function formatAdvice({ keys: all, used, optional, refused, unused, unnamed }: Advice, hint: string): string {
   const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
   const calls = [{ title: 'CALLS', right: true }, { title: 'THE LAST ONE' }]
-  const asked = [...wantedBy(refused.filter(({ wants }) => wants !== undefined))].map(([option, kinds]) => [
-    ...[option, `${sum(kinds)}`, kinds.at(-1)!.call, keys[kinds[0]!.wants!.key].help],
-  ])
+  const asked = [
+    ...wantedBy(
+      refused.filter(({ wants }) => wants !== undefined),
+      all,
+    ),
+  ].map(([option, kinds]) => [...[option, `${sum(kinds)}`, kinds.at(-1)!.call, keys[kinds[0]!.wants!.key].help]])
   const others = refused.filter(({ wants, reason }) => wants === undefined && !NO_REFUSALS.has(reason))
   const barred = [...byKey(others.map((each) => [each.says, each]))].map(([says, kinds]) => [
     ...[`${sum(kinds)}`, kinds.at(-1)!.call, says],

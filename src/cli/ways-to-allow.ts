@@ -1,10 +1,14 @@
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { Dev, Mode } from '../abi/brand.ts'
 import type { ErrnoName } from '../abi/errno.ts'
+import { fileType, S_IFBLK, S_IFCHR } from '../abi/stat.ts'
+import { type ParsedCall, parseCall } from '../calls/parse-call.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
+import { harmless, written } from '../policy/devices.ts'
 import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
@@ -30,11 +34,14 @@ const LEFT = 'nothing of its policy, which allows it by now: all calls are left 
 const VALID = 'nothing: the policy is valid by now'
 /** Of a container that has ended: what the configuration says by now is not known. */
 const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it allowed that when the container ended'
+/** Of a call whose key was off: its record does not say what else it needs. */
+const ON_BY_NOW = 'nothing by this key, which is on by now: repeat the call, which may need more'
 const WAS_SET = 'allow it for good: "intercede set" did so only for this container'
 
 /** A call that does nothing without a list, and what to put into that. */
 const LISTS: { readonly [Call in CallName]?: string } = {
-  mount: 'mount.fuse=TYPE=PROGRAM',
+  // No shell passes that on as it is.
+  mount: 'mount.fuse=<type>=<program>',
   bpf: 'bpf.devices=true',
 }
 
@@ -60,7 +67,9 @@ let foundPage: string | undefined
 const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
   `in ${configPath ?? "the daemon's configuration"}, then ${forUser ? 'SIGHUP to the daemon' : '"intercede reload"'}`
 
-const yamlOf = (key: KeyName, value: string): string => `"${fullName(key)}: ${value}"`
+/** A list is written so that it can also stand in braces. */
+const yamlOf = (key: KeyName, value: string): string =>
+  `"${fullName(key)}: ${value.includes(',') ? `[${value.replaceAll(',', ', ')}]` : value}"`
 
 function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: string): string {
   const yaml = yamlOf(key, value)
@@ -118,6 +127,37 @@ const isLasting = ({ key, value }: WantedKey, all: Keys): boolean =>
 const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
 
+const textIn = (call: ParsedCall, index: number): string =>
+  Buffer.from(call.memory.get(call.args[index]!)?.bytes ?? [])
+    .toString('latin1')
+    .replace(/\0.*/s, '')
+
+/**
+ * Returns what a call needs beside its key, which was off, as far as its arguments tell.
+ *
+ * @returns undefined if they do not, or no key would be enough
+ */
+function alsoWanted({ call, reason, wants }: RefusalView): readonly WantedKey[] | undefined {
+  if (reason !== 'keyOff' || !wants || wants.key !== callOf(wants.key)) return []
+  if (wants.key === 'sysinfo') return []
+  const parsed = orElse(undefined, () => parseCall(call))
+  if (!parsed) return undefined
+  const listed = (key: KeyName, value: string): readonly WantedKey[] | undefined =>
+    orElse(undefined, () => [{ key: key as WantedKey['key'], value: keys[key].canonical(value) }])
+  if (wants.key === 'setxattr') {
+    const name = textIn(parsed, parsed.name.endsWith('at') ? 3 : 1)
+    return name === 'trusted.overlay.opaque' ? [] : undefined
+  }
+  if (wants.key === 'mknod') {
+    const [mode, dev] = parsed.args.slice(parsed.name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]
+    if (fileType(mode) !== S_IFCHR) return fileType(mode) === S_IFBLK ? undefined : []
+    return harmless.includes(dev) ? [] : listed('mknod.devices', written(dev))
+  }
+  if (wants.key !== 'mount' || !['mount', 'fsopen'].includes(parsed.name)) return undefined
+  const type = textIn(parsed, parsed.name === 'mount' ? 2 : 0)
+  return type === '' ? undefined : listed('mount.allowed', type)
+}
+
 const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
 const allowed = (view: ContainerView): string => {
   if (isObserved(view)) return OBSERVED
@@ -139,7 +179,9 @@ function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word }: Aro
   const isHidden = isServed(view) && originNow(entry).kind === 'set' && !keys[key].lowers(entry!.value, value)
   const whole = `${already}${line}${isHidden ? '; in this container "intercede set" holds over it' : ''}`
   if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return whole
-  return `raise its ceiling first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${whole}`
+  const raise =
+    view.state === 'ended' ? `if its ceiling is still ${JSON.stringify(ceiling)}, raise it` : 'raise its ceiling'
+  return `${raise} first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${whole}`
 }
 
 /** Tells whether a call is off, so that no option of it does anything. */
@@ -150,27 +192,36 @@ const isOff = (call: CallName, all: Keys): boolean =>
 const hasEssential = (call: CallName, all: Keys): boolean =>
   essentialTo(call).some((name) => (all[name]?.value ?? '') !== keys[name].default)
 
+/** Tells whether a key has a value, or more. */
+const hasValue = ({ key, value }: WantedKey, all: Keys): boolean =>
+  keys[key].lowers(keys[key].canonical(all[key]?.value || keys[key].default), value)
+
+/** Tells whether a program mounts a file system. */
+const isMounted = (type: string, all: Keys): boolean =>
+  (all['mount.fuse']?.value ?? '').split(',').some((each) => each.startsWith(`${type}=`))
+
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
-export function waysToAllow(view: ContainerView, { wants }: RefusalView, around: Around): WaysToAllow | undefined {
+export function waysToAllow(view: ContainerView, refusal: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
   const { forUser = false } = around.daemon
+  const { wants } = refusal
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
   const all = (about.keys ?? {}) as Keys
-  const entry = all[key]
-  const { value: now = '' } = entry ?? {}
   const call = callOf(key)
-  const isListed = keys[key].lowers(keys[key].canonical(now || keys[key].default), value)
-  const isAllowed = isListed && !isOff(call, all)
-  const more = key === call && !hasEssential(call, all) ? LISTS[call] : undefined
+  const also = alsoWanted(refusal)?.filter((each) => each.key !== 'mount.allowed' || !isMounted(each.value, all))
+  const whole = [wants, ...(also ?? [])]
   const wanted = [
     ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
-    ...(isListed ? [] : [wants]),
+    ...whole.filter((each) => !hasValue(each, all)),
   ]
+  const isAllowed = wanted.length === 0
+  const more = key === call && whole.length === 1 && !hasEssential(call, all) ? LISTS[call] : undefined
   const words = [
     ...wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`),
     ...(more === undefined ? [] : [more]),
+    ...(isObserved(view) ? ['mode=enforce'] : []),
   ]
   const above = wanted.find((each) => {
     const { ceiling } = all[each.key] ?? {}
@@ -180,14 +231,14 @@ export function waysToAllow(view: ContainerView, { wants }: RefusalView, around:
   const set = above
     ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
     : `intercede set ${around.word} ${words.join(' ')}`
-  const holds = isAllowed && isLasting(wants, all)
+  const holds = isAllowed && whole.every((each) => isLasting(each, all))
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
-  const steps = (isAllowed ? [wants] : wanted).map((each) => forGoodOf(view, each, around))
-  const open = steps.filter((step) => step !== WAS_ALLOWED)
+  const steps = (isAllowed ? whole : wanted).map((each) => forGoodOf(view, each, around))
+  const open = steps.filter((step) => step !== WAS_ALLOWED && step !== ALLOWED)
   const forGood = runtime === RUN ? onRun : open.join('; and ') || WAS_ALLOWED
   return {
-    set: isAllowed ? allowed(view) : (closedTo(runtime, forUser) ?? set),
-    forGood: holds ? allowed(view) : forGood,
+    set: isAllowed ? (also ? allowed(view) : ON_BY_NOW) : (closedTo(runtime, forUser) ?? set),
+    forGood: holds ? (also ? allowed(view) : ON_BY_NOW) : forGood,
     allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
 }
@@ -243,7 +294,8 @@ const knownWays = new Map<string, Partial<WaysToAllow>>()
 /** Finds each way once: a thousand containers of a build farm were refused the same calls for the same reasons. */
 export function waysOf(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
   const { keys: all, annotations, profile } = view.about
-  const what = JSON.stringify([all, annotations, profile, refusal.wants, view.runtime, view.state, around.word])
+  const call = refusal.reason === 'keyOff' ? refusal.call : ''
+  const what = JSON.stringify([all, annotations, profile, refusal.wants, call, view.runtime, view.state, around.word])
   const ways = knownWays.get(what) ?? findWays(view, refusal, around)
   knownWays.set(what, ways)
   return ways
@@ -277,7 +329,10 @@ function findRemedy(
   const { reason, wants } = refusal
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
   if (reason === 'noEngine') return isJudged(view) ? SERVES_AGAIN : {}
-  if (reason.startsWith('observed')) return isServed(view) && !isObserved(view) ? { remedy: ENFORCED } : {}
+  if (reason.startsWith('observed')) {
+    const isTold = isServed(view) || (view.state === 'ended' && view.about.keys !== undefined)
+    return isTold && !isObserved(view) ? { remedy: ENFORCED } : {}
+  }
   if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
   if (!wants) return {}
   const { key, value } = wants
@@ -289,7 +344,12 @@ function findRemedy(
   if (key !== call && isOff(call, all)) return { remedy: turnOn(view, { key: call, value: 'true' }) }
   if (keys[key].lowers(entry?.value || keys[key].default, value)) {
     if (view.state === 'left') return { remedy: LEFT }
-    return { remedy: isServed(view) || isLasting(wants, all) ? allowed(view) : WAS_SET }
+    if (!isServed(view) && !isLasting(wants, all)) return { remedy: WAS_SET }
+    const also = alsoWanted(refusal)?.filter((each) => each.key !== 'mount.allowed' || !isMounted(each.value, all))
+    if (!also) return { remedy: ON_BY_NOW }
+    const lacks = also.filter((each) => !hasValue(each, all)).map((each) => `${each.key}=${each.value}`)
+    if (lacks.length > 0) return { remedy: `add ${lacks.join(' ')} too: its key is on by now` }
+    return { remedy: allowed(view) }
   }
   if (reason === 'keyOff') return { remedy: turnOn(view, wants) }
   return view.state === 'ended' && refusal.remedy ? { remedy: `unless it is allowed by now: ${refusal.remedy}` } : {}

@@ -14,6 +14,7 @@ const set = (value: string, instead = '', origin = 'default') => ({
   origin: 'set',
   instead: { value: instead, origin },
 })
+const NULL = 'mknod("n", S_IFCHR|0666, 1:3)'
 const on = { mknod: { value: 'true', origin: 'profile build' } }
 
 interface Row {
@@ -97,7 +98,7 @@ test.each<Row>([
     ...{ is: 'what the configuration gives to all, of a container with a profile', key: DEVICES, value: 'c:10:200' },
     about: { profile: 'build', keys: { ...on, [DEVICES]: { value: 'c:5:2', origin: 'configuration' } } },
     set: 'intercede set abc mknod.devices=c:5:2,c:10:200',
-    forGood: `"${P}mknod.devices: c:5:2,c:10:200" under profiles: build: ${AT}`,
+    forGood: `"${P}mknod.devices: [c:5:2, c:10:200]" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'what a profile has by now', key: 'mknod', value: 'true', about: { keys: on } },
@@ -131,7 +132,7 @@ test.each<Row>([
   },
   {
     ...{ is: 'mount without its list', key: 'mount', value: 'true', about: {} },
-    set: 'intercede set abc mount=true mount.fuse=TYPE=PROGRAM',
+    set: 'intercede set abc mount=true mount.fuse=<type>=<program>',
     forGood: `"${P}mount: true" under default: or in its profile ${AT}`,
   },
   {
@@ -144,7 +145,7 @@ test.each<Row>([
     ...{ is: 'what is above a ceiling', key: DEVICES, value: 'c:10:229' },
     about: { keys: { ...on, [DEVICES]: { value: 'c:10:200', origin: 'profile build', ceiling: 'c:10:200' } } },
     set: 'nothing: it is above the ceiling "c:10:200" of the configuration',
-    forGood: `raise its ceiling first: "${P}mknod.devices: c:10:200,c:10:229" under ceiling: ${AT}; and "${P}mknod.devices: c:10:200,c:10:229" under profiles: build: ${AT}`,
+    forGood: `raise its ceiling first: "${P}mknod.devices: [c:10:200, c:10:229]" under ceiling: ${AT}; and "${P}mknod.devices: [c:10:200, c:10:229]" under profiles: build: ${AT}`,
   },
 ])('what allows $is', ({ key, value, about, state = 'served', set, forGood }) => {
   const view = { id: 'abc', runtime: 'crun', state, about } as unknown as ContainerView
@@ -196,7 +197,8 @@ test.each([
     { key: 'mknod', value: 'true' },
     { key: DEVICES, value: 'c:10:200' },
   ]) {
-    const refusal = { reason: wants.key === DEVICES ? 'deviceNotAllowed' : 'keyOff', wants } as RefusalView
+    const call = NULL
+    const refusal = { call, reason: wants.key === DEVICES ? 'deviceNotAllowed' : 'keyOff', wants } as RefusalView
     expect(remedyHere(view, refusal)).toEqual({ remedy })
   }
 })
@@ -216,7 +218,7 @@ test.each([
 test('a container in observe mode is told to enforce what its keys allow by now', () => {
   const all = { mknod: { value: 'true', origin: 'profile build' }, mode: { value: 'observe', origin: 'set' } }
   const view = { id: 'abc', state: 'observed', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
-  const refusal = { reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
+  const refusal = { call: NULL, reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
   expect(remedyHere(view, refusal).remedy).toBe(`set ${P}mode to enforce: the other keys allow it by now`)
   const ways = waysToAllow(view, refusal, { word: 'abc', daemon, knows: () => true })
   expect(ways).toMatchObject({
@@ -245,3 +247,44 @@ test.each([
   const view = { state, about: {} } as unknown as ContainerView
   expect(remedyHere(view, { reason: 'noEngine' } as RefusalView).remedy).toBe(remedy)
 })
+
+const KEY_OFF = 'nothing by this key, which is on by now: repeat the call, which may need more'
+test.each([
+  {
+    ...{
+      key: 'mknod',
+      call: 'mknodat(AT_FDCWD, "n", S_IFCHR|0666, 10:200)',
+      remedy: /^add mknod\.devices=c:10:200 too: /,
+    },
+    set: 'mknod=true mknod.devices=c:10:200',
+  },
+  { key: 'mknod', call: 'mknod("n", S_IFIFO|0666, 0)', remedy: /^nothing: it is allowed by now$/, set: 'mknod=true' },
+  { key: 'mknod', call: 'mknod("n", S_IFBLK|0666, 8:1)', remedy: KEY_OFF, set: 'mknod=true' },
+  { key: 'mknod', call: 'mknod("n", S_IFCHR|0666, 1:1)', remedy: KEY_OFF, set: 'mknod=true' },
+  {
+    ...{ key: 'mount', call: 'mount("/dev/loop0", "m", "ext4", 0, NULL)', remedy: /^add mount\.allowed=ext4 too: / },
+    set: 'mount=true mount.allowed=ext4',
+  },
+  {
+    key: 'sched_setscheduler',
+    call: 'sched_setscheduler(0, SCHED_FIFO, 0x7ffe)',
+    remedy: KEY_OFF,
+    set: 'sched_setscheduler=true',
+  },
+  {
+    key: 'setxattr',
+    call: 'setxattr("d", "trusted.overlay.opaque", 0x2, 1, 0)',
+    remedy: /^nothing: it is allowed by now$/,
+    set: 'setxattr=true',
+  },
+] as const)(
+  'a key that was off when $call was refused is not all that it needs',
+  ({ key, call, remedy, set: words }) => {
+    const refusal = { call, reason: 'keyOff', wants: { key, value: 'true' } } as unknown as RefusalView
+    const around = { word: 'abc', daemon, knows: () => true }
+    const view = (value: string): ContainerView =>
+      ({ about: { keys: { [key]: { value, origin: 'profile build' } } }, state: 'served' }) as unknown as ContainerView
+    expect(waysToAllow(view('false'), refusal, around)?.set).toBe(`intercede set abc ${words}`)
+    expect(remedyHere(view('true'), refusal, () => true).remedy).toMatch(remedy)
+  },
+)

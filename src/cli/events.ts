@@ -173,7 +173,7 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
   const format = parseFormat(options.format, FORMATS.events)
   const matches = parseFilters(filter)
   if (after !== undefined) asUsage(() => parseCursor(after), Error)
-  const { ids, connect, lastWords, missing, past: known = [], isCut } = eventSource(word, options)
+  const { ids, connect, lastWords, missing, past: known = [], calls } = eventSource(word, options)
   const first = after === undefined ? (tail ?? (since === undefined && follow ? EVENTS_TAIL : undefined)) : undefined
   const end = new AbortController()
   process.on('SIGTERM', () => end.abort())
@@ -182,10 +182,11 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     (since === undefined || event.time >= since) &&
     (ids === undefined || ids.some((id) => concerns(event, id))) &&
     matches(event)
-  let isNothing = true
+  let [isNothing, shownCalls] = [true, 0]
   const show = (events: readonly EventView[]): void => {
     if (events.length === 0) return
     isNothing = false
+    shownCalls += events.filter(({ call }) => call !== undefined).length
     // In one piece, since each write is a call of the kernel.
     print(events.map((event) => `${lineOf(format, event)}\n`).join(''))
   }
@@ -203,8 +204,10 @@ export async function eventsCommand(word: string | undefined, options: EventsOpt
     isFirst = false
     await written(end.signal)
   }
-  if (isNothing && format.kind === 'table' && !end.signal.aborted) say('No event matches')
-  if (isCut && !follow && since === undefined)
+  if (isNothing && format.kind === 'table' && !end.signal.aborted)
+    say(since === undefined ? 'No event matches; --since 1d looks in history too' : 'No event matches')
+  // With a filter or --tail, fewer are wanted.
+  if (calls !== undefined && calls > shownCalls && !follow && since === undefined)
     say(
       'Earlier calls are not shown: others came after them, and the daemon keeps only the last; --since 1d shows refusals',
     )
@@ -227,8 +230,8 @@ interface Source {
   readonly lastWords?: string
   /** What history has, if it is asked for. */
   readonly past?: readonly EventView[]
-  /** Whether calls of the container are no longer shown one by one: the ring of records is that of all containers. */
-  readonly isCut?: boolean
+  /** How many calls the container has made, if some may be overwritten: the ring is that of all containers. */
+  readonly calls?: number | undefined
   /** Why the daemon cannot be read, if that was found out already: who asks one that hangs waits. */
   readonly missing?: Error | undefined
 }
@@ -259,5 +262,5 @@ function whichOf(feeds: Feeds, word: string): Partial<Source> {
   const view = requireContainer(feeds, word, all)
   const ids = [...new Set([view, ...earlierOf(all, view, word)].map(({ id }) => id))]
   if (view.runtime === RUN) return { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' }
-  return { ids, isCut: view.calls > 0 && (feeds.daemon?.records.oldest ?? 0) > 0 }
+  return { ids, calls: (feeds.daemon?.records.oldest ?? 0) > 0 ? view.calls : undefined }
 }

@@ -123,7 +123,7 @@ describe('a container with a name', () => {
     const one = await rowsOf(daemon, 'events', '--no-follow', '--filter', 'name=off,type=call')
     expect(one).toMatchObject([{ container: 'off' }])
     const none = await ask(daemon, 'events', '--no-follow', '--filter', 'name=nobody')
-    expect(none).toMatchObject({ stdout: '', stderr: 'intercede: No event matches\n' })
+    expect(none).toMatchObject({ stdout: '', stderr: 'intercede: No event matches; --since 1d looks in history too\n' })
     const [, two] = await rowsOf(daemon, 'events', `${POD}/off`, '--no-follow', '--filter', 'namespace=team,pod=pod-1')
     expect(two).toMatchObject({ container: 'off', type: 'call' })
     expect((await ask(daemon, 'explain', `${POD}/off`)).stdout).toMatch(/^off \(team\/pod-1\/off\): mknod/)

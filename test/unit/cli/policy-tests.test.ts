@@ -172,6 +172,24 @@ test('what a container got under an earlier policy is refused, or the business o
   expect(results.map(({ fails }) => fails)).toEqual([[], [], []])
 })
 
+test('what was made with more than the policy gives is refused, and no more is made', () => {
+  const moved = (what: string, outcome: string): string =>
+    `  - call: move_mount(4, "", AT_FDCWD, "/mnt", MOVE_MOUNT_F_EMPTY_PATH)\n    caller: { descriptors: { 4: { mount: ${what} } } }\n    expect: ${outcome}\n`
+  const made = (type: string, members: string): string =>
+    `  - call: fsmount(3, 0, 0)\n    caller: { descriptors: { 3: { context: { type: ${type}, state: created } } } }\n    expect: done\n    act: ${members}\n`
+  const head = 'policy: { mount: true, mount.allowed: "ext4,hugetlbfs", mount.shift: true, mount.nodev: false }\n'
+  const results = run(
+    [
+      moved('{ type: ext4, shift: true, nodev: false }', 'done'),
+      moved('{ type: hugetlbfs, shift: true }', 'error EPERM'),
+      made('ext4', '{ nodev: false, shift: true }'),
+      made('hugetlbfs', '{ nodev: false, shift: false }'),
+    ].join(''),
+    head,
+  )
+  expect(results.map(({ fails }) => fails)).toEqual([[], [], [], []])
+})
+
 test('a call that a filter for the policy does not trap is marked', () => {
   const of = (call: string) => run(`  - { call: '${call}', expect: left }`)[0]!.decision!.isUntrapped
   expect(of('mknod("n", S_IFIFO, 0)')).toBe(true)

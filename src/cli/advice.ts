@@ -105,11 +105,15 @@ const wantedBy = (refused: readonly RefusedKind[], all: Keys): ReadonlyMap<strin
     }),
   )
 
+/** What the kernel answered to calls that were done, and calls that would be done but for observe mode. */
+const NO_REFUSALS: ReadonlySet<string> = new Set(['kernelAnswered', 'observedAct'])
+
 /** Whether a call was refused that this key had let come so far: without it, it would be refused for that. */
 const isPassed = (name: KeyName, refused: readonly RefusedKind[]): boolean =>
   refused.some(
     ({ reason, call, wants }) =>
       reason !== 'keyOff' &&
+      !NO_REFUSALS.has(reason) &&
       familyOf(/^\w+/.exec(call)?.[0]) === callOf(name) &&
       (name === callOf(name) || wants === undefined),
   )
@@ -118,9 +122,6 @@ const sum = (all: readonly { readonly count: number }[]): number => all.reduce((
 
 /** The most refused keys that a table has. */
 const LISTED = 20
-
-/** What the kernel answered to calls that were done, and calls that would be done but for observe mode. */
-const NO_REFUSALS: ReadonlySet<string> = new Set(['kernelAnswered', 'observedAct'])
 
 /** @param hint what to do to try a key that was refused; nothing if that is not said */
 export function formatAdvice({ keys: all, used, optional, refused, unused, unnamed }: Advice, hint: string): string {

@@ -118,7 +118,7 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
     const { stdout } = advise('-c', 'mount.allowed=xfs', ...sh(`cd; ${TUN}; busybox free >/dev/null; true`))
     expect(stdout).toMatch(/^No key was used\.\n/)
     expect(stdout).toMatch(/^Optional: sysinfo \(\d+ calls?\): report the memory/m)
-    expect(stdout).toMatch(/^mknod\.devices=c:10:200 +1 +mknodat\(AT_FDCWD, \S+, S_IFCHR\|0666, 10:200\) +more/m)
+    expect(stdout).toMatch(/^mknod mknod\.devices=c:10:200 +1 +mknodat\(AT_FDCWD, \S+, S_IFCHR\|0666, 10:200\) +more/m)
   })
 
   test('prints a command that works, with the options of the run, and writes a profile', () => {

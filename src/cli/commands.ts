@@ -286,8 +286,8 @@ command('events')
   .option(...HISTORY_OPTION)
   .addHelpText(
     ...after(`The daemon keeps only the last calls. With --since, history shows what was refused before them: a line of type refusals for
-each kind, with its last call. All calls are in the log (journalctl -u intercede). A line of type lost counts
-events that came faster than they could be read. When the daemon ends, the command says so and waits for the next one.
+each kind, with its last call. The log (journalctl -u intercede) has one line a minute for each container, call and
+reason, and counts the others. A line of type lost counts events that came faster than they could be read. When the daemon ends, the command says so and waits for the next one.
 The arguments of a left call are as Intercede read them: the caller may have changed them since.`),
   )
   .action(async (word, options) => (await import('./events.ts')).eventsCommand(word, options))

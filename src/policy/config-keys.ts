@@ -80,7 +80,7 @@ export const CONFIG_KEYS = {
     usually: 'all',
     example: 'names',
     help: 'recorded arguments of calls: all, names (no paths), none',
-    says: 'Which arguments of calls the daemon records, for the log and for `intercede events`. `names` leaves out paths, `none` leaves out all arguments',
+    says: 'Which arguments of calls the daemon records, for `intercede events`, `explain` and history; the log has none. `names` leaves out paths, `none` leaves out all arguments',
   },
   'metrics.container': {
     allowed: 'true or false',

@@ -10,7 +10,7 @@ import type { Fd } from '../../../src/kernel/fd.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { fsconfig, fsmount, fsopen } from '../../../src/syscalls/fs-context.ts'
 import { mount } from '../../../src/syscalls/mount.ts'
-import { judgeOptions, optionsWithHostIds, withHostIds } from '../../../src/syscalls/mount-options.ts'
+import { isWritable, judgeOptions, optionsWithHostIds, withHostIds } from '../../../src/syscalls/mount-options.ts'
 import { mountSetattr } from '../../../src/syscalls/mount-setattr.ts'
 import { moveMount } from '../../../src/syscalls/move-mount.ts'
 import { create, mountContext, reconfigure } from '../../../src/verbs/fs-context.ts'
@@ -468,4 +468,20 @@ describe('hugetlbfs belongs to ids of the container', () => {
       ['source', 'none'],
     ])
   })
+})
+
+test.each([
+  { options: [], byFlag: true, is: true },
+  { options: [], byFlag: false, is: false },
+  { options: ['ro'], byFlag: true, is: false },
+  { options: ['rw'], byFlag: false, is: true },
+  { options: ['rw', 'ro'], byFlag: true, is: false },
+  { options: ['ro', 'rw', 'commit'], byFlag: false, is: true },
+])('the last of ro and rw in $options tells whether a source is opened to write, else the flag', (row) => {
+  expect(
+    isWritable(
+      row.options.map((option) => [option] as never),
+      row.byFlag,
+    ),
+  ).toBe(row.is)
 })

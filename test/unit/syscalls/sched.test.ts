@@ -115,6 +115,16 @@ describe('sched_setattr.decide()', () => {
   })
 })
 
+test('a deadline and a period are left out, and nothing else', () => {
+  const bytes = new Uint8Array(56).fill(0xaa)
+  bytes.set(attr(SCHED.FIFO, 7))
+  bytes.fill(0xaa, 24)
+  new DataView(bytes.buffer).setUint32(0, 56, true)
+  const { attr: used } = (verdict(bytes) as { act: { to: { attr: Uint8Array } } }).act.to
+  // The runtime, the utilization clamps, and between them deadline and period.
+  expect([...used.subarray(24)]).toEqual([...Array(8).fill(0xaa), ...Array(16).fill(0), ...Array(8).fill(0xaa)])
+})
+
 /** What sched_copy_attr() of the kernel takes. */
 test('attributes are taken in the sizes that the kernel takes, and what was checked is what is used', () => {
   const memory = fc.record({

@@ -16,7 +16,11 @@ profiles() {
     options=
     for key in $keys; do options="$options -c $key"; done
     # shellcheck disable=SC2086 # they are words
-    "$intercede" flags kubernetes $options --name "$name" --base "$base" --write "$1"
+    "$intercede" flags kubernetes $options --name "$name" --base "$base" --write "$1" >/dev/null || {
+      echo "configure.sh: the profile \"$name\" is wrong: $keys" >&2
+      exit 1
+    }
+    echo "profile $name:$options"
   done <"$configuration/profiles"
 }
 

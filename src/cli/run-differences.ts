@@ -10,6 +10,8 @@ const TEMPORARY = /^\/(?:tmp|var\/tmp|run|dev\/shm)\//
 /** What is random in a name: at least as much as of mkdtemp(3), with a digit, or with large and small letters. */
 const RANDOM = /^(?=.*\d|.*[A-Z].*[a-z]|.*[a-z].*[A-Z])[0-9A-Za-z]{6,}$/
 const LETTER = /[0-9A-Za-z]/
+/** How many names are compared: a second. Beyond that they are different. */
+const COMPARISONS = 3_000_000
 
 /** What was different in the second run. */
 export interface Differences {
@@ -56,8 +58,14 @@ function renames(
   added: readonly string[],
 ): Readonly<Record<string, string>> {
   const [inOld, inNow] = [byParent(Object.keys(old)), byParent(Object.keys(now))]
-  const find = (path: string, others: Iterable<string>): string | undefined =>
-    [...others].find((other) => isRandom(nameIn(path), nameIn(other)) && isAlike(path, other))
+  let comparisons = COMPARISONS
+  const find = (path: string, others: Iterable<string>): string | undefined => {
+    for (const other of others) {
+      if (comparisons-- <= 0) return undefined
+      if (isRandom(nameIn(path), nameIn(other)) && isAlike(path, other)) return other
+    }
+    return undefined
+  }
   const isAlike = (one: string, other: string): boolean => {
     if (old[one] !== now[other]) return false
     const [below, left] = [inOld.get(one) ?? [], new Set(inNow.get(other))]

@@ -59,6 +59,13 @@ describe('compare() of files', () => {
     expect({ missing, added, changed, renamed }).toEqual({ missing: [], added: [], changed: [], renamed: {}, ...is })
   })
 
+  // Without a bound this takes minutes.
+  test('tens of thousands of names at random, of which none are alike, are compared for a while', () => {
+    const names = (end: string): readonly string[] => Array.from({ length: 30_000 }, (_, at) => `/${1e6 + at}a${end}`)
+    const now = names('/').map((name) => name.replace('a', 'b'))
+    expect(compare(ran(names('')), ran(now))).toMatchObject({ missing: names(''), renamed: {} })
+  })
+
   test('names at random are told apart by what is there', () => {
     const [node, file] = ['20666 0:0 259', FILE]
     const first = ran([], { '/aaaaa1': node, '/aaaaa2': file })

@@ -132,12 +132,16 @@ const textIn = (call: ParsedCall, index: number): string =>
     .toString('latin1')
     .replace(/\0.*/s, '')
 
+/** Tells whether a program mounts a file system. */
+const isMounted = (type: string, all: Keys): boolean =>
+  (all['mount.fuse']?.value ?? '').split(',').some((each) => each.startsWith(`${type}=`))
+
 /**
  * Returns what a call needs beside its key, which was off, as far as its arguments tell.
  *
  * @returns undefined if they do not, or no key would be enough
  */
-function alsoWanted({ call, reason, wants }: RefusalView): readonly WantedKey[] | undefined {
+function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly WantedKey[] | undefined {
   if (reason !== 'keyOff' || !wants || wants.key !== callOf(wants.key)) return []
   if (wants.key === 'sysinfo') return []
   const parsed = orElse(undefined, () => parseCall(call))
@@ -155,7 +159,8 @@ function alsoWanted({ call, reason, wants }: RefusalView): readonly WantedKey[] 
   }
   if (wants.key !== 'mount' || !['mount', 'fsopen'].includes(parsed.name)) return undefined
   const type = textIn(parsed, parsed.name === 'mount' ? 2 : 0)
-  return type === '' ? undefined : listed('mount.allowed', type)
+  if (type === '') return undefined
+  return isMounted(type, all) ? [] : listed('mount.allowed', type)
 }
 
 const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
@@ -196,10 +201,6 @@ const hasEssential = (call: CallName, all: Keys): boolean =>
 const hasValue = ({ key, value }: WantedKey, all: Keys): boolean =>
   keys[key].lowers(keys[key].canonical(all[key]?.value || keys[key].default), value)
 
-/** Tells whether a program mounts a file system. */
-const isMounted = (type: string, all: Keys): boolean =>
-  (all['mount.fuse']?.value ?? '').split(',').some((each) => each.startsWith(`${type}=`))
-
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
 export function waysToAllow(view: ContainerView, refusal: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
@@ -210,7 +211,7 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
   const all = (about.keys ?? {}) as Keys
   const call = callOf(key)
-  const also = alsoWanted(refusal)?.filter((each) => each.key !== 'mount.allowed' || !isMounted(each.value, all))
+  const also = alsoWanted(refusal, all)
   const whole = [wants, ...(also ?? [])]
   const wanted = [
     ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
@@ -345,7 +346,7 @@ function findRemedy(
   if (keys[key].lowers(entry?.value || keys[key].default, value)) {
     if (view.state === 'left') return { remedy: LEFT }
     if (!isServed(view) && !isLasting(wants, all)) return { remedy: WAS_SET }
-    const also = alsoWanted(refusal)?.filter((each) => each.key !== 'mount.allowed' || !isMounted(each.value, all))
+    const also = alsoWanted(refusal, all)
     if (!also) return { remedy: ON_BY_NOW }
     const lacks = also.filter((each) => !hasValue(each, all)).map((each) => `${each.key}=${each.value}`)
     if (lacks.length > 0) return { remedy: `add ${lacks.join(' ')} too: its key is on by now` }

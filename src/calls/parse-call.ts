@@ -1,4 +1,5 @@
 import * as ofBpf from '../abi/bpf.ts'
+import type { Mode } from '../abi/brand.ts'
 import * as ofFcntl from '../abi/fcntl.ts'
 import * as ofMount from '../abi/mount.ts'
 import * as ofSched from '../abi/sched.ts'
@@ -9,7 +10,7 @@ import { type ArgumentKind, argumentNames, argumentsOf, knownCalls } from './arg
 import { quoted } from './escape.ts'
 
 const { ATTACH, BPF, BY_ID, INFO, LINK, LOAD, QUERY, UPDATE } = ofBpf
-const { makedev, S_IFBLK, S_IFCHR, S_IFMT } = ofStat
+const { fileType, makedev, S_IFBLK, S_IFCHR } = ofStat
 
 const prefixed = (prefix: string, names: Readonly<Record<string, number>>): readonly (readonly [string, number])[] =>
   Object.entries(names).map(([name, number]) => [`${prefix}${name}`, number])
@@ -170,7 +171,7 @@ const FIRST_ADDRESS = 0x6000_0000_0000n
 const ADDRESS_STEP = 0x10_0000n
 const TEXTS: ReadonlySet<ArgumentKind> = new Set(['path', 'name'])
 
-const isDevice = (mode: bigint): boolean => [S_IFBLK, S_IFCHR].includes(Number(mode & BigInt(S_IFMT)))
+const isDevice = (mode: bigint): boolean => [S_IFBLK, S_IFCHR].includes(fileType(Number(mode) as Mode))
 
 /** Reads one call from its beginning to its end. */
 class CallParser {

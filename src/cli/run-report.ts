@@ -54,7 +54,7 @@ interface DoneCall {
 const uint32 = (register = 0n): number => Number(BigInt.asUintN(32, register))
 
 /** The index of the argument that names a file system. */
-const TYPE_OF: Readonly<Record<string, number>> = { mount: 2, fsopen: 0 }
+export const TYPE_OF: Readonly<Record<string, number>> = { mount: 2, fsopen: 0 }
 
 /** Which options of a call one call needs, beside the key of the call. */
 const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly WantedKey[] } = {

@@ -16,6 +16,7 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { isJudged, isServed, RUN } from './open-feed.ts'
+import { TYPE_OF } from './run-report.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -157,8 +158,8 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
     if (fileType(mode) !== S_IFCHR) return fileType(mode) === S_IFBLK ? undefined : []
     return harmless.includes(dev) ? [] : listed('mknod.devices', written(dev))
   }
-  if (wants.key !== 'mount' || !['mount', 'fsopen'].includes(parsed.name)) return undefined
-  const type = textIn(parsed, parsed.name === 'mount' ? 2 : 0)
+  const at = TYPE_OF[parsed.name]
+  const type = at === undefined ? '' : textIn(parsed, at)
   if (type === '') return undefined
   return isMounted(type, all) ? [] : listed('mount.allowed', type)
 }
@@ -232,14 +233,15 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const set = above
     ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
     : `intercede set ${around.word} ${words.join(' ')}`
+  const nothing = also ? allowed(view) : ON_BY_NOW
   const holds = isAllowed && whole.every((each) => isLasting(each, all))
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
   const steps = (isAllowed ? whole : wanted).map((each) => forGoodOf(view, each, around))
   const open = steps.filter((step) => step !== WAS_ALLOWED && step !== ALLOWED)
   const forGood = runtime === RUN ? onRun : open.join('; and ') || WAS_ALLOWED
   return {
-    set: isAllowed ? (also ? allowed(view) : ON_BY_NOW) : (closedTo(runtime, forUser) ?? set),
-    forGood: holds ? (also ? allowed(view) : ON_BY_NOW) : forGood,
+    set: isAllowed ? nothing : (closedTo(runtime, forUser) ?? set),
+    forGood: holds ? nothing : forGood,
     allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
 }

@@ -13,6 +13,7 @@ cat >apt/apt.conf <<EOF
 APT::Architecture "$1";
 APT::Default-Release "$2";
 APT::Sandbox::User "root";
+Acquire::Check-Valid-Until "false";
 Dir::Cache "$PWD/apt/cache";
 Dir::Etc::SourceList "$PWD/apt/sources.list";
 Dir::Etc::SourceParts "-";

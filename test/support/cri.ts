@@ -5,36 +5,64 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { newerRuntimes, whyNoDebianRoot } from './debian-root.ts'
 import { missing } from './fixtures.ts'
 import { type Done, execute, until } from './host.ts'
 import { makeImage } from './image.ts'
 import { BASE, type Machine } from './machine.ts'
 import { field, fieldsOf, mapField, numberField, partOf } from './nri-runtime.ts'
 
-/** Where a newer containerd and its shim are, if they are not in PATH. */
 const { PATH = '', INTERCEDE_CONTAINERD = '' } = process.env
-const pathOf = (folder: string): string => (folder === '' ? PATH : `${folder}:${PATH}`)
 
-/** A containerd that is installed here, and its version, such as 203 for 2.3. */
+/** A containerd, with the OCI runtimes beside it. */
 interface Installed {
-  readonly folder: string
+  readonly name: string
+  /** Why it cannot be tested. */
+  readonly why: string | undefined
+  /** What executes it, and whatever sees the same programs. */
+  readonly within: readonly [string, ...string[]]
+  readonly path: string
+  /** Such as 203 for 2.3; 0 if it cannot be tested. */
   readonly version: number
 }
-function installed(folder: string): Installed | undefined {
-  if (folder === '' && missing('containerd')) return undefined
-  const said = execFileSync('containerd', ['--version'], { env: { PATH: pathOf(folder) }, encoding: 'utf8' })
-  const [, major, minor] = / v?(\d+)\.(\d+)\.\d/.exec(said) ?? []
-  return { folder, version: 100 * Number(major) + Number(minor) }
+
+/**
+ * @param why it cannot be tested
+ * @param folder where its programs are, if they are not in PATH
+ * @param root makes a system whose /usr is to be this one's
+ */
+function installed(name: string, why: string | undefined, folder = '', root?: () => string): Installed {
+  const path = folder === '' ? PATH : `${folder}:${PATH}`
+  const absent: Installed = { name, why, within: ['env'], path, version: 0 }
+  if (why !== undefined) return absent
+  try {
+    const script = 'mount --bind "$0/usr" /usr && exec "$@"'
+    const within: Installed['within'] = root ? ['unshare', '--mount', 'sh', '-c', script, root()] : ['env']
+    const [program, ...words] = within
+    const said = execFileSync(program, [...words, 'containerd', '--version'], { env: { PATH: path }, encoding: 'utf8' })
+    const [number = '', major, minor] = /(\d+)\.(\d+)\.\d+/.exec(said) ?? []
+    return { ...absent, name: `${name} ${number}`, within, version: 100 * Number(major) + Number(minor) }
+  } catch (error) {
+    return { ...absent, why: `there is none: ${String((error as Error).message).split('\n')[0]}` }
+  }
 }
-const found = [INTERCEDE_CONTAINERD, ''].flatMap((folder) => installed(folder) ?? [])
-/** The first one reports policies to NRI, the second one does not. */
-export const reporting = found.find(({ version }) => version >= 203)
-export const older = found.find(({ version }) => version < 203)
-const lacks = missing('crun', 'busybox')
-/** Why tests with one of them cannot run. */
-export const noReporting =
-  lacks ?? (reporting ? undefined : 'containerd 2.3 or later is neither in PATH nor in INTERCEDE_CONTAINERD')
-export const noOlder = lacks ?? (older ? undefined : 'not installed: containerd before 2.3')
+
+const lacks = missing('crun', 'runc', 'busybox')
+/** The newest first. */
+export const containerds = [
+  installed('containerd', INTERCEDE_CONTAINERD ? lacks : 'INTERCEDE_CONTAINERD names none', INTERCEDE_CONTAINERD),
+  // On some days that suite has packages that cannot be installed.
+  installed("unstable's containerd", lacks ?? (await whyNoDebianRoot()), '', newerRuntimes),
+  installed('containerd', lacks ?? missing('containerd')),
+]
+/** The first one that reports policies to NRI, why there is none, and those that do not report any. */
+export const reporting = containerds.find(({ version }) => version >= 203)
+export const noReporting = reporting ? undefined : 'no containerd is 2.3 or later'
+export const older = containerds.filter(({ version }) => version < 203)
+
+/** The OCI runtimes, as a RuntimeClass names them. */
+export const HANDLERS = ['crun', 'runc'] as const
+type Handler = (typeof HANDLERS)[number]
 
 const IMAGE = 'localhost/test:latest'
 const PAUSE = 'localhost/pause:latest'
@@ -66,11 +94,13 @@ bin_dir${isOld ? ` = "${folder}/cni"` : `s = ["${folder}/cni"]`}
 conf_dir = "${folder}/cni/conf"
 [plugins.'${cri}'.containerd]
 default_runtime_name = "crun"
-[plugins.'${cri}'.containerd.runtimes.crun]
+${HANDLERS.map(
+  (name) => `[plugins.'${cri}'.containerd.runtimes.${name}]
 runtime_type = "io.containerd.runc.v2"
-[plugins.'${cri}'.containerd.runtimes.crun.options]
-BinaryName = "${folder}/crun"
-[plugins.'io.containerd.nri.v1.nri']
+[plugins.'${cri}'.containerd.runtimes.${name}.options]
+BinaryName = "${folder}/${name}"
+`,
+).join('')}[plugins.'io.containerd.nri.v1.nri']
 disable = false
 disable_connections = false
 socket_path = "${folder}/nri.sock"
@@ -78,13 +108,13 @@ plugin_path = "${folder}/no-plugins"
 ${isOld ? '' : `[plugins.'io.containerd.nri.v1.nri'.default_validator]\nenable = true\n`}`
 }
 
-/** crun without shares of a processor, which containerd always sets: this machine lacks the controller. */
-const CRUN = `#!/bin/sh
+/** An OCI runtime without shares of a processor, which containerd always sets: this machine lacks the controller. */
+const wrapper = (name: string): string => `#!/bin/sh
 for word; do
   [ "$last" != --bundle ] || sed -i 's/"shares":[0-9]*//' "$word/config.json"
   last=$word
 done
-exec crun "$@"
+exec ${name} "$@"
 `
 /** Says that a Pod has an address, and gives it none. */
 const NETWORK = `#!/bin/sh
@@ -104,6 +134,7 @@ export interface Creating {
   readonly namespace: string
   readonly annotations?: Readonly<Record<string, string>>
   readonly hostUsers?: boolean
+  readonly handler?: Handler
 }
 interface Filter {
   readonly defaultAction: string
@@ -116,29 +147,34 @@ interface Pod {
   readonly hostUsers: boolean
 }
 
-/** SecurityProfile of CRI, with the numbers that NRI has too. */
+/** SecurityProfile of CRI, with the numbers that NRI has too, or the file of a Localhost profile. */
 export const SECCOMP = { runtimeDefault: 0, unconfined: 1 } as const
+type Profile = (typeof SECCOMP)[keyof typeof SECCOMP] | { readonly file: string }
+const LOCALHOST = 2
+const securityProfile = (profile: Profile): Buffer =>
+  typeof profile === 'number'
+    ? numberField(1, profile)
+    : Buffer.concat([numberField(1, LOCALHOST), field(2, profile.file)])
 
 export class CriContainerd {
   readonly #machine: Machine
-  /** PATH, with the directory of this containerd. */
-  readonly #programs: string
+  readonly #path: string
   readonly #process: ChildProcess
   #session: ClientHttp2Session | undefined
   #serial = 0
 
-  private constructor(machine: Machine, { folder: programs, version }: Installed) {
+  private constructor(machine: Machine, { within, path, version }: Installed) {
     this.#machine = machine
-    this.#programs = pathOf(programs)
+    this.#path = path
     const folder = machine.directory
     writeFileSync(this.#file, configuration(folder, version < 200))
-    writeFileSync(join(folder, 'crun'), CRUN, { mode: 0o755 })
+    for (const name of HANDLERS) writeFileSync(join(folder, name), wrapper(name), { mode: 0o755 })
     mkdirSync(join(folder, 'cni/conf'), { recursive: true })
     for (const name of ['loopback', 'none']) writeFileSync(join(folder, 'cni', name), NETWORK, { mode: 0o755 })
     writeFileSync(join(folder, 'cni/conf/10-none.conflist'), NETWORKS)
     // Its shims have their sockets below /run. It is started again when it ends, with the same /run.
-    const script = `mount -t tmpfs none /run; PATH='${this.#programs}'; while [ ! -e ended ]; do containerd --config ${this.#file}; done`
-    this.#process = machine.start('sh', '-c', script)
+    const script = `mount -t tmpfs none /run; PATH='${path}'; while [ ! -e ended ]; do containerd --config ${this.#file}; done`
+    this.#process = machine.start(...within, 'sh', '-c', script)
   }
 
   get #file(): string {
@@ -161,13 +197,14 @@ export class CriContainerd {
     return containerd
   }
 
-  get #path(): string {
+  get #socket(): string {
     return join(this.#machine.directory, 'containerd.sock')
   }
 
   #ctr(...args: readonly string[]): Promise<Done> {
-    return execute('ctr', ['--address', this.#path, '--namespace', 'k8s.io', ...args], {
-      env: { PATH: this.#programs },
+    const words = ['ctr', '--address', this.#socket, '--namespace', 'k8s.io', ...args]
+    return execute('nsenter', [`--mount=/proc/${this.#process.pid}/ns/mnt`, '--', ...words], {
+      env: { PATH: this.#path },
     })
   }
 
@@ -188,7 +225,7 @@ export class CriContainerd {
 
   #connected(): ClientHttp2Session {
     if (this.#session) return this.#session
-    const session = connectHttp2('http://cri', { createConnection: () => connect(this.#path) })
+    const session = connectHttp2('http://cri', { createConnection: () => connect(this.#socket) })
     session.on('error', () => {})
     session.once('close', () => {
       if (this.#session === session) this.#session = undefined
@@ -228,26 +265,37 @@ export class CriContainerd {
     })
   }
 
-  async pod({ namespace, annotations = {}, hostUsers = false }: Creating): Promise<Pod> {
+  async pod({ namespace, annotations = {}, hostUsers = false, handler = 'crun' }: Creating): Promise<Pod> {
     const name = `pod-${this.#serial++}`
     const metadata = field(1, field(1, name), field(2, `${name}-uid`), field(3, namespace))
     const linux = field(8, field(2, field(1, namespaces(hostUsers)), field(9)))
     const config = Buffer.concat([metadata, mapField(7, annotations), linux])
-    const id = String(partOf(await this.#call('RunPodSandbox', field(1, config)), 1))
+    const id = String(
+      partOf(await this.#call('RunPodSandbox', Buffer.concat([field(1, config), field(2, handler)])), 1),
+    )
     return { id, config, hostUsers }
   }
 
   /** Creates a container and starts it. @throws {Error} with what the kubelet would tell */
-  async container({ id, config, hostUsers }: Pod, profile: number, name = 'web'): Promise<string> {
-    const type = profile === 0 ? [] : [numberField(1, profile)]
+  async container({ id, config, hostUsers }: Pod, profile: Profile, name = 'web'): Promise<string> {
     const caps = field(1, field(1, 'MKNOD'))
-    const security = field(2, caps, field(3, namespaces(hostUsers)), field(15, ...type))
+    const security = field(2, caps, field(3, namespaces(hostUsers)), field(15, securityProfile(profile)))
     const command = ['sleep', '100000'].map((word) => field(3, word))
     const container = field(2, field(1, field(1, name)), field(2, field(1, IMAGE)), ...command, field(15, security))
     const made = await this.#call('CreateContainer', Buffer.concat([field(1, id), container, field(3, config)]))
     const own = String(partOf(made, 1))
     await this.#call('StartContainer', field(1, own))
     return own
+  }
+
+  /** Creates a container in a Pod of its own, and shows what becomes of it. */
+  async within<T>(creating: Creating, profile: Profile, show: (container: string) => T | Promise<T>): Promise<T> {
+    const pod = await this.pod(creating)
+    try {
+      return await show(await this.container(pod, profile))
+    } finally {
+      await this.remove(pod)
+    }
   }
 
   async exec(container: string, ...command: readonly string[]): Promise<Done> {
@@ -272,7 +320,9 @@ export class CriContainerd {
   async restart(): Promise<void> {
     this.#session?.destroy()
     this.#session = undefined
-    end(this.#file)
+    const ended = end(this.#file)
+    // It answers while it ends, and leaves its socket behind.
+    await until('containerd has ended', () => ended.every((pid) => !argumentsOf(pid).includes(this.#file)), 30)
     await this.#answers()
   }
 
@@ -283,16 +333,16 @@ export class CriContainerd {
     end(this.#file)
     await ended
     // A shim whose Pod was not removed outlives containerd, and the cgroup above those of the Pods is crun's.
-    end(this.#path)
+    end(this.#socket)
     await this.#machine.run('sh', '-c', 'rmdir /sys/fs/cgroup/k8s.io 2>/dev/null || :')
   }
 }
 
-/** Ends the processes that have a word among their arguments. */
-function end(word: string): void {
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    if (argumentsOf(pid).includes(word)) process.kill(Number(pid), 'SIGTERM')
-  }
+/** Ends the processes that have a word among their arguments. @returns their pids */
+function end(word: string): readonly string[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && argumentsOf(name).includes(word))
+  for (const pid of pids) process.kill(Number(pid), 'SIGTERM')
+  return pids
 }
 
 function argumentsOf(pid: string): readonly string[] {

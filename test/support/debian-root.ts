@@ -1,4 +1,4 @@
-// A Debian without Node, unpacked once for all: for tests that install what we ship where nothing of it is.
+// Unpacks systems of Debian once for all: one without Node, where nothing of what we ship is, and one with newer runtimes.
 
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -24,8 +24,23 @@ export async function whyNoDebianRoot(): Promise<string | undefined> {
 const UNPACK = '[ -d "$0" ] || { rm -rf "$0.new" && mmdebstrap "$@" "$0.new" "$MIRROR" && mv "$0.new" "$0"; }'
 
 /** @returns a directory that must stay as it is: others put layers over it, too */
-export function debianRoot(): string {
-  const words = ['--quiet', '--variant=minbase', `--include=${PACKAGES.join(',')}`, SUITE]
+export const debianRoot = (): string => unpacked('--variant=minbase', `--include=${PACKAGES.join(',')}`, SUITE)
+
+/** What a shell script needs to start them with their own libraries. */
+const NEWER = ['containerd', 'crun', 'runc', 'dash', 'coreutils', 'mount', 'sed']
+
+/**
+ * containerd, crun and runc of Debian's unstable suite.
+ *
+ * @returns a directory that must stay as it is, whose usr can be mounted over another one
+ * @throws {Error} if they cannot be installed, as on some days
+ */
+export const newerRuntimes = (): string =>
+  // A mirror may lag, and the clock of this machine be ahead. What is signed is still checked.
+  unpacked('--variant=extract', '--aptopt=Acquire::Check-Valid-Until "false"', `--include=${NEWER.join(',')}`, 'sid')
+
+function unpacked(...options: readonly string[]): string {
+  const words = ['--quiet', ...options]
   const digest = createHash('sha256').update(words.join(' ')).digest('hex')
   const root = join(CACHE, `intercede-debian-${digest.slice(0, 16)}`)
   mkdirSync(CACHE, { recursive: true })

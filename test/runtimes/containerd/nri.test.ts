@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Creating, CriContainerd, noOlder, noReporting, older, reporting, SECCOMP } from '../../support/cri.ts'
+import { type Creating, CriContainerd, noReporting, older, reporting, SECCOMP } from '../../support/cri.ts'
 import { until } from '../../support/host.ts'
 import { Machine } from '../../support/machine.ts'
 import { withReason } from '../../support/skipped.ts'
@@ -36,15 +36,9 @@ nri: { socket: ${join(machine.directory, 'nri.sock')}, namespaces: { apps: [node
   await again(before)
 }
 
-/** Creates a container in a Pod of its own, and shows what becomes of it. */
-async function within<T>(given: Partial<Creating>, show: (container: string) => T | Promise<T>): Promise<T> {
-  const pod = await containerd.pod({ namespace: 'apps', annotations: ASKS, ...given })
-  try {
-    return await show(await containerd.container(pod, runtimeDefault))
-  } finally {
-    await containerd.remove(pod)
-  }
-}
+/** Shows what becomes of a container that asks for a profile by annotation, unless it is said otherwise. */
+const within = <T>(given: Partial<Creating>, show: (container: string) => T | Promise<T>): Promise<T> =>
+  containerd.within({ namespace: 'apps', annotations: ASKS, ...given }, runtimeDefault, show)
 
 const nothing = (): void => {}
 const mknod = (container: string) => containerd.exec(container, 'mknod', `/tmp/n${Date.now()}`, 'c', '1', '3')
@@ -93,12 +87,8 @@ describe.skipIf(noReporting)(withReason('a Pod through CRI and NRI', noReporting
   })
 
   test('that is Unconfined is served too', async () => {
-    const pod = await containerd.pod({ namespace: 'apps', annotations: ASKS })
-    try {
-      expect(await mknod(await containerd.container(pod, unconfined))).toMatchObject({ status: 0 })
-    } finally {
-      await containerd.remove(pod)
-    }
+    const asking = { namespace: 'apps', annotations: ASKS }
+    expect(await containerd.within(asking, unconfined, mknod)).toMatchObject({ status: 0 })
   })
 
   test('is not created if the plugin does not answer in time, and is served when it is back', async () => {
@@ -147,11 +137,20 @@ describe.skipIf(noReporting)(withReason('a Pod through CRI and NRI', noReporting
   })
 })
 
-describe.skipIf(noOlder)(withReason('a Pod of a runtime that reports no policies', noOlder), () => {
-  withContainerd(older)
+for (const { why, ...rest } of older) {
+  describe.skipIf(why)(withReason(`a Pod of ${rest.name}, which reports no policies`, why), () => {
+    withContainerd({ why, ...rest })
 
-  test('is rejected if it names a profile, and otherwise left alone', async () => {
-    await expect(within({}, nothing)).rejects.toThrow('the runtime is not containerd 2.3 or later')
-    expect(await within({ annotations: {} }, mknod)).toMatchObject({ status: 1 })
+    test('is rejected if it names a profile, and otherwise left alone, also after a restart of containerd', async () => {
+      const before = registered()
+      for (const isAgain of [false, true]) {
+        if (isAgain) {
+          await containerd.restart()
+          await again(before)
+        }
+        await expect(within({}, nothing)).rejects.toThrow('the runtime is not containerd 2.3 or later')
+        expect(await within({ annotations: {} }, mknod)).toMatchObject({ status: 1 })
+      }
+    })
   })
-})
+}

@@ -21,7 +21,9 @@ function lines({ name, health, needed, found, follows, remedy }: Diagnosis): rea
   return health === 'ok' ? [head] : [head, `             ${follows}`, `             -> ${remedy}`]
 }
 
-function conclusion({ able, ableToRun, ableForUser }: Report): string {
+function conclusion({ able, ableToRun, ableForUser, isRoot }: Report): string {
+  if (!isRoot)
+    return 'this process cannot tell whether intercede can work here: run intercede doctor as root, with sudo'
   if (able) return 'intercede run and serve can work here'
   if (ableToRun) return 'only intercede run can work here, serve may not: see the lines marked NEEDED'
   if (ableForUser) return 'only intercede serve --user can work here: it serves sysinfo and mount.fuse'

@@ -54,7 +54,11 @@ interface Found {
 }
 
 /** Returns what makes rows: finding the word of a container takes a look at all, so it is found once. */
-function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found) => Explained {
+function rowMaker(
+  all: readonly ContainerView[],
+  daemon: Daemon,
+  feed: string | undefined,
+): (found: Found) => Explained {
   const words = new Map<ContainerView, string>()
   const wordOf = (view: ContainerView): string => {
     const word = words.get(view) ?? (isServed(view) ? unmistakable(all, view.id) : '')
@@ -69,7 +73,7 @@ function rowMaker(all: readonly ContainerView[], daemon: Daemon): (found: Found)
       ...refusal,
       ...(refusal.reason === barredBy(view) ? saysOf(view) : {}),
       ...remedyHere(view, refusal),
-      ...waysOf(view, refusal, { word: wordOf(view), daemon }),
+      ...waysOf(view, refusal, { word: wordOf(view), feed, daemon }),
     }
   }
 }
@@ -272,7 +276,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
     .filter(({ refusal }) => refusal.time >= (since ?? 0))
     .sort(byImportance)
-  const rowOf = rowMaker(all, daemon)
+  const rowOf = rowMaker(all, daemon, path)
   const orphans = [...formatUnserved(views), ...formatRefused(feeds, views, since)]
   const asText = (): string => {
     const listed = found.slice(0, LISTED)

@@ -15,6 +15,7 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
+import { shellWord } from '../shared/texts.ts'
 import { isJudged, isServed, RUN } from './open-feed.ts'
 import { TYPE_OF } from './run-report.ts'
 
@@ -94,6 +95,8 @@ const needsRoot = (key: WantedKey['key']): boolean => [key, callOf(key)].some((e
 interface Around {
   /** The word of a command line that means the container. */
   readonly word: string
+  /** The feed socket by which the daemon was asked, if it was named. */
+  readonly feed?: string | undefined
   readonly daemon: Partial<Pick<DaemonTotals, 'forUser' | 'configPath'>>
   /** Says whether the kernel has a file system. */
   knows(fileSystem: string): boolean
@@ -170,11 +173,15 @@ const allowed = (view: ContainerView): string => {
   return view.state === 'ended' ? WAS_ALLOWED : ALLOWED
 }
 
+/** Returns the order to the same daemon, whose other socket is beside this one. */
+const setAt = (feed: string | undefined): string =>
+  feed === undefined ? 'intercede set' : `intercede set --feed ${shellWord(feed)}`
+
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
-function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word }: Around): string {
+function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed }: Around): string {
   const { key, value } = wanted
   const all = (view.about.keys ?? {}) as Keys
-  if (isLasting(wanted, all)) return isServed(view) ? `intercede set ${word} --unset ${key}` : allowed(view)
+  if (isLasting(wanted, all)) return isServed(view) ? `${setAt(feed)} ${word} --unset ${key}` : allowed(view)
   const { ceiling } = all[key] ?? {}
   const { value: now = '', asked = now } = lasting(all[key]) ?? {}
   const file = changedIn(daemon)
@@ -232,7 +239,7 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
   const set = above
     ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
-    : `intercede set ${around.word} ${words.join(' ')}`
+    : `${setAt(around.feed)} ${around.word} ${words.join(' ')}`
   const nothing = also ? allowed(view) : ON_BY_NOW
   const holds = isAllowed && whole.every((each) => isLasting(each, all))
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`

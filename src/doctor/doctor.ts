@@ -20,6 +20,8 @@ export interface Report {
   readonly kernel: string
   readonly arch: string
   readonly node: string
+  /** False if it could not look at all that concerns root. */
+  readonly isRoot: boolean
   /** True if `run` and `serve` can work here. */
   readonly able: boolean
   /** True if `run` can work here. */
@@ -62,12 +64,12 @@ const NO_PROC: Diagnosis = {
 export function examine(machine: HostFacts): Report {
   const { release: kernel, arch, node } = machine
   if (machine.read('/proc/self/status') === '')
-    return { kernel, arch, node, able: false, ableToRun: false, ableForUser: false, diagnoses: [NO_PROC] }
+    return { kernel, arch, node, isRoot: true, able: false, ableToRun: false, ableForUser: false, diagnoses: [NO_PROC] }
   const diagnoses = probes.map((probe) => diagnose(probe, machine))
   const isWell = (needed: Probe['needed']): boolean =>
     probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')
   return {
-    ...{ kernel, arch, node },
+    ...{ kernel, arch, node, isRoot: isRoot(machine) },
     able: isWell(true) && isWell('on the host') && isWell('to serve'),
     ableToRun: isWell(true) && isWell('on the host'),
     ableForUser: isWell(true) && !isWell('on the host'),

@@ -11,7 +11,7 @@ import type { PersistedState } from '../persist/persisted-state.ts'
 import type { ChangedContainer, KeeperEvent, KeeperOptions, Reloaded } from '../process/events.ts'
 import type { Reactor } from '../process/reactor.ts'
 import { type Administrator, answer, ControlSocket } from './control-socket.ts'
-import { losers, type PolicyChange, planChange, planReload, type ReloadPlan, requirePolicies } from './live-policy.ts'
+import { type PolicyChange, planChange, planReload, type ReloadPlan, requirePolicies } from './live-policy.ts'
 import {
   CONTROL_VERSION,
   type ControlRequest,
@@ -280,5 +280,9 @@ const outcomeOf = (plans: readonly ReloadPlan[]): Reloaded => ({
   changed: plans.flatMap(({ entry, change }) =>
     change && Object.keys(change.changed).length > 0 ? [{ container: entry.container.id, keys: change.changed }] : [],
   ),
-  warnings: losers(plans).map(({ entry, why }) => unusable(entry.container.id, why)),
+  // Also of those that have lost their keys before.
+  warnings: plans.flatMap(({ entry, loses, wrong }) => {
+    const why = loses ?? wrong
+    return why === undefined ? [] : [unusable(entry.container.id, why)]
+  }),
 })

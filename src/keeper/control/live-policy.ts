@@ -184,7 +184,7 @@ function lostProfile(before: Settings, { resolved }: Decision): string | undefin
 }
 
 /** Returns the running containers that a reload would take their profile from, each with why. */
-export const losers = (plans: readonly ReloadPlan[]): readonly { readonly entry: ContainerEntry; why: string }[] =>
+const losers = (plans: readonly ReloadPlan[]): readonly { readonly entry: ContainerEntry; why: string }[] =>
   plans.flatMap(({ entry, loses }) => (loses === undefined ? [] : [{ entry, why: loses }]))
 
 /** @throws {Error} if a reload would take their profile from running containers: a typing error must not do that */

@@ -149,7 +149,7 @@ export interface DaemonChange {
 /** What a reload has changed; beside the containers only if this program has applied it. */
 export interface Reloaded extends Partial<DaemonChange> {
   readonly changed: readonly ChangedContainer[]
-  /** What took all keys from containers, and why there is no history: a sentence for each. */
+  /** Why containers have no keys, and there is no history: a sentence for each. */
   readonly warnings: readonly string[]
 }
 

@@ -381,7 +381,7 @@ test('a dry run says what the reload does then, of 60 configurations, and calls 
       expect(ask(false, force), text).toEqual(would)
       const kind = kindOf(would)
       kinds = { ...kinds, [kind]: kinds[kind] + 1 }
-      const none = { changed: [], warnings: [], daemon: [], anotherEngine: false }
+      const none = { changed: [], daemon: [], anotherEngine: false }
       expect(ask(true, force), text).toEqual(typeof would === 'string' ? would : { ...would, ...none })
       if (kind !== 'other' || kinds.other % 8 !== 0) continue
       const rows = await read('inspect', ...(await read('ps')).map(({ id }) => String(id)))
@@ -479,6 +479,11 @@ describe('a profile that a running container has', () => {
       stderr: expect.stringMatching(/Cannot use the policy of container filtered\S+: .*unknown profile "build"/),
     })
     expect(await built.make()).toBe(REFUSED)
+    // The next one takes nothing from it, and says it all the same.
+    expect(await reload()).toEqual({
+      ...{ status: 0, stdout: expect.stringMatching(/^0 of \d+ containers? changed\n$/) },
+      stderr: expect.stringMatching(/Cannot use the policy of container filtered\S+: .*unknown profile "build"/),
+    })
     const file = join(scratch, 'typed.yaml')
     const check = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
     expect(check.stderr).toMatch(/It still has no profile "build" for filtered.*, whose calls are left to the kernel/)

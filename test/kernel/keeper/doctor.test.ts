@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Report } from '../../../src/doctor/doctor.ts'
 import { execute, Host } from '../../support/host.ts'
+import { byUser } from '../../support/user.ts'
 
 // In a process of its own: the probes put a filter on the thread that asks.
 const main = fileURLToPath(new URL('../../../bin/intercede.js', import.meta.url))
@@ -44,6 +45,14 @@ test('doctor names the capabilities that a narrowed process lacks', () => {
       found: expect.stringContaining('CAP_MKNOD'),
     }),
   )
+})
+
+test('doctor without root says that it cannot tell', async () => {
+  const said = await execute('unshare', byUser('doctor'))
+  expect(said).toMatchObject({
+    status: 1,
+    stdout: expect.stringMatching(/\nthis process cannot tell .*: run .* as root.*\n$/),
+  })
 })
 
 test('doctor in a chroot says that no container can be started there', () => {

@@ -55,8 +55,8 @@ test('a name that another container has chosen steals no order', async () => {
   })
   const { stdout } = await intercede('explain', '--format', '{set}')
   expect(stdout.trim().split('\n').sort()).toEqual([
-    `intercede set ${VICTIM} mknod=true`,
-    `intercede set ${TENANT.slice(0, 12)} mknod=true`,
+    `intercede set --feed ${feed()} ${VICTIM} mknod=true`,
+    `intercede set --feed ${feed()} ${TENANT.slice(0, 12)} mknod=true`,
   ])
   const done = await intercede('set', VICTIM, 'mknod')
   expect(done).toMatchObject({ status: 0, stdout: expect.stringMatching(`^${SHORT}\n  security.*mknod: true`) })
@@ -78,7 +78,7 @@ test('explain says what lasts beside what was set: the profile, and the configur
     /^"security\.syscalls\.intercept\.mknod\.devices: c:10:200" under .* in \/tmp\/intercede-config-\S+\/config\.yaml, then/
   const [before] = await explained('build')
   expect(before).toMatchObject({
-    set: 'intercede set build mknod.devices=c:10:200',
+    set: `intercede set --feed ${feed()} build mknod.devices=c:10:200`,
     forGood: expect.stringMatching(line),
   })
   expect((await intercede('set', 'build', 'mknod.devices=c:10:200')).status).toBe(0)
@@ -97,8 +97,8 @@ test('explain names --unset for a key that set turned off, and takes nothing bac
   expect(await maker.make()).toBe('Operation not permitted')
   const [{ remedy, set, forGood } = {}] = await explained('kb')
   const off = 'turn it on: it is off by "intercede set"'
-  expect({ remedy, set }).toEqual({ remedy: off, set: 'intercede set kb mknod=true' })
-  expect(forGood).toBe('intercede set kb --unset mknod')
+  expect({ remedy, set }).toEqual({ remedy: off, set: `intercede set --feed ${feed()} kb mknod=true` })
+  expect(forGood).toBe(`intercede set --feed ${feed()} kb --unset mknod`)
   await intercede('set', 'kb', '--unset', 'mknod')
   expect(await maker.make()).toBe('ok')
   await start('two', 'profile=build', 'mknod x c 10 200; mknod y c 10 229')

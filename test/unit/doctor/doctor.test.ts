@@ -74,12 +74,13 @@ test('examine() says without root what it could not see, and calls nothing missi
     throw new Error('fsopen: EPERM')
   }
   const user = machine([], { ...reading({ '/proc/self/status': 'CapEff:\t0000000000000000\n' }), run: () => undefined })
-  const { diagnoses } = examine({ ...user, kernel: { ...user.kernel, overlay: refused } })
+  const { diagnoses, isRoot } = examine({ ...user, kernel: { ...user.kernel, overlay: refused } })
   for (const name of ['overlayfs', 'podman', 'LXC'])
     expect(diagnoses.find((each) => each.name === name)).toMatchObject({
       ...{ health: 'unknown', follows: 'only root can see this', remedy: 'run intercede doctor as root, with sudo' },
       found: expect.stringMatching(/EPERM|"\/usr\/bin\/[a-z-]+ --version" does not say/),
     })
+  expect(isRoot).toBe(false)
 })
 
 test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy: RegExp }>([

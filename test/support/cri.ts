@@ -48,11 +48,14 @@ function installed(name: string, why: string | undefined, folder = '', root?: ()
 }
 
 const lacks = missing('crun', 'runc', 'busybox')
+const noNewer = lacks ?? (await whyNoDebianRoot())
+const named = INTERCEDE_CONTAINERD === '' ? 'INTERCEDE_CONTAINERD names none' : lacks
 /** The newest first. */
 export const containerds = [
-  installed('containerd', INTERCEDE_CONTAINERD ? lacks : 'INTERCEDE_CONTAINERD names none', INTERCEDE_CONTAINERD),
+  // It may accept only newer OCI runtimes than this system's.
+  installed('containerd', named, INTERCEDE_CONTAINERD, noNewer === undefined ? newerRuntimes : undefined),
   // On some days that suite has packages that cannot be installed.
-  installed("unstable's containerd", lacks ?? (await whyNoDebianRoot()), '', newerRuntimes),
+  installed("unstable's containerd", noNewer, '', newerRuntimes),
   installed('containerd', lacks ?? missing('containerd')),
 ]
 /** The first one that reports policies to NRI, why there is none, and those that do not report any. */

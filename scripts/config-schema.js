@@ -10,12 +10,12 @@ function valuesOf({ isList, offered, allowed, default: standard }) {
   const scalar = { type: ['string', 'number', 'boolean'] }
   if (isList)
     return { anyOf: [scalar, { type: 'array', items: scalar }, { type: 'object', additionalProperties: scalar }] }
-  const [, least, most] = /from (\d+) to (\d+)/.exec(allowed) ?? []
+  const [, least, most] = /from (-?\d+) to (-?\d+)/.exec(allowed) ?? []
   if (most !== undefined)
     return {
       anyOf: [
         { type: 'integer', minimum: Number(least), maximum: Number(most) },
-        { pattern: '^[0-9]+$', type: 'string' },
+        { pattern: '^-?[0-9]+$', type: 'string' },
       ],
     }
   if (offered.length === 0) return scalar

@@ -2,6 +2,14 @@
 export const SCHED = { OTHER: 0, FIFO: 1, RR: 2, BATCH: 3, IDLE: 5, DEADLINE: 6, EXT: 7 } as const
 /** MAX_RT_PRIO - 1, linux/sched/prio.h. */
 export const RT_PRIORITY_MAX = 99
+/** linux/sched/prio.h; setpriority(2) takes what is beyond for these. */
+export const MIN_NICE = -20
+export const MAX_NICE = 19
+
+/** Whom setpriority(2), sys/resource.h, and ioprio_set(2), linux/ioprio.h, mean. */
+export const PRIO = { PROCESS: 0, PGRP: 1, USER: 2 } as const
+export const IOPRIO_WHO = { PROCESS: 1, PGRP: 2, USER: 3 } as const
+export const IOPRIO_CLASS = { NONE: 0, RT: 1, BE: 2, IDLE: 3 } as const
 
 /** Not a policy of its own: sched_setscheduler(2) takes it together with one. */
 export const SCHED_RESET_ON_FORK = 0x4000_0000
@@ -43,6 +51,10 @@ export function decodeSchedAttr(bytes: Uint8Array): SchedAttr {
   return { policy: view.getUint32(4, true), flags: view.getBigUint64(8, true), priority: view.getUint32(20, true) }
 }
 
+/** Returns the nice value in a `struct sched_attr`. */
+export const niceIn = (bytes: Uint8Array): number =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getInt32(16, true)
+
 const NORMAL_NICE = 0
 
 /** A policy with a priority and flags, and nothing else, in the first form. */
@@ -66,7 +78,7 @@ export function childOf(parent: Uint8Array): Uint8Array {
   if ((flags & BigInt(SCHED_FLAG.RESET_ON_FORK)) === 0n) return parent.slice()
   const realtime = policy === SCHED.FIFO || policy === SCHED.RR || policy === SCHED.DEADLINE
   const child = encodeSchedAttr({ policy: realtime ? SCHED.OTHER : policy, flags: 0n, priority: 0 })
-  const nice = new DataView(parent.buffer, parent.byteOffset).getInt32(16, true)
+  const nice = niceIn(parent)
   new DataView(child.buffer).setInt32(16, realtime ? NORMAL_NICE : Math.max(nice, NORMAL_NICE), true)
   return child
 }

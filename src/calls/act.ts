@@ -8,11 +8,16 @@ import type { MountCall, NodeRequest, RemountCall, SuperblockRequest } from './m
 import type { Reason } from './reasons.ts'
 import type { Step } from './steps.ts'
 
-/** The request of each scheduling call; sched_setparam keeps the policy, and the flags of sched_attr can keep more. */
+/**
+ * The request of each scheduling call, about one task; sched_setparam keeps the policy, and the flags of sched_attr can
+ * keep more.
+ */
 export type Scheduling =
   | { readonly by: 'sched_setscheduler'; readonly policy: number; readonly priority: number }
   | { readonly by: 'sched_setparam'; readonly priority: number }
   | { readonly by: 'sched_setattr'; readonly attr: Uint8Array }
+  | { readonly by: 'setpriority'; readonly nice: number }
+  | { readonly by: 'ioprio_set'; readonly ioprio: number }
 
 /** The closed list of privileged acts, by verb. An act is data: it can be compared, tested and moved. */
 export interface Verbs extends ProgramVerbs {

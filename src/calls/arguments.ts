@@ -43,6 +43,8 @@ const TABLE: ArgumentTable = {
   sched_setscheduler: ['pid:int', 'policy:schedPolicy', 'param:pointer'],
   sched_setparam: ['pid:int', 'param:pointer'],
   sched_setattr: ['pid:int', 'attr:pointer', 'flags:uint'],
+  setpriority: ['which:int', 'who:int', 'prio:int'],
+  ioprio_set: ['which:int', 'who:int', 'ioprio:hex'],
 }
 
 const XATTR: ArgumentTable = {

@@ -23,10 +23,19 @@ const CONSTANTS: ReadonlyMap<string, bigint> = new Map(
     ...prefixed('FSCONFIG_', ofMount.FSCONFIG),
     ...prefixed('SCHED_FLAG_', ofSched.SCHED_FLAG),
     ...prefixed('SCHED_', ofSched.SCHED),
+    ...prefixed('PRIO_', ofSched.PRIO),
+    ...prefixed('IOPRIO_WHO_', ofSched.IOPRIO_WHO),
+    ...prefixed('IOPRIO_CLASS_', ofSched.IOPRIO_CLASS),
   ].flatMap(([name, value]) =>
     typeof value === 'number' || typeof value === 'bigint' ? [[name, BigInt(value)] as const] : [],
   ),
 )
+
+/** How far macros shift each argument. @see include/uapi/linux/version.h, which the build makes, and linux/ioprio.h */
+const SHIFTS: Readonly<Record<string, readonly bigint[]>> = {
+  KERNEL_VERSION: [16n, 8n, 0n],
+  IOPRIO_PRIO_VALUE: [13n, 0n],
+}
 
 /** Where a member of a struct is, its size in bytes, and the size of an element where it points to a list. */
 type StructMember = readonly [at: number, size: 4 | 8, element?: 4 | 8]
@@ -354,7 +363,8 @@ class CallParser {
       if (number !== BigInt.asUintN(64, number)) this.#fail('a number of at most 64 bits before this')
       return sign * number
     }
-    if (this.#match(/KERNEL_VERSION\s*\(/y)) return this.#version()
+    const macro = this.#match(/(?:KERNEL_VERSION|IOPRIO_PRIO_VALUE)\s*\(/y)
+    if (macro !== undefined) return this.#joined(SHIFTS[macro.replace(/\W+/, '')]!)
     const start = this.#at
     const name = this.#match(/[A-Za-z_]\w*/y)
     const known = name === undefined ? undefined : CONSTANTS.get(name)
@@ -363,15 +373,14 @@ class CallParser {
     return this.#fail(what, name === undefined ? '' : didYouMean(name, CONSTANTS.keys()))
   }
 
-  /** @see include/uapi/linux/version.h, which the build makes */
-  #version(): bigint {
-    const major = this.#number()
-    this.#expect(',')
-    const minor = this.#number()
-    this.#expect(',')
-    const patch = this.#number()
+  /** Reads the arguments of a macro that joins numbers. */
+  #joined(shifts: readonly bigint[]): bigint {
+    const parts = shifts.map((shift, index) => {
+      if (index > 0) this.#expect(',')
+      return this.#number() << shift
+    })
     this.#expect(')')
-    return (major << 16n) | (minor << 8n) | patch
+    return parts.reduce((all, part) => all | part)
   }
 
   #space(): void {

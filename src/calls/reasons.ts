@@ -31,8 +31,9 @@ export function unpackName(a: number, b: number): string {
  * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log,
  * the end of `intercede run`, metrics and docs/guide/reasons.md read this table.
  *
- * `{a}` and `{b}` are replaced by the reason's numbers, `{a:cap}` by the name of capability a, `{a:errno}` by that of
- * errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both numbers hold (`packName`).
+ * `{a}` and `{b}` are replaced by the reason's numbers, `{a:int}` by one that may be negative, `{a:cap}` by the name of
+ * capability a, `{a:errno}` by that of errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both
+ * numbers hold (`packName`).
  */
 export const reasons = {
   // Reasons that any call may have.
@@ -322,6 +323,14 @@ export const reasons = {
     'the priority {a} is higher than {b}, the highest that the policy allows',
     'if the host can bear it, raise security.syscalls.intercept.sched_setscheduler.max_priority',
   ],
+  niceTooLow: [
+    'the nice value {a:int} is lower than {b:int}, the lowest that the policy allows',
+    'if the host can bear it, lower security.syscalls.intercept.sched_setscheduler.min_nice',
+  ],
+  severalTasks: [
+    'only one process or thread at a time is served, no process group and no user',
+    'make the call for each process',
+  ],
   scheduledByHost: [
     'the host, or an earlier policy, gave the task a scheduling policy or priority that the container cannot give, so it cannot change it',
     '',
@@ -401,6 +410,8 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
   const places: Readonly<Record<string, () => string>> = {
     a: () => String(a),
     b: () => String(b),
+    'a:int': () => String(a | 0),
+    'b:int': () => String(b | 0),
     'a:cap': () => capabilities[a] ?? String(a),
     'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
     'a:name': () => unpackName(a, b),
@@ -416,7 +427,9 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
 
 /** Returns the same for a reason that no call has: words in capitals stand for its numbers. */
 export const explainInGeneral = (code: ReasonCode): ReturnType<typeof explain> =>
-  filled(code, (place) => (place.length === 1 ? place : place === 'a:key' ? 'key' : 'name').toUpperCase())
+  filled(code, (place) =>
+    (/^[ab](?::int)?$/.test(place) ? place[0]! : place === 'a:key' ? 'key' : 'name').toUpperCase(),
+  )
 
 function filled(code: ReasonCode, shown: (place: string) => string | undefined): ReturnType<typeof explain> {
   // One pass: a name of a container that looks like a place stays as it is.

@@ -70,12 +70,16 @@ const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly Wa
     if (program !== undefined) return [{ key: 'mount.fuse', value: `${type}=${program}` }]
     return type !== undefined && mount?.allowed.has(type) ? [{ key: 'mount.allowed', value: type }] : []
   },
-  sched_setscheduler: ({ record }) => [
-    { key: 'sched_setscheduler.max_priority', value: `${Math.max(LEAST_PRIORITY, record.a)}` },
-  ],
+  sched_setscheduler({ name, record }) {
+    if (name === 'ioprio_set') return [{ key: 'sched_setscheduler.ioprio', value: 'true' }]
+    if (name === 'setpriority')
+      return [{ key: 'sched_setscheduler.min_nice', value: `${Math.min(LEAST_NICE, record.a | 0)}` }]
+    return [{ key: 'sched_setscheduler.max_priority', value: `${Math.max(LEAST_PRIORITY, record.a)}` }]
+  },
   setxattr: ({ name }) => (/^[lf]?(get|list|remove)/.test(name) ? [{ key: 'setxattr.read', value: 'true' }] : []),
 }
 const LEAST_PRIORITY = 1
+const LEAST_NICE = -1
 
 /** Returns the key that turns a call on; undefined for a call that is not served. */
 export const familyOf = (name: string | undefined): CallName | undefined =>

@@ -1,6 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { Tid } from '../abi/brand.ts'
-import { childOf, decodeSchedAttr, SCHED, SCHED_ATTR_SIZE_VER1, type SchedAttr } from '../abi/sched.ts'
+import {
+  childOf,
+  decodeSchedAttr,
+  IOPRIO_WHO,
+  PRIO,
+  SCHED,
+  SCHED_ATTR_SIZE_VER1,
+  type SchedAttr,
+} from '../abi/sched.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { check, libc } from './libc.ts'
 
@@ -9,12 +17,11 @@ const syscallPolicy = libc.func('syscall', 'long', ['long', 'int', 'int', 'uint8
 const syscallParam = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *'])
 const syscallAttr = libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint32_t', 'uint32_t'])
 const syscallGetIo = libc.func('syscall', 'long', ['long', 'int', 'int'])
-const syscallSetIo = libc.func('syscall', 'long', ['long', 'int', 'int', 'int'])
+const syscallSetPriority = libc.func('syscall', 'long', ['long', 'int', 'int', 'int'])
 const libcGetAffinity = libc.func('int sched_getaffinity(int pid, size_t size, uint8_t *mask)')
 const libcSetAffinity = libc.func('int sched_setaffinity(int pid, size_t size, uint8_t *mask)')
-const { sched_setscheduler, sched_setparam, sched_setattr, sched_getattr, ioprio_get, ioprio_set } = ownSyscalls(
-  process.arch,
-)
+const { sched_setscheduler, sched_setparam, sched_setattr, sched_getattr, setpriority, ioprio_get, ioprio_set } =
+  ownSyscalls(process.arch)
 
 /** `struct sched_param`: one int. */
 const param = new Uint8Array(4)
@@ -52,6 +59,32 @@ export function schedSetattr(tid: Tid, attr: Uint8Array): void {
   check('sched_setattr', Number(syscallAttr(sched_setattr, tid, attr, 0, 0)))
 }
 
+/**
+ * Sets the nice value of a task.
+ *
+ * @param nice what is beyond -20 to 19 is taken for these
+ * @throws {SyscallError} EACCES for a lower value without CAP_SYS_NICE; ESRCH
+ * @see linux/kernel/sys.c set_one_prio()
+ */
+export function setNice(tid: Tid, nice: number): void {
+  check('setpriority', Number(syscallSetPriority(setpriority, PRIO.PROCESS, tid, nice)))
+}
+
+/**
+ * Sets the I/O class and priority of a task.
+ *
+ * @param ioprio class << 13 | hint << 3 | level
+ * @throws {SyscallError} EINVAL; EPERM for the real-time class, or another user's task, without CAP_SYS_NICE; ESRCH
+ * @see linux/block/ioprio.c ioprio_check_cap(), set_task_ioprio()
+ */
+export function setIoPriority(tid: Tid, ioprio: number): void {
+  check('ioprio_set', Number(syscallSetPriority(ioprio_set, IOPRIO_WHO.PROCESS, tid, ioprio)))
+}
+
+/** Returns the I/O class and priority of a task. @throws {SyscallError} ESRCH */
+export const ioPriorityOf = (tid: Tid): number =>
+  check('ioprio_get', Number(syscallGetIo(ioprio_get, IOPRIO_WHO.PROCESS, tid)))
+
 const attr = new Uint8Array(SCHED_ATTR_SIZE_VER1)
 
 /** Returns `struct sched_attr` of a task, in memory that the next call overwrites. @throws {SyscallError} ESRCH */
@@ -76,7 +109,6 @@ export interface Running {
 
 /** Bytes of a mask of processors: NR_CPUS is at most 8,192. */
 const MASK_SIZE = 1024
-const IOPRIO_WHO_PROCESS = 1
 
 /** @throws {Error} if the task is gone, or is a kernel's own */
 export function runningOf(tid: Tid): Running {
@@ -84,7 +116,7 @@ export function runningOf(tid: Tid): Running {
   check('sched_getaffinity', libcGetAffinity(tid, affinity.length, affinity))
   return {
     affinity,
-    ioPriority: check('ioprio_get', Number(syscallGetIo(ioprio_get, IOPRIO_WHO_PROCESS, tid))),
+    ioPriority: ioPriorityOf(tid),
     attr: childOf(schedGetattr(tid)),
     timerSlack: readFileSync(`/proc/${tid}/timerslack_ns`, 'latin1').trim(),
   }
@@ -97,7 +129,7 @@ export function runningOf(tid: Tid): Running {
  */
 export function runAs(tid: Tid, { affinity, ioPriority, attr, timerSlack }: Running): void {
   check('sched_setaffinity', libcSetAffinity(tid, affinity.length, affinity))
-  check('ioprio_set', Number(syscallSetIo(ioprio_set, IOPRIO_WHO_PROCESS, tid, ioPriority)))
+  setIoPriority(tid, ioPriority)
   const { policy } = decodeSchedAttr(attr)
   if (policy === SCHED.OTHER || policy === SCHED.BATCH || policy === SCHED.IDLE) schedSetattr(tid, attr)
   // A slack of 0 is of a real-time task, and would mean our own.

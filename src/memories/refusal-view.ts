@@ -33,6 +33,7 @@ const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => Wanted
     const name = wholeName(a, b)
     return name === undefined ? undefined : { key: 'mount.allowed', value: name }
   },
+  niceTooLow: (a) => ({ key: 'sched_setscheduler.min_nice', value: `${a | 0}` }),
   priorityTooHigh: (a) => ({ key: 'sched_setscheduler.max_priority', value: `${a}` }),
 }
 

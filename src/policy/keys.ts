@@ -1,3 +1,4 @@
+import { MIN_NICE } from '../abi/sched.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
 import { devices, makeable } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
@@ -95,6 +96,17 @@ export const keys = {
     default: '49',
     help: 'the highest real-time priority to give',
     allows: 'the highest real-time priority, 1 to 99',
+  }),
+  'sched_setscheduler.min_nice': option(numberWithin(0, MIN_NICE), {
+    default: '0',
+    help: 'the lowest nice value to give by setpriority(2)',
+    allows:
+      'setpriority(2) too, for `nice -n -5` and `Nice=` of systemd: the lowest [nice value](scheduling.md#nice-values), -1 to -20',
+  }),
+  'sched_setscheduler.ioprio': option(permission, {
+    default: 'false',
+    help: 'set I/O priorities, also of the real-time class',
+    allows: 'ioprio_set(2) too, with [the real-time class](scheduling.md#input-and-output)',
   }),
   setxattr: call({
     help: 'set trusted.overlay.opaque on the files of the container',

@@ -106,19 +106,22 @@ export const permission = booleanType(false)
 /** Protects when true, so that *true* is the lower value. */
 export const protection = booleanType(true)
 
-export const numberWithin = (least: number, most: number): ValueType<number> =>
-  valueType({
-    allowed: `a whole number from ${least} to ${most}`,
+/** @param least what permits least: a greater number permits more, or a smaller one if `most` is smaller */
+export const numberWithin = (least: number, most: number): ValueType<number> => {
+  const [first, last] = [Math.min(least, most), Math.max(least, most)]
+  return valueType({
+    allowed: `a whole number from ${first} to ${last}`,
     parse(text) {
-      const value = /^\d+$/.test(text.trim()) ? Number(text) : Number.NaN
-      if (!(value >= least && value <= most)) throw new RangeError('out of range')
+      const value = /^-?\d+$/.test(text.trim()) ? Number(text) : Number.NaN
+      if (!(value >= first && value <= last)) throw new RangeError('out of range')
       return value
     },
     format: String,
     lowest: least,
-    lowers: (from, to) => to <= from,
-    meet: Math.min,
+    lowers: (from, to) => (least < most ? to <= from : to >= from),
+    meet: least < most ? Math.min : Math.max,
   })
+}
 
 function fileSystem(text: string): string {
   if (!/^[A-Za-z0-9][\w.-]*$/.test(text)) throw new RangeError(`${briefly(text)} is no name of a file system`)

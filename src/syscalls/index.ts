@@ -7,7 +7,7 @@ import { mknod, mknodat } from './mknod.ts'
 import { mount, umount } from './mount.ts'
 import { mountSetattr } from './mount-setattr.ts'
 import { moveMount } from './move-mount.ts'
-import { sched } from './sched.ts'
+import { sched, taskPriorities } from './sched.ts'
 import { sysinfo } from './sysinfo.ts'
 import { xattrHandlers } from './xattr.ts'
 
@@ -22,6 +22,7 @@ export const handlers = [
   mknodat,
   ...xattrHandlers,
   ...sched,
+  ...taskPriorities,
   sysinfo,
   ...mounts,
   bpf,

@@ -1,6 +1,10 @@
 import { capNumber } from '../abi/credentials.ts'
 import {
   decodeSchedAttr,
+  IOPRIO_WHO,
+  MAX_NICE,
+  MIN_NICE,
+  PRIO,
   RT_PRIORITY_MAX,
   SCHED,
   SCHED_ATTR_LIMIT,
@@ -133,12 +137,18 @@ function decide({ pid, policy, priority, to }: Request, caller: Caller, { schedS
     return policy === undefined || hasPriority(policy)
       ? continueWith('priorityTooHigh', priority, maxPriority)
       : continueWith('invalidArguments')
-  if (!caller.inInitialUserns) return continueWith('childUserns')
-  if (!caller.holds('SYS_NICE')) return continueWith('lacksCapability', capNumber('SYS_NICE'))
+  const left = unlessNice(caller)
+  if (left) return left
   const task = caller.task(pid)
   const now = caller.scheduling(task)
   if (!SERVED.has(now.policy) || now.priority > maxPriority) return continueWith('scheduledByHost')
   return act({ verb: 'schedule', task, to }, 'done', priority)
+}
+
+/** Returns why the kernel would not hear a caller about every task of the container. */
+function unlessNice(caller: Caller): Verdict | undefined {
+  if (!caller.inInitialUserns) return continueWith('childUserns')
+  return caller.holds('SYS_NICE') ? undefined : continueWith('lacksCapability', capNumber('SYS_NICE'))
 }
 
 const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
@@ -152,6 +162,64 @@ const family = ({ name, pointer, screen, read }: Form): Syscall<Request> => ({
   decode: (args, memory) => ({ pid: args.int(0), ...read(args, args.pointer(pointer), memory) }),
   decide,
 })
+
+interface OneTask {
+  readonly who: number
+  readonly to: Scheduling
+}
+
+/** How one of the two calls whose registers say everything differs from the other. */
+interface Plain extends Pick<Syscall<OneTask>, 'name' | 'key' | 'trapped'> {
+  /** What `which` is if one process or thread is meant. */
+  readonly which: number
+  /** Judges the value. */
+  screen(value: number, options: NonNullable<Policy['schedSetscheduler']>): Verdict | undefined
+  to(value: number): Scheduling
+}
+
+const plain = ({ name, key, trapped, which, screen, to }: Plain): Syscall<OneTask> => ({
+  ...{ name, key, trapped },
+  when: [[{ arg: 0, mask: 0xffff_ffffn, equals: BigInt(which) }]],
+  screen(args, { schedSetscheduler }) {
+    if (!schedSetscheduler) return continueWith('keyOff')
+    if (args.int(0) !== which) return continueWith('severalTasks')
+    return args.int(1) < 0 ? continueWith('noSuchTask') : screen(args.int(2), schedSetscheduler)
+  },
+  decode: (args) => ({ who: args.int(1), to: to(args.int(2)) }),
+  decide({ who, to: asked }, caller) {
+    const nice = asked.by === 'setpriority' ? asked.nice : 0
+    return unlessNice(caller) ?? act({ verb: 'schedule', task: caller.task(who), to: asked }, 'done', nice)
+  },
+})
+
+/** The kernel takes what is beyond for the ends: linux/kernel/sys.c setpriority() */
+const niceOf = (value: number): number => Math.min(Math.max(value, MIN_NICE), MAX_NICE)
+
+/**
+ * The handlers of setpriority(2) and ioprio_set(2). The kernel asks CAP_SYS_NICE for a lower nice value than the task
+ * has, for the real-time class of I/O, and for every task of another user.
+ */
+export const taskPriorities = [
+  plain({
+    name: 'setpriority',
+    key: 'sched_setscheduler.min_nice',
+    trapped: 'one process or thread is meant (PRIO_PROCESS)',
+    which: PRIO.PROCESS,
+    screen(value, { minNice }) {
+      const nice = niceOf(value)
+      return nice < minNice ? continueWith('niceTooLow', nice, minNice) : undefined
+    },
+    to: (value) => ({ by: 'setpriority', nice: niceOf(value) }),
+  }),
+  plain({
+    name: 'ioprio_set',
+    key: 'sched_setscheduler.ioprio',
+    trapped: 'one process or thread is meant (IOPRIO_WHO_PROCESS)',
+    which: IOPRIO_WHO.PROCESS,
+    screen: (_, { ioprio }) => (ioprio ? undefined : continueWith('keyOff')),
+    to: (ioprio) => ({ by: 'ioprio_set', ioprio }),
+  }),
+]
 
 /**
  * The handlers of sched_setscheduler(2), sched_setparam(2) and sched_setattr(2). They share one decision, but each

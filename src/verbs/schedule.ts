@@ -1,18 +1,26 @@
 import type { Tid } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
-import { childOf, decodeSchedAttr, SCHED_FLAG, SCHED_RESET_ON_FORK, type SchedAttr } from '../abi/sched.ts'
+import { childOf, decodeSchedAttr, niceIn, SCHED_FLAG, SCHED_RESET_ON_FORK } from '../abi/sched.ts'
 import type { Scheduling, Verb, Verbs } from '../calls/act.ts'
 import { steps } from '../calls/steps.ts'
 import { ignoring, SyscallError } from '../kernel/error.ts'
 import { pidfdIsAlive } from '../kernel/pidfd.ts'
 import { forkedBy } from '../kernel/process.ts'
-import { schedGetattr, schedSetattr, schedSetparam, schedSetscheduler, schedulingOf } from '../kernel/sched.ts'
+import {
+  ioPriorityOf,
+  schedGetattr,
+  schedSetattr,
+  schedSetparam,
+  schedSetscheduler,
+  setIoPriority,
+  setNice,
+} from '../kernel/sched.ts'
 
 export const schedule: Verb<Verbs['schedule']> = {
   steps: [steps.schedule],
   safe:
     "Only a task in the container's pid namespace, and in its initial user namespace or below, gets another " +
-    "policy: never SCHED_DEADLINE, and no priority above the administrator's limit. Before and " +
+    "policy or priority: never SCHED_DEADLINE, and nothing above the administrator's limits. Before and " +
     "after, the task's descriptor must confirm that the task still has the number that the kernel takes. If it died in " +
     'between, a task that got its number gets back what it inherited.',
   run({ task, to }, caller) {
@@ -30,6 +38,8 @@ export const schedule: Verb<Verbs['schedule']> = {
 function apply(tid: Tid, to: Scheduling): void {
   if (to.by === 'sched_setscheduler') schedSetscheduler(tid, to.policy, to.priority)
   else if (to.by === 'sched_setparam') schedSetparam(tid, to.priority)
+  else if (to.by === 'setpriority') setNice(tid, to.nice)
+  else if (to.by === 'ioprio_set') setIoPriority(tid, to.ioprio)
   else schedSetattr(tid, to.attr)
 }
 
@@ -43,17 +53,24 @@ function apply(tid: Tid, to: Scheduling): void {
 export function takeBack(newTask: Tid, to: Scheduling): void {
   // Perhaps no task has the number any more.
   ignoring(['ESRCH', 'ENOENT'], () => {
-    if (shows(schedulingOf(newTask), to)) schedSetattr(newTask, childOf(schedGetattr(forkedBy(newTask))))
+    if (to.by === 'ioprio_set') {
+      if (ioPriorityOf(newTask) === to.ioprio) setIoPriority(newTask, ioPriorityOf(forkedBy(newTask)))
+    } else if (shows(schedGetattr(newTask), to)) schedSetattr(newTask, childOf(schedGetattr(forkedBy(newTask))))
   })
 }
 
-function shows(now: SchedAttr, to: Scheduling): boolean {
+function shows(attr: Uint8Array, to: Exclude<Scheduling, { readonly by: 'ioprio_set' }>): boolean {
+  if (to.by === 'setpriority') return niceIn(attr) === to.nice
+  const now = decodeSchedAttr(attr)
   const { policy = now.policy, priority = now.priority } = askedFor(to)
   return now.priority === priority && now.policy === policy
 }
 
 /** The values that the call changes. */
-function askedFor(to: Scheduling): { readonly policy?: number; readonly priority?: number } {
+function askedFor(to: Exclude<Scheduling, { readonly by: 'setpriority' | 'ioprio_set' }>): {
+  readonly policy?: number
+  readonly priority?: number
+} {
   if (to.by === 'sched_setparam') return to
   if (to.by === 'sched_setscheduler') return { policy: to.policy & ~SCHED_RESET_ON_FORK, priority: to.priority }
   const { policy, priority, flags } = decodeSchedAttr(to.attr)

@@ -18,7 +18,7 @@ const COUNT_MS = 4000
 /** What a usual process gets beside the loads with the other container, of what it gets without: all of it is meant. */
 const RATIO = 0.5
 const POLICIES: Readonly<Record<string, Policy>> = {
-  idle: { schedSetscheduler: { maxPriority: MAX } },
+  idle: { schedSetscheduler: { maxPriority: MAX, minNice: 0, ioprio: false } },
   loads: { bpf: { devices: true } },
 }
 /** SCHED_OTHER and SCHED_RR, as /proc/TID/stat has them. */

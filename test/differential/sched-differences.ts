@@ -22,6 +22,22 @@ export const schedDifferences: readonly Difference<SchedCase>[] = [
     covers: (mismatch) => refused(mismatch, 'priorityTooHigh'),
   },
   {
+    name: 'a nice value below the lowest of the policy',
+    why: 'That is what min_nice is for. To a user that is root natively, the kernel says EACCES, and EPERM of another one.',
+    wanted: true,
+    covers: ({ ours, theirs, record }) =>
+      ['EACCES', 'EPERM'].includes(ours) && theirs === 'ok' && record?.reason === 'niceTooLow',
+  },
+  {
+    name: 'the real-time class of I/O for what there is not',
+    why: 'The kernel, which answers, asks for the capability first.',
+    wanted: true,
+    covers: ({ ours, theirs, record }) =>
+      ours === 'EPERM' &&
+      ((theirs === 'ESRCH' && record?.reason === 'noSuchTask') ||
+        (theirs === 'EINVAL' && record?.reason === 'severalTasks')),
+  },
+  {
     name: 'SCHED_DEADLINE',
     why: 'It could take a processor for itself.',
     wanted: true,

@@ -9,7 +9,7 @@ import { Served } from './served.ts'
 import type { Outcome, Sides, Subject, Trial } from './subject.ts'
 
 export interface SchedCase {
-  readonly call: 'sched_setscheduler' | 'sched_setparam' | 'sched_setattr'
+  readonly call: 'sched_setscheduler' | 'sched_setparam' | 'sched_setattr' | 'setpriority' | 'ioprio_set'
   readonly caller: string
   readonly target: string
   /** How the target is scheduled before. */
@@ -18,6 +18,9 @@ export interface SchedCase {
   readonly resetOnFork: boolean
   readonly pointer: 'p' | 'edge' | 'cross' | 'null' | 'unmapped'
   readonly attr: Attr
+  /** Of setpriority(2) and ioprio_set(2), and the value of the latter. */
+  readonly isOneTask: boolean
+  readonly ioprio: number
   readonly i386: boolean
 }
 
@@ -37,6 +40,7 @@ interface Attr {
 
 /** The highest that the engine gives in this test. */
 const MAX = 60
+const MIN_NICE = -10
 const FIFO = 1
 const RR = 2
 
@@ -104,7 +108,14 @@ const attr: fc.Arbitrary<Attr> = fc.record({
 })
 
 const usual: fc.Arbitrary<SchedCase> = fc.record({
-  call: fc.constantFrom('sched_setscheduler', 'sched_setparam', 'sched_setattr', 'sched_setattr'),
+  call: fc.constantFrom(
+    'sched_setscheduler',
+    'sched_setparam',
+    'sched_setattr',
+    'sched_setattr',
+    'setpriority',
+    'ioprio_set',
+  ),
   caller: CALLERS,
   target: TARGETS,
   before,
@@ -112,6 +123,11 @@ const usual: fc.Arbitrary<SchedCase> = fc.record({
   resetOnFork: fc.boolean(),
   pointer: weighted<SchedCase['pointer']>([30, 'p'], [6, 'edge'], [1, 'cross'], [1, 'null'], [1, 'unmapped']),
   attr,
+  isOneTask: weighted([30, true], [1, false]),
+  // A class, and a level that mostly exists.
+  ioprio: fc
+    .tuple(weighted([6, 1], [4, 2], [2, 3], [1, 0], [1, 4]), weighted([8, 4], [4, 0], [1, 7], [1, 8]))
+    .map(([kind, level]) => (kind << 13) | level),
   i386: weighted([4, false], [1, true]),
 })
 
@@ -127,7 +143,13 @@ const schedCase: fc.Arbitrary<SchedCase> = withAims(
 )
 
 /** Numbers for x86_64 and for i386. */
-const NUMBERS = { sched_setscheduler: [144, 156], sched_setparam: [142, 154], sched_setattr: [314, 351] } as const
+const NUMBERS = {
+  sched_setscheduler: [144, 156],
+  sched_setparam: [142, 154],
+  sched_setattr: [314, 351],
+  setpriority: [141, 97],
+  ioprio_set: [251, 289],
+} as const
 
 function pointerTo(bytes: Buffer, { pointer }: SchedCase): string {
   return pointer === 'null' || pointer === 'unmapped' ? `${pointer}:` : `${pointer}:${bytes.toString('hex')}`
@@ -153,8 +175,11 @@ function attributes({ asked: { policy, priority }, attr }: SchedCase): Buffer {
 
 /** A line for the fixture; `pid` is the number by which the caller knows the target. */
 function lineOf(one: SchedCase, pid: number): string {
-  const { call, asked, resetOnFork, attr, i386 } = one
+  const { call, asked, resetOnFork, attr, isOneTask, ioprio, i386 } = one
   const number = i386 ? `i386 ${NUMBERS[call][1]}` : `${NUMBERS[call][0]}`
+  // Of the host, several tasks would be more than those of the test: only what no kernel knows.
+  if (call === 'setpriority') return `${number} i:${isOneTask ? 0 : 3} i:${pid} i:${attr.nice}`
+  if (call === 'ioprio_set') return `${number} i:${isOneTask ? 1 : 4} i:${pid} i:${ioprio}`
   const args = {
     sched_setscheduler: `i:${resetOnFork ? asked.policy | 0x4000_0000 : asked.policy} ${pointerTo(param(one), one)}`,
     sched_setparam: pointerTo(param(one), one),
@@ -186,7 +211,8 @@ class SchedSide {
     const effect = [`memory ${said.bytes}`]
     for (const name of ALL) {
       const { policy, nice, priority, flags } = await this.#look.get(this.#world.tid(name))
-      effect.push(`${name} ${policy} ${nice} ${priority} ${flags}`)
+      const io = one.call === 'ioprio_set' ? await this.#look.io(this.#world.tid(name)) : '-'
+      effect.push(`${name} ${policy} ${nice} ${priority} ${flags} ${io}`)
     }
     return { result: said.result, effect }
   }
@@ -215,7 +241,7 @@ class SchedSides implements Sides<SchedCase> {
   }
 
   static async start(): Promise<SchedSides> {
-    const served = await Served.start({ schedSetscheduler: { maxPriority: MAX } })
+    const served = await Served.start({ schedSetscheduler: { maxPriority: MAX, minNice: MIN_NICE, ioprio: true } })
     const program = fixture('sched-world')
     const ours = await World.start(served.contained(program, true, ['--sched']))
     const host = await World.start([fixture('filtered'), '-', '--pidns', '--no-filter', '--', program])
@@ -243,8 +269,8 @@ export const sched: Subject<SchedCase> = {
   cases: schedCase,
   start: () => SchedSides.start(),
   counted: 'host',
-  fields: ['task', 'policy', 'nice', 'priority', 'flags'],
-  results: ['ok', 'EPERM', 'EINVAL', 'ESRCH', 'EFAULT', 'E2BIG'],
+  fields: ['task', 'policy', 'nice', 'priority', 'flags', 'I/O'],
+  results: ['ok', 'EPERM', 'EACCES', 'EINVAL', 'ESRCH', 'EFAULT', 'E2BIG'],
   differences: schedDifferences,
   features: ({ call, caller, target, attr, i386 }) => [
     call === 'sched_setattr' ? `${call} of ${attr.length} bytes` : call,

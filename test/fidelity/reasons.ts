@@ -19,7 +19,6 @@ export const reasons = {
     'the file system shows the host, or the kernel would parse it from bytes that nobody allowed: [what cannot be allowed](mount.md#what-cannot-be-allowed)',
   attribute: 'of the `trusted.` attributes, Intercede serves only `trusted.overlay.opaque` with the value `y`',
   deadline: 'SCHED_DEADLINE could take a processor for itself: [what is served](scheduling.md)',
-  untrapped: "the call is not trapped, so the kernel judges it as the container's own call",
   sysinfo: 'the key exists for this difference: [which figure is what](sysinfo.md)',
   spent: "Intercede forgets a context that was mounted, and the container's descriptor of it is empty",
   program: 'Intercede leaves everything alone that is not a program of this container',

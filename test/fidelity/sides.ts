@@ -17,7 +17,14 @@ const TYPES: readonly ImageType[] = ['ext4', 'ext2', 'xfs', 'btrfs', 'squashfs',
 const KEYS: readonly string[] = [
   ...['mknod', 'mknod.devices=c:5:2,c:10:200,c:10:229', 'bpf', 'bpf.devices', 'mount'],
   ...[`mount.allowed=${TYPES.join(',')},tmpfs,hugetlbfs`, 'mount.shift', 'sched_setscheduler'],
-  ...['sched_setscheduler.max_priority=99', 'setxattr', 'setxattr.read', 'sysinfo'],
+  ...[
+    'sched_setscheduler.max_priority=99',
+    'sched_setscheduler.min_nice=-20',
+    'sched_setscheduler.ioprio',
+    'setxattr',
+    'setxattr.read',
+    'sysinfo',
+  ],
 ]
 /** An id that no container of `run` has. */
 const FOREIGN = 100_000

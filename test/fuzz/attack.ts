@@ -18,6 +18,8 @@ const KEYS = [
   'setxattr.read',
   'sched_setscheduler',
   'sched_setscheduler.max_priority=10',
+  'sched_setscheduler.min_nice=-10',
+  'sched_setscheduler.ioprio',
   'sysinfo',
 ]
 const PROCESSES = 5

@@ -22,7 +22,7 @@ const CAN = {
 export const policy: Policy = {
   ...mknodPolicy,
   setxattr: { read: true },
-  schedSetscheduler: { maxPriority: 10 },
+  schedSetscheduler: { maxPriority: 10, minNice: 0, ioprio: false },
   sysinfo: {},
   bpf: { devices: true },
   mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },

@@ -34,6 +34,13 @@ export class Look {
     return { policy: policy!, nice: nice!, priority: priority!, flags }
   }
 
+  /** The class << 13 | level that a task has for its I/O; 0 for none of its own. */
+  async io(tid: number): Promise<number> {
+    const [said = ''] = await this.#conversation.ask(`io ${tid}\n`)
+    if (!/^\d+$/.test(said)) throw new Error(`Cannot look at task ${tid}: ${said}`)
+    return Number(said)
+  }
+
   close(): void {
     this.#child.kill('SIGKILL')
   }

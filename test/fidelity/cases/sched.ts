@@ -1,4 +1,5 @@
-// sched_setscheduler(2), sched_setparam(2), sched_setattr(2) and setpriority(2), by man-pages and kernel/sched/syscalls.c.
+// sched_setscheduler(2), sched_setparam(2), sched_setattr(2), setpriority(2) and ioprio_set(2), by man-pages,
+// kernel/sched/syscalls.c, kernel/sys.c and block/ioprio.c.
 
 import { SCHED, SCHED_FLAG, SCHED_RESET_ON_FORK } from '../../../src/abi/sched.ts'
 import { AS_USER, type Case, each, type Family, steps } from '../case.ts'
@@ -40,6 +41,9 @@ const setscheduler: readonly Case[] = [
 ]
 
 const ANOTHER = 'sleep 9 & P=$!'
+const OF_A_USER = 'setpriv --reuid 1000 sleep 9 & P=$!; sleep 0.1'
+const NICE_OF_IT = 'ps -o ni= -p $P; kill $P'
+const IO_OF_IT = 'ionice -p $P; kill $P'
 const LOOK = 'chrt -p $P | cut -d: -f2 | xargs; kill $P'
 const others: readonly Case[] = each({ before: ANOTHER, shows: LOOK }, [
   { name: 'another process, SCHED_RR with priority 7', calls: become(SCHED.RR, 7, '$P') },
@@ -47,7 +51,7 @@ const others: readonly Case[] = each({ before: ANOTHER, shows: LOOK }, [
   { name: 'another process, a parameter that does not fit', calls: become(SCHED.RR, 0, '$P') },
   {
     name: 'a process of another user',
-    before: 'setpriv --reuid 1000 sleep 9 & P=$!; sleep 0.1',
+    before: OF_A_USER,
     calls: become(SCHED.RR, 7, '$P'),
   },
   { name: 'a process of another user, by a user', calls: steps(AS_USER, become(SCHED.RR, 7, '$P')) },
@@ -123,12 +127,45 @@ const setattrs: readonly Case[] = [
 const nice = (value: number): string => steps(`setpriority 0 0 ${value}`, '%getpriority 0 0')
 const setpriority: readonly Case[] = [
   { name: 'nice 5', calls: nice(5) },
-  { name: 'nice 0, after 5', calls: steps(nice(5), nice(0)), why: 'untrapped' },
-  { name: 'nice -5', calls: nice(-5), why: 'untrapped' },
+  { name: 'nice 0, after 5', calls: steps(nice(5), nice(0)) },
+  { name: 'nice -5', calls: nice(-5) },
+  { name: 'nice -21, which is -20', calls: nice(-21) },
+  { name: 'nice 20, which is 19', calls: nice(20) },
   { name: 'nice 19, by a user', calls: steps(AS_USER, nice(19)) },
   { name: 'nice -5, by a user', calls: steps(AS_USER, nice(-5)) },
   { name: 'which of 3', calls: 'setpriority 3 0 0' },
   { name: 'a process that there is not', calls: 'setpriority 0 4194303 0' },
+  { name: 'a process of -1', calls: 'setpriority 0 -1 0' },
+  { name: 'another process', before: ANOTHER, calls: 'setpriority 0 $P -7', shows: NICE_OF_IT },
+  {
+    name: 'a process of another user',
+    before: OF_A_USER,
+    calls: 'setpriority 0 $P -7',
+    shows: NICE_OF_IT,
+  },
+  {
+    name: 'a process of another user, by a user',
+    before: ANOTHER,
+    calls: steps(AS_USER, 'setpriority 0 $P 7'),
+    shows: NICE_OF_IT,
+  },
+]
+
+const io = (kind: number, level: number): number => (kind << 13) | level
+const ioprio = (value: number): string => steps(`ioprio_set 1 0 ${value}`, '%ioprio_get 1 0')
+const ioprios: readonly Case[] = [
+  { name: 'the real-time class', calls: ioprio(io(1, 3)) },
+  { name: 'the best-effort class', calls: ioprio(io(2, 7)) },
+  { name: 'the idle class', calls: ioprio(io(3, 0)) },
+  { name: 'no class', calls: ioprio(0) },
+  { name: 'no class, with a level', calls: ioprio(4) },
+  { name: 'a class that there is not', calls: ioprio(io(4, 0)) },
+  { name: 'the real-time class by a user', calls: steps(AS_USER, ioprio(io(1, 3))) },
+  { name: 'the best-effort class by a user', calls: steps(AS_USER, ioprio(io(2, 0))) },
+  { name: 'which of 4', calls: `ioprio_set 4 0 ${io(2, 4)}` },
+  { name: 'a process that there is not', calls: `ioprio_set 1 4194303 ${io(2, 4)}` },
+  { name: 'another process', before: ANOTHER, calls: `ioprio_set 1 $P ${io(1, 5)}`, shows: IO_OF_IT },
+  { name: 'a process of another user', before: OF_A_USER, calls: `ioprio_set 1 $P ${io(2, 5)}`, shows: IO_OF_IT },
 ]
 
 export const sched: readonly Family[] = [
@@ -136,4 +173,5 @@ export const sched: readonly Family[] = [
   { name: 'sched_setparam', cases: setparam },
   { name: 'sched_setattr', cases: setattrs },
   { name: 'setpriority', cases: setpriority },
+  { name: 'ioprio_set', cases: ioprios },
 ]

@@ -20,7 +20,7 @@ const policy = {
   ...mknodPolicy,
   bpf: { devices: true },
   mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
-  schedSetscheduler: { maxPriority: 20 },
+  schedSetscheduler: { maxPriority: 20, minNice: 0, ioprio: false },
   setxattr: { read: true },
   sysinfo: {},
 } as const

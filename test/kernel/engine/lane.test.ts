@@ -17,7 +17,7 @@ const [OTHER, ROUND_ROBIN] = ['0', '2']
 const [PRIORITY, POLICY] = [37, 38]
 
 const policy = (maxPriority: number): Policy => ({
-  schedSetscheduler: { maxPriority },
+  schedSetscheduler: { maxPriority, minNice: 0, ioprio: false },
   mknod: { devices: new Set([makedev(1, 3)]) },
 })
 

@@ -22,7 +22,10 @@ let look: Look
 let dir: string
 
 beforeAll(async () => {
-  host = await Host.start({ schedSetscheduler: { maxPriority: MAX }, mknod: { devices: new Set([makedev(1, 3)]) } })
+  host = await Host.start({
+    schedSetscheduler: { maxPriority: MAX, minNice: 0, ioprio: false },
+    mknod: { devices: new Set([makedev(1, 3)]) },
+  })
   look = new Look()
   dir = join(host.directory, 'work')
   mkdirSync(dir)

@@ -65,6 +65,24 @@ test('a task that died between the last look and the act: the task that has its 
   expect(await look.get(number)).toEqual(BATCH)
 })
 
+test.each<Scheduling>([
+  { by: 'setpriority', nice: -10 },
+  { by: 'ioprio_set', ioprio: (1 << 13) | 3 },
+])('the same by $by', async (to) => {
+  using live = pidfdOpen(parent)
+  let looks = 0
+  const dying: Handle = {
+    get raw() {
+      return looks++ === 0 ? live.raw : dead.raw
+    },
+    [Symbol.dispose]() {},
+  }
+  const io = await look.io(parent)
+  expect(() => schedule.run({ task: { tid: number, pidfd: dying }, to }, caller)).toThrow('ESRCH')
+  expect(await look.get(number)).toEqual(BATCH)
+  expect(await look.io(number)).toBe(io)
+})
+
 test('a task inherits nothing of a parent whose children start anew', async () => {
   await look.set(parent, { policy: SCHED.RR, nice: 0, priority: 5, flags: 1 })
   await look.set(number, HIT)
@@ -76,6 +94,8 @@ test.each<Scheduling>([
   { by: 'sched_setscheduler', policy: SCHED.FIFO, priority: 11 },
   { by: 'sched_setscheduler', policy: SCHED.RR, priority: 10 },
   { by: 'sched_setparam', priority: 11 },
+  { by: 'setpriority', nice: -10 },
+  { by: 'ioprio_set', ioprio: 1 << 13 },
 ])('a task that shows something else was not hit: %o', async (to) => {
   await look.set(number, HIT)
   takeBack(number, to)

@@ -9,6 +9,7 @@ import { Look, type Scheduled, World } from '../../support/sched-world.ts'
 import { lacks, withReason } from '../../support/skipped.ts'
 
 const MAX = 49
+const MIN_NICE = -10
 const NORMAL = { policy: SCHED.OTHER, nice: 0, priority: 0, flags: 0 }
 
 let host: Host
@@ -16,7 +17,7 @@ let look: Look
 let world: World
 
 beforeAll(async () => {
-  host = await Host.start({ schedSetscheduler: { maxPriority: MAX } })
+  host = await Host.start({ schedSetscheduler: { maxPriority: MAX, minNice: MIN_NICE, ioprio: true } })
   look = new Look()
   const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--pidns', '--sched', '--await-agent', '--']
   world = await World.start([...container, fixture('sched-world')])
@@ -182,6 +183,83 @@ describe.each(forms)('$name', ({ line, keeps }) => {
     const done = await call(caller, line(world.number(caller, target), asked))
     expect(done).toMatchObject({ result, records: [{ reason }] })
     if (seen !== undefined) expect(await look.get(seen)).toMatchObject(result === 'ok' ? asked : before)
+  })
+})
+
+/** By both architectures' numbers. */
+describe.each(['141', 'i386 97'])('setpriority by %s', (number) => {
+  test.for<Row & { readonly which?: number; readonly nice: number; readonly is?: number }>([
+    { what: 'the caller itself', nice: -10, result: 'ok', reason: 'done' },
+    { what: 'a thread of its own', caller: 'root2', nice: -10, result: 'ok', reason: 'done' },
+    { what: 'a thread of another user', target: 'peeru2', nice: -1, result: 'ok', reason: 'done' },
+    { what: 'a thread in a nested pid namespace', target: 'far2', nice: -1, result: 'ok', reason: 'done' },
+    { what: 'a higher value', target: 'peer', nice: 7, result: 'ok', reason: 'done' },
+    { what: 'a value beyond the highest', nice: 50, is: 19, result: 'ok', reason: 'done' },
+    { what: 'below the lowest of the policy', nice: -11, result: 'EACCES', reason: 'niceTooLow' },
+    { what: 'far below it', nice: -0x8000_0000, result: 'EACCES', reason: 'niceTooLow' },
+    { what: 'nobody', target: 'nobody', nice: 1, result: 'ESRCH', reason: 'noSuchTask' },
+    { what: 'by a user', caller: 'user', nice: -1, result: 'EACCES', reason: 'lacksCapability' },
+    { what: 'by a user, who only lowers', caller: 'user', nice: 3, result: 'ok', reason: 'lacksCapability' },
+    { what: 'by root of a child user namespace', caller: 'child', nice: -1, result: 'EACCES', reason: 'childUserns' },
+    { what: 'a process group', caller: 'nest', which: 1, nice: -1, result: 'EPERM', reason: 'severalTasks' },
+    { what: 'what there is not', which: 3, nice: -1, result: 'EINVAL', reason: 'severalTasks' },
+  ])('$what: $result', async (row, { skip }) => {
+    const why = cannot(row)
+    if (why) skip(why)
+    const { caller = 'root', target = 'self', which = 0, nice, is = nice, result, reason } = row
+    const hit = target === 'self' ? caller : target
+    const tid = hit === 'nobody' ? undefined : world.tid(hit)
+    if (tid !== undefined) await look.set(tid, NORMAL)
+    const done = await call(caller, `${number} i:${which} i:${world.number(caller, target)} i:${nice}`)
+    expect(done).toMatchObject({ result, records: [{ reason }] })
+    if (tid !== undefined) expect(await look.get(tid)).toEqual({ ...NORMAL, nice: result === 'ok' ? is : 0 })
+  })
+
+  test('the nice value of a real-time task changes, and its priority stays', async () => {
+    await look.set(world.tid('root'), { ...NORMAL, ...RR_5 })
+    expect(await call('root', `${number} i:0 i:0 i:-5`)).toMatchObject({ result: 'ok' })
+    expect(await look.get(world.tid('root'))).toMatchObject(RR_5)
+    expect(await call('root', `144 i:0 i:${SCHED.OTHER} p:${int(0)}`)).toMatchObject({ result: 'ok' })
+    expect(await look.get(world.tid('root'))).toMatchObject({ policy: SCHED.OTHER, nice: -5 })
+  })
+})
+
+const REALTIME = 1 << 13
+const BEST_EFFORT = 2 << 13
+describe.each(['251', 'i386 289'])('ioprio_set by %s', (number) => {
+  test.for<Row & { readonly which?: number; readonly io: number }>([
+    { what: 'the caller itself', io: REALTIME | 2, result: 'ok', reason: 'done' },
+    { what: 'another process', target: 'peer', io: REALTIME, result: 'ok', reason: 'done' },
+    { what: 'a thread of another user', target: 'peeru2', io: BEST_EFFORT | 7, result: 'ok', reason: 'done' },
+    { what: 'a class that there is not', io: 5 << 13, result: 'EINVAL', reason: 'kernelAnswered' },
+    { what: 'nobody', target: 'nobody', io: BEST_EFFORT, result: 'ESRCH', reason: 'noSuchTask' },
+    { what: 'by a user', caller: 'user', io: REALTIME, result: 'EPERM', reason: 'lacksCapability' },
+    {
+      what: 'by a user, what anybody may',
+      caller: 'user',
+      io: BEST_EFFORT | 1,
+      result: 'ok',
+      reason: 'lacksCapability',
+    },
+    {
+      what: 'by root of a child user namespace',
+      caller: 'child',
+      io: REALTIME,
+      result: 'EPERM',
+      reason: 'childUserns',
+    },
+    { what: 'a user', which: 3, io: REALTIME, result: 'EPERM', reason: 'severalTasks' },
+  ])('$what: $result', async (row, { skip }) => {
+    const why = cannot(row)
+    if (why) skip(why)
+    const { caller = 'root', target = 'self', which = 1, io, result, reason } = row
+    const hit = target === 'self' ? caller : target
+    const tid = hit === 'nobody' ? undefined : world.tid(hit)
+    if (tid !== undefined) await look.set(tid, NORMAL)
+    const before = tid === undefined ? 0 : await look.io(tid)
+    const done = await call(caller, `${number} i:${which} i:${world.number(caller, target)} i:${io}`)
+    expect(done).toMatchObject({ result, records: [{ reason }] })
+    if (tid !== undefined) expect(await look.io(tid)).toBe(result === 'ok' ? io : before)
   })
 })
 

@@ -107,6 +107,7 @@ const CEILINGS: Readonly<Record<string, string>> = {
   'mount.allowed': 'ext4',
   'mount.fuse': '',
   'sched_setscheduler.max_priority': '7',
+  'sched_setscheduler.min_nice': '-7',
 }
 
 test.each([

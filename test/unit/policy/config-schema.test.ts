@@ -29,6 +29,7 @@ const VALUES: Readonly<Record<string, string>> = {
   'mount.allowed': 'ext4,xfs',
   'mount.fuse': '{ ext4: fuse2fs }',
   'sched_setscheduler.max_priority': '7',
+  'sched_setscheduler.min_nice': '-7',
   mode: 'observe',
 }
 test.each(keyNames)('%s by both names, and its default', (name) => {

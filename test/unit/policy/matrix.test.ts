@@ -22,6 +22,8 @@ const values: Record<PermittingKey, { readonly more: string; readonly less: stri
   'mount.nodev': { more: 'false', less: 'true' },
   sched_setscheduler: { more: 'true', less: 'false' },
   'sched_setscheduler.max_priority': { more: '99', less: '1' },
+  'sched_setscheduler.min_nice': { more: '-20', less: '0' },
+  'sched_setscheduler.ioprio': { more: 'true', less: 'false' },
   setxattr: { more: 'true', less: 'false' },
   'setxattr.read': { more: 'true', less: 'false' },
   sysinfo: { more: 'true', less: 'false' },

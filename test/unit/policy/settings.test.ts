@@ -26,6 +26,8 @@ describe('parsePolicy()', () => {
       ['mount.nodev', 'off'],
       ['sched_setscheduler', 'true'],
       ['sched_setscheduler.max_priority', '7'],
+      ['sched_setscheduler.min_nice', '-7'],
+      ['sched_setscheduler.ioprio', 'yes'],
       ['setxattr', 'true'],
       ['setxattr.read', 'true'],
       ['sysinfo', 'true'],
@@ -42,7 +44,7 @@ describe('parsePolicy()', () => {
         shift: true,
         nodev: false,
       },
-      schedSetscheduler: { maxPriority: 7 },
+      schedSetscheduler: { maxPriority: 7, minNice: -7, ioprio: true },
       setxattr: { read: true },
       sysinfo: {},
     })
@@ -81,7 +83,9 @@ describe('parsePolicy()', () => {
 
   test('protects by default', () => {
     expect(parsePolicy([['mount', 'true']]).mount).toMatchObject({ nodev: true, shift: false })
-    expect(parsePolicy([['sched_setscheduler', 'true']]).schedSetscheduler).toEqual({ maxPriority: 49 })
+    expect(parsePolicy([['sched_setscheduler', 'true']]).schedSetscheduler).toEqual({
+      ...{ maxPriority: 49, minNice: 0, ioprio: false },
+    })
   })
 
   test.each([
@@ -205,6 +209,7 @@ describe('types of values', () => {
         return [name, fc.uniqueArray(system).map((list) => list.map((fs) => `${fs}=${fs}-fuse`).join())]
       if (name === 'mode') return [name, fc.constantFrom('enforce', 'Observe', 'observe')]
       if (name.endsWith('max_priority')) return [name, fc.integer({ min: 1, max: 99 }).map(String)]
+      if (name.endsWith('min_nice')) return [name, fc.integer({ min: -20, max: 0 }).map(String)]
       return [name, fc.constantFrom('true', 'YES', 'On', '1', 'false', 'no', 'OFF', '0')]
     }),
   ) as Record<KeyName, fc.Arbitrary<string>>

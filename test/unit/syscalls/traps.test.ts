@@ -55,6 +55,8 @@ describe('what is trapped', () => {
     { call: 'sched_setparam', what: 'anything', registers: {}, is: true },
     { call: 'sched_setattr', what: 'anything', registers: {}, is: true },
     { call: 'sched_setaffinity', what: 'anything', registers: {}, is: false },
+    { call: 'setpriority', what: 'anything, without min_nice', registers: {}, is: false },
+    { call: 'ioprio_set', what: 'anything, without ioprio', registers: { 0: 1n }, is: false },
     { call: 'bpf', what: 'BPF_PROG_LOAD', registers: { 0: 5n }, is: true },
     { call: 'bpf', what: 'BPF_PROG_LOAD and garbage', registers: { 0: GARBAGE | 5n }, is: true },
     { call: 'bpf', what: 'BPF_LINK_DETACH', registers: { 0: 34n }, is: true },
@@ -167,7 +169,8 @@ describe('what a policy leaves alone is not trapped', () => {
   ] as [string, [string, string][]][])('%s', (_, entries) => expect(rulesFor(parsePolicy(entries))).toEqual([]))
 
   test('each call that is trapped has a handler, and each handler is for a call that can be trapped', () => {
-    const all = { ...ON, setxattr: { read: true } }
+    const schedSetscheduler = { maxPriority: 1, minNice: -1, ioprio: true }
+    const all = { ...ON, setxattr: { read: true }, schedSetscheduler }
     const trapped = new Set(rulesFor(all).map(({ name }) => name))
     expect([...trapped].sort()).toEqual(handlers.map(({ name }) => name).sort())
   })

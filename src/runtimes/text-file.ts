@@ -18,7 +18,9 @@ export function readText(path: string, { pipes = false, limit = MIB } = {}): str
   const about = fstatSync(file.raw)
   if (!about.isFile() && !(pipes && about.isFIFO()))
     throw new Error('it is no regular file; name one that holds the text')
-  return textOf(file.raw, limit)
+  // A file of /proc says 0, and one that grows meanwhile more than it said.
+  const said = about.isFile() && about.size > 0 ? about.size : limit
+  return textOf(file.raw, limit, Math.min(said, limit))
 }
 
 function opened(path: string, flags: number): Fd {
@@ -29,10 +31,14 @@ function opened(path: string, flags: number): Fd {
   }
 }
 
-function textOf(file: number, limit: number): string {
-  const bytes = Buffer.allocUnsafe(limit + 1)
+/** @param room how many bytes there may be at first: memory for `limit` would be cleared and collected each time */
+function textOf(file: number, limit: number, room: number): string {
+  let bytes = Buffer.allocUnsafe(room + 1)
   let length = 0
-  for (let more = 1; more > 0 && length <= limit; length += more) more = readSync(file, bytes, { offset: length })
+  for (let more = 1; more > 0 && length <= limit; length += more) {
+    if (length === bytes.length) bytes = Buffer.concat([bytes], limit + 1)
+    more = readSync(file, bytes, { offset: length })
+  }
   if (length > limit) throw new Error(`it is larger than ${limit / MIB} MiB; is it the right file?`)
   return bytes.toString('utf8', 0, length)
 }

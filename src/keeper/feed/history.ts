@@ -264,29 +264,41 @@ interface Nameless {
   readonly found: (names: EngineNames | undefined) => void
 }
 
-/** The shortest time between two looks at the state of engines, and how many times longer than a look it is. */
-const LOOKS = { shortest: 50, share: 20 }
+/**
+ * The shortest time between two looks at the state of engines, in milliseconds, and how many times longer than a look it
+ * is: less for a container that has ended, which the engine is about to remove.
+ */
+const LOOKS = { shortest: 50, share: 20, shareOfEnded: 2 }
 
 /**
  * Finds names of containers in the state of podman or Docker soon after they were handed over, for as soon as they end
- * the engine may remove them. One look is for all that wait, and looks take a twentieth of the time at most: the state
- * may be large.
+ * the engine may remove them. One look is for all that wait, and looks take a part of the time at most: the state may be
+ * large.
  */
 export class NameSearch {
   readonly #waiting = new Map<number, Nameless>()
   #timer: NodeJS.Timeout | undefined
-  #next = 0
+  /** When the last look ended, and how long it took. */
+  #last = { end: Number.NEGATIVE_INFINITY, took: 0 }
 
   add(serial: number, nameless: Nameless): void {
     this.#waiting.set(serial, nameless)
-    this.#timer ??= setTimeout(() => this.look(), Math.max(0, this.#next - now())).unref()
+    this.#timer ??= this.#after(Math.max(LOOKS.shortest, LOOKS.share * this.#last.took))
   }
 
-  /** Changes who takes the name of a container, if it is still searched. */
+  /** Changes who takes the name of a container that has ended, if it is still searched. */
   replace(serial: number, found: Nameless['found']): boolean {
     const before = this.#waiting.get(serial)
-    if (before) this.#waiting.set(serial, { ...before, found })
-    return before !== undefined
+    if (!before) return false
+    this.#waiting.set(serial, { ...before, found })
+    clearTimeout(this.#timer)
+    this.#timer = this.#after(LOOKS.shareOfEnded * this.#last.took)
+    return true
+  }
+
+  /** Looks this long after the last look. */
+  #after(pause: number): NodeJS.Timeout {
+    return setTimeout(() => this.look(), Math.max(0, this.#last.end + pause - now())).unref()
   }
 
   look(): void {
@@ -297,6 +309,7 @@ export class NameSearch {
     const all = [...this.#waiting.values()]
     this.#waiting.clear()
     for (const { id, bundle, found } of all) found(lookup(id, bundle))
-    this.#next = now() + Math.max(LOOKS.shortest, LOOKS.share * (now() - start))
+    const end = now()
+    this.#last = { end, took: end - start }
   }
 }

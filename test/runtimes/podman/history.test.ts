@@ -61,6 +61,26 @@ test('a run that failed is explained by its name, after it was removed and after
   expect(row).toMatchObject({ name: 'failing', image: 'localhost/test:latest', first: expect.stringMatching(/Z$/) })
 })
 
+test('each of many containers that end at once, and are removed, is known by its name', {
+  timeout: 180_000,
+}, async () => {
+  const options = ['--userns=auto', '--cap-add=MKNOD', `--security-opt=seccomp=${profile}`]
+  const names = Array.from({ length: 12 }, (_, index) => `quick-${index}`)
+  const started = async (name: string): Promise<unknown> =>
+    podman.run('run', ...USUAL, ...options, '--name', name, 'test', 'mknod', '/tmp/tun', 'c', '10', '200')
+  for (const name of names.slice(0, 6)) await started(name)
+  await Promise.all(names.slice(6).map(started))
+  let known: readonly string[] = []
+  const areKnown = async (): Promise<boolean> => {
+    const { stdout } = await intercede('ps', '--all', '--format', '{name}')
+    known = stdout.split('\n').filter((name) => name.startsWith('quick-'))
+    return known.length === names.length
+  }
+  await until('all are known', areKnown, 20).catch((error: Error) => {
+    throw new Error(`${error.message}, but ${known.length}: ${known}`)
+  })
+})
+
 test('a build that failed is explained after its end', { timeout: 120_000 }, async () => {
   const file = join(machine.directory, 'Containerfile')
   writeFileSync(file, 'FROM test\nRUN mknod /tmp/tun c 10 200\n')

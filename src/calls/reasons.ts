@@ -45,7 +45,7 @@ export const reasons = {
     'turn it on: off is the default, unless "intercede inspect" names another source of its value',
   ],
   observedAct: [
-    'observe mode: intercede would do this for the caller, and left it to the kernel',
+    'observe mode: intercede would do this for the caller, as far as the kernel then allows, and left it to the kernel',
     'have it done: set security.syscalls.intercept.mode to enforce',
   ],
   observedErrno: [
@@ -83,8 +83,8 @@ export const reasons = {
   ],
   unknownContainer: ['the container was started before this daemon, or its hand-over failed', 'restart the container'],
   invisibleCaller: [
-    "the caller is not visible in intercede's pid namespace",
-    "run intercede in the host's pid namespace",
+    "the caller, or the runtime that knows its number, is not in intercede's pid namespace",
+    "run intercede and the runtime (LXC's monitor, crun, runc) in the host's pid namespace",
   ],
   gone: ['the caller died or was interrupted before the answer', ''],
   tooManyGroups: [

@@ -28,15 +28,22 @@ export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> 
 
 /**
  * Returns how many calls of each key were done, or would have been in observe mode. Of a container that history alone
- * has, only their sum is known: it counts for each key.
+ * has, only their sum is known: what is not known otherwise counts for each key.
+ *
+ * @param known the calls of each key whose records are there
  */
-function doneCalls(view: ContainerView, feed: FeedReader | undefined): ReadonlyMap<CallName, number> {
+function doneCalls(
+  view: ContainerView,
+  feed: FeedReader | undefined,
+  known: ReadonlyMap<CallName, number>,
+): ReadonlyMap<CallName, number> {
   const { about, serial, done: sum } = view
   const counts = feed?.counts({ index: number(about.index), serial })
   const calls = counts?.calls ?? ((about.calls ?? []) as readonly CallCount[])
   if (calls.every(({ arch }) => arch === undefined)) {
     const families = [...keysGiven(view).keys()].flatMap((key) => callOf(key) ?? [])
-    return new Map(sum > 0 ? families.map((family) => [family, sum]) : [])
+    const rest = sum - [...known.values()].reduce((all, count) => all + count, 0)
+    return new Map(rest > 0 ? families.map((family) => [family, (known.get(family) ?? 0) + rest]) : [])
   }
   const done = new Map<CallName, number>()
   for (const { arch, nr, verdict, reason, calls: count } of calls) {
@@ -77,9 +84,12 @@ function seenOf(
 ): SeenCalls & { readonly assumed: readonly string[] } {
   const given = keysGiven(view)
   const seen = feed ? usedIn(feed, view, given) : []
-  const older = [...doneCalls(view, feed)].flatMap(([family, count]) => {
-    const known = seen.find(({ key }) => key === family)?.count ?? 0
-    return count > known ? [{ family, count: count - known }] : []
+  const known = new Map(
+    seen.flatMap(({ key, count }) => (key === callOf(key) ? [[key as CallName, count] as const] : [])),
+  )
+  const older = [...doneCalls(view, feed, known)].flatMap(([family, count]) => {
+    const rest = count - (known.get(family) ?? 0)
+    return rest > 0 ? [{ family, count: rest }] : []
   })
   return {
     used: [...seen, ...older.flatMap(({ family, count }) => keysFor(family, given, count))],

@@ -400,6 +400,7 @@ command('reload')
   .option('--force', 'reload even if running containers lose all their keys because their profile is gone')
   .addOption(formatOption())
   .option(...CONTROL_OPTION)
+  .option(...FEED_OPTION)
   .addHelpText(
     ...after(`Only root of the host may do this. It does the same as SIGHUP and systemctl reload, and prints what changed for which
 container, or why nothing changed. No call is lost. If the configuration lacks the profile of a running container, nothing

@@ -219,7 +219,10 @@ function formatNone(
   if (until !== undefined)
     return `Nothing was refused${where}${when} until ${isoTime(until)}. Later calls are not known: they failed with ENOSYS if no daemon was there.`
   const remembered = keepsNone ? ', as far as the daemon remembers: it keeps no history' : ''
-  return `Nothing was refused${where}${when}${remembered}.`
+  const left = word === undefined ? 0 : (view?.left ?? 0)
+  const byDesign =
+    left === 0 ? '' : ` The kernel judged ${counted(left, 'call')}, which may have failed: "intercede events" has them.`
+  return `Nothing was refused${where}${when}${remembered}.${byDesign}`
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -270,7 +273,8 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   const views = word === undefined ? all : withEarlier(all, requireContainer(feeds, word, all, reasonCodes), word)
   if (code !== undefined) say(`${briefly(code)} is also a reason: ${explainInGeneral(code).says}`)
   sayMissing(feeds)
-  if (lost > 0) say(`History lacks ${counted(lost, 'line')} that could not be written: more may have been refused`)
+  if (lost > 0)
+    say(`History lacks at least ${counted(lost, 'line')} that could not be written: more may have been refused`)
   const daemon = feeds.daemon?.directory.daemon ?? {}
   const found = views
     .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))

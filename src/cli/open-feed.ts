@@ -103,7 +103,7 @@ export const listedSince = (): number => Date.now() - LISTED_MS
 const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), begun: 0, lost: 0, corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
-  daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : undefined
+  daemon ? daemon.directory.daemon.history : path === undefined || path === FEED_SOCKET ? HISTORY : undefined
 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
 function pastIn({
@@ -173,7 +173,12 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
   const past = history && pastIn({ ...history, directory: named ?? directoryOf(daemon, path) })
-  if (missing && runs.length === 0 && !past) throw missing
+  if (missing && runs.length === 0 && !past) {
+    // Where a daemon of another socket keeps its history, only that daemon says.
+    if (history && named === undefined && path !== undefined)
+      missing.message += '; --history DIRECTORY shows what it has kept'
+    throw missing
+  }
   const close = (): void => {
     for (const feed of runs) feed[Symbol.dispose]()
   }
@@ -342,12 +347,21 @@ export function requireContainer(
     throw new NegativeAnswer(
       `Cannot find container ${briefly(word)}: no id begins so; it is the name of ${fewOf(called.map(({ id }) => shortId(id)))}: use that`,
     )
-  if (found.length === 0)
+  if (found.length === 0) {
+    const { lost } = feeds.newest(listedSince(), word)
+    const why = [
+      ...(feeds.keepsNone ? ['the daemon keeps no history, so it forgets those that ended long ago'] : []),
+      ...(lost > 0 ? [`history lacks at least ${counted(lost, 'line')} that could not be written`] : []),
+    ]
     throw new NegativeAnswer(
       reasons.length === 0
-        ? `Cannot find container ${briefly(word)}: no container has that id or name; ${KNOWN}${feeds.keepsNone ? '; the daemon keeps no history, so it forgets those that ended long ago' : ''}`
-        : `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || `; ${KNOWN}`}`,
+        ? [`Cannot find container ${briefly(word)}: no container has that id or name`, KNOWN, ...why].join('; ')
+        : [
+            `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || `; ${KNOWN}`}`,
+            ...why,
+          ].join('; '),
     )
+  }
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))
   const namesakes = found[0]!.id === word ? namesakesOf(all, word) : []
   if (namesakes.length > 0)

@@ -85,6 +85,7 @@ interface ReloadOptions {
   readonly force?: boolean
   readonly format: 'table' | 'json'
   readonly control?: string
+  readonly feed?: string
 }
 
 /** Returns how to show each container of the daemon that takes orders at this socket, by their ids. */
@@ -94,9 +95,9 @@ const shownBeside = (socket: string): ReadonlyMap<string, string> =>
     return new Map(containersOf(feed, false, 'last').map((view) => [view.id, formatContainer(view)]))
   })
 
-export function reloadCommand({ dryRun, force = false, format, control }: ReloadOptions): void {
+export function reloadCommand({ dryRun, force = false, format, control, feed }: ReloadOptions): void {
   const dry = dryRun === true
-  const socket = controlSocket(control)
+  const socket = controlSocket(control, feed)
   requireOrders(socket)
   const said = askDaemon<ReloadAnswer>(socket, { type: 'reload', dry, force })
   if (format === 'json') {

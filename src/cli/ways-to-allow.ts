@@ -13,7 +13,7 @@ import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
-import { type ContainerView, type KeyEntry, turnOnBy } from '../reader/container-fields.ts'
+import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { shellWord } from '../shared/texts.ts'
 import { isJudged, isServed, RUN } from './open-feed.ts'
@@ -29,6 +29,9 @@ export interface WaysToAllow {
 }
 
 export const ALLOWED = 'nothing: it is allowed by now'
+/** Of a container whose daemon has ended. */
+const RESTART = 'restart the container: it is not served any more'
+const START = 'start the daemon: the container is not served'
 /** Of a container in observe mode. */
 const OBSERVED = `set ${fullName('mode')} to enforce: the other keys allow it by now`
 const ENFORCED = 'nothing: the container is no longer observed'
@@ -66,8 +69,8 @@ const securityPage = (): string => {
 let foundPage: string | undefined
 
 /** Where the configuration is, and how it is read again. */
-const changedIn = ({ configPath, forUser = false }: Around['daemon']): string =>
-  `in ${configPath ?? "the daemon's configuration"}, then ${forUser ? 'SIGHUP to the daemon' : '"intercede reload"'}`
+const changedIn = ({ daemon: { configPath, forUser = false }, feed }: Pick<Around, 'daemon' | 'feed'>): string =>
+  `in ${configPath ?? "the daemon's configuration"}, then ${forUser ? 'SIGHUP to the daemon' : `"${orderAt(feed, 'reload')}"`}`
 
 /** A list is written so that it can also stand in braces. */
 const yamlOf = (key: KeyName, value: string): string =>
@@ -170,21 +173,22 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
 const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
 const allowed = (view: ContainerView): string => {
   if (isObserved(view)) return OBSERVED
+  if (view.state === 'unserved') return view.runtime === LXC ? START : RESTART
   return view.state === 'ended' ? WAS_ALLOWED : ALLOWED
 }
 
-/** Returns the order to the same daemon, whose other socket is beside this one. */
-const setAt = (feed: string | undefined): string =>
-  feed === undefined ? 'intercede set' : `intercede set --feed ${shellWord(feed)}`
+/** Returns the command that gives an order to the same daemon. */
+const orderAt = (feed: string | undefined, order: 'set' | 'reload'): string =>
+  feed === undefined ? `intercede ${order}` : `intercede ${order} --feed ${shellWord(feed)}`
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
 function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed }: Around): string {
   const { key, value } = wanted
   const all = (view.about.keys ?? {}) as Keys
-  if (isLasting(wanted, all)) return isServed(view) ? `${setAt(feed)} ${word} --unset ${key}` : allowed(view)
+  if (isLasting(wanted, all)) return isServed(view) ? `${orderAt(feed, 'set')} ${word} --unset ${key}` : allowed(view)
   const { ceiling } = all[key] ?? {}
   const { value: now = '', asked = now } = lasting(all[key]) ?? {}
-  const file = changedIn(daemon)
+  const file = changedIn({ daemon, feed })
   const line = lineFor(originOf(key, view.about), key, addToList(key, asked, value), file)
   // What the configuration says by now is not known of a container that has ended.
   const already = view.state === 'ended' ? 'unless that is so already: ' : ''
@@ -239,7 +243,7 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
   const set = above
     ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
-    : `${setAt(around.feed)} ${around.word} ${words.join(' ')}`
+    : `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
   const nothing = also ? allowed(view) : ON_BY_NOW
   const holds = isAllowed && whole.every((each) => isLasting(each, all))
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`

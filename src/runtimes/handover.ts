@@ -17,7 +17,7 @@ export interface Handover {
   readonly isLate?: boolean
   /** LXC only: the configuration of the container, below the root directory of its monitor. */
   readonly lxcConfig?: { readonly root: string; readonly file: string }
-  /** The process that installed the filter, in the pid namespace of the runtime; 0 if the runtime does not say. */
+  /** The process that installed the filter; 0 if the runtime does not say, or is in another pid namespace. */
   readonly pid: number
   readonly bundle: string
   readonly annotations: Readonly<Record<string, string>>

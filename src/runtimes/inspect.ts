@@ -148,8 +148,8 @@ export function inspect(
   readonly init: Init | undefined
   readonly barred: ReasonCode | undefined
 } {
-  const { isLate = false, pid } = handover
-  if (isLate && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
+  const { isLate = false, creating, pid } = handover
+  if ((isLate || creating) && pid === 0) return { init: undefined, barred: 'invisibleCaller' }
   const { look, ...starter } = options
   if (!look) return { init: undefined, barred: 'unknownContainer' }
   const init = inspectInit(look, { handover, ...starter })

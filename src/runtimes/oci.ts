@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { orElse } from '../kernel/error.ts'
 import { Fd, type Handle } from '../kernel/fd.ts'
 import { peerCredentials, receive } from '../kernel/socket.ts'
@@ -18,6 +18,13 @@ function peerName(connection: Handle): string {
 const commandOf = (pid: number): string | undefined =>
   orElse(undefined, () => JSON.stringify(readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()))
 
+/** Tells whether the numbers of processes are the same for the process that connected: if it has ended, they may be. */
+const sharesNumbers = (connection: Handle): boolean =>
+  orElse(
+    true,
+    () => readlinkSync(`/proc/${peerCredentials(connection).pid}/ns/pid`) === readlinkSync('/proc/self/ns/pid'),
+  )
+
 /** Maximum size of a state in bytes, far above what runtimes send: a state with long annotations is a few KiB. */
 const BYTES_LIMIT = 1024 * 1024
 const FDS_LIMIT = 16
@@ -35,6 +42,7 @@ type Progress = { readonly handover: Handover; readonly listener: Fd } | undefin
 export class OciConnection implements Disposable {
   readonly fd: Fd
   readonly #client: string
+  readonly #sharesNumbers: boolean
   readonly #chunks: Buffer[] = []
   readonly #fds: Fd[] = []
   #bytes = 0
@@ -42,6 +50,7 @@ export class OciConnection implements Disposable {
   constructor(fd: Fd) {
     this.fd = fd
     this.#client = peerName(fd)
+    this.#sharesNumbers = sharesNumbers(fd)
   }
 
   /**
@@ -89,6 +98,7 @@ export class OciConnection implements Disposable {
     const { handover, fd } = parseHandover(this.#text)
     const listener = this.#fds[fd]
     if (!listener) throw new Error(`Cannot take the listener of ${handover.id}: its descriptor did not come`)
-    return { handover, listener: new Fd(listener.release()) }
+    const seen = this.#sharesNumbers ? handover : { ...handover, pid: 0 }
+    return { handover: seen, listener: new Fd(listener.release()) }
   }
 }

@@ -333,7 +333,8 @@ export class Server {
   #finish(call: Call, outcome: Outcome): void {
     const tid = this.#slots.view.getUint32(call.slot + NOTIF.tid, true) as Tid
     try {
-      if (tid !== 0) this.#look.look(call.container, tid, call.start)
+      // What is not visible has a number of another pid namespace, which is somebody else's here.
+      if (tid !== 0 && call.container.barred !== 'invisibleCaller') this.#look.look(call.container, tid, call.start)
       this.#end.finish(call, outcome, call.replay)
     } finally {
       // The next call has another caller, even if this one could not be answered.

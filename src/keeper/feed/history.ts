@@ -265,15 +265,15 @@ interface Nameless {
 }
 
 /**
- * The shortest time between two looks at the state of engines, in milliseconds, and how many times longer than a look it
- * is: less for a container that has ended, which the engine is about to remove.
+ * The shortest time between two looks at the state of engines, in milliseconds, and how many times longer than a look
+ * it is: less for a container that has ended, which the engine is about to remove.
  */
 const LOOKS = { shortest: 50, share: 20, shareOfEnded: 2 }
 
 /**
  * Finds names of containers in the state of podman or Docker soon after they were handed over, for as soon as they end
- * the engine may remove them. One look is for all that wait, and looks take a part of the time at most: the state may be
- * large.
+ * the engine may remove them. One look is for all that wait, and looks take a part of the time at most: the state may
+ * be large.
  */
 export class NameSearch {
   readonly #waiting = new Map<number, Nameless>()

@@ -43,8 +43,8 @@ export class EarlyHandovers {
   readonly register: Register = (handover, fd, ...rest) => {
     const { creating, isLate, pid } = handover
     const isKnown = !creating && this.#options.isKnown(handover)
-    if (creating || (isLate && pid > 0 && !isKnown)) void this.#look(handover, fd, ...rest)
-    else if (!isLate && this.#mayComeLater(handover, isKnown)) this.#wait(handover, fd, ...rest)
+    if ((creating || (isLate && !isKnown)) && pid > 0) void this.#look(handover, fd, ...rest)
+    else if (!isLate && !creating && this.#mayComeLater(handover, isKnown)) this.#wait(handover, fd, ...rest)
     else this.#register(handover, fd, ...rest)
   }
 

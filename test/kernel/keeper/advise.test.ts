@@ -39,8 +39,11 @@ const ADVICE = {
   optional: [],
 }
 
-test('containers that are served, observed and ended have the same advice, alone and together', async () => {
-  daemon = await Daemon.start()
+test.each([
+  { what: 'the daemon remembers', config: '' },
+  { what: 'history has', config: `history: { path: ${join(directory, 'advised')} }` },
+])('containers that are served, observed and ended, of which $what, have the same advice', async ({ config }) => {
+  daemon = await Daemon.start(config)
   const [served, observed, over] = [start(), start('mode=observe'), start()]
   for (const maker of [served, over]) expect(await maker.make()).toBe('ok')
   expect(await observed.make()).not.toBe('ok')

@@ -75,7 +75,7 @@ test('explain says what lasts beside what was set: the profile, and the configur
   await until('it has read its configuration', () => daemon.logged('serving') > 1, 30)
   await start('build', 'profile=build', 'mknod x c 10 200')
   const line =
-    /^"security\.syscalls\.intercept\.mknod\.devices: c:10:200" under .* in \/tmp\/intercede-config-\S+\/config\.yaml, then/
+    /^"security\.syscalls\.intercept\.mknod\.devices: c:10:200" under .* in \/tmp\/intercede-config-\S+\/config\.yaml, then "intercede reload --feed \/\S+\/feed\.sock"/
   const [before] = await explained('build')
   expect(before).toMatchObject({
     set: `intercede set --feed ${feed()} build mknod.devices=c:10:200`,
@@ -88,6 +88,10 @@ test('explain says what lasts beside what was set: the profile, and the configur
     forGood: expect.stringMatching(line),
   })
   expect(after!.forGood).toContain('under profiles: build: in')
+  expect(await intercede('reload')).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^0 of \d+ containers changed/),
+  })
 })
 
 test('explain names --unset for a key that set turned off, and takes nothing back that it allowed', async () => {

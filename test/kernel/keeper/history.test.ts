@@ -546,8 +546,14 @@ describe.sequential('a daemon', () => {
       await until('it has ended', async () => (await all()) === 'full ended 1\n', 20)
       const explained = (): Promise<Done> => intercede('explain', 'full')
       expect((await explained()).stdout).toMatch(/^full, ended \d+s ago: mknod.*\n.*\[keyOff\]/)
-      const lacks = /^intercede: History lacks \d+ lines? that could not be written/m
+      const lacks = /^intercede: History lacks at least \d+ lines? that could not be written/m
       await until('the loss is told', async () => lacks.test((await explained()).stderr), 20)
+      expect(await intercede('explain', 'another')).toMatchObject({
+        ...{
+          status: 1,
+          stderr: expect.stringMatching(/none has that name; .*; history lacks at least \d+ lines? that could/),
+        },
+      })
     } finally {
       maker.end()
       await daemon.close()

@@ -127,6 +127,27 @@ describe.each(['crun', 'runc'])('a container of %s', (runtime) => {
     expect(done.stderr).toContain('mknod: /tmp/n: Read-only file system')
   })
 
+  test('that started in another pid namespace is left to the kernel, for that reason', async () => {
+    const id = `it-${runtime}-inner-${process.pid}`
+    const script = 'mknod /tmp/n c 1 3'
+    const command = [
+      runtime,
+      ...global(runtime),
+      'run',
+      '--bundle',
+      await bundle({ runtime, args: ['sh', '-c', script] }),
+      id,
+    ]
+    const done = await machine.run('unshare', '--pid', '--fork', '--mount-proc', ...command)
+    expect(done.stderr).toContain('mknod: /tmp/n: Operation not permitted')
+    expect(await machine.logged(id, 'invisibleCaller')).toMatchObject({
+      remedy: expect.stringContaining("in the host's pid namespace"),
+    })
+    expect(machine.log.find((line) => line.container === id && line.reason === 'invisibleCaller')).not.toHaveProperty(
+      'comm',
+    )
+  })
+
   test('from a thread that is not the main one, and by descriptor', async () => {
     const script =
       'mkdir /tmp/d; caller --thread mknod /tmp/d/1 020666 1 5; caller mknodat /tmp d/2 020666 1 7; ls /tmp/d; busybox rm -r /tmp/d'

@@ -7,6 +7,7 @@ import { spell } from '../calls/spell.ts'
 import { now } from '../kernel/clock.ts'
 import { keyNames } from '../policy/keys.ts'
 import { RateLimit } from '../shared/rate-limit.ts'
+import { counted } from '../shared/texts.ts'
 import { type ContainerNames, type KeyEntry, namesOf, turnOnBy } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
 import type { FeedReader } from './feed.ts'
@@ -80,9 +81,11 @@ const SENTENCES: Readonly<Record<string, string>> = {
 }
 
 export function daemonEvent({ time, type, id, message, count, who }: Entry, names: ContainerNames = {}): EventView {
-  const what =
-    type === 'historyLost' ? 'lines of history could not be written' : 'records were lost before they were logged'
-  const lost = `${Number(count)} ${what}`
+  const many = Number(count)
+  const lost =
+    type === 'historyLost'
+      ? `${counted(many, 'line')} of history could not be written`
+      : `${counted(many, 'record')} ${many === 1 ? 'was' : 'were'} lost before ${many === 1 ? 'it was' : 'they were'} logged`
   return {
     ...{ time: Number(time), type: String(type), container: typeof id === 'string' ? id : '', ...names },
     message: typeof message === 'string' ? message : (SENTENCES[String(type)] ?? (count === undefined ? '' : lost)),

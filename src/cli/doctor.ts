@@ -3,6 +3,7 @@ import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
 import { type HostFacts, thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
 import { orElse } from '../kernel/error.ts'
+import { number } from '../reader/container-fields.ts'
 import { DaemonSilent, type FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
@@ -68,6 +69,9 @@ const NONE = 'none runs, or none that may be read'
 const flawsOf = ({ directory: { state, daemon } }: FeedReader): readonly string[] => [
   ...(state.engine === 0 ? [`no engine serves now: ${withoutEngine(daemon)}`] : []),
   ...(daemon.historyFlaw === undefined ? [] : [formatValue(daemon.historyFlaw)]),
+  ...(number(daemon.historyLost) > 0
+    ? [`history lacks at least ${counted(number(daemon.historyLost), 'line')} that could not be written`]
+    : []),
 ]
 
 /** Says how many containers still run whose daemon has ended, as far as history can be read. */

@@ -17,7 +17,7 @@ import {
   namesakesOf,
   pastViews,
 } from '../reader/container-view.ts'
-import { connect, type FeedReader, NoDaemon } from '../reader/feed.ts'
+import { connect, DaemonSilent, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type Few, type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
 import { briefly, counted, didYouMean, fewOf, shellWord, shortenedId } from '../shared/texts.ts'
@@ -175,7 +175,8 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   const past = history && pastIn({ ...history, directory: named ?? directoryOf(daemon, path) })
   if (missing && runs.length === 0 && !past) {
     // Where a daemon of another socket keeps its history, only that daemon says.
-    if (history && named === undefined && path !== undefined)
+    const isGone = missing instanceof NoDaemon || missing instanceof DaemonSilent
+    if (isGone && history && named === undefined && path !== undefined)
       missing.message += '; --history DIRECTORY shows what it has kept'
     throw missing
   }
@@ -353,14 +354,12 @@ export function requireContainer(
       ...(feeds.keepsNone ? ['the daemon keeps no history, so it forgets those that ended long ago'] : []),
       ...(lost > 0 ? [`history lacks at least ${counted(lost, 'line')} that could not be written`] : []),
     ]
-    throw new NegativeAnswer(
+    const what =
       reasons.length === 0
-        ? [`Cannot find container ${briefly(word)}: no container has that id or name`, KNOWN, ...why].join('; ')
-        : [
-            `Cannot find container or reason ${briefly(word)}: none has that name${didYouMean(word, reasons) || `; ${KNOWN}`}`,
-            ...why,
-          ].join('; '),
-    )
+        ? `Cannot find container ${briefly(word)}: no container has that id or name`
+        : `Cannot find container or reason ${briefly(word)}: none has that name`
+    const hint = didYouMean(word, reasons)
+    throw new NegativeAnswer(hint === '' ? [what, KNOWN, ...why].join('; ') : `${what}${hint}`)
   }
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))
   const namesakes = found[0]!.id === word ? namesakesOf(all, word) : []

@@ -253,7 +253,8 @@ class Service {
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser, configPath } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
     const none = configPath && !existsSync(configPath) ? { configuration: `none: ${configPath} is not there` } : {}
-    const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, ...limits, ...none }
+    const history = historyOf(this.#config, this.#sockets.historyPath)?.directory ?? 'none'
+    const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, history, ...limits, ...none }
     this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
     this.#lookAtNull()

@@ -131,12 +131,19 @@ const usual: fc.Arbitrary<SchedCase> = fc.record({
   i386: weighted([4, false], [1, true]),
 })
 
+const USUAL: Scheduled = { policy: 0, nice: 0, priority: 0, flags: 0 }
+
 const schedCase: fc.Arbitrary<SchedCase> = withAims(
   usual,
   // E2BIG
   ({ attr, ...one }) => ({
     ...{ ...one, call: 'sched_setattr', target: 'self', pointer: 'p' },
     attr: { ...attr, size: 47, length: 56, callFlags: 0 },
+  }),
+  // EACCES
+  ({ attr, ...one }) => ({
+    ...{ ...one, call: 'setpriority', caller: 'user', target: 'self', isOneTask: true, before: USUAL },
+    attr: { ...attr, nice: -5 },
   }),
   // EFAULT
   ({ attr, ...one }) => ({ ...one, target: 'self', pointer: 'unmapped', attr: { ...attr, callFlags: 0 } }),
@@ -191,7 +198,6 @@ function lineOf(one: SchedCase, pid: number): string {
 /** Whom a call can hit: the effect is how these are scheduled then. */
 const CALLERS_TOO = ['root', 'root2', 'user', 'user2', 'child', 'nest', 'nest2']
 const ALL = [...CALLERS_TOO, 'peer', 'peer2', 'peeru', 'peeru2', 'sub', 'far', 'far2', 'zomb']
-const USUAL: Scheduled = { policy: 0, nice: 0, priority: 0, flags: 0 }
 
 /** One world, and the host's look at it. */
 class SchedSide {

@@ -131,6 +131,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
           'mount.nodev',
           'mount.shift',
         ]
+        const sched = ['', '.ioprio', '.max_priority', '.min_nice'].map((end) => `sched_setscheduler${end}`)
         const slash = name === 'fish' ? '/' : ''
         for (const [line, expected] of [
           ['ins', ['inspect']],
@@ -144,7 +145,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
           ['run -c mount.allowed=ext4,x', ['mount.allowed=ext4,xfs']],
           ['flags podman --trap mount.fuse=ext4=fuse2fs,s', ['mount.fuse=ext4=fuse2fs,squashfs=squashfuse']],
           ['run -c mknod.devices=c:10:2', ['mknod.devices=c:10:200', 'mknod.devices=c:10:229']],
-          ['set web --unset sched', ['sched_setscheduler', 'sched_setscheduler.max_priority']],
+          ['set web --unset sched', sched],
           ['run --net ', ['host', 'none']],
           ['run --net=', ['--net=host', '--net=none']],
           ['flags ', ['buildah', 'compose', 'containerd', 'docker', 'kubernetes', 'lxc', 'podman', 'podman-build']],

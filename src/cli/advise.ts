@@ -33,10 +33,16 @@ interface AdviseOptions {
   readonly format?: 'table' | 'json'
 }
 
-/** What is tried without being asked for: what is only on or off is harmless in any container. */
-const TRIED: Keys = new Map(
-  keyNames.filter((name) => keys[name].default === 'false' && !MANNERS.has(name)).map((name) => [name, 'true']),
-)
+/**
+ * What is tried without being asked for: what is only on or off is harmless in any container, and so is a nice value by
+ * which it is seen what a lower one would take.
+ */
+const TRIED: Keys = new Map([
+  ...keyNames
+    .filter((name) => keys[name].default === 'false' && !MANNERS.has(name))
+    .map((name) => [name, 'true'] as const),
+  ['sched_setscheduler.min_nice', '-1'],
+])
 
 /** The descriptor on which `run` reports. */
 const REPORT = 3

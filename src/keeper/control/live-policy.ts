@@ -91,15 +91,16 @@ const unreached = (name: KeyName, value: string, policy: Policy, traps: Readonly
     value === keys[name].default ? untrapped(policy, each, traps) : callsOf(each).filter((call) => !traps.has(call)),
   )
 
-/** Returns why a requested key would have no effect. */
-function flawOf(name: KeyName, value: string, { said }: Decision, traps: Traps): string | undefined {
-  const above = aboveCeiling(name, value, said.settings.get(name)!)
+/** Returns why requested keys would have no effect. */
+function flawOf(given: ReadonlyMap<KeyName, string>, { said }: Decision, traps: Traps): string | undefined {
+  const above = [...given].flatMap(([name, value]) => aboveCeiling(name, value, said.settings.get(name)!) ?? [])[0]
   if (above !== undefined || traps === 'unknown') return above
-  const missing = unreached(name, value, said.policy, traps)
-  if (missing.length === 0) return undefined
-  const [idle] = ineffectiveKeys(said.settings, (key) => key === name)
+  const missing = new Map([...given].map(([name, value]) => [name, unreached(name, value, said.policy, traps)]))
+  const names = [...missing].flatMap(([name, calls]) => (calls.length > 0 ? [name] : []))
+  if (names.length === 0) return undefined
+  const [idle] = ineffectiveKeys(said.settings, (key) => names.includes(key))
   const also = idle === undefined ? '' : `, and ${idle}`
-  return `the filter of the container does not trap ${[...new Set(missing)].join(', ')}${also}; make its profile with ${fullName(name)}, and then the container anew: one that is started again keeps its filter`
+  return `the filter of the container does not trap ${[...new Set([...missing.values()].flat())].join(', ')}${also}; make its profile with ${names.map(fullName).join(' and ')}, and then the container anew: one that is started again keeps its filter`
 }
 
 function unknownTraps(traps: Traps, given: readonly KeyName[]): readonly string[] {
@@ -124,8 +125,8 @@ export function planChange(
   const { said } = decision
   const traps: Traps = trappedCalls(handover) ?? 'unknown'
   const given = Object.keys(request.set).map((key) => toKeyName(key))
-  const flaws = given.map((name) => flawOf(name, set.find(({ key }) => key === name)!.value, decision, traps))
-  const flaw = flaws.find((each) => each !== undefined) ?? obstacle(entry, decision, given)
+  const values = new Map(given.map((name) => [name, set.find(({ key }) => key === name)!.value]))
+  const flaw = flawOf(values, decision, traps) ?? obstacle(entry, decision, given)
   if (flaw !== undefined) throw new Error(flaw)
   const [all, known] = [decision, say(handover, entry.set)].map((each) => warningsOf(entry, each, traps))
   const unclear = unknownTraps(traps, given)

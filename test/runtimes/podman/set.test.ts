@@ -81,6 +81,10 @@ test.each([
     says: 'the filter of the container does not trap setxattr, lsetxattr, fsetxattr, setxattrat; make its profile with',
   },
   { args: ['mount', 'mount.allowed=ext4'], says: 'does not trap mount,' },
+  {
+    args: ['sched_setscheduler', 'sched_setscheduler.min_nice=-5'],
+    says: 'sched_setattr, setpriority; make its profile with security.syscalls.intercept.sched_setscheduler and security.syscalls.intercept.sched_setscheduler.min_nice,',
+  },
   { args: ['bpf'], says: 'does not trap bpf, and bpf does nothing without bpf.devices; make its profile with' },
   { args: ['bpf.devices'], says: 'does not trap bpf, and bpf.devices does nothing without bpf=true;' },
   { args: ['mount', 'mount.fuse=ext4=fuse2fs'], says: 'does not trap mount,' },

@@ -64,6 +64,12 @@ describe.skipIf(cannot)(withReason('intercede advise', cannot), () => {
       capabilities: ['SYS_NICE'],
     },
     {
+      what: 'a nice value, and a class of I/O',
+      script: 'nice -n -1 sh -c "[ \\$(nice) = -1 ]" && ionice -c 1 -n 2 sh -c "ionice | grep -q realtime"',
+      keys: { sched_setscheduler: 'true', 'sched_setscheduler.min_nice': '-1', 'sched_setscheduler.ioprio': 'true' },
+      capabilities: ['SYS_NICE'],
+    },
+    {
       what: 'an opaque directory',
       script: 'mkdir d; setfattr -n trusted.overlay.opaque -v y d',
       keys: { setxattr: 'true' },

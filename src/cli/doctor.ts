@@ -8,7 +8,7 @@ import { DaemonSilent, type FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
-import { type Feeds, openFeeds, withoutEngine } from './open-feed.ts'
+import { type Feeds, historyLacks, openFeeds, withoutEngine } from './open-feed.ts'
 import { formatValue, table } from './output-format.ts'
 import { configFile, configFileIfThere } from './paths.ts'
 import { print } from './print.ts'
@@ -69,9 +69,7 @@ const NONE = 'none runs, or none that may be read'
 const flawsOf = ({ directory: { state, daemon } }: FeedReader): readonly string[] => [
   ...(state.engine === 0 ? [`no engine serves now: ${withoutEngine(daemon)}`] : []),
   ...(daemon.historyFlaw === undefined ? [] : [formatValue(daemon.historyFlaw)]),
-  ...(number(daemon.historyLost) > 0
-    ? [`history lacks at least ${counted(number(daemon.historyLost), 'line')} that could not be written`]
-    : []),
+  ...historyLacks(number(daemon.historyLost)),
 ]
 
 /** Says how many containers still run whose daemon has ended, as far as history can be read. */

@@ -321,6 +321,10 @@ export function unmistakable(all: readonly ContainerView[], id: string): string 
   return shellWord(isEnough ? shortId(id) : escaped(id))
 }
 
+/** Says how many lines history lacks; what a daemon that was killed could not write is not counted. */
+export const historyLacks = (lost: number): readonly string[] =>
+  lost > 0 ? [`history lacks at least ${counted(lost, 'line')} that could not be written`] : []
+
 const KNOWN = '"intercede ps --all" lists those that were started with a filter of intercede'
 
 /**
@@ -352,7 +356,7 @@ export function requireContainer(
     const { lost } = feeds.newest(listedSince(), word)
     const why = [
       ...(feeds.keepsNone ? ['the daemon keeps no history, so it forgets those that ended long ago'] : []),
-      ...(lost > 0 ? [`history lacks at least ${counted(lost, 'line')} that could not be written`] : []),
+      ...historyLacks(lost),
     ]
     const what =
       reasons.length === 0

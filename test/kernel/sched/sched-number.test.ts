@@ -51,37 +51,24 @@ test('a task that was dead before is not acted on', async () => {
   expect(await look.get(number)).toEqual(BATCH)
 })
 
-test('a task that died between the last look and the act: the task that has its number gets its policy back', async () => {
-  using live = pidfdOpen(parent)
-  let looks = 0
-  const dying: Handle = {
-    get raw() {
-      return looks++ === 0 ? live.raw : dead.raw
-    },
-    [Symbol.dispose]() {},
-  }
-  expect(() => schedule.run({ task: { tid: number, pidfd: dying }, to: FIFO }, caller)).toThrow('ESRCH')
-  expect(looks).toBe(2)
-  expect(await look.get(number)).toEqual(BATCH)
-})
-
-test.each<Scheduling>([
-  { by: 'setpriority', nice: -10 },
-  { by: 'ioprio_set', ioprio: (1 << 13) | 3 },
-])('the same by $by', async (to) => {
-  using live = pidfdOpen(parent)
-  let looks = 0
-  const dying: Handle = {
-    get raw() {
-      return looks++ === 0 ? live.raw : dead.raw
-    },
-    [Symbol.dispose]() {},
-  }
-  const io = await look.io(parent)
-  expect(() => schedule.run({ task: { tid: number, pidfd: dying }, to }, caller)).toThrow('ESRCH')
-  expect(await look.get(number)).toEqual(BATCH)
-  expect(await look.io(number)).toBe(io)
-})
+test.each<Scheduling>([FIFO, { by: 'setpriority', nice: -10 }, { by: 'ioprio_set', ioprio: (1 << 13) | 3 }])(
+  'a task that died between the last look and the act, $by: the task that has its number gets back what it had',
+  async (to) => {
+    using live = pidfdOpen(parent)
+    let looks = 0
+    const dying: Handle = {
+      get raw() {
+        return looks++ === 0 ? live.raw : dead.raw
+      },
+      [Symbol.dispose]() {},
+    }
+    const io = await look.io(parent)
+    expect(() => schedule.run({ task: { tid: number, pidfd: dying }, to }, caller)).toThrow('ESRCH')
+    expect(looks).toBe(2)
+    expect(await look.get(number)).toEqual(BATCH)
+    expect(await look.io(number)).toBe(io)
+  },
+)
 
 test('a task inherits nothing of a parent whose children start anew', async () => {
   await look.set(parent, { policy: SCHED.RR, nice: 0, priority: 5, flags: 1 })

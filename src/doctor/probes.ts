@@ -81,6 +81,12 @@ export const kernelProbes: readonly Probe[] = [
     remedy: 'boot Linux 5.12 or later',
   },
   {
+    name: 'comparison of descriptors (kcmp)',
+    probe: feature('fileComparison'),
+    follows: 'mounts through fsopen(2), as mount(8) makes them, are left to the kernel (EPERM)',
+    remedy: 'boot a kernel with CONFIG_KCMP',
+  },
+  {
     name: 'overlayfs',
     probe: feature('overlay'),
     follows: "run needs --rootfs: it cannot show the host's file systems under a throw-away layer",

@@ -1,3 +1,4 @@
+import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
 import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import {
@@ -15,7 +16,7 @@ import {
 } from '../abi/seccomp.ts'
 import { ownSyscalls } from '../abi/syscalls.ts'
 import { isErrno, orElse, orFalse, SyscallError } from './error.ts'
-import { Fd } from './fd.ts'
+import { Fd, kcmpFile } from './fd.ts'
 import { openat, openat2, uniqueMountId } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
 import { cloneFile, detachedTmpfs, fsopen } from './mount.ts'
@@ -92,6 +93,12 @@ function uniqueMountIds(): boolean {
   return uniqueMountId(root) !== undefined
 }
 
+/** Compares a descriptor with itself; without CONFIG_KCMP there is no such call (ENOSYS). */
+function fileComparison(): boolean {
+  using root = openat(AT_FDCWD, cstring('/'), O_PATH)
+  return kcmpFile(process.pid as Tid, root.raw, root)
+}
+
 /** A kernel with mount_setattr(2) refuses a struct of no bytes; another kernel refuses the call (ENOSYS). */
 const mountSetattr = (): boolean =>
   Number(syscallMountSetattr(numbers.mount_setattr, -1, cstring(''), 0, null, 0)) < 0 && lastErrno() !== errnos.ENOSYS
@@ -146,6 +153,7 @@ export const kernelFeatures = {
   pidTranslation: once(pidTranslation),
   resolveCached: once(() => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED))),
   uniqueMountIds: once(uniqueMountIds),
+  fileComparison: once(fileComparison),
   mountSetattr: once(mountSetattr),
   copyDetached: once(copyDetached),
   overlay: once(() => fileSystem('overlay')),

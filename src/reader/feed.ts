@@ -114,10 +114,12 @@ export class NoDaemon extends Error {}
 
 /** Thrown if a daemon exists but does not answer in time. */
 export class DaemonSilent extends Error {
-  readonly why = 'the daemon does not answer: it hangs, is stopped, or starts; see "systemctl status intercede"'
+  readonly why: string
 
   constructor(path: string) {
     super()
+    const see = path === FEED_SOCKET ? '"systemctl status intercede"' : 'its log'
+    this.why = `the daemon does not answer: it hangs, is stopped, or starts; see ${see}`
     this.message = `Cannot read "${path}": ${this.why}`
   }
 }

@@ -2,7 +2,9 @@
 # The init of the initial file system: finds the disks and goes on as the init of the first one.
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev
-for module in /modules/*; do /bin/busybox insmod "$module"; done
+for module in /modules/*; do [ ! -e "$module" ] || /bin/busybox insmod "$module"; done
+# As user-mode Linux calls them.
+for disk in a b c d; do [ ! -e /dev/ubd$disk ] || /bin/busybox ln -s ubd$disk /dev/vd$disk; done
 case $(/bin/busybox cat /proc/cmdline) in
 *guest.boots*) echo 'This guest boots' && /bin/busybox poweroff -f ;;
 esac

@@ -23,21 +23,22 @@ EOF
 export APT_CONFIG="$PWD/apt/apt.conf"
 apt-get -qq update
 # Newer kernels are several packages.
-needed=$(apt-cache depends --recurse --important "$3" | grep -E '^linux-(image|binary|modules|base-[0-9])')
+needed=$(apt-cache depends --recurse --important "$3" | grep -E '^(user-mode-linux$|linux-(image|binary|modules|base-[0-9]))')
 # shellcheck disable=SC2086 # they are words
 apt-get -qq download $needed busybox-static
 for package in *.deb; do dpkg-deb -x "$package" tree; done
 
 mkdir -p modules/lib
-for directory in tree/lib/modules tree/usr/lib/modules; do
+for directory in tree/lib/modules tree/usr/lib/modules tree/usr/lib/uml/modules; do
   [ ! -d "$directory" ] || mv "$directory" modules/lib
 done
 version=$(ls modules/lib/modules)
 depmod -b modules "$version"
 # Newer packages have it beside the modules.
-mv "$(find tree modules -name 'vmlinuz*' -type f | head -n 1)" vmlinuz
+mv "$(find tree modules \( -name 'vmlinuz*' -o -name linux.uml \) -type f | head -n 1)" vmlinuz
 
-# The modules by which the disks are found, in their order; crc32c and jbd2 are not named by all versions of ext4.
+# The modules by which the disks are found, in their order; crc32c and jbd2 are not named by all versions of ext4. User-mode Linux
+# needs none.
 mkdir -p initrd/bin initrd/modules initrd/dev initrd/proc initrd/root
 cp "$(find tree -path '*/bin/busybox')" initrd/bin
 install -m 755 "$here/initrd.sh" initrd/init

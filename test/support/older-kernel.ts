@@ -13,7 +13,7 @@ import { type Patch, rewrite } from './patched-build.ts'
  */
 const FEATURES: Readonly<
   Record<
-    Exclude<KernelFeature, 'overlay'> | 'memfdNoexec' | 'peerPidfd' | 'procmapQuery',
+    Exclude<KernelFeature, 'overlay' | 'fileComparison'> | 'memfdNoexec' | 'peerPidfd' | 'procmapQuery',
     readonly [since: string, ...changes: Patch[]]
   >
 > = {

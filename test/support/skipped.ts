@@ -1,5 +1,6 @@
 // Puts the reason why a test is skipped into its name.
 
+import { readFileSync } from 'node:fs'
 import { type KernelFeature, kernelFeatures } from '../../src/kernel/probe.ts'
 
 /**
@@ -10,6 +11,10 @@ import { type KernelFeature, kernelFeatures } from '../../src/kernel/probe.ts'
  */
 export const withReason = (name: string, why: string | undefined): string =>
   why === undefined ? name : `${name} [skipped: ${why}]`
+
+/** Why a test that needs this type of file system, which is never a module, cannot run here. */
+export const lacksFileSystem = (type: string): string | undefined =>
+  readFileSync('/proc/filesystems', 'latin1').includes(`\t${type}\n`) ? undefined : `this kernel has no ${type}`
 
 /** Why a test that needs these features of the kernel cannot run here; undefined if it can. */
 export function lacks(...features: readonly KernelFeature[]): string | undefined {

@@ -155,7 +155,7 @@ test('what was counted and who was there survives the end of an engine', async (
 /** Opens a context of a file system, which takes fsopen(2) of ours, and has it for a while. */
 const OPENS = `
 import ctypes, time
-print(ctypes.CDLL(None).syscall(430, b"hugetlbfs", 0), flush=True)
+print(ctypes.CDLL(None).syscall(430, b"tmpfs", 0), flush=True)
 time.sleep(60)
 `
 
@@ -166,7 +166,7 @@ describe('of a container that has a context', () => {
     (await execute(process.execPath, [CLI, ...args, '--feed', join(daemon.directory, 'feed.sock')])).stdout
   beforeAll(async () => {
     daemon = await Daemon.start()
-    const metadata = 'security.syscalls.intercept.mount=true\nsecurity.syscalls.intercept.mount.allowed=hugetlbfs'
+    const metadata = 'security.syscalls.intercept.mount=true\nsecurity.syscalls.intercept.mount.allowed=tmpfs'
     const words = [daemon.socket, '--userns', USERNS, '--pidns', '--await-agent', '--mounts', '--metadata', metadata]
     child = spawn(fixture('filtered'), [...words, '--', 'unshare', '--mount', 'python3', '-c', OPENS])
   })
@@ -181,7 +181,7 @@ describe('of a container that has a context', () => {
 
   test('the descriptor that it was given is no 0 in the format of strace', async () => {
     const said = await show('events', '--no-follow', '--format', 'strace', '--filter', 'syscall=fsopen')
-    expect(said).toMatch(/ fsopen\("hugetlbfs", 0\) = \? \(not recorded\) <[\d.]+>\n$/)
+    expect(said).toMatch(/ fsopen\("tmpfs", 0\) = \? \(not recorded\) <[\d.]+>\n$/)
   })
 
   test('a terminal that says that it has no columns is taken for one of 80', async () => {
@@ -234,7 +234,7 @@ libc.mknod(path, 0o20666, os.makedev(1, 2))
 print("refused", flush=True)
 sys.stdin.read()
 `
-const INTERCEPTED = ['mknod=true', 'mount=true', 'mount.allowed=hugetlbfs']
+const INTERCEPTED = ['mknod=true', 'mount=true', 'mount.allowed=tmpfs']
   .map((each) => `security.syscalls.intercept.${each}`)
   .join('\n')
 

@@ -7,7 +7,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, type Done, execute, Host, until } from '../../support/host.ts'
 import { Images, must, nodeFor } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
-import { withReason } from '../../support/skipped.ts'
+import { lacksFileSystem, withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'python3')
@@ -416,9 +416,7 @@ describe.skipIf(cannot)(withReason('a context of fsopen(2) that is not ours', ca
 })
 
 describe.skipIf(cannot)(withReason('a mount of hugetlbfs', cannot), () => {
-  const unknown = readFileSync('/proc/filesystems', 'latin1').includes('\thugetlbfs\n')
-    ? undefined
-    : 'this kernel has no hugetlbfs'
+  const unknown = lacksFileSystem('hugetlbfs')
   test.skipIf(unknown)(withReason('belongs to ids of the container', unknown), async () => {
     const seen = (mount: string, options: string): string =>
       `${mount} -t hugetlbfs ${options} none m && stat -c %u:%g m; umount m`

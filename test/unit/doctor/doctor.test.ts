@@ -16,6 +16,7 @@ const FEATURES: readonly KernelFeature[] = [
   'pidTranslation',
   'resolveCached',
   'uniqueMountIds',
+  'fileComparison',
   'mountSetattr',
   'copyDetached',
   'overlay',

@@ -59,6 +59,8 @@ export const noPodmanProfile = existsSync(PODMAN_PROFILE) ? undefined : `${PODMA
 /** Why a program cannot be compiled for i386: gcc-multilib brings the header that -m32 needs. */
 export const no32 =
   process.arch !== 'x64' || !existsSync('/usr/include/gnu/stubs-32.h') ? 'not installed: gcc-multilib' : undefined
+/** Why no process can make calls of i386 here: the file is there with CONFIG_IA32_EMULATION. */
+export const noI386 = existsSync('/proc/sys/abi/vsyscall32') ? undefined : 'this kernel has no calls of i386'
 export const BITS: readonly (64 | 32)[] = no32 ? [64] : [64, 32]
 
 /** A source with all that it includes of the same folder. */

@@ -5,7 +5,7 @@ import { both, type Side } from '../../support/both-sides.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, execute, Host, mknodPolicy } from '../../support/host.ts'
 import { cannotShift, Images, type ImageType, must, nodeFor } from '../../support/images.ts'
-import { lacks, withReason } from '../../support/skipped.ts'
+import { lacks, lacksFileSystem, withReason } from '../../support/skipped.ts'
 
 /** The file systems, who mounted them, with nodev or not, and what is done with a node there: native beside ours. */
 
@@ -208,6 +208,8 @@ describe.skipIf(cannot)(withReason('nodes on a mount: what differs from root of 
   const notCopied = lacks('copyDetached')
   test.for(cases)('$what', (each, { skip }) => {
     if (notCopied && each.differ?.ln) skip(notCopied)
+    const unknown = each.what.startsWith('hugetlbfs') ? lacksFileSystem('hugetlbfs') : undefined
+    if (unknown) skip(unknown)
     const notShifted = each.shifted && cannotShift(each.shifted, images.device(each.shifted))
     if (notShifted) skip(notShifted)
     return check(hosts.usual!, each)

@@ -82,7 +82,10 @@ describe.skipIf(cannot)(withReason('a node on a mount that the container made no
 for (const type of ['tmpfs', 'ramfs', 'hugetlbfs']) {
   const unknown = lacksFileSystem(type)
   test.skipIf(unknown)(
-    withReason(`nodes on ${type} stay in memory, so more than a few are made in the control groups of the caller`, unknown),
+    withReason(
+      `nodes on ${type} stay in memory, so more than a few are made in the control groups of the caller`,
+      unknown,
+    ),
     () => {
       using context = fsopen(cstring(type))
       fsconfigCreate(context)

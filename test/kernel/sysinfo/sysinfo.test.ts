@@ -166,8 +166,8 @@ describe('the uptime of sysinfo(2)', () => {
   // The clock of the namespace must not be before the boot of the machine.
   const back = Math.trunc(-uptime() / 2)
 
-  test.each([86_400, back])(
-    'is the age in the time namespace of the init, and %d s off in one that is off by that',
+  test.skipIf(noTime).each([86_400, back])(
+    withReason('is the age in the time namespace of the init, and %d s off in one that is off by that', noTime),
     async (offset) => {
       const shifted = ['unshare', '--time', '--boottime', `${offset}`]
       const whole = await execute('unshare', [...shifted.slice(1), ...container(program(64))])

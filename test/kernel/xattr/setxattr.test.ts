@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { CallRecord } from '../../../src/calls/record.ts'
 import { Group, withoutCgroups } from '../../support/bpf-world.ts'
-import { fixture, missing } from '../../support/fixtures.ts'
+import { fixture, missing, noI386 } from '../../support/fixtures.ts'
 import { BASE, execute, Host, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
@@ -71,11 +71,12 @@ describe.skipIf(absent)(withReason('trusted.overlay.opaque', absent), () => {
     },
   )
 
-  test.each([
+  test.for<{ readonly what: string; readonly options: readonly string[] }>([
     { what: 'by path', options: [] },
     { what: 'from another thread', options: ['--thread'] },
     { what: 'in i386 code', options: ['--i386'] },
-  ])('is set, read, listed and removed $what', async ({ options }) => {
+  ])('is set, read, listed and removed $what', async ({ options }, { skip }) => {
+    if (noI386 && options[0] === '--i386') skip(noI386)
     for (const prefix of ['', 'l', 'f']) {
       const path = file()
       const { result, records } = await call([...options, `${prefix}setxattr`, path])

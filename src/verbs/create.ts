@@ -40,7 +40,12 @@ export function createIn<T>(
   }
 }
 
-/** How far the timestamps of a file system may lag, in milliseconds: a tick of the slowest kernel. */
+/**
+ * How far the timestamps of a file system may lag, in milliseconds. They come from a clock that only ticks of one
+ * processor advance, and the host of a virtual machine may give that processor no time while another one serves a call.
+ */
+const LAG_MS = 1000
+/** The same where nothing else tells that a change is of this call: a tick of the slowest kernel. */
 const TICK_MS = 10
 const NO_MODE = 0 as Mode
 
@@ -58,7 +63,8 @@ export function standing(caller: Caller, dir: Handle, name: PathBytes): Fd | und
   return orUndefined('any', () => createIn(caller, dir, NO_MODE, steps.inDirectory, open, 'look'))
 }
 
-export const isMadeSince = (file: Handle, { since }: RecoveryTrace): boolean => timesOf(file).born >= since - TICK_MS
+/** Tells whether a file that was noted to be absent is new, and not an older one that was moved there meanwhile. */
+export const isMadeSince = (file: Handle, { since }: RecoveryTrace): boolean => timesOf(file).born >= since - LAG_MS
 
 /**
  * Notes that a name does not exist; called right before a file is made. Without this note, if an engine ends here,

@@ -175,7 +175,15 @@ function userMode({ kernel, disks, log, scratch }) {
   const copies = disks.map((file, index) => `ubd${index}=${join(scratch, `changes${index}`)},${file}`)
   return ending(
     ...['/dev/shm', openSync(log, 'w'), 'taskset', '--cpu-list', processor],
-    ...['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', 'setsid', join(kernel, 'vmlinuz')],
+    ...[
+      'unshare',
+      '--pid',
+      '--fork',
+      '--kill-child',
+      '--mount-proc',
+      'setsid',
+      process.env.INTERCEDE_UML ?? join(kernel, 'vmlinuz'),
+    ],
     ...[...words, ...copies, `uml_dir=${scratch}/`, `initrd=${join(kernel, 'initrd.gz')}`, ...KERNEL_WORDS],
   )
 }

@@ -1,6 +1,6 @@
 // Puts the reason why a test is skipped into its name.
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { type KernelFeature, kernelFeatures } from '../../src/kernel/probe.ts'
 
 /**
@@ -11,6 +11,11 @@ import { type KernelFeature, kernelFeatures } from '../../src/kernel/probe.ts'
  */
 export const withReason = (name: string, why: string | undefined): string =>
   why === undefined ? name : `${name} [skipped: ${why}]`
+
+/** Why a test that asks where a task is in the kernel, or sees its calls from there, cannot run here. */
+export const untraced = existsSync('/proc/self/syscall')
+  ? undefined
+  : 'this kernel does not trace calls (HAVE_ARCH_TRACEHOOK)'
 
 /** Why a test that needs this type of file system, which is never a module, cannot run here. */
 export const lacksFileSystem = (type: string): string | undefined =>

@@ -14,7 +14,7 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
-import { lacks, withReason } from '../../support/skipped.ts'
+import { lacks, untraced, withReason } from '../../support/skipped.ts'
 
 const policy = {
   ...mknodPolicy,
@@ -25,7 +25,7 @@ const policy = {
   sysinfo: {},
 } as const
 
-const absent = missing('gcc', 'losetup', 'mkfs.ext4', 'chrt') ?? withoutCgroups()
+const absent = untraced ?? missing('gcc', 'losetup', 'mkfs.ext4', 'chrt') ?? withoutCgroups()
 const caller = (...call: readonly string[]): string => [fixture('caller'), ...call].join(' ')
 const OK = '{"ok":true}\n'
 const tmpfs = 'export LIBMOUNT_FORCE_MOUNT2=always; mount -t tmpfs none /mnt'

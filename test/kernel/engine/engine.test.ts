@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
 import { BASE, execute, Host, until } from '../../support/host.ts'
 import { descriptorsOf } from '../../support/hostile.ts'
+import { untraced, withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
 import { statFields } from '../../support/stat.ts'
 import { Strace } from '../../support/strace.ts'
@@ -15,15 +16,18 @@ beforeAll(async () => {
 })
 afterAll(() => host.close())
 
-test('the threads of an engine at rest are where docs/internals/debugging.md says', async () => {
-  const page = readFileSync(new URL('../../../docs/internals/debugging.md', import.meta.url), 'utf8')
-  const wchans = (): readonly string[] =>
-    readdirSync(`/proc/${host.enginePid}/task`).map((tid) =>
-      readFileSync(`/proc/${host.enginePid}/task/${tid}/wchan`, 'utf8').replace(/.*futex.*/, 'futex'),
-    )
-  await until('all are at rest', () => wchans().every((name) => page.includes(`\`${name}\``)))
-  expect(wchans()).toEqual(expect.arrayContaining(['do_epoll_wait', 'futex', 'do_wait_intr_irq']))
-})
+test.skipIf(untraced)(
+  withReason('the threads of an engine at rest are where docs/internals/debugging.md says', untraced),
+  async () => {
+    const page = readFileSync(new URL('../../../docs/internals/debugging.md', import.meta.url), 'utf8')
+    const wchans = (): readonly string[] =>
+      readdirSync(`/proc/${host.enginePid}/task`).map((tid) =>
+        readFileSync(`/proc/${host.enginePid}/task/${tid}/wchan`, 'utf8').replace(/.*futex.*/, 'futex'),
+      )
+    await until('all are at rest', () => wchans().every((name) => page.includes(`\`${name}\``)))
+    expect(wchans()).toEqual(expect.arrayContaining(['do_epoll_wait', 'futex', 'do_wait_intr_irq']))
+  },
+)
 
 /** linux/kernel/seccomp.c has_duplicate_listener() */
 test('a task of a container gets no listener of its own: EBUSY', async () => {

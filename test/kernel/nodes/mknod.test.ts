@@ -1,8 +1,16 @@
 import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Mode, PathBytes } from '../../../src/abi/brand.ts'
+import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../../../src/abi/fcntl.ts'
+import { makedev } from '../../../src/abi/stat.ts'
+import { WAS_NOT } from '../../../src/calls/act.ts'
 import type { ReasonCode } from '../../../src/calls/reasons.ts'
 import type { VerdictName } from '../../../src/calls/record.ts'
+import { mknodat, openat } from '../../../src/kernel/files.ts'
+import { cstring } from '../../../src/kernel/libc.ts'
+import { mknod } from '../../../src/verbs/mknod.ts'
+import { standIn } from '../../support/caller-stand-in.ts'
 import { fixture, noI386 } from '../../support/fixtures.ts'
 import { BASE, directory, execute, Host } from '../../support/host.ts'
 import { cannotShift } from '../../support/images.ts'
@@ -418,5 +426,29 @@ describe('capabilities over files count where the owner and the group are of the
     const { result, records } = await host.call(['mknod', join(dir, 'theirs/deep/v'), '020666', '1', '3'])
     expect(result).toBe('EPERM')
     expect(records).toMatchObject([{ verdict: 'continue', reason: 'noWalker' }])
+  })
+})
+
+describe('what an engine left that ended during the act', () => {
+  const dev = makedev(1, 3)
+  /** Whether the next engine takes the node for that of a call that came this long after the node was made. */
+  function isTaken(ms: number, note: bigint): boolean {
+    const name = `left${serial++}`
+    const path = join(dir, name)
+    using parent = openat(AT_FDCWD, cstring(dir), O_PATH | O_DIRECTORY)
+    const act = { dir: parent, name: cstring(name) as PathBytes, mode: 0o20666 as Mode, dev }
+    mknodat(act.dir, act.name, act.mode, dev)
+    const trace = { since: lstatSync(path).birthtimeMs + ms, note }
+    return mknod.recover!(act, standIn({ commands: () => false }), trace) !== undefined
+  }
+
+  test('is done where the clock of its file system lags, as in a virtual machine that gets no time', () => {
+    expect(isTaken(0, WAS_NOT)).toBe(true)
+    expect(isTaken(500, WAS_NOT)).toBe(true)
+  })
+
+  test('is not done where the node is older, or was there before', () => {
+    expect(isTaken(5000, WAS_NOT)).toBe(false)
+    expect(isTaken(0, 0n)).toBe(false)
   })
 })

@@ -8,9 +8,9 @@ import { DaemonSilent, type FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
-import { type Feeds, historyLacks, openFeeds, withoutEngine } from './open-feed.ts'
+import { type Feeds, historyLacks, openFeed, openFeeds, withoutEngine } from './open-feed.ts'
 import { formatValue, table } from './output-format.ts'
-import { configFile, configFileIfThere } from './paths.ts'
+import { configFile } from './paths.ts'
 import { print } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
 import { readConfiguration } from './wanted-policy.ts'
@@ -37,20 +37,28 @@ function text(report: Report): string {
 }
 
 /** Says why a reload would refuse it. @throws {Error} if we may not read it */
-function flawOfConfiguration(file: string | undefined, feed: string | undefined): string | undefined {
+function flawOfConfiguration(path: string, feed: string | undefined): string | undefined {
+  const file = existsSync(path) ? path : undefined
   if (file !== undefined) accessSync(file, constants.R_OK)
   try {
-    requireProfilesInUse(readConfiguration(file), file, feed, configFile(false))
+    requireProfilesInUse(readConfiguration(file), file, feed, path)
     return undefined
   } catch (error) {
     return (error as Error).message
   }
 }
 
+/** Returns the path of the configuration that the daemon reads, or would read. */
+const configPathOf = (path: string | undefined): string =>
+  orElse(configFile(false), () => {
+    using feed = openFeed(path)
+    return feed.directory.daemon.configPath ?? configFile(false)
+  })
+
 /** Says what is wrong with the daemon that runs, or that none does. */
 function findDaemon(path: string | undefined): ReturnType<HostFacts['daemon']> {
   try {
-    using feeds = openFeeds(path, { directory: undefined })
+    using feeds = openFeeds(path, { directory: null })
     const { daemon, missing } = feeds
     const isSilent = missing instanceof DaemonSilent
     const flaws = [
@@ -110,10 +118,10 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     format !== 'json' || bundle === undefined,
     'Cannot use --format json with --bundle: the archive has it as doctor.json',
   )
-  const file = configFileIfThere(false)
+  const file = configPathOf(feed)
   const report = examine({
     ...thisHost,
-    openToOthers: () => openToOthers(file === undefined ? [] : [file]),
+    openToOthers: () => openToOthers(existsSync(file) ? [file] : []),
     configFlaw: () => flawOfConfiguration(file, feed),
     daemon: () => findDaemon(feed),
   })

@@ -246,13 +246,13 @@ export function eventSource(
   using feeds = openFeeds(path, { directory: history, since: from })
   const which = word === undefined ? {} : whichOf(feeds, word)
   if (which.lastWords !== undefined) return { connect, ...which }
-  const { daemon, missing, hasHistory } = feeds
+  const { daemon, missing, historyAt } = feeds
   if (from !== undefined && feeds.keepsNone)
     say('The daemon keeps no history: what happened before the first line is not known')
   if (from === undefined) return { connect, ...which, missing }
   const until = daemon ? shownSince(daemon) : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
   const past = pastEvents(feeds.past(from), until)
-  return { connect, ...which, past, missing: missing && hasHistory ? onlyHistory(missing) : missing }
+  return { connect, ...which, past, missing: missing && historyAt !== undefined ? onlyHistory(missing) : missing }
 }
 
 const onlyHistory = ({ message }: Error): Error => new Error(`${message}; only history is shown`)

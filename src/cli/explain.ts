@@ -207,12 +207,12 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
 }
 
 function formatNone(
-  { missing, hasHistory, keepsNone }: Feeds,
+  { missing, historyAt, keepsNone }: Feeds,
   word: string | undefined,
   since: number | undefined,
   [view]: readonly ContainerView[],
 ): string {
-  if (missing && (word === undefined || !hasHistory)) return 'Without the daemon, no refusal is known.'
+  if (missing && (word === undefined || historyAt === undefined)) return 'Without the daemon, no refusal is known.'
   const where = word === undefined ? '' : ` in "${escaped(word)}"`
   const when = since === undefined ? '' : ` since ${isoTime(since)}`
   const until = word === undefined ? undefined : view?.countedUntil
@@ -275,7 +275,9 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   sayMissing(feeds)
   if (lost > 0)
     say(`History lacks at least ${counted(lost, 'line')} that could not be written: more may have been refused`)
-  const daemon = feeds.daemon?.directory.daemon ?? {}
+  // A named history may be of a daemon with another configuration.
+  const isOfOther = history !== undefined && history !== feeds.daemon?.directory.daemon.history
+  const daemon = isOfOther ? {} : (feeds.daemon?.directory.daemon ?? {})
   const found = views
     .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
     .filter(({ refusal }) => refusal.time >= (since ?? 0))

@@ -40,6 +40,10 @@ export function usualSocket(): string {
   return existsSync(own) ? own : FEED_SOCKET
 }
 
+/** Returns the command for the same daemon. @param path of its socket, if it was named */
+export const at = (path: string | undefined, command: string): string =>
+  path === undefined ? command : `${command} --feed ${shellWord(path)}`
+
 /** @throws {Error} if the daemon cannot be read */
 export const openFeed = (path: string | undefined): FeedReader => connect(path ?? usualSocket())
 
@@ -56,8 +60,10 @@ export interface Feeds extends Disposable {
   readonly daemon: FeedReader | undefined
   /** Why no daemon can be read. */
   readonly missing: Error | undefined
-  /** Whether history can be read; if it cannot, that was said. */
-  readonly hasHistory: boolean
+  /** The socket by which the daemon was named. */
+  readonly path: string | undefined
+  /** Where history is that can be read; if it cannot, that was said. */
+  readonly historyAt: string | undefined
   /** Whether the daemon says that it keeps none. */
   readonly keepsNone: boolean
   /** The daemon, and the runs that are there now. */
@@ -91,7 +97,8 @@ const openRuns = (path: string | undefined): readonly FeedReader[] =>
 
 /** Where history is; without a directory, where the daemon keeps it. */
 export interface HistorySource {
-  readonly directory: string | undefined
+  /** What --history names; null of a command without that option. */
+  readonly directory: string | undefined | null
   /** The time from which somebody wants it, in milliseconds since 1970. */
   readonly since?: number | undefined
 }
@@ -109,7 +116,10 @@ const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): 
 function pastIn({
   directory,
   since,
-}: HistorySource): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
+}: {
+  readonly directory: string | undefined
+  readonly since?: number | undefined
+}): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
   if (directory === undefined || !existsSync(directory)) return undefined
   const file = join(directory, HISTORY_FILES.now)
   if (existsSync(file) && !orElse(false, () => accessSync(file, constants.R_OK) === undefined)) {
@@ -165,18 +175,19 @@ function together(
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
 export function openFeeds(path: string | undefined, history?: HistorySource): Feeds {
-  const named = history?.directory
+  const named = history?.directory ?? undefined
   if (named !== undefined && !Object.values(HISTORY_FILES).some((name) => existsSync(join(named, name))))
     throw new Error(
       `Cannot read history in ${briefly(named)}: ${existsSync(named) ? 'there is none' : 'it is not there'}; name another directory`,
     )
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
-  const past = history && pastIn({ ...history, directory: named ?? directoryOf(daemon, path) })
+  const historyIn = history && (named ?? directoryOf(daemon, path))
+  const past = history && pastIn({ since: history.since, directory: historyIn })
   if (missing && runs.length === 0 && !past) {
     // Where a daemon of another socket keeps its history, only that daemon says.
     const isGone = missing instanceof NoDaemon || missing instanceof DaemonSilent
-    if (isGone && history && named === undefined && path !== undefined)
+    if (isGone && history?.directory === undefined && history && path !== undefined)
       missing.message += '; --history DIRECTORY shows what it has kept'
     throw missing
   }
@@ -210,7 +221,8 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   return {
     daemon,
     missing,
-    hasHistory: past !== undefined,
+    path,
+    historyAt: past && historyIn,
     keepsNone: !past && daemon !== undefined && daemon.directory.daemon.history === undefined,
     get all() {
       return daemon ? [daemon, ...runs] : runs
@@ -262,10 +274,12 @@ export function withoutEngine({ engines, nextEngine }: Pick<DaemonTotals, 'engin
 }
 
 /** Says what is missing from a list of what runs; the exit status says so too. */
-export function sayMissing({ missing, hasHistory, daemon }: Feeds): void {
+export function sayMissing({ missing, historyAt, daemon }: Feeds): void {
   if (daemon?.directory.state.engine === 0) say(`No engine serves now: ${withoutEngine(daemon.directory.daemon)}`)
   if (!missing) return
-  say(`${missing.message}; only ${hasHistory ? 'history and ' : ''}what "intercede run" has started is shown`)
+  say(
+    `${missing.message}; only ${historyAt === undefined ? '' : 'history and '}what "intercede run" has started is shown`,
+  )
   process.exitCode = STATUS.failure
 }
 
@@ -325,7 +339,8 @@ export function unmistakable(all: readonly ContainerView[], id: string): string 
 export const historyLacks = (lost: number): readonly string[] =>
   lost > 0 ? [`history lacks at least ${counted(lost, 'line')} that could not be written`] : []
 
-const KNOWN = '"intercede ps --all" lists those that were started with a filter of intercede'
+const known = ({ path }: Feeds): string =>
+  `"${at(path, 'intercede ps --all')}" lists those that were started with a filter of intercede`
 
 /**
  * Finds the container that a word of the command line means.
@@ -344,7 +359,7 @@ export function requireContainer(
   const found = findContainer(all, word)
   if (found.length === 0 && feeds.missing)
     throw new Error(
-      `${feeds.missing.message}; ${feeds.hasHistory ? `history has no container ${briefly(word)} either` : 'and there is no history here: name its directory with --history'}`,
+      `${feeds.missing.message}; ${feeds.historyAt === undefined ? 'and there is no history here: name its directory with --history' : `history in "${feeds.historyAt}" has no container ${briefly(word)} either${feeds.historyAt === HISTORY ? '; if history.path names another directory, name that with --history' : ''}`}`,
     )
   // No name that looks like an id is taken for one.
   const called = found.length === 0 ? namesakesOf(all, word) : []
@@ -363,7 +378,7 @@ export function requireContainer(
         ? `Cannot find container ${briefly(word)}: no container has that id or name`
         : `Cannot find container or reason ${briefly(word)}: none has that name`
     const hint = didYouMean(word, reasons)
-    throw new NegativeAnswer(hint === '' ? [what, KNOWN, ...why].join('; ') : `${what}${hint}`)
+    throw new NegativeAnswer(hint === '' ? [what, known(feeds), ...why].join('; ') : `${what}${hint}`)
   }
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))
   const namesakes = found[0]!.id === word ? namesakesOf(all, word) : []

@@ -37,7 +37,7 @@ export async function serveCommand({
   const [useless] = checkConfig && takesOver === undefined ? Object.keys(served) : []
   checkUsage(
     useless === undefined,
-    `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out`,
+    `Cannot use --${useless?.replace('Socket', '-socket')} with --check-config: it serves nothing; leave it out, and name the daemon whose containers would have that configuration with --feed-socket`,
   )
   checkUsage(
     !user || sockets.controlSocket === undefined,

@@ -42,7 +42,9 @@ const changeLines = (changes: ChangedKeys): readonly string[] =>
   Object.entries(changes).map(([key, change]) => formatValue(formatChange(key, change)))
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
-  const { unset: given = [], format, control, feed: path } = options
+  const { unset: given = [], format, control } = options
+  // The sockets of a daemon are beside each other.
+  const path = options.feed ?? (control === undefined ? undefined : join(dirname(control), 'feed.sock'))
   const set = readKeys(words)
   const unset = given.map((key) => asUsage(() => toKeyName(key)))
   checkUsage(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
@@ -53,7 +55,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   )
   const socket = controlSocket(control, path)
   requireOrders(socket)
-  using feeds = openFeeds(path, { directory: undefined })
+  using feeds = openFeeds(path, { directory: null })
   const view = requireContainer(feeds, word)
   const { id, name, serial, state, runtime } = view
   if (runtime === RUN)

@@ -15,8 +15,7 @@ import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
-import { shellWord } from '../shared/texts.ts'
-import { isJudged, isServed, RUN } from './open-feed.ts'
+import { at, isJudged, isServed, RUN } from './open-feed.ts'
 import { TYPE_OF } from './run-report.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
@@ -43,12 +42,11 @@ const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it all
 const ON_BY_NOW = 'nothing by this key, which is on by now: repeat the call, which may need more'
 const WAS_SET = 'allow it for good: "intercede set" did so only for this container'
 
-/** A call that does nothing without a list, and what to put into that. */
-const LISTS: { readonly [Call in CallName]?: string } = {
-  // No shell passes that on as it is.
-  mount: 'mount.fuse=<type>=<program>',
-  bpf: 'bpf.devices=true',
-}
+/** What to give to a call that does nothing without it, where the call that was refused does not say. */
+const ESSENTIAL: { readonly [Call in CallName]?: WantedKey } = { bpf: { key: 'bpf.devices', value: 'true' } }
+/** Of a mount whose file system its record does not name: no command can. */
+const CHOOSE =
+  'mount=true does nothing alone: choose mount.allowed=TYPE or mount.fuse=TYPE=PROGRAM too, for what it mounts'
 
 /** The part of docs/guide/security.md that says why the act is safe. */
 const SAFETY: Readonly<Record<CallName, string>> = {
@@ -178,8 +176,7 @@ const allowed = (view: ContainerView): string => {
 }
 
 /** Returns the command that gives an order to the same daemon. */
-const orderAt = (feed: string | undefined, order: 'set' | 'reload'): string =>
-  feed === undefined ? `intercede ${order}` : `intercede ${order} --feed ${shellWord(feed)}`
+const orderAt = (feed: string | undefined, order: 'set' | 'reload'): string => at(feed, `intercede ${order}`)
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
 function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed }: Around): string {
@@ -199,6 +196,13 @@ function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed 
   const raise =
     view.state === 'ended' ? `if its ceiling is still ${JSON.stringify(ceiling)}, raise it` : 'raise its ceiling'
   return `${raise} first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${whole}`
+}
+
+/** Says how a container is no longer observed, for good. */
+function enforced(view: ContainerView, { daemon, word, feed }: Around): string {
+  const entry = ((view.about.keys ?? {}) as Keys).mode
+  if (entry && lasting(entry)?.value !== 'observe') return `${orderAt(feed, 'set')} ${word} --unset mode`
+  return lineFor(originOf('mode', view.about), 'mode', 'enforce', changedIn({ daemon, feed }))
 }
 
 /** Tells whether a call is off, so that no option of it does anything. */
@@ -224,16 +228,16 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const all = (about.keys ?? {}) as Keys
   const call = callOf(key)
   const also = alsoWanted(refusal, all)
-  const whole = [wants, ...(also ?? [])]
+  const isAlone = key === call && !also?.length
+  const essential = isAlone ? ESSENTIAL[call] : undefined
+  const whole = [wants, ...(also ?? []), ...(essential ? [essential] : [])]
   const wanted = [
     ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
     ...whole.filter((each) => !hasValue(each, all)),
   ]
   const isAllowed = wanted.length === 0
-  const more = key === call && whole.length === 1 && !hasEssential(call, all) ? LISTS[call] : undefined
   const words = [
     ...wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`),
-    ...(more === undefined ? [] : [more]),
     ...(isObserved(view) ? ['mode=enforce'] : []),
   ]
   const above = wanted.find((each) => {
@@ -244,15 +248,18 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const set = above
     ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
     : `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
+  const isChosen = !isAlone || call !== 'mount' || hasEssential(call, all)
   const nothing = also ? allowed(view) : ON_BY_NOW
   const holds = isAllowed && whole.every((each) => isLasting(each, all))
   const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
   const steps = (isAllowed ? whole : wanted).map((each) => forGoodOf(view, each, around))
+  if (!isChosen) steps.push(CHOOSE)
+  if (isObserved(view)) steps.push(enforced(view, around))
   const open = steps.filter((step) => step !== WAS_ALLOWED && step !== ALLOWED)
   const forGood = runtime === RUN ? onRun : open.join('; and ') || WAS_ALLOWED
   return {
-    set: isAllowed ? nothing : (closedTo(runtime, forUser) ?? set),
-    forGood: holds ? nothing : forGood,
+    set: isAllowed && !isObserved(view) ? nothing : (closedTo(runtime, forUser) ?? (isChosen ? set : CHOOSE)),
+    forGood: holds ? (isObserved(view) && runtime !== RUN ? enforced(view, around) : nothing) : forGood,
     allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
 }

@@ -217,7 +217,7 @@ const surroundings: readonly Probe[] = [
     probe: (machine) => machine.daemon(),
     follows: 'calls may wait or fail, and what was refused may not be known',
     remedy:
-      'read its log (journalctl -u intercede), mend that, and start, reload or restart it; restart containers that are not served',
+      'read its log (of the package: journalctl -u intercede), mend that, and start, reload or restart it; restart containers that are not served',
   },
   {
     name: 'the null device',

@@ -108,7 +108,7 @@ export const CONFIG_KEYS = {
     usually: '30d',
     example: '90d',
     help: 'how long history is kept, in days',
-    says: 'How long history is kept, in days',
+    says: 'How long history is kept, in days; a line may go a tenth later',
   },
   'nri.socket': {
     allowed: 'the absolute path of a socket, or none',

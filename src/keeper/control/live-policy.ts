@@ -201,7 +201,7 @@ export function requirePolicies(
   })
   const all = [...byKey(named)].map(([why, few]) => `${fewOf(few)}: ${why}`)
   throw new Error(
-    `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${all.join('; ')}; correct the configuration, or take the keys from them with "intercede reload --force"`,
+    `Cannot keep the policy of ${counted(lost.length, 'running container')}, ${all.join('; ')}; correct the configuration, or take the keys from them by a reload with --force`,
   )
 }
 

@@ -7,6 +7,7 @@ import {
   ftruncate,
   lstatSync,
   openSync,
+  readFileSync,
   readSync,
   renameSync,
   rmSync,
@@ -25,7 +26,7 @@ import { makeDirectory } from '../../runtimes/text-file.ts'
 import { asciiJson, firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions } from '../process/events.ts'
 
-const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDWR } = constants
 /** The group reads it, and nobody else. */
 const MODE = 0o640
 /** In bytes: what waits while the disk is slow, but no more than a part of the size. More is lost, and counted. */
@@ -47,6 +48,22 @@ interface Surroundings {
   snapshot(): readonly object[]
   /** Takes the reason why lines were lost, once until lines are written again. */
   failed(why: string): void
+}
+
+/** Returns the time of the line that begins there; 0 if it has none. */
+const timeOf = (text: Buffer, start: number): number =>
+  Date.parse(/^\{"time":"([^"]*)"/.exec(text.toString('latin1', start, start + HEAD))?.[1] ?? '') || 0
+
+/** Returns the time of the first line of a file. */
+function firstTime(path: string): number {
+  const file = openSync(path, O_NOFOLLOW | O_NONBLOCK)
+  try {
+    const head = Buffer.alloc(HEAD)
+    readSync(file, head, 0, HEAD, 0)
+    return timeOf(head, 0)
+  } finally {
+    closeSync(file)
+  }
 }
 
 export const lineOf = (about: object): string => `${asciiJson(about)}\n`
@@ -140,8 +157,59 @@ export class HistoryFile {
     this.#write()
     if (this.#isWriting || Date.now() < this.#lookAt) return
     this.#lookAt = Date.now() + LOOK_MS
-    const before = this.#at(HISTORY_FILES.before)
-    orElse(undefined, () => lstatSync(before).mtimeMs < Date.now() - this.options.age && rmSync(before))
+    orElse(undefined, () => this.#trim())
+  }
+
+  /** Changes the limits. What is beyond lower ones goes with the next look. */
+  limit(options: HistoryOptions): void {
+    this.options = options
+    this.#lookAt = 0
+  }
+
+  /**
+   * Takes from the file before this one what is too old, and what is too much since the limits were lowered. Lines may
+   * become a tenth older than that, so that not every look writes it anew.
+   */
+  #trim(): void {
+    const path = this.#at(HISTORY_FILES.before)
+    const { size, age } = this.options
+    const oldest = Date.now() - age
+    const about = lstatSync(path)
+    const isLarge = about.size > size / 2
+    if (about.mtimeMs < oldest) rmSync(path)
+    else if (isLarge || firstTime(path) < oldest - age / 10) {
+      // A disk may be too full for a copy of what is kept.
+      if (!orElse(false, () => this.#keepFrom(path, oldest)) && isLarge) rmSync(path)
+    }
+  }
+
+  /** Keeps the lines of a file since a time, as many as fit. @returns whether that was possible */
+  #keepFrom(path: string, oldest: number): boolean {
+    const text = readFileSync(path)
+    const nextLine = (from: number): number => text.indexOf(LINE_FEED, from) + 1 || text.length
+    let start = text.length - Math.floor(this.options.size / 2)
+    start = start > 0 ? nextLine(start - 1) : 0
+    while (start < text.length && timeOf(text, start) < oldest) start = nextLine(start)
+    const rest = `${path}.rest`
+    rmSync(rest, { force: true })
+    const file = openSync(rest, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE)
+    try {
+      this.#secure(file)
+      const isWhole = writeSync(file, text, start) === text.length - start
+      if (isWhole) renameSync(rest, path)
+      return isWhole
+    } finally {
+      closeSync(file)
+      rmSync(rest, { force: true })
+    }
+  }
+
+  /** Lets the group read a file, and nobody else. */
+  #secure(file: number): void {
+    fchmodSync(file, MODE)
+    const { group } = this.#around
+    // A user namespace without that group: only its root reads.
+    if (group !== undefined) orElse(undefined, () => fchownSync(file, fstatSync(file).uid, group))
   }
 
   /** Resolves once nothing waits to be written. */
@@ -172,16 +240,13 @@ export class HistoryFile {
       const about = fstatSync(file)
       if (!about.isFile() || about.nlink !== 1 || about.uid !== process.geteuid?.())
         throw new Error(`${HISTORY_FILES.now} is no file of our own; remove it`)
-      fchmodSync(file, MODE)
-      const { group } = this.#around
-      // A user namespace without that group: only its root reads.
-      if (group !== undefined) orElse(undefined, () => fchownSync(file, about.uid, group))
+      this.#secure(file)
       const [head, end] = [Buffer.alloc(HEAD), Buffer.alloc(1)]
       readSync(file, head, 0, HEAD, 0)
       if (about.size > 0) readSync(file, end, 0, 1, about.size - 1)
       this.#size = about.size
       this.#isTorn = about.size > 0 && end[0] !== LINE_FEED
-      this.#begun = Date.parse(/^\{"time":"([^"]*)"/.exec(head.toString('latin1'))?.[1] ?? '') || Date.now()
+      this.#begun = timeOf(head, 0) || Date.now()
       return file
     } catch (error) {
       closeSync(file)

@@ -103,7 +103,7 @@ export class History {
   /** @param options undefined to keep nothing @returns why nothing can be kept, a sentence that `failed` gets too */
   open(options: HistoryOptions | undefined): string | undefined {
     if (options && options.directory === this.directory) {
-      this.#file!.options = options
+      this.#file!.limit(options)
       return undefined
     }
     this.close()

@@ -22,11 +22,11 @@ import { walkersOf } from '../../support/hostile.ts'
 import { Images, must } from '../../support/images.ts'
 import { mounters } from '../../support/mounters.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
-import { withReason } from '../../support/skipped.ts'
+import { lacksFileSystem, withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 import { namesOf, restDifferences, stepsIn, TRACED } from '../../support/traced-helpers.ts'
 
-const cannot = missing('gcc', 'losetup', 'mkfs.ext4', 'busybox', 'debugfs', 'strace')
+const cannot = lacksFileSystem('hugetlbfs') ?? missing('gcc', 'losetup', 'mkfs.ext4', 'busybox', 'debugfs', 'strace')
 const policy = {
   ...mknodPolicy,
   mount: { allowed: new Set(['ext4', 'hugetlbfs', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },

@@ -448,6 +448,11 @@ describe('a profile that a running container has', () => {
     expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/has no profile "build".*buidl/) })
   })
 
+  test('and by doctor, which looks at the configuration of the daemon that is named', async () => {
+    const { stdout } = await intercede('doctor', '--feed', feed())
+    expect(stdout).toMatch(/^ +NEEDED +the configuration: Cannot use configuration ".*": it has no profile "build"/m)
+  })
+
   test.skipIf(rootOnly())(withReason('which a user who may not ask the daemon is told', rootOnly()), async () => {
     const words = ['serve', '--check-config', '--config', join(scratch, 'typed.yaml'), '--feed-socket', feed()]
     chmodSync(scratch, 0o755)
@@ -623,7 +628,7 @@ describe('bad input is one sentence with a remedy', () => {
   afterAll(() => other.end())
 
   test.each([
-    [['nobody', 'mknod'], 1, 'no container has that id or name; "intercede ps --all" lists those that'],
+    [['nobody', 'mknod'], 1, 'no container has that id or name; "intercede ps --all --feed '],
     [['filtered', 'mknod'], 125, 'begin with it; give more of its id'],
     [['FIRST', 'mknodd'], 2, 'unknown key "security.syscalls.intercept.mknodd" (did you mean'],
     [['FIRST', 'mknod=perhaps'], 2, 'mknod is "perhaps": not a boolean, allowed is true'],
@@ -650,6 +655,11 @@ describe('bad input is one sentence with a remedy', () => {
     expect(done).toMatchObject({ status, stdout: '' })
     expect(done.stderr).toMatch(/^intercede: Cannot .*\n$/)
     expect(done.stderr).toContain(says)
+  })
+
+  test('a container is looked for at the daemon whose control.sock is named', async () => {
+    const { status, stderr } = await intercede('set', '--control', control(), 'nobody', 'mknod')
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringContaining(`--feed ${feed()}" lists`) })
   })
 
   test('root without the capabilities of an administrator may not connect', async () => {

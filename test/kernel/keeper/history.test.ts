@@ -110,6 +110,48 @@ describe('the files', () => {
     expect(existsSync(older(directory))).toBe(false)
   })
 
+  /** A file of before, with a line of half a KiB for each number, an hour apart. */
+  const writeOlder = (directory: string, count: number): void => {
+    const time = (number: number): Date => new Date(Date.now() - (count - number) * 3_600_000)
+    const lines = Array.from({ length: count }, (_, number) =>
+      lineOf({ ...event(number, { message: 'x'.repeat(420) }), time: time(number) }),
+    )
+    writeFileSync(older(directory), lines.join(''))
+  }
+
+  test('lose what is beyond limits that were lowered', () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    writeOlder(directory, 100)
+    using store = opened({ directory, size: 1024 * KIB, age: 10 * DAY })
+    store.file.look()
+    expect(store.numbers().length).toBe(100)
+    store.file.limit({ directory, size: 64 * KIB, age: 10 * DAY })
+    store.file.look()
+    expect(statSync(older(directory)).size).toBeLessThanOrEqual(32 * KIB)
+    expect(store.numbers().length).toBeGreaterThan(50)
+    expect(store.numbers().at(-1)).toBe(99)
+    store.file.limit({ directory, size: 64 * KIB, age: DAY })
+    store.file.look()
+    expect(store.numbers()).toEqual(Array.from({ length: 23 }, (_, index) => 77 + index))
+    expect(readdirSync(directory).sort()).toEqual(['history.1.jsonl', 'history.jsonl'])
+    expect(statSync(older(directory)).mode & 0o777).toBe(0o640)
+  })
+
+  test('lose all of the one before, where a full disk has no room for what is kept of it', () => {
+    const directory = newDirectory()
+    mkdirSync(directory)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=755', 'none', directory])
+    try {
+      writeOlder(directory, 110)
+      using store = opened({ directory, size: 64 * KIB, age: 10 * DAY })
+      store.file.look()
+      expect(readdirSync(directory)).toEqual(['history.jsonl'])
+    } finally {
+      execFileSync('umount', [directory])
+    }
+  })
+
   test('may end within a line, or have one that is none', async () => {
     const directory = newDirectory()
     {

@@ -6,6 +6,8 @@ import type { ContainerView } from '../../../src/reader/container-fields.ts'
 
 const P = 'security.syscalls.intercept.'
 const DEVICES = 'mknod.devices'
+const CHOOSE =
+  'mount=true does nothing alone: choose mount.allowed=TYPE or mount.fuse=TYPE=PROGRAM too, for what it mounts'
 const AT = 'in /etc/other.yaml, then "intercede reload"'
 const daemon = { forUser: false, configPath: '/etc/other.yaml' }
 /** What `set` has given, and what would hold without it. */
@@ -132,8 +134,19 @@ test.each<Row>([
   },
   {
     ...{ is: 'mount without its list', key: 'mount', value: 'true', about: {} },
-    set: 'intercede set abc mount=true mount.fuse=<type>=<program>',
-    forGood: `"${P}mount: true" under default: or in its profile ${AT}`,
+    set: CHOOSE,
+    forGood: `"${P}mount: true" under default: or in its profile ${AT}; and ${CHOOSE}`,
+  },
+  {
+    ...{ is: 'bpf without what it does', key: 'bpf', value: 'true', about: {} },
+    set: 'intercede set abc bpf=true bpf.devices=true',
+    forGood: `"${P}bpf: true" under default: or in its profile ${AT}; and "${P}bpf.devices: true" under default: or in its profile ${AT}`,
+  },
+  {
+    ...{ is: 'what is observed', key: 'mknod', value: 'true', state: 'observed' },
+    about: { keys: { mode: { value: 'observe', origin: 'profile build' } }, profile: 'build' },
+    set: 'intercede set abc mknod=true mode=enforce',
+    forGood: `"${P}mknod: true" under profiles: build: ${AT}; and "${P}mode: enforce" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'what needs a call that is above its ceiling', key: DEVICES, value: 'c:10:200' },
@@ -221,10 +234,7 @@ test('a container in observe mode is told to enforce what its keys allow by now'
   const refusal = { call: NULL, reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
   expect(remedyHere(view, refusal).remedy).toBe(`set ${P}mode to enforce: the other keys allow it by now`)
   const ways = waysToAllow(view, refusal, { word: 'abc', daemon, knows: () => true })
-  expect(ways).toMatchObject({
-    set: expect.stringContaining('to enforce'),
-    forGood: expect.stringContaining('to enforce'),
-  })
+  expect(ways).toMatchObject({ set: 'intercede set abc mode=enforce', forGood: 'intercede set abc --unset mode' })
 })
 
 test('what was only observed has its remedy until the container is no longer observed', () => {

@@ -190,6 +190,10 @@ export class HistoryFile {
     let start = text.length - Math.floor(this.options.size / 2)
     start = start > 0 ? nextLine(start - 1) : 0
     while (start < text.length && timeOf(text, start) < oldest) start = nextLine(start)
+    if (start === text.length) {
+      rmSync(path)
+      return true
+    }
     const rest = `${path}.rest`
     rmSync(rest, { force: true })
     const file = openSync(rest, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE)

@@ -136,6 +136,9 @@ describe('the files', () => {
     expect(store.numbers()).toEqual(Array.from({ length: 23 }, (_, index) => 77 + index))
     expect(readdirSync(directory).sort()).toEqual(['history.1.jsonl', 'history.jsonl'])
     expect(statSync(older(directory)).mode & 0o777).toBe(0o640)
+    store.file.limit({ directory, size: 64 * KIB, age: 60_000 })
+    store.file.look()
+    expect(readdirSync(directory)).toEqual(['history.jsonl'])
   })
 
   test('lose all of the one before, where a full disk has no room for what is kept of it', () => {

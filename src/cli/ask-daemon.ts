@@ -32,6 +32,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
 export const controlSocket = (control: string | undefined, feed?: string): string =>
   control ?? (feed === undefined ? CONTROL_SOCKET : join(dirname(feed), 'control.sock'))
 
+/** Returns the socket of the feed of the daemon that takes orders there. */
+export const feedBeside = (control: string): string => join(dirname(control), 'feed.sock')
+
 /**
  * Says first whether we may give orders at all. Whatever else may be wrong is said later, by who does it.
  *
@@ -105,9 +108,8 @@ function answerOn(connection: Fd, path: string): ControlAnswer {
  * long, so it cannot show that the daemon hangs.
  */
 function requireAwake(path: string): void {
-  const feed = join(dirname(path), 'feed.sock')
   try {
-    connect(feed)[Symbol.dispose]()
+    connect(feedBeside(path))[Symbol.dispose]()
   } catch (error) {
     // Whatever else is wrong there, who takes the order says it better.
     if (error instanceof DaemonSilent) throw new Error(`Cannot give orders at "${path}": ${error.why}`)

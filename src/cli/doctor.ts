@@ -58,7 +58,7 @@ const configPathOf = (path: string | undefined): string =>
 /** Says what is wrong with the daemon that runs, or that none does. */
 function findDaemon(path: string | undefined): ReturnType<HostFacts['daemon']> {
   try {
-    using feeds = openFeeds(path, { directory: null })
+    using feeds = openFeeds(path, { isUsual: true })
     const { daemon, missing } = feeds
     const isSilent = missing instanceof DaemonSilent
     const flaws = [

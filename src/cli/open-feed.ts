@@ -97,8 +97,9 @@ const openRuns = (path: string | undefined): readonly FeedReader[] =>
 
 /** Where history is; without a directory, where the daemon keeps it. */
 export interface HistorySource {
-  /** What --history names; null of a command without that option. */
-  readonly directory: string | undefined | null
+  readonly directory?: string | undefined
+  /** Of a command without the option --history. */
+  readonly isUsual?: true
   /** The time from which somebody wants it, in milliseconds since 1970. */
   readonly since?: number | undefined
 }
@@ -116,10 +117,7 @@ const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): 
 function pastIn({
   directory,
   since,
-}: {
-  readonly directory: string | undefined
-  readonly since?: number | undefined
-}): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
+}: HistorySource): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
   if (directory === undefined || !existsSync(directory)) return undefined
   const file = join(directory, HISTORY_FILES.now)
   if (existsSync(file) && !orElse(false, () => accessSync(file, constants.R_OK) === undefined)) {
@@ -175,7 +173,7 @@ function together(
  * @throws {Error} if the daemon cannot be read, and nothing else is there
  */
 export function openFeeds(path: string | undefined, history?: HistorySource): Feeds {
-  const named = history?.directory ?? undefined
+  const named = history?.directory
   if (named !== undefined && !Object.values(HISTORY_FILES).some((name) => existsSync(join(named, name))))
     throw new Error(
       `Cannot read history in ${briefly(named)}: ${existsSync(named) ? 'there is none' : 'it is not there'}; name another directory`,
@@ -183,11 +181,11 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
   const historyIn = history && (named ?? directoryOf(daemon, path))
-  const past = history && pastIn({ since: history.since, directory: historyIn })
+  const past = history && pastIn({ ...history, directory: historyIn })
   if (missing && runs.length === 0 && !past) {
     // Where a daemon of another socket keeps its history, only that daemon says.
     const isGone = missing instanceof NoDaemon || missing instanceof DaemonSilent
-    if (isGone && history?.directory === undefined && history && path !== undefined)
+    if (isGone && history && !history.isUsual && named === undefined && path !== undefined)
       missing.message += '; --history DIRECTORY shows what it has kept'
     throw missing
   }

@@ -1,4 +1,3 @@
-import { dirname, join } from 'node:path'
 import { shownJson } from '../calls/escape.ts'
 import type { ReloadAnswer, SetAnswer } from '../keeper/control/protocol.ts'
 import { formatChange } from '../keeper/log/effective-keys.ts'
@@ -11,7 +10,7 @@ import { settle } from '../policy/settings.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { connect } from '../reader/feed.ts'
 import { briefly, counted } from '../shared/texts.ts'
-import { askDaemon, controlSocket, requireOrders } from './ask-daemon.ts'
+import { askDaemon, controlSocket, feedBeside, requireOrders } from './ask-daemon.ts'
 import { formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
@@ -43,8 +42,7 @@ const changeLines = (changes: ChangedKeys): readonly string[] =>
 
 export function setCommand(word: string, words: readonly string[], options: SetOptions): void {
   const { unset: given = [], format, control } = options
-  // The sockets of a daemon are beside each other.
-  const path = options.feed ?? (control === undefined ? undefined : join(dirname(control), 'feed.sock'))
+  const path = options.feed ?? (control === undefined ? undefined : feedBeside(control))
   const set = readKeys(words)
   const unset = given.map((key) => asUsage(() => toKeyName(key)))
   checkUsage(words.length > 0 || unset.length > 0, 'Cannot set keys: none is named; give KEY=VALUE, or --unset KEY')
@@ -55,7 +53,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   )
   const socket = controlSocket(control, path)
   requireOrders(socket)
-  using feeds = openFeeds(path, { directory: null })
+  using feeds = openFeeds(path, { isUsual: true })
   const view = requireContainer(feeds, word)
   const { id, name, serial, state, runtime } = view
   if (runtime === RUN)
@@ -93,7 +91,7 @@ interface ReloadOptions {
 /** Returns how to show each container of the daemon that takes orders at this socket, by their ids. */
 const shownBeside = (socket: string): ReadonlyMap<string, string> =>
   orElse(new Map(), () => {
-    using feed = connect(join(dirname(socket), 'feed.sock'))
+    using feed = connect(feedBeside(socket))
     return new Map(containersOf(feed, false, 'last').map((view) => [view.id, formatContainer(view)]))
   })
 

@@ -43,7 +43,7 @@ function lines(
 export function statusCommand({ format: given, feed: path }: ReadOptions): void {
   const format = parseFormat(given, FORMATS.status)
   // Of a socket that is named, without the runs.
-  using feeds = openFeeds(path ?? usualSocket(), { directory: null })
+  using feeds = openFeeds(path ?? usualSocket(), { isUsual: true })
   if (!feeds.daemon) throw feeds.missing!
   const views = [...feeds.list(false)]
   const numberOf = (word: ContainerView['state']): number => views.filter(({ state }) => state === word).length

@@ -256,7 +256,7 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   if (!isChosen) steps.push(CHOOSE)
   if (isObserved(view)) steps.push(enforced(view, around))
   const open = steps.filter((step) => step !== WAS_ALLOWED && step !== ALLOWED)
-  const forGood = runtime === RUN ? onRun : open.join('; and ') || WAS_ALLOWED
+  const forGood = runtime === RUN ? (isChosen ? onRun : CHOOSE) : open.join('; and ') || WAS_ALLOWED
   return {
     set: isAllowed && !isObserved(view) ? nothing : (closedTo(runtime, forUser) ?? (isChosen ? set : CHOOSE)),
     forGood: holds ? (isObserved(view) && runtime !== RUN ? enforced(view, around) : nothing) : forGood,

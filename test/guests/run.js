@@ -68,8 +68,10 @@ const MASKED = [
   'systemd-firstboot.service',
 ]
 
-const KERNEL_WORDS = ['panic=-1', 'loglevel=4', 'systemd.show_status=false', 'systemd.unit=guest.service']
-for (const unit of MASKED) KERNEL_WORDS.push(`systemd.mask=${unit}`)
+const KERNEL_WORDS = [
+  ...['panic=-1', 'loglevel=4', 'systemd.show_status=false', 'systemd.unit=guest.service'],
+  ...MASKED.map((unit) => `systemd.mask=${unit}`),
+]
 
 const read = (name) => readFileSync(new URL(name, import.meta.url))
 const say = (text) => console.error(`guests: ${text}`)

@@ -5,7 +5,6 @@ import {
   fchownSync,
   fstatSync,
   ftruncate,
-  lstatSync,
   openSync,
   readFileSync,
   readSync,
@@ -54,16 +53,11 @@ interface Surroundings {
 const timeOf = (text: Buffer, start: number): number =>
   Date.parse(/^\{"time":"([^"]*)"/.exec(text.toString('latin1', start, start + HEAD))?.[1] ?? '') || 0
 
-/** Returns the time of the first line of a file. */
-function firstTime(path: string): number {
-  const file = openSync(path, O_NOFOLLOW | O_NONBLOCK)
-  try {
-    const head = Buffer.alloc(HEAD)
-    readSync(file, head, 0, HEAD, 0)
-    return timeOf(head, 0)
-  } finally {
-    closeSync(file)
-  }
+/** Returns the time of the first line of an open file; 0 if it has none. */
+function firstTime(file: number): number {
+  const head = Buffer.alloc(HEAD)
+  readSync(file, head, 0, HEAD, 0)
+  return timeOf(head, 0)
 }
 
 export const lineOf = (about: object): string => `${asciiJson(about)}\n`
@@ -174,12 +168,17 @@ export class HistoryFile {
     const path = this.#at(HISTORY_FILES.before)
     const { size, age } = this.options
     const oldest = Date.now() - age
-    const about = lstatSync(path)
-    const isLarge = about.size > size / 2
-    if (about.mtimeMs < oldest) rmSync(path)
-    else if (isLarge || firstTime(path) < oldest - age / 10) {
-      // A disk may be too full for a copy of what is kept.
-      if (!orElse(false, () => this.#keepFrom(path, oldest)) && isLarge) rmSync(path)
+    const file = openSync(path, O_NOFOLLOW | O_NONBLOCK)
+    try {
+      const about = fstatSync(file)
+      const isLarge = about.size > size / 2
+      if (about.mtimeMs < oldest) rmSync(path)
+      else if (isLarge || firstTime(file) < oldest - age / 10) {
+        // A disk may be too full for a copy of what is kept.
+        if (!orElse(false, () => this.#keepFrom(path, oldest)) && isLarge) rmSync(path)
+      }
+    } finally {
+      closeSync(file)
     }
   }
 
@@ -245,12 +244,11 @@ export class HistoryFile {
       if (!about.isFile() || about.nlink !== 1 || about.uid !== process.geteuid?.())
         throw new Error(`${HISTORY_FILES.now} is no file of our own; remove it`)
       this.#secure(file)
-      const [head, end] = [Buffer.alloc(HEAD), Buffer.alloc(1)]
-      readSync(file, head, 0, HEAD, 0)
+      const end = Buffer.alloc(1)
       if (about.size > 0) readSync(file, end, 0, 1, about.size - 1)
       this.#size = about.size
       this.#isTorn = about.size > 0 && end[0] !== LINE_FEED
-      this.#begun = timeOf(head, 0) || Date.now()
+      this.#begun = firstTime(file) || Date.now()
       return file
     } catch (error) {
       closeSync(file)

@@ -3,13 +3,11 @@ import { readFileSync } from 'node:fs'
 import { createTar } from 'nanotar'
 import { shownJson } from '../calls/escape.ts'
 import type { Report } from '../doctor/doctor.ts'
-import { orElse } from '../kernel/error.ts'
 import { version } from '../processes/installation.ts'
 import { containersOf, everythingOf } from '../reader/container-view.ts'
 import { EventStream } from '../reader/event-stream.ts'
 import { runtimes } from '../runtimes/known/index.ts'
-import { openFeed, usualSocket } from './open-feed.ts'
-import { configFile } from './paths.ts'
+import { openFeed } from './open-feed.ts'
 
 /** One file of the archive. */
 export interface Part {
@@ -107,17 +105,6 @@ async function events(path: string | undefined): Promise<string> {
   return lines.join('')
 }
 
-/**
- * Returns the configuration that the daemon at a socket reads. What a daemon of another user names is not read, for
- * it could be any file of ours, for us to send to somebody.
- */
-const configOf = (socket: string): string =>
-  orElse(configFile(false), () => {
-    using feed = openFeed(socket)
-    const isTrusted = [0, process.getuid?.()].includes(feed.uid)
-    return (isTrusted ? feed.directory.daemon.configPath : undefined) ?? configFile(false)
-  })
-
 function journal(): string {
   const words = ['--lines', `${LOG_LINES}`, '--output', 'json', '--no-pager', '--quiet']
   const lines = said('journalctl', '--unit', 'intercede', ...words)
@@ -125,7 +112,7 @@ function journal(): string {
   throw new Error('The journal shows no line of intercede.service: there is none, or only root may read it')
 }
 
-const sources = (report: Report, feed: string | undefined): readonly Source[] => [
+const sources = (report: Report, config: string, feed: string | undefined): readonly Source[] => [
   { name: 'doctor.json', says: 'what this machine can do', find: () => `${JSON.stringify(report, undefined, 2)}\n` },
   {
     name: 'versions.txt',
@@ -145,7 +132,7 @@ const sources = (report: Report, feed: string | undefined): readonly Source[] =>
   {
     name: 'config.yaml',
     says: 'the configuration of the daemon',
-    find: () => readFileSync(configOf(feed ?? usualSocket()), 'utf8'),
+    find: () => readFileSync(config, 'utf8'),
   },
   {
     name: 'units.txt',
@@ -178,11 +165,12 @@ function cut(text: string): string {
  * Collects what helps to understand a fault. It reads what the host says and what the daemon shows to its readers; no
  * file of a container is opened, and no variable of the environment is read.
  *
+ * @param config the path of the configuration
  * @param feed the socket of another daemon than the usual one
  */
-export function collectParts(report: Report, feed: string | undefined): Promise<readonly Part[]> {
+export function collectParts(report: Report, config: string, feed: string | undefined): Promise<readonly Part[]> {
   return Promise.all(
-    sources(report, feed).map(async ({ name, says, find }) => {
+    sources(report, config, feed).map(async ({ name, says, find }) => {
       try {
         return { name, says, text: cut(await find()) }
       } catch (error) {

@@ -48,11 +48,15 @@ function flawOfConfiguration(path: string, feed: string | undefined): string | u
   }
 }
 
-/** Returns the path of the configuration that the daemon reads, or would read. */
+/**
+ * Returns the path of the configuration that the daemon reads, or would read. What a daemon of another user names is
+ * not read: it could be any file of ours, and part of it would stand in a message or an archive that is sent on.
+ */
 const configPathOf = (path: string | undefined): string =>
   orElse(configFile(false), () => {
     using feed = openFeed(path)
-    return feed.directory.daemon.configPath ?? configFile(false)
+    const isTrusted = [0, process.getuid?.()].includes(feed.uid)
+    return (isTrusted ? feed.directory.daemon.configPath : undefined) ?? configFile(false)
   })
 
 /** Says what is wrong with the daemon that runs, or that none does. */
@@ -95,10 +99,10 @@ interface DoctorOptions {
 }
 
 /** Says what is in the archive before it is written: whoever sends it on must know. */
-async function writeBundle(file: string, report: Report, feed: string | undefined): Promise<void> {
+async function writeBundle(file: string, report: Report, config: string, feed: string | undefined): Promise<void> {
   // Before all the work; it is asked again when the file is made.
   if (existsSync(file)) throw new Error(`Cannot write "${file}": it already exists; name a new file`)
-  const parts = await collectParts(report, feed)
+  const parts = await collectParts(report, config, feed)
   const rows = parts.map(({ name, says, text }) => [name, `${Buffer.byteLength(text)}`, says])
   print(table([{ title: 'FILE' }, { title: 'BYTES', right: true }, { title: 'WHAT IT IS' }], rows))
   try {
@@ -126,7 +130,7 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     daemon: () => findDaemon(feed),
   })
   if (bundle !== undefined) {
-    await writeBundle(bundle, report, feed)
+    await writeBundle(bundle, report, file, feed)
     return
   }
   process.exitCode = report.able || report.ableForUser ? 0 : STATUS.no

@@ -8,6 +8,7 @@ import { Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Hostile, stuckThreads, withoutFuse } from '../../support/hostile.ts'
 import { FAILS_ONCE, PatchedBuild } from '../../support/patched-build.ts'
 import { withReason } from '../../support/skipped.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
 import { Strace } from '../../support/strace.ts'
 
 let host: Host
@@ -63,7 +64,7 @@ test('a listener that is called all the time is waited for in receive alone; oth
   const { child, lines } = container('hot', `${passes(100_000).join(' ')}; read _; ${passes(200).join(' ')}; cat`)
   await until('it is attended', () => attended() === 1, 10)
   const strace = await Strace.attach(host.enginePid, ['-e', 'trace=ioctl,epoll_wait', '-o', output])
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await new Promise((resolve) => setTimeout(resolve, 300 * SLOWNESS))
   await strace.end()
   const calls = readFileSync(output, 'latin1').match(/^\d+ +(ioctl\(.*NOTIF_(RECV|SEND)|epoll_wait)/gm) ?? []
   const waits = calls.filter((line) => line.includes('epoll_wait'))

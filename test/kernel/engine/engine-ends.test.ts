@@ -9,7 +9,6 @@ import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { withReason } from '../../support/skipped.ts'
 import { stateOf } from '../../support/stat.ts'
 
-const LONG = 180_000
 /** The engine that hangs is found out by its missing beat, after ten looks of one second. */
 const SILENCE_S = 30
 /** Others may work on the machine too. */
@@ -63,7 +62,7 @@ for (const { way, skip, meanwhile = [], end } of WAYS) {
     .skipIf(skip)
     .concurrent(
       withReason(`an engine that is ended by ${way} is replaced by the same keeper, and its containers go on`, skip),
-      { timeout: LONG },
+      { timeout: 180_000 },
       async () => {
         const daemon = await Daemon.start()
         const maker = new Maker(daemon)
@@ -102,7 +101,7 @@ test
   .skipIf(withoutFuse())
   .concurrent(
     withReason('an engine that is killed while a thread of it hangs is replaced at once', withoutFuse()),
-    { timeout: LONG },
+    { timeout: 180_000 },
     async () => {
       const daemon = await Daemon.start('default: { security.syscalls.intercept.mknod: true }\n')
       const [maker, hostile] = [new Maker(daemon), new Hostile(daemon.directory)]

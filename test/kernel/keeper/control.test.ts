@@ -530,20 +530,21 @@ test('a reload that comes while the daemon starts waits for that', async () => {
   }
 })
 
+/** Ends one engine after the other, before it serves, until the next one has to wait. */
+async function endEngines(host: Host): Promise<void> {
+  while (host.events.every((event) => event.type !== 'engineEnded' || event.pause === 0)) {
+    if (host.maybeEnginePid !== undefined) process.kill(host.maybeEnginePid, 'SIGSEGV')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
 test('status ends with 1 while no engine serves', { timeout: 60_000 }, async () => {
-  const host = await Host.start(undefined, { restartPause: 30_000 })
+  const host = await Host.start(undefined, { restartPause: SLOWNESS * 30_000 })
   host.mayLoseEngine = true
   const status = async (): Promise<number> => (await intercede('status', '--feed', host.feedSocket)).status
   try {
     await until('it serves', async () => (await status()) === 0)
-    for (let count = 0; host.events.every((event) => event.type !== 'engineEnded' || event.pause === 0); ) {
-      const pid = host.maybeEnginePid
-      if (pid !== undefined && host.restarts === count) {
-        process.kill(pid, 'SIGTERM')
-        count++
-      }
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
+    await endEngines(host)
     await until('it says so', async () => (await status()) === 1)
   } finally {
     host.close()
@@ -553,19 +554,16 @@ test('status ends with 1 while no engine serves', { timeout: 60_000 }, async () 
 test('status and ps say that calls are left to the kernel, and when the next engine is tried', {
   timeout: 60_000,
 }, async () => {
-  const host = await Host.start(undefined, { restartPause: 12_000 })
+  const host = await Host.start(undefined, { restartPause: SLOWNESS * 12_000 })
   host.mayLoseEngine = true
   const ask = (...args: readonly string[]): Promise<Done> => intercede(...args, '--feed', host.feedSocket)
   const stays = new Maker(host, [])
   try {
     expect(await stays.make()).toBe('ok')
     expect((await ask('ps', '--format', '{state}')).stdout).toBe('served\n')
-    while (host.events.every((event) => event.type !== 'engineEnded' || event.pause === 0)) {
-      if (host.maybeEnginePid !== undefined) process.kill(host.maybeEnginePid, 'SIGSEGV')
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
+    await endEngines(host)
     const [before, served] = [host.events.length, host.restarts]
-    const none = /calls are left to the kernel, because engines keep failing; the next one is tried in \d+s$/m
+    const none = /calls are left to the kernel, because engines keep failing; the next one is tried in [\d hms]+$/m
     const { stdout } = await ask('status')
     expect(stdout).toMatch(new RegExp(`^engine {6}none now, after \\d+ others that ended: ${none.source}`, 'm'))
     expect(stdout).toMatch(/^containers {2}0 served, 1 left to the kernel, 1 listener$/m)
@@ -783,7 +781,7 @@ test.each([
   const { pid } = its
   try {
     const ended = intercede('top', '--interval', '0.5', '--json', '--feed', join(its.directory, 'feed.sock'))
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    await new Promise((resolve) => setTimeout(resolve, SLOWNESS * 2000))
     process.kill(pid!, signal)
     const { status, stdout, stderr } = await ended
     expect(stdout).toMatch(/^\[/)

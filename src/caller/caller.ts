@@ -164,7 +164,6 @@ export class NotifiedCaller implements CallerContract, Disposable {
   readonly #callerTask: CallerTask
   readonly #paths: PathResolver
   readonly #notes: (what: bigint) => void
-  #onFuse = false
   #mounts: CallerMounts | undefined
   #programs: CallerBpf | undefined
 
@@ -267,9 +266,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
   }
 
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {
-    const { barred, onFuse } = this.#context.nodev.look({ dir, name }, this.#identityAt(dir))
-    this.#onFuse = onFuse
-    return barred
+    return this.#context.nodev.look({ dir, name }, this.#identityAt(dir))
   }
 
   mountedInside(file: Handle): boolean {
@@ -389,14 +386,7 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   look<T>(step: Step, action: () => T, own = 0): T {
     this.#context.identity.with(step, own)
-    try {
-      return action()
-    } catch (error) {
-      // A FUSE file system of the container refuses the engine (EACCES) before it looks at the caller, so nothing was
-      // done.
-      if (this.#onFuse && isErrno(error, 'EACCES')) throw new ContinueError('containerSuperblock')
-      throw error
-    }
+    return action()
   }
 
   get devicePrograms(): CallerBpf {

@@ -129,19 +129,11 @@ export class NodevProbe {
   /** By mount id: whether a container's runtime had its file system mounted nodev, which never changes either. */
   readonly #ofRuntime = new Map<bigint, boolean>()
 
-  /**
-   * Looks whether a device node could be opened in a directory.
-   *
-   * @returns `barred`: undefined if a node can be opened there, else why not; `onFuse`: whether the directory is on
-   *   FUSE
-   */
-  look(
-    entry: DirEntry,
-    caller: CallerIdentity,
-  ): { readonly barred: NodevReason | undefined; readonly onFuse: boolean } {
+  /** Returns why a device node could not be opened in a directory; undefined if it could. */
+  look(entry: DirEntry, caller: CallerIdentity): NodevReason | undefined {
     const { type, flags } = fstatfs(entry.dir)
     const isInside = MOUNTABLE_INSIDE.has(type) && this.#madeInside(entry, caller)
-    return { barred: this.#barred(entry, caller, { type, flags, isInside }), onFuse: type === FUSE_SUPER_MAGIC }
+    return this.#barred(entry, caller, { type, flags, isInside })
   }
 
   /** Tells whether a directory's file system was mounted inside the container. */

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { attributesBelow, BASE, Host, mknodPolicy } from '../../support/host.ts'
-import { withReason } from '../../support/skipped.ts'
+import { untraced, withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
 
 /** More on demand: INTERCEDE_SIGNALLED=25000 are 100,000 calls by four threads. */
@@ -100,8 +100,8 @@ describe.each([RESTARTS, RETURNS])(
       TIMEOUT_MS,
     )
 
-    test.each(ALL)(
-      'without it each %s succeeds, and none is done twice',
+    test.skipIf(untraced).each(ALL)(
+      withReason('without it each %s succeeds, and none is done twice', untraced),
       async (call) => {
         const said = await signalled(['--no-killable'], '--call', call, ...handler)
         expect(said).toMatchObject({ wrongOk: 0, other: 0 })
@@ -116,61 +116,61 @@ describe.each([RESTARTS, RETURNS])(
   },
 )
 
-describe.each([
-  ['with WAIT_KILLABLE_RECV', []],
-  ['without it', ['--no-killable']],
-] as const)('%s nothing is adopted that somebody else has made', (_, container) => {
-  test.each(CALLS)(
-    'an honest second %s',
-    async (call) => {
-      const said = await signalled(container, '--call', call, '--mode', 'double')
-      expect(said).toMatchObject({ wrongOk: 0, other: 0 })
-    },
-    TIMEOUT_MS,
-  )
-
-  test.each(['repeat', 'replace', 'rivals'])(
-    '%s',
-    async (mode) => {
-      const said = await signalled(container, '--mode', mode)
-      expect(said).toMatchObject({ wrongOk: 0, other: 0 })
-      expect(said.wrongExist).toBeLessThanOrEqual(mode === 'replace' ? said.calls : said.calls / 100)
-    },
-    TIMEOUT_MS,
-  )
-})
-
 /** Fewer and slower, since a mount takes longer than a node. */
 const MOUNTS = ['--count', '25', '--threads', '2', '--period', String(5 * PERIOD)] as const
 
-describe.skipIf(cannotMount).each([
-  ['with WAIT_KILLABLE_RECV', []],
-  ['without it', ['--no-killable']],
-] as const)(withReason(`%s a mount of ${MOUNTED}`, cannotMount), (_, container) => {
-  test.each([RESTARTS, RETURNS])(
-    'is there once, with signal handlers that %s',
-    async (_handlers, handler) => {
-      const said = await signalled(container, '--call', 'mount', ...MOUNTS, ...handler)
-      expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
-      expect(said.signals).toBeGreaterThan(0)
-      if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
-    },
-    TIMEOUT_MS,
-  )
-})
+/** A call that comes again is known by the instruction and the stack that /proc/PID/syscall shows. */
+const WAYS = [
+  { way: 'with WAIT_KILLABLE_RECV', container: [], skip: undefined },
+  { way: 'without it', container: ['--no-killable'], skip: untraced },
+] as const
 
-describe.each([
-  ['with WAIT_KILLABLE_RECV', []],
-  ['without it', ['--no-killable']],
-] as const)('%s a mount by fsopen, fsconfig, fsmount and move_mount', (_, container) => {
-  test.each([RESTARTS, RETURNS])(
-    'is there once, with signal handlers that %s',
-    async (_handlers, handler) => {
-      const said = await signalled(container, '--call', 'context', ...MOUNTS, ...handler)
-      expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
-      expect(said.signals).toBeGreaterThan(0)
-      if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
-    },
-    TIMEOUT_MS,
-  )
+describe.each(WAYS)('$way', ({ container, skip }) => {
+  describe.skipIf(skip)(withReason('nothing is adopted that somebody else has made', skip), () => {
+    test.each(CALLS)(
+      'an honest second %s',
+      async (call) => {
+        const said = await signalled(container, '--call', call, '--mode', 'double')
+        expect(said).toMatchObject({ wrongOk: 0, other: 0 })
+      },
+      TIMEOUT_MS,
+    )
+
+    test.each(['repeat', 'replace', 'rivals'])(
+      '%s',
+      async (mode) => {
+        const said = await signalled(container, '--mode', mode)
+        expect(said).toMatchObject({ wrongOk: 0, other: 0 })
+        expect(said.wrongExist).toBeLessThanOrEqual(mode === 'replace' ? said.calls : said.calls / 100)
+      },
+      TIMEOUT_MS,
+    )
+  })
+
+  const none = skip ?? cannotMount
+  describe.skipIf(none)(withReason(`a mount of ${MOUNTED}`, none), () => {
+    test.each([RESTARTS, RETURNS])(
+      'is there once, with signal handlers that %s',
+      async (_handlers, handler) => {
+        const said = await signalled(container, '--call', 'mount', ...MOUNTS, ...handler)
+        expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+        expect(said.signals).toBeGreaterThan(0)
+        if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
+      },
+      TIMEOUT_MS,
+    )
+  })
+
+  describe.skipIf(skip)(withReason('a mount by fsopen, fsconfig, fsmount and move_mount', skip), () => {
+    test.each([RESTARTS, RETURNS])(
+      'is there once, with signal handlers that %s',
+      async (_handlers, handler) => {
+        const said = await signalled(container, '--call', 'context', ...MOUNTS, ...handler)
+        expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+        expect(said.signals).toBeGreaterThan(0)
+        if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
+      },
+      TIMEOUT_MS,
+    )
+  })
 })

@@ -154,6 +154,26 @@ RUN busybox touch /kept\n`,
     })
   })
 
+  const noProgram = missing('fuse-overlayfs')
+  test.skipIf(noProgram)(
+    withReason('over fuse-overlayfs a node is made where only its caller may write', noProgram),
+    async () => {
+      const storage = ['--storage-driver=overlay', '--storage-opt=overlay.mount_program=/usr/bin/fuse-overlayfs']
+      const fuse = await Podman.start(machine, storage, 'fuse')
+      try {
+        const options = [...USUAL, '--userns=auto', '--cap-add=MKNOD', `--security-opt=seccomp=${profile}`]
+        // The kernel makes the FIFO itself.
+        const script =
+          'mknod n c 1 3 && mknod p p && stat -c %t:%T n && echo x >n && stat -c "%A %u" . n p | busybox cut -b 2-'
+        const both = `PATH=/bin; busybox mkdir -m 555 /closed; busybox chmod 555 /; (${script}); cd /closed; ${script}`
+        const { stdout, stderr } = await fuse.run('run', ...options, 'test', 'sh', '-c', both)
+        expect(stdout, stderr).toMatch(/^(1:3\nr-xr-xr-x 0\n(.* 0\n)\2){2}$/)
+      } finally {
+        await fuse.close()
+      }
+    },
+  )
+
   const noLxcfs = lacksLxcfs()
   test.skipIf(noLxcfs)(withReason('run with the files of lxcfs that "intercede flags" prints', noLxcfs), async () => {
     const { directory, socket } = machine

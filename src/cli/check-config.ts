@@ -168,19 +168,20 @@ const filesIn = (directory: string): readonly string[] =>
     return names.sort().map((name) => join(directory, name))
   })
 
-/** Says of each key that is on for containers with a profile whether the filter of the profile traps it. */
+/** Says of each key that is on for containers with a profile whether its filter traps it, and which daemon serves them. */
 function describeFilter(config: Config, file: string): readonly string[] {
-  const { listenerMetadata: metadata, syscalls = [] } = readProfile(readText(file))
+  const { listenerMetadata: metadata, listenerPath, syscalls = [] } = readProfile(readText(file))
   // It is the profile of somebody else, or no profile.
   if (metadata === undefined) return []
   const traps = notifying(syscalls)
   const { policy, settings } = resolve(config, { metadata }, deviceNames)
   const on = keyNames.filter((name) => callsOf(name).length > 0 && serves(policy, name))
-  return on.map((name) => {
+  const lines = on.map((name) => {
     const missing = untrapped(policy, name, traps)
     const isTrapped = missing.length === 0 ? 'trapped' : `not trapped: ${missing.join(', ')}`
     return `  # ${fullName(name)} (${formatOrigin(settings.get(name)!.origin)}): ${isTrapped}`
   })
+  return listenerPath === undefined ? lines : [`  # of the daemon at ${JSON.stringify(listenerPath)}`, ...lines]
 }
 
 function describeOrSay(config: Config, file: string): readonly string[] {

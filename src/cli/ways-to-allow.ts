@@ -205,6 +205,17 @@ function enforced(view: ContainerView, { daemon, word, feed }: Around): string {
   return lineFor(originOf('mode', view.about), 'mode', 'enforce', changedIn({ daemon, feed }))
 }
 
+/** Of a call that would have been done, had the container not only been observed. */
+function waysToEnforce(view: ContainerView, around: Around): WaysToAllow {
+  const { runtime } = view
+  const { daemon, feed, word } = around
+  return {
+    set: closedTo(runtime, daemon.forUser ?? false) ?? `${orderAt(feed, 'set')} ${word} mode=enforce`,
+    forGood: runtime === RUN ? 'leave mode=observe out of the options of "intercede run"' : enforced(view, around),
+    allows: `all that its other keys allow; ${securityPage()} says why that is safe`,
+  }
+}
+
 /** Tells whether a call is off, so that no option of it does anything. */
 const isOff = (call: CallName, all: Keys): boolean =>
   all[call] !== undefined && !keys[call].lowers(all[call].value, 'true')
@@ -221,7 +232,8 @@ const hasValue = ({ key, value }: WantedKey, all: Keys): boolean =>
 export function waysToAllow(view: ContainerView, refusal: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
   const { forUser = false } = around.daemon
-  const { wants } = refusal
+  const { wants, reason } = refusal
+  if (reason === 'observedAct' && isObserved(view)) return waysToEnforce(view, around)
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined

@@ -6,7 +6,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { MemoryGroup, unlimitable } from '../../support/groups.ts'
 import { execute, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
-import { withReason } from '../../support/skipped.ts'
+import { untraced, withReason } from '../../support/skipped.ts'
 import { stateOf } from '../../support/stat.ts'
 
 /** The engine that hangs is found out by its missing beat, after ten looks of one second. */
@@ -96,11 +96,12 @@ for (const { way, skip, meanwhile = [], end } of WAYS) {
     )
 }
 
+const cannotHang = withoutFuse() ?? untraced
 /** Its process is there, as a zombie, until the threads come back: nothing else tells that it has ended. */
 test
-  .skipIf(withoutFuse())
+  .skipIf(cannotHang)
   .concurrent(
-    withReason('an engine that is killed while a thread of it hangs is replaced at once', withoutFuse()),
+    withReason('an engine that is killed while a thread of it hangs is replaced at once', cannotHang),
     { timeout: 180_000 },
     async () => {
       const daemon = await Daemon.start('default: { security.syscalls.intercept.mknod: true }\n')

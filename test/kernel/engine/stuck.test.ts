@@ -8,7 +8,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { BASE, execute, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { descriptorsOf, Hostile, stuckThreads, unkillable, walkersOf, withoutFuse } from '../../support/hostile.ts'
 import { mounters } from '../../support/mounters.ts'
-import { withReason } from '../../support/skipped.ts'
+import { untraced, withReason } from '../../support/skipped.ts'
 
 const CLI = fileURLToPath(new URL('../../../bin/intercede.js', import.meta.url))
 /** Pairs of measurements; more than one to say how much slower it is, which takes half a minute each. */
@@ -201,8 +201,9 @@ async function settled(): Promise<void> {
   await until('no walker is left', () => walkersOf(pid).length === 0, 15)
 }
 
-describe.skipIf(withoutFuse())(
-  withReason('a container that serves its own file system', withoutFuse()),
+const cannotHang = withoutFuse() ?? untraced
+describe.skipIf(cannotHang)(
+  withReason('a container that serves its own file system', cannotHang),
   { timeout: ROUNDS * 60_000 },
   () => {
     test.each(WAYS)('$way: another container is served as before', async ({ way, ...rest }) => {
@@ -296,7 +297,7 @@ describe.skipIf(withoutFuse())(
   },
 )
 
-describe.skipIf(withoutFuse())(withReason('the daemon, while threads of it are stuck', withoutFuse()), () => {
+describe.skipIf(cannotHang)(withReason('the daemon, while threads of it are stuck', cannotHang), () => {
   let daemon: ChildProcess | undefined
   let log = ''
   /** Of root: sockets in a directory of a container's would be refused. */

@@ -53,7 +53,8 @@ describe('what a configuration means on this machine, and what is missing there'
     const config = file('traps.yaml', 'default: { sysinfo: true }\nprofiles: { vpn: { setxattr: true } }\n')
     const profile = (name: string, metadata: string): string => {
       const rules = [{ names: ['mknod', 'mknodat', 'setxattr'], action: 'SCMP_ACT_NOTIFY' }]
-      const text = { defaultAction: 'SCMP_ACT_ALLOW', listenerMetadata: metadata, syscalls: rules }
+      const listener = metadata.startsWith('profile=vpn') ? { listenerPath: '/run/other.sock' } : {}
+      const text = { defaultAction: 'SCMP_ACT_ALLOW', ...listener, listenerMetadata: metadata, syscalls: rules }
       return file(name, JSON.stringify(text))
     }
     const names = ['a', 'b', 'c'].map((name, index) =>
@@ -69,6 +70,7 @@ describe('what a configuration means on this machine, and what is missing there'
   # ${KEY}.mknod (metadata): trapped
   # ${KEY}.sysinfo (configuration): not trapped: sysinfo
 filter "/etc/intercede/b.json":
+  # of the daemon at "/run/other.sock"
   # ${KEY}.setxattr (profile vpn): not trapped: lsetxattr, fsetxattr, setxattrat
   # ${KEY}.sysinfo (configuration): not trapped: sysinfo
 filter "/etc/intercede/c.json":

@@ -237,6 +237,23 @@ test('a container in observe mode is told to enforce what its keys allow by now'
   expect(ways).toMatchObject({ set: 'intercede set abc mode=enforce', forGood: 'intercede set abc --unset mode' })
 })
 
+test('what was only observed is done once it is enforced, which is no order to a run', () => {
+  const waysOf = (runtime: string, origin = 'profile build', instead?: object) => {
+    const all = { mode: { value: 'observe', origin, ...(instead && { instead }) } }
+    const view = { id: 'abc', state: 'observed', runtime, about: { keys: all } } as unknown as ContainerView
+    const ways = waysToAllow(view, { reason: 'observedAct' } as RefusalView, { word: 'abc', daemon, knows: () => true })
+    return [ways?.set, ways?.forGood]
+  }
+  const profile = expect.stringMatching(/^"\S+mode: enforce" under profiles: build: in /)
+  expect(waysOf('crun')).toEqual(['intercede set abc mode=enforce', profile])
+  const before = { value: 'enforce', origin: 'default' }
+  expect(waysOf('crun', 'set', before)[1]).toBe('intercede set abc --unset mode')
+  expect(waysOf('run')).toEqual([
+    expect.stringMatching(/^nothing: the policy of a run/),
+    expect.stringMatching(/^leave /),
+  ])
+})
+
 test('what was only observed has its remedy until the container is no longer observed', () => {
   const of = (value: string): ContainerView =>
     ({

@@ -18,15 +18,20 @@ function isMounter(pid: string): boolean {
 export const mounters = (engine: number): string[] =>
   readdirSync('/proc').filter((pid) => statFields(`/proc/${pid}/stat`)[1] === String(engine) && isMounter(pid))
 
-/** How many sockets an engine holds: the threads that it makes meanwhile hold none, a mounter one. */
-export const socketsOf = (engine: number): number =>
+/** How many descriptors of a kind an engine has, as their links in /proc name it. */
+const descriptorsOf = (engine: number, kind: string): number =>
   readdirSync(`/proc/${engine}/fd`).filter((fd) => {
     try {
-      return readlinkSync(`/proc/${engine}/fd/${fd}`).startsWith('socket:')
+      return readlinkSync(`/proc/${engine}/fd/${fd}`).startsWith(kind)
     } catch {
       return false
     }
   }).length
+
+/** How many sockets an engine holds: the threads that it makes meanwhile hold none, a mounter one. */
+export const socketsOf = (engine: number): number => descriptorsOf(engine, 'socket:')
+/** How many contexts of fsopen(2) an engine holds. */
+export const contextsOf = (engine: number): number => descriptorsOf(engine, 'anon_inode:[fscontext]')
 
 /** @returns once the next one serves: of engines that end before, the keeper takes ten in a row for a reason to wait */
 export async function endEngine(host: Host): Promise<void> {

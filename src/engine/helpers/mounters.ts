@@ -22,7 +22,10 @@ const SURPLUS_MS = 1000
 const FINISH_MS = 2000
 /** How long a mounter may sleep until it has started, or finished the previous engine's requests; then it hangs. */
 const PATIENCE_MS = 20_000
-/** How long new mounts wait for mounters of the previous engine, before other mounters are started. */
+/**
+ * How long new mounts wait for mounters of the previous engine, before other mounters are started, and the next
+ * descriptors for those that are closed.
+ */
 const HASTE_MS = 500
 /** When to try again to discard descriptors, if all mounters are busy or none can be started. */
 const RETRY_MS = 1000
@@ -141,6 +144,8 @@ export class Mounters {
   #awaited = 0
   readonly #greeted: Promise<unknown>[] = []
   readonly #discards = new Set<Promise<void>>()
+  /** Resolves when the next descriptors may be discarded. */
+  #nextDiscard: Promise<void> = Promise.resolve()
   /** For mounters that ended. */
   readonly #ended = new Debts(MOST_MS)
   /** For the processor time of mounters. */
@@ -230,7 +235,8 @@ export class Mounters {
 
   /**
    * Lets a mounter close descriptors: each may be the last reference to a file system, and closing it may hang in that
-   * file system, which the main thread must not.
+   * file system, which the main thread must not. One after the other: what many containers leave at once must not take
+   * all mounters, for which others wait. Only one that takes longer is not waited for.
    *
    * @param fds owned here from now on
    */
@@ -242,16 +248,26 @@ export class Mounters {
   async #discard(fds: readonly Fd[]): Promise<void> {
     // Mounters are not started before that.
     await Promise.all(this.#greeted)
-    while (!(await this.#closeElsewhere(fds))) await sleep(RETRY_MS)
+    const turn = this.#nextDiscard
+    let pass = (): void => {}
+    this.#nextDiscard = new Promise((resolve) => {
+      pass = resolve
+    })
+    await turn
+    while (!(await this.#closeElsewhere(fds, pass))) await sleep(RETRY_MS)
+    pass()
   }
 
   /**
+   * @param onSlow called if that takes longer
    * @returns false if no mounter took them: then nothing is closed
    */
-  async #closeElsewhere(fds: readonly Fd[]): Promise<boolean> {
+  async #closeElsewhere(fds: readonly Fd[], onSlow: () => void): Promise<boolean> {
     const mounter = this.#take(NO_CONTAINER)
     await mounter?.started
+    const timer = setTimeout(onSlow, HASTE_MS)
     const free = await mounter?.process.comesFree(PATIENCE_MS, fds).catch(() => undefined)
+    clearTimeout(timer)
     if (mounter) this.#release(mounter, free !== true)
     return free !== undefined
   }

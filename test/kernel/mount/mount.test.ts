@@ -6,7 +6,7 @@ import { errnos } from '../../../src/abi/errno.ts'
 import { fixture, missing, noI386 } from '../../support/fixtures.ts'
 import { BASE, type Done, execute, Host, until } from '../../support/host.ts'
 import { Images, must, nodeFor } from '../../support/images.ts'
-import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
+import { contextsOf, endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 import { lacksFileSystem, withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 
@@ -401,12 +401,23 @@ describe.skipIf(cannot)(withReason('a context of fsopen(2) that is not ours', ca
       await until('all of them hold theirs', () => holders.every(({ holds }) => holds()))
       const { stdout, stderr } = await contained(`${contexts('held')} </dev/null`)
       expect({ stdout, stderr }).toEqual({ stdout: 'held\ncreate: ok\nfsmount: ok\ntype: ef53\n', stderr: '' })
+      expect(contextsOf(host.enginePid)).toBeGreaterThan(100)
     } finally {
+      for (const idle of mounters(host.enginePid)) process.kill(Number(idle), 'SIGKILL')
+      await until('no mounter is left', () => mounters(host.enginePid).length === 0)
       for (const { child } of holders) child.kill('SIGKILL')
       await until('they are gone', () =>
         holders.every(({ child }) => child.exitCode !== null || child.signalCode !== null),
       )
     }
+    // What all of them leave is closed by one mounter after the other: the rest is for those who mount.
+    let most = 0
+    await until('all is closed', () => {
+      const all = mounters(host.enginePid).length
+      most = Math.max(most, all)
+      return most > 0 && contextsOf(host.enginePid) === 0
+    })
+    expect(most).toBeLessThanOrEqual(2)
   })
 
   test('is of its own fspick(2): the file system of the host stays as it is', async () => {

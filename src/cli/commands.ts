@@ -326,8 +326,8 @@ command('explain')
     ...after(`Without an argument it explains the refusals of containers that run, then of those that have ended. With a name or an id it
 also finds containers that were removed, and those from before a restart, as long as history has them.
 
-With --if it answers one question, whatever runs now: it exits with 0 and says the outcome, the reason and what to do. Without -c
-and --profile the policy is the default of the daemon's configuration.`),
+With --if it answers one question, whatever runs now: it exits with 0 and says the outcome, the reason and what to do. The policy
+is the default of the daemon's configuration, with --profile and -c over it, and under its ceiling.`),
   )
   .action(async (word, options) => {
     if (options.if === undefined) (await import('./explain.ts')).explainCommand(word, options)

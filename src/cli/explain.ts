@@ -56,7 +56,7 @@ interface Found {
 /** Returns what makes rows: finding the word of a container takes a look at all, so it is found once. */
 function rowMaker(
   all: readonly ContainerView[],
-  daemon: Daemon,
+  daemon: Daemon | undefined,
   feed: string | undefined,
 ): (found: Found) => Explained {
   const words = new Map<ContainerView, string>()
@@ -275,9 +275,8 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   sayMissing(feeds)
   if (lost > 0)
     say(`History lacks at least ${counted(lost, 'line')} that could not be written: more may have been refused`)
-  // A named history may be of a daemon with another configuration.
-  const isOfOther = history !== undefined && history !== feeds.daemon?.directory.daemon.history
-  const daemon = isOfOther ? {} : (feeds.daemon?.directory.daemon ?? {})
+  // That of a named history has another configuration.
+  const daemon = feeds.isOfOther ? undefined : (feeds.daemon?.directory.daemon ?? {})
   const found = views
     .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
     .filter(({ refusal }) => refusal.time >= (since ?? 0))

@@ -1,5 +1,5 @@
 import { accessSync, constants, existsSync, fstatSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { escaped } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
@@ -64,6 +64,8 @@ export interface Feeds extends Disposable {
   readonly path: string | undefined
   /** Where history is that can be read; if it cannot, that was said. */
   readonly historyAt: string | undefined
+  /** Whether that is of another daemon than the one that is asked. */
+  readonly isOfOther: boolean
   /** Whether the daemon says that it keeps none. */
   readonly keepsNone: boolean
   /** The daemon, and the runs that are there now. */
@@ -186,7 +188,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     // Where a daemon of another socket keeps its history, only that daemon says.
     const isGone = missing instanceof NoDaemon || missing instanceof DaemonSilent
     if (isGone && history && !history.isUsual && named === undefined && path !== undefined)
-      missing.message += '; --history DIRECTORY shows what it has kept'
+      missing.message += '; add --history DIRECTORY to see what it has kept'
     throw missing
   }
   const close = (): void => {
@@ -196,8 +198,10 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
-  // A daemon that hangs, or that we may not ask, may serve what history has. Any serves LXC's at the next call.
-  const isUnknown = missing !== undefined && !(missing instanceof NoDaemon)
+  const kept = daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : named
+  const isOfOther = named !== undefined && (kept === undefined || resolve(named) !== resolve(String(kept)))
+  // A daemon that hangs, or that we may not or do not ask, may serve what history has. Any serves LXC's at the next call.
+  const isUnknown = isOfOther || (missing !== undefined && !(missing instanceof NoDaemon))
   const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
   function views(all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> {
     if (!known) return all ? joinOutlived([...each(all, which)]) : each(all, which)
@@ -221,6 +225,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     missing,
     path,
     historyAt: past && historyIn,
+    isOfOther,
     keepsNone: !past && daemon !== undefined && daemon.directory.daemon.history === undefined,
     get all() {
       return daemon ? [daemon, ...runs] : runs
@@ -272,7 +277,11 @@ export function withoutEngine({ engines, nextEngine }: Pick<DaemonTotals, 'engin
 }
 
 /** Says what is missing from a list of what runs; the exit status says so too. */
-export function sayMissing({ missing, historyAt, daemon }: Feeds): void {
+export function sayMissing({ missing, historyAt, isOfOther, daemon, path }: Feeds): void {
+  if (isOfOther)
+    say(
+      `History in ${briefly(historyAt!)} is not that of the daemon at ${briefly(path ?? usualSocket())}: what is served now is not known; name the feed socket of its own daemon with --feed`,
+    )
   if (daemon?.directory.state.engine === 0) say(`No engine serves now: ${withoutEngine(daemon.directory.daemon)}`)
   if (!missing) return
   say(

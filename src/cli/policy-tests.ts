@@ -7,7 +7,7 @@ import { type Config, parseConfig } from '../policy/config.ts'
 import { type Place, PolicyError } from '../policy/error.ts'
 import type { KeyValueLine } from '../policy/key-value-lines.ts'
 import type { Policy } from '../policy/policy.ts'
-import { clamp, settle, toPolicy } from '../policy/settings.ts'
+import { clamp, type Settings, settle, toPolicy } from '../policy/settings.ts'
 import {
   checkTypes,
   Flaws,
@@ -107,16 +107,16 @@ function readWith(path: string): string {
 }
 
 /**
- * Returns the policy that a profile and keys over it mean. Without a profile only what the keys say is on.
+ * Returns what a profile and keys over it mean. Without a profile only what the keys say is on.
  *
  * @param config the path of the configuration; undefined for the daemon's
  * @throws {PolicyError}
  */
-export function policyOf(
+export function settingsOf(
   { profile, config }: { readonly profile: string | undefined; readonly config: string | undefined },
   keys: readonly KeyValueLine[],
   place: Place = {},
-): Policy {
+): Settings {
   const file = config ?? (profile === undefined ? undefined : configFile(false))
   const { default: all, profiles, ceiling } = file === undefined ? parseConfig('', '') : readConfig(file)
   const chosen = profile === undefined ? [] : profiles.get(profile)
@@ -125,8 +125,10 @@ export function policyOf(
       didYouMean(profile!, profiles.keys()) || `; ${JSON.stringify(file)} has ${fewOf([...profiles.keys()]) || 'none'}`
     throw new PolicyError(`unknown profile ${briefly(profile)}`, place, hint)
   }
-  return toPolicy(clamp(settle([...all, ...chosen, ...keys]), ceiling), NOBODY)
+  return clamp(settle([...all, ...chosen, ...keys]), ceiling)
 }
+
+const policyOf = (...what: Parameters<typeof settingsOf>): Policy => toPolicy(settingsOf(...what), NOBODY)
 
 const readConfig = (file: string): Config => asUsage(() => parseConfig(readWith(file), file, NOBODY))
 

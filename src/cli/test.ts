@@ -1,15 +1,17 @@
 import { escaped, printable, shownJson } from '../calls/escape.ts'
 import { CallSyntaxError, numberIn, parseCall } from '../calls/parse-call.ts'
-import { explain } from '../calls/reasons.ts'
-import type { KeyValueLine } from '../policy/key-value-lines.ts'
-import { parseAssignment } from '../policy/key-value-lines.ts'
+import { explain, type Reason } from '../calls/reasons.ts'
+import { wantedKey } from '../memories/refusal-view.ts'
+import { type KeyValueLine, parseAssignment } from '../policy/key-value-lines.ts'
+import { keys } from '../policy/keys.ts'
+import { type Settings, toPolicy } from '../policy/settings.ts'
 import { briefly, counted } from '../shared/texts.ts'
 import type { CallerDescription } from '../syscalls/caller-facts.ts'
 import { type CallDecision, decideFor, MissingFact } from '../syscalls/described-caller.ts'
 import { FORMATS, type TEST_FORMATS } from './formats.ts'
 import { formatRows, parseFormat } from './output-format.ts'
 import { configFileIfThere } from './paths.ts'
-import { type Expected, type PolicyTest, policyOf, readTests, type TestedPolicy } from './policy-tests.ts'
+import { type Expected, type PolicyTest, readTests, settingsOf, type TestedPolicy } from './policy-tests.ts'
 import { print } from './print.ts'
 import { asUsage, checkUsage, STATUS, UsageError } from './usage.ts'
 
@@ -81,8 +83,8 @@ function detailsOf(result: TestResult): readonly (readonly [name: string, text: 
 }
 
 /** Returns why a call has its outcome, what to do, and what was assumed. */
-function explained({ why, assumed, isUntrapped }: CallDecision): readonly (readonly [string, string])[] {
-  const { says, remedy } = explain(why)
+function explained(decision: CallDecision, settings?: Settings): readonly (readonly [string, string])[] {
+  const { says, remedy, assumed, isUntrapped } = rowOf(decision, settings)
   return [
     ...(isUntrapped
       ? [['why', 'a filter for this policy does not trap the call: the kernel has it at once'] as const]
@@ -147,8 +149,20 @@ function asJunit(results: readonly TestResult[]): string {
   return `${['<?xml version="1.0" encoding="UTF-8"?>', '<testsuites>', ...suites, '</testsuites>'].join('\n')}\n`
 }
 
+/** Returns what to do where a ceiling is below what would allow the call: what is above it is lowered. */
+function underCeiling(why: Reason, settings: Settings, remedy: string): string {
+  const wants = wantedKey(why)
+  const { ceiling, asked } = (wants && settings.get(wants.key)) ?? {}
+  if (!wants || ceiling === undefined || keys[wants.key].lowers(ceiling, wants.value)) return remedy
+  const raise = `raise the ceiling of ${wants.key} in the configuration: ${JSON.stringify(ceiling)} is below ${JSON.stringify(wants.value)}`
+  return asked !== undefined && keys[wants.key].lowers(asked, wants.value) ? raise : `${raise}; then ${remedy}`
+}
+
 /** Returns a decision as readers get it, with the code, sentence and remedy of its reason. */
-const rowOf = ({ why, ...rest }: CallDecision) => ({ ...rest, reason: why.code, ...explain(why) })
+function rowOf({ why, ...rest }: CallDecision, settings?: Settings) {
+  const { says, remedy } = explain(why)
+  return { ...rest, reason: why.code, says, remedy: settings ? underCeiling(why, settings, remedy) : remedy }
+}
 
 const asJson = (results: readonly TestResult[]): string =>
   `${shownJson(
@@ -192,13 +206,13 @@ export function explainIfCommand(word: string | undefined, options: IfOptions): 
     word === undefined,
     `Cannot use ${briefly(word)} with --if: it explains a call that nobody made; leave it out`,
   )
-  const { if: text, config = [], profile, daemonConfig, format: given } = options
-  const format = parseFormat(given, FORMATS.explain)
-  const keys = asUsage(() => config.map((each): KeyValueLine => parseAssignment(each)))
-  const file = daemonConfig ?? (profile === undefined && keys.length > 0 ? undefined : configFileIfThere(false))
-  const policy = asUsage(() => policyOf({ profile, config: file }, keys))
-  const decision = answer(text, policy)
-  const { outcome: verdict, errno, reason, says, remedy, assumed, isUntrapped } = rowOf(decision)
+  const { if: text, config = [], profile, daemonConfig, format: shape } = options
+  const format = parseFormat(shape, FORMATS.explain)
+  const given = asUsage(() => config.map((each): KeyValueLine => parseAssignment(each)))
+  const file = daemonConfig ?? configFileIfThere(false)
+  const settings = asUsage(() => settingsOf({ profile, config: file }, given))
+  const decision = answer(text, toPolicy(settings))
+  const { outcome: verdict, errno, reason, says, remedy, assumed, isUntrapped } = rowOf(decision, settings)
   const row = {
     ...{ call: text, verdict, ...(errno ? { errno } : {}), reason, says, ...(remedy ? { remedy } : {}), assumed },
     ...(isUntrapped ? { isUntrapped } : {}),
@@ -211,7 +225,7 @@ export function explainIfCommand(word: string | undefined, options: IfOptions): 
         [
           printable(text),
           `  ${verdict}${errno ? ` with ${errno}` : verdict === 'left' ? ' to the kernel' : ''} [${reason}]`,
-          ...lines(explained(decision)),
+          ...lines(explained(decision, settings)),
           '',
         ].join('\n'),
     ),

@@ -67,8 +67,12 @@ const securityPage = (): string => {
 let foundPage: string | undefined
 
 /** Where the configuration is, and how it is read again. */
-const changedIn = ({ daemon: { configPath, forUser = false }, feed }: Pick<Around, 'daemon' | 'feed'>): string =>
-  `in ${configPath ?? "the daemon's configuration"}, then ${forUser ? 'SIGHUP to the daemon' : `"${orderAt(feed, 'reload')}"`}`
+function changedIn({ daemon, feed }: Pick<Around, 'daemon' | 'feed'>): string {
+  if (!daemon) return 'in the configuration of its daemon, then a reload of that'
+  const { configPath, forUser = false } = daemon
+  const reload = forUser ? 'SIGHUP to the daemon' : `"${orderAt(feed, 'reload')}"`
+  return `in ${configPath ?? "the daemon's configuration"}, then ${reload}`
+}
 
 /** A list is written so that it can also stand in braces. */
 const yamlOf = (key: KeyName, value: string): string =>
@@ -98,7 +102,8 @@ interface Around {
   readonly word: string
   /** The feed socket by which the daemon was asked, if it was named. */
   readonly feed?: string | undefined
-  readonly daemon: Partial<Pick<DaemonTotals, 'forUser' | 'configPath'>>
+  /** Undefined where history is of another daemon than the one that was asked. */
+  readonly daemon: Partial<Pick<DaemonTotals, 'forUser' | 'configPath'>> | undefined
   /** Says whether the kernel has a file system. */
   knows(fileSystem: string): boolean
 }
@@ -210,7 +215,7 @@ function waysToEnforce(view: ContainerView, around: Around): WaysToAllow {
   const { runtime } = view
   const { daemon, feed, word } = around
   return {
-    set: closedTo(runtime, daemon.forUser ?? false) ?? `${orderAt(feed, 'set')} ${word} mode=enforce`,
+    set: closedTo(runtime, daemon?.forUser ?? false) ?? `${orderAt(feed, 'set')} ${word} mode=enforce`,
     forGood: runtime === RUN ? 'leave mode=observe out of the options of "intercede run"' : enforced(view, around),
     allows: `all that its other keys allow; ${securityPage()} says why that is safe`,
   }
@@ -231,7 +236,7 @@ const hasValue = ({ key, value }: WantedKey, all: Keys): boolean =>
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
 export function waysToAllow(view: ContainerView, refusal: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
-  const { forUser = false } = around.daemon
+  const { forUser = false } = around.daemon ?? {}
   const { wants, reason } = refusal
   if (reason === 'observedAct' && isObserved(view)) return waysToEnforce(view, around)
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
@@ -328,7 +333,8 @@ const knownWays = new Map<string, Partial<WaysToAllow>>()
 export function waysOf(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
   const { keys: all, annotations, profile } = view.about
   const call = refusal.reason === 'keyOff' ? refusal.call : ''
-  const what = JSON.stringify([all, annotations, profile, refusal.wants, call, view.runtime, view.state, around.word])
+  const { reason, wants } = refusal
+  const what = JSON.stringify([all, annotations, profile, reason, wants, call, view.runtime, view.state, around.word])
   const ways = knownWays.get(what) ?? findWays(view, refusal, around)
   knownWays.set(what, ways)
   return ways

@@ -92,11 +92,13 @@ export function loadProgram({ attr: members, instructions, licence, log }: Progr
   view.setBigUint64(LOAD.instructions, instructionRoom.put(instructions), true)
   view.setBigUint64(LOAD.licence, licenceRoom.put(licence), true)
   view.setBigUint64(LOAD.log, log ? address(log) : 0n, true)
+  const given = view.getUint32(LOAD.logTrueSize, true)
   let outcome = load()
   // The verifier gives up (EAGAIN) if a signal is pending: kernel/bpf/verifier.c do_check(). That is ours, not the
   // caller's.
   for (let tries = 1; outcome.errno === errnos.EAGAIN && tries < LOADS; tries++) outcome = load()
-  return { ...outcome, logSize: view.getUint32(LOAD.logTrueSize, true) }
+  const written = view.getUint32(LOAD.logTrueSize, true)
+  return { ...outcome, logSize: written === given ? 0 : written }
 }
 
 function load(): Omit<Loaded, 'logSize'> {

@@ -1,6 +1,7 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { constants, existsSync, openSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
+import { Fd } from '../kernel/fd.ts'
 import { firstFitting } from '../shared/texts.ts'
 import { readText } from './text-file.ts'
 
@@ -22,8 +23,12 @@ const json = (path: string): unknown => JSON.parse(readText(path, { limit: STATE
 
 const DOCKER = '/var/lib/docker/containers'
 
-/** Looks up names by a container's id and bundle: undefined if neither engine has it, or the state cannot be read. */
-export type EngineNamesLookup = (id: string, bundle: string) => EngineNames | undefined
+/**
+ * Looks up names by a container's id and bundle: undefined if neither engine has it, or the state cannot be read.
+ *
+ * @param kept what `openState` has opened: the state from before the engine may have removed the container
+ */
+export type EngineNamesLookup = (id: string, bundle: string, kept?: readonly Fd[]) => EngineNames | undefined
 
 /**
  * Makes a lookup in the state of podman or Docker, which do not pass names on. It reads each file once. Only root may.
@@ -31,13 +36,30 @@ export type EngineNamesLookup = (id: string, bundle: string) => EngineNames | un
 export function engineNamesLookup(): EngineNamesLookup {
   const stores = new Map<string, ReadonlyMap<string, Stored>>()
   let docker: ReadonlySet<string> | undefined
-  return (id, bundle) =>
+  const inPodman = (id: string, folder: string, files: readonly string[]): EngineNames | undefined => {
+    const store = stores.get(folder) ?? storeIn(files)
+    stores.set(folder, store)
+    const stored = store.get(id)
+    return stored && ofPodman(stored)
+  }
+  return (id, bundle, kept = []) =>
     orElse(undefined, () => {
-      if (bundle.includes('-containers/')) return ofPodman(id, bundle, stores)
+      const before = kept.map(({ raw }) => `/proc/self/fd/${raw}`)
+      if (isPodmans(bundle))
+        return inPodman(id, storeOf(bundle), storesOf(bundle)) ?? inPodman(id, before.join(), before)
       docker ??= new Set(existsSync(DOCKER) ? readdirSync(DOCKER) : [])
-      return docker.has(id) ? ofDocker(id) : undefined
+      const config = docker.has(id) ? dockersOf(id) : before
+      return config[0] === undefined ? undefined : ofDocker(config[0])
     })
 }
+
+/** Opens the files that have the names of a container now. Engines replace them, so they stay as they are. */
+export const openState = (id: string, bundle: string): readonly Fd[] =>
+  (isPodmans(bundle) ? storesOf(bundle) : dockersOf(id)).flatMap((path) =>
+    orElse([], () => [new Fd(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK))]),
+  )
+
+const isPodmans = (bundle: string): boolean => bundle.includes('-containers/')
 
 interface Stored {
   readonly id: string
@@ -49,30 +71,26 @@ interface Stored {
 const STORES = ['containers.json', 'volatile-containers.json']
 
 /** The files are beside the containers' directories, which have the bundles. */
-function ofPodman(
-  id: string,
-  bundle: string,
-  stores: Map<string, ReadonlyMap<string, Stored>>,
-): EngineNames | undefined {
-  const folder = dirname(dirname(bundle))
-  const store = stores.get(folder) ?? storeIn(folder)
-  stores.set(folder, store)
-  const stored = store.get(id)
-  if (!stored) return undefined
+const storeOf = (bundle: string): string => dirname(dirname(bundle))
+const storesOf = (bundle: string): readonly string[] => STORES.map((name) => join(storeOf(bundle), name))
+
+function ofPodman(stored: Stored): EngineNames {
   const metadata = JSON.parse(stored.metadata ?? '{}') as Readonly<Record<string, unknown>>
   const { 'image-name': image, name = stored.names?.[0] } = metadata
   return { ...text('name', name), ...text('image', image) }
 }
 
-const storeIn = (folder: string): ReadonlyMap<string, Stored> =>
-  new Map(STORES.flatMap((name) => storedIn(join(folder, name))).map((each) => [each.id, each]))
+const storeIn = (files: readonly string[]): ReadonlyMap<string, Stored> =>
+  new Map(files.flatMap(storedIn).map((each) => [each.id, each]))
 
 const storedIn = (path: string): readonly Stored[] =>
   existsSync(path) ? ((json(path) ?? []) as readonly Stored[]) : []
 
-function ofDocker(id: string): EngineNames | undefined {
-  if (!/^[0-9a-f]{64}$/.test(id)) return undefined
-  const config = json(`${DOCKER}/${id}/config.v2.json`) as Readonly<Record<string, unknown>>
+const dockersOf = (id: string): readonly string[] =>
+  /^[0-9a-f]{64}$/.test(id) ? [`${DOCKER}/${id}/config.v2.json`] : []
+
+function ofDocker(path: string): EngineNames | undefined {
+  const config = json(path) as Readonly<Record<string, unknown>>
   const { Name: name, Config: inner } = config
   const { Image: image, Labels: labels } = (inner ?? {}) as Readonly<Record<string, unknown>>
   return {

@@ -86,11 +86,10 @@ function readString(memory: MemoryReader, at: bigint): Uint8Array {
   return Buffer.concat([first, restEnd >= 0 ? rest.subarray(0, restEnd) : rest])
 }
 
-/** Copies the members that are no pointers and that the kernel does not write. */
+/** Copies the members that are no pointers. One that the kernel only writes must be 0 where it does not know it yet. */
 function scalars(view: DataView): Uint8Array {
   const attr = new Uint8Array(view.buffer.slice(0, LOAD.logTrueSize + 4))
   attr.fill(0, LOAD.instructions, LOAD.logLevel)
   attr.fill(0, LOAD.log, LOAD.kernVersion)
-  attr.fill(0, LOAD.logTrueSize)
   return attr
 }

@@ -294,7 +294,8 @@ export class Feed {
     })
   }
 
-  ended({ container: { index, id } }: ContainerEntry): void {
+  ended({ container: { index, id, serial } }: ContainerEntry): void {
+    this.#names.hurry(serial)
     const about = this.#about.get(index)
     const counts = this.#counts.read(index)
     const { calls, refusals, dropped } = counts

@@ -1,9 +1,10 @@
 import { type CallRecord, type VerdictName, WORDS } from '../../calls/record.ts'
 import { now } from '../../kernel/clock.ts'
+import type { Fd } from '../../kernel/fd.ts'
 import { callKey, spreadKey } from '../../memories/counts-layout.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
-import { type EngineNames, engineNamesLookup } from '../../runtimes/engine-names.ts'
+import { type EngineNames, engineNamesLookup, openState } from '../../runtimes/engine-names.ts'
 import { firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions, KeeperEvent } from '../process/events.ts'
 import { HistoryFile, lineOf } from './history-file.ts'
@@ -263,6 +264,8 @@ interface Nameless {
   readonly bundle: string
   readonly found: (names: EngineNames | undefined) => void
 }
+/** Of how many that wait the state is kept as it was at the hand-over, for their engine may remove them before a look. */
+const STATES = 32
 
 /**
  * The shortest time between two looks at the state of engines, in milliseconds, and how many times longer than what a
@@ -282,14 +285,20 @@ function processorTime(): number {
  * be large.
  */
 export class NameSearch {
-  readonly #waiting = new Map<number, Nameless>()
+  readonly #waiting = new Map<number, Nameless & { readonly kept: readonly Fd[] }>()
   #timer: NodeJS.Timeout | undefined
   /** When the last look ended, and how long it took. */
   #last = { end: Number.NEGATIVE_INFINITY, took: 0 }
 
   add(serial: number, nameless: Nameless): void {
-    this.#waiting.set(serial, nameless)
+    const kept = this.#waiting.size < STATES ? openState(nameless.id, nameless.bundle) : []
+    this.#waiting.set(serial, { ...nameless, kept })
     this.#timer ??= this.#after(Math.max(LOOKS.shortest, LOOKS.share * this.#last.took))
+  }
+
+  /** Looks at once for the name of a container that has ended, unless looks would take too much time. */
+  hurry(serial: number): void {
+    if (this.#waiting.has(serial) && now() >= this.#last.end + LOOKS.shareOfEnded * this.#last.took) this.look()
   }
 
   /** Changes who takes the name of a container that has ended, if it is still searched. */
@@ -314,7 +323,10 @@ export class NameSearch {
     const lookup = engineNamesLookup()
     const all = [...this.#waiting.values()]
     this.#waiting.clear()
-    for (const { id, bundle, found } of all) found(lookup(id, bundle))
+    for (const { id, bundle, kept, found } of all) {
+      found(lookup(id, bundle, kept))
+      for (const file of kept) file[Symbol.dispose]()
+    }
     this.#last = { end: now(), took: processorTime() - start }
   }
 }

@@ -173,8 +173,13 @@ test('containers that end while they have a dedicated receiver leave nothing beh
     }
   }
   await burst(5)
-  const before = await settled()
+  let before = await settled()
   await burst(20)
+  // An engine that had more to do may have one more thread, which stays; but not each time.
+  for (let tries = 0; tries < 3 && host.footprint.engineThreads > before.engineThreads; tries++) {
+    before = await settled()
+    await burst(20)
+  }
   // This process, which is the keeper, has the pipes of each child for a little longer.
   await until('the footprint is as before', () => isDeepStrictEqual(host.footprint, before), 10).catch(() => {})
   expect(host.footprint).toEqual(before)

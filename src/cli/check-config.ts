@@ -168,7 +168,7 @@ const filesIn = (directory: string): readonly string[] =>
     return names.sort().map((name) => join(directory, name))
   })
 
-/** Says of each key that is on for containers with a profile whether its filter traps it, and which daemon serves them. */
+/** Says of each key that is on for containers with a profile whether its filter traps it, and who serves them. */
 function describeFilter(config: Config, file: string): readonly string[] {
   const { listenerMetadata: metadata, listenerPath, syscalls = [] } = readProfile(readText(file))
   // It is the profile of somebody else, or no profile.

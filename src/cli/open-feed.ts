@@ -200,7 +200,8 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   }
   const kept = daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : named
   const isOfOther = named !== undefined && (kept === undefined || resolve(named) !== resolve(String(kept)))
-  // A daemon that hangs, or that we may not or do not ask, may serve what history has. Any serves LXC's at the next call.
+  // A daemon that hangs, or that we may not or do not ask, may serve what history has. Any serves LXC's at their next
+  // call.
   const isUnknown = isOfOther || (missing !== undefined && !(missing instanceof NoDaemon))
   const mayBeServed = ({ runtime }: ContainerView): boolean => isUnknown || (daemon !== undefined && runtime === LXC)
   function views(all: boolean, which: WhichRefusals, known: PastLines | undefined): Iterable<ContainerView> {

@@ -264,7 +264,8 @@ interface Nameless {
   readonly bundle: string
   readonly found: (names: EngineNames | undefined) => void
 }
-/** Of how many that wait the state is kept as it was at the hand-over, for their engine may remove them before a look. */
+
+/** Of how many that wait the state is kept open as it was: their engine may remove them before a look. */
 const STATES = 32
 
 /**

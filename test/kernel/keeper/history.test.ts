@@ -535,6 +535,35 @@ describe.sequential('a daemon', () => {
     }
   })
 
+  test('of another feed may serve what its history has: nothing says that it is dead', {
+    timeout: 60_000,
+  }, async () => {
+    const asked = await Daemon.start()
+    const daemon = await start()
+    const maker = new Maker(daemon, ['--id', 'lives', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    const ask = (command: string, ...args: readonly string[]): Promise<Done> =>
+      execute(process.execPath, [CLI, command, ...args, '--history', directory])
+    const at = ['--feed', join(asked.directory, 'feed.sock')]
+    try {
+      await maker.make()
+      await until('it is kept', () => lines().some(({ id, refusals }) => id === 'lives' && `${refusals}` !== ''), 20)
+      const says = /^intercede: History in ".*" is not that of the daemon at ".*feed\.sock": .* --feed$/m
+      const explained = await ask('explain', 'lives', ...at)
+      expect(explained).toMatchObject({ status: 0, stderr: expect.stringMatching(says) })
+      expect(explained.stdout).not.toMatch(/is not served|restart|intercede reload/)
+      expect(explained.stdout).toMatch(/^ {2}for good: {2}make its seccomp profile /m)
+      const list = await ask('ps', ...at)
+      expect(list).toMatchObject({ status: 0, stderr: expect.stringMatching(says) })
+      expect(list.stdout).toMatch(/^lives +unknown /m)
+      const own = await ask('explain', 'lives', '--feed', feed)
+      expect(own).toMatchObject({ status: 0, stderr: '' })
+      expect(own.stdout).toMatch(/^ {2}now: {2}intercede set --feed /m)
+    } finally {
+      maker.end()
+      await asked.close()
+    }
+  })
+
   test('that hangs may serve what history has: no command says that it does not', { timeout: 60_000 }, async () => {
     const daemon = await start()
     const maker = new Maker(daemon, ['--id', 'waits', '--metadata', 'security.syscalls.intercept.mknod=false'])

@@ -3,9 +3,11 @@ import { expect, test } from 'vitest'
 import { NOTIF } from '../../../src/abi/seccomp.ts'
 import { ownSyscalls } from '../../../src/abi/syscalls.ts'
 import type { Policy } from '../../../src/policy/policy.ts'
+import { withoutCgroups } from '../../support/bpf-world.ts'
 import { Host, until } from '../../support/host.ts'
 import { ENDS_ONCE, FAILS_ONCE, PatchedBuild } from '../../support/patched-build.ts'
-import { Killer, Load, policy, STATES, sleep } from '../../support/restart-world.ts'
+import { cannotMount, Killer, Load, policy, STATES, sleep } from '../../support/restart-world.ts'
+import { withReason } from '../../support/skipped.ts'
 
 /** More on demand: npm run restart. */
 const KILLS = Number(process.env.INTERCEDE_KILLS ?? 20)
@@ -109,10 +111,15 @@ test.each([
 /** Right after the caller has got a descriptor, and before that is settled. */
 const GIVEN = 'const number = this.answer.descriptor(listener, slot, fd, { cloexec, isAnswer });'
 
-test.each(['fsopen', 'fsmount', 'bpf'] as const)(
-  'an engine that ends when %s has given its descriptor is replaced by one that gives no other',
-  { timeout: 60_000 },
-  (name) => {
+const GIVING = [
+  { name: 'fsopen', why: cannotMount },
+  { name: 'fsmount', why: cannotMount },
+  { name: 'bpf', why: withoutCgroups() },
+] as const
+
+for (const { name, why } of GIVING) {
+  const what = `an engine that ends when ${name} has given its descriptor is replaced by one that gives no other`
+  test.skipIf(why)(withReason(what, why), { timeout: 60_000 }, () => {
     const isIt = `this.#slots.view.getInt32(slot + ${NOTIF.nr}, true) === ${ownSyscalls(process.arch)[name]}`
     const build = new PatchedBuild('engine/serve/call-end.js', GIVEN, `${GIVEN} if (${isIt}) ${ENDS_ONCE}`)
     return underLoad(policy, build, async (host, _, load) => {
@@ -121,5 +128,5 @@ test.each(['fsopen', 'fsmount', 'bpf'] as const)(
       await sleep(1000)
       expect((await load.end()).failures).toEqual({})
     })
-  },
-)
+  })
+}

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { kernelAnswer, remedyHere, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
+import { kernelAnswer, remedyHere, waysOf, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
 import type { ContainerView } from '../../../src/reader/container-fields.ts'
@@ -237,18 +237,38 @@ test('a container in observe mode is told to enforce what its keys allow by now'
   expect(ways).toMatchObject({ set: 'intercede set abc mode=enforce', forGood: 'intercede set abc --unset mode' })
 })
 
+test('of a history of another daemon no order is named', () => {
+  const all = { mknod: { value: 'false', origin: 'profile build' } }
+  const view = { id: 'abc', state: 'unknown', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
+  const refusal = { call: NULL, reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
+  const ways = waysOf(view, refusal, { word: 'abc', daemon: undefined })
+  expect(ways.forGood).toBe(
+    `"${P}mknod: true" under profiles: build: in the configuration of its daemon, then a reload of that`,
+  )
+  expect(ways).not.toHaveProperty('set')
+})
+
+test('what another reason leaves to the kernel is not done once the container is enforced', () => {
+  const all = { mode: { value: 'observe', origin: 'profile build' } }
+  const view = { id: 'abc', state: 'observed', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
+  const waysFor = (reason: string) => waysOf(view, { reason } as RefusalView, { word: 'abc', daemon })
+  expect(waysFor('observedAct').set).toBe('intercede set abc mode=enforce')
+  expect(waysFor('rootCgroup')).toEqual({})
+  expect(waysFor('observedAct').set).toBe('intercede set abc mode=enforce')
+})
+
 test('what was only observed is done once it is enforced, which is no order to a run', () => {
-  const waysOf = (runtime: string, origin = 'profile build', instead?: object) => {
+  const waysIn = (runtime: string, origin = 'profile build', instead?: object) => {
     const all = { mode: { value: 'observe', origin, ...(instead && { instead }) } }
     const view = { id: 'abc', state: 'observed', runtime, about: { keys: all } } as unknown as ContainerView
     const ways = waysToAllow(view, { reason: 'observedAct' } as RefusalView, { word: 'abc', daemon, knows: () => true })
     return [ways?.set, ways?.forGood]
   }
   const profile = expect.stringMatching(/^"\S+mode: enforce" under profiles: build: in /)
-  expect(waysOf('crun')).toEqual(['intercede set abc mode=enforce', profile])
+  expect(waysIn('crun')).toEqual(['intercede set abc mode=enforce', profile])
   const before = { value: 'enforce', origin: 'default' }
-  expect(waysOf('crun', 'set', before)[1]).toBe('intercede set abc --unset mode')
-  expect(waysOf('run')).toEqual([
+  expect(waysIn('crun', 'set', before)[1]).toBe('intercede set abc --unset mode')
+  expect(waysIn('run')).toEqual([
     expect.stringMatching(/^nothing: the policy of a run/),
     expect.stringMatching(/^leave /),
   ])

@@ -1,10 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Tid } from '../../../../src/abi/brand.ts'
 import type { CallRecord } from '../../../../src/calls/record.ts'
-import { History } from '../../../../src/keeper/feed/history.ts'
+import { History, NameSearch } from '../../../../src/keeper/feed/history.ts'
 
 const HOUR_S = 3600
 let directory: string
@@ -61,4 +61,35 @@ test('History keeps what an administrator changes within ten seconds, and that d
 
 test('History has few lines more of a container that chooses new numbers all the time', async () => {
   expect(await linesWhile(2 * HOUR_S, (second) => history.changed(1, refusal(second)))).toBeLessThan(14 + 16)
+})
+
+/** Replaces the state of podman, as podman does. @returns the bundle of a container */
+function store(ids: readonly string[]): string {
+  const folder = join(directory, 'overlay-containers')
+  mkdirSync(folder, { recursive: true })
+  const all = ids.map((id) => ({ id, names: [`name-of-${id}`] }))
+  writeFileSync(join(folder, 'new'), JSON.stringify(all))
+  renameSync(join(folder, 'new'), join(folder, 'volatile-containers.json'))
+  return join(folder, 'a', 'userdata')
+}
+
+test('NameSearch finds a container that podman has removed before the first look', () => {
+  const search = new NameSearch()
+  const names: unknown[] = []
+  const bundle = store(['a', 'b'])
+  search.add(1, { id: 'a', bundle, found: (found) => names.push(found) })
+  store(['b'])
+  search.add(2, { id: 'a', bundle, found: (found) => names.push(found) })
+  search.look()
+  expect(names).toEqual([{ name: 'name-of-a' }, undefined])
+})
+
+test('NameSearch looks at once for a container that has ended', () => {
+  const search = new NameSearch()
+  const names: unknown[] = []
+  search.add(1, { id: 'a', bundle: store(['a']), found: (found) => names.push(found) })
+  search.hurry(2)
+  expect(names).toEqual([])
+  search.hurry(1)
+  expect(names).toEqual([{ name: 'name-of-a' }])
 })

@@ -49,6 +49,27 @@ describe('what a configuration means on this machine, and what is missing there'
     expect(vpn).toMatch(/^reload: auto$/m)
   })
 
+  test('explain --if holds keys under their ceilings, and says which to raise', async () => {
+    const config = file(
+      'ceilings.yaml',
+      'ceiling: { mknod.devices: c:10:200, mount: false }\nprofiles: { p: { mount: true, mount.allowed: tmpfs } }\n',
+    )
+    const ask = async (call: string, ...options: readonly string[]): Promise<string> =>
+      (await execute(process.execPath, [CLI, 'explain', '--daemon-config', config, '--if', call, ...options])).stdout
+    const tun = 'mknod("x", S_IFCHR|0600, 10:241)'
+    const raise = 'raise the ceiling of mknod.devices in the configuration: "c:10:200" is below "c:10:241"'
+    expect(await ask(tun, '-c', 'mknod')).toContain(`  what to do:  ${raise}; then if it is harmless, add c:10:241 to `)
+    const asked = await ask(tun, '-c', 'mknod', '-c', 'mknod.devices=c:10:241')
+    expect(asked).toContain(`  left to the kernel [deviceNotAllowed]\n`)
+    expect(asked).toContain(`  what to do:  ${raise}\n`)
+    expect(await ask('mount("none", "/mnt", "tmpfs", 0, "")', '--profile', 'p')).toContain(
+      '  what to do:  raise the ceiling of mount in the configuration: "false" is below "true"\n',
+    )
+    expect(await ask('mknod("x", S_IFCHR|0600, 10:200)', '-c', 'mknod', '-c', 'mknod.devices=c:10:200')).toContain(
+      '  done ',
+    )
+  })
+
   test('serve --check-config says which keys the filters of this machine trap', async () => {
     const config = file('traps.yaml', 'default: { sysinfo: true }\nprofiles: { vpn: { setxattr: true } }\n')
     const profile = (name: string, metadata: string): string => {

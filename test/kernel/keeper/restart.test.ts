@@ -8,6 +8,7 @@ import { Host, until } from '../../support/host.ts'
 import { ENDS_ONCE, FAILS_ONCE, PatchedBuild } from '../../support/patched-build.ts'
 import { cannotMount, Killer, Load, policy, STATES, sleep } from '../../support/restart-world.ts'
 import { withReason } from '../../support/skipped.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
 
 /** More on demand: npm run restart. */
 const KILLS = Number(process.env.INTERCEDE_KILLS ?? 20)
@@ -62,12 +63,13 @@ test(
       const { result } = await host.call(['mknod', join(host.directory, 'after'), '020666', '1', '3'])
       expect(result).toBe('ok')
     }),
-  20_000 + 6000 * KILLS,
+  SLOWNESS * (20_000 + 6000 * KILLS),
 )
 
 const RECEIVES = 'notifRecv(listenerFd, this.#slots.notification(slot))'
-/** Receives into memory of its own, and copies that into the slot. */
-const COPIES = `((own, slot) => notifRecv(listenerFd, own) && !slot.set(own))(new Uint8Array(80), this.#slots.notification(slot))`
+/** Receives into memory of its own, and copies that into the slot a little later. */
+const LATER = '!((end) => { while (performance.now() < end); })(performance.now() + 5)'
+const COPIES = `((own, slot) => notifRecv(listenerFd, own) && ${LATER} && !slot.set(own))(new Uint8Array(80), this.#slots.notification(slot))`
 
 test('control: an engine that copies what it has received into the slot loses a call', { timeout: 120_000 }, () => {
   // Mounts would only start programs of a build that is removed.

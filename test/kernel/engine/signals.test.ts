@@ -147,30 +147,22 @@ describe.each(WAYS)('$way', ({ container, skip }) => {
     )
   })
 
-  const none = skip ?? cannotMount
-  describe.skipIf(none)(withReason(`a mount of ${MOUNTED}`, none), () => {
-    test.each([RESTARTS, RETURNS])(
-      'is there once, with signal handlers that %s',
-      async (_handlers, handler) => {
-        const said = await signalled(container, '--call', 'mount', ...MOUNTS, ...handler)
-        expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
-        expect(said.signals).toBeGreaterThan(0)
-        if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
-      },
-      TIMEOUT_MS,
-    )
-  })
-
-  describe.skipIf(skip)(withReason('a mount by fsopen, fsconfig, fsmount and move_mount', skip), () => {
-    test.each([RESTARTS, RETURNS])(
-      'is there once, with signal handlers that %s',
-      async (_handlers, handler) => {
-        const said = await signalled(container, '--call', 'context', ...MOUNTS, ...handler)
-        expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
-        expect(said.signals).toBeGreaterThan(0)
-        if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
-      },
-      TIMEOUT_MS,
-    )
-  })
+  const mounts = [
+    { call: 'mount', what: `a mount of ${MOUNTED}`, none: skip ?? cannotMount },
+    { call: 'context', what: 'a mount by fsopen, fsconfig, fsmount and move_mount', none: skip },
+  ] as const
+  for (const { call, what, none } of mounts) {
+    describe.skipIf(none)(withReason(what, none), () => {
+      test.each([RESTARTS, RETURNS])(
+        'is there once, with signal handlers that %s',
+        async (_handlers, handler) => {
+          const said = await signalled(container, '--call', call, ...MOUNTS, ...handler)
+          expect(said).toMatchObject({ ok: said.calls, wrongOk: 0 })
+          expect(said.signals).toBeGreaterThan(0)
+          if (container.length > 0) expect(said.adopted).toBeGreaterThan(0)
+        },
+        TIMEOUT_MS,
+      )
+    })
+  }
 })

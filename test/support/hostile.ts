@@ -163,7 +163,7 @@ const processes = (): number[] =>
 const threads = (pid: number): number[] =>
   existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`).map(Number) : []
 
-/** What the open descriptors of a process are, for the message of a failed comparison. */
+/** What the open descriptors of a process are. */
 export const descriptorsOf = (pid: number): string[] =>
   readdirSync(`/proc/${pid}/fd`)
     .map((fd) => {

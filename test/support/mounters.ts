@@ -1,7 +1,8 @@
 // Finds the mounters of an engine, and ends the engine: for tests of what outlives what.
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { type Host, until } from './host.ts'
+import { descriptorsOf } from './hostile.ts'
 import { stateOf, statFields } from './stat.ts'
 
 /** One that hangs has been killed and has no memory, so no words either. */
@@ -18,20 +19,13 @@ function isMounter(pid: string): boolean {
 export const mounters = (engine: number): string[] =>
   readdirSync('/proc').filter((pid) => statFields(`/proc/${pid}/stat`)[1] === String(engine) && isMounter(pid))
 
-/** How many descriptors of a kind an engine has, as their links in /proc name it. */
-const descriptorsOf = (engine: number, kind: string): number =>
-  readdirSync(`/proc/${engine}/fd`).filter((fd) => {
-    try {
-      return readlinkSync(`/proc/${engine}/fd/${fd}`).startsWith(kind)
-    } catch {
-      return false
-    }
-  }).length
+const countOf = (engine: number, kind: string): number =>
+  descriptorsOf(engine).filter((link) => link.startsWith(kind)).length
 
 /** How many sockets an engine holds: the threads that it makes meanwhile hold none, a mounter one. */
-export const socketsOf = (engine: number): number => descriptorsOf(engine, 'socket:')
+export const socketsOf = (engine: number): number => countOf(engine, 'socket:')
 /** How many contexts of fsopen(2) an engine holds. */
-export const contextsOf = (engine: number): number => descriptorsOf(engine, 'anon_inode:[fscontext]')
+export const contextsOf = (engine: number): number => countOf(engine, 'anon_inode:[fscontext]')
 
 /** @returns once the next one serves: of engines that end before, the keeper takes ten in a row for a reason to wait */
 export async function endEngine(host: Host): Promise<void> {

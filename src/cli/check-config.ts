@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve as resolvePath } from 'node:path'
 import { explain, why } from '../calls/reasons.ts'
 import { trappedBy } from '../calls/syscall.ts'
 import { readProfile } from '../filter/read.ts'
@@ -16,6 +16,7 @@ import { effectiveLimits } from '../policy/limits.ts'
 import { forUser, type Policy, serves } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
 import { effective } from '../policy/settings.ts'
+import { FEED_SOCKET } from '../processes/installation.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { barredBy, containersOf } from '../reader/container-view.ts'
 import { connect, NoDaemon } from '../reader/feed.ts'
@@ -59,6 +60,7 @@ function trappedFor(policy: Policy): readonly string[] {
  * Without a daemon there are none; it is said if there is one that we cannot ask.
  *
  * @param path of the configuration that the daemon reads; a daemon that reads another one has none of these containers
+ * @returns which daemon was asked, as a comment
  * @throws {Error} that names them
  */
 export function requireProfilesInUse(
@@ -66,8 +68,9 @@ export function requireProfilesInUse(
   file: string | undefined,
   feed: string | undefined,
   path?: string,
-): void {
-  const missing = containersAt(feed, path).flatMap((view) => {
+): readonly string[] {
+  const { views, reads, at } = containersAt(feed, path)
+  const missing = views.flatMap((view) => {
     const { profile } = view.about
     const hasLost = barredBy(view) === 'policyInvalid'
     return typeof profile !== 'string' || profiles.has(profile)
@@ -79,25 +82,39 @@ export function requireProfilesInUse(
   for (const [profile, few] of lacking(true))
     say(`It still has no profile ${briefly(profile)} for ${fewOf(few)}, whose calls are left to the kernel`)
   const lost = lacking(false)
-  if (lost.size === 0) return
+  const about = `${counted(views.length, 'running container')} of the daemon at ${briefly(at)}`
+  if (lost.size === 0) return reads === undefined ? [] : [`# for ${about}, which reads ${briefly(reads)}`]
   const all = [...lost].map(
     ([profile, few]) =>
       `it has no profile ${briefly(profile)}, and ${counted(few.length, 'running container')} would lose it: ${fewOf(few)}${didYouMean(profile, profiles.keys())}`,
   )
+  if (file !== undefined && reads !== undefined && resolvePath(file) !== reads)
+    all.push(
+      `they are of the daemon at ${briefly(at)}, which reads ${briefly(reads)}: name the daemon of this one with --feed-socket`,
+    )
   throw new Error(
     `Cannot use ${file === undefined ? 'no configuration' : `configuration ${briefly(file)}`}: ${all.join('; ')}`,
   )
 }
 
-function containersAt(feed: string | undefined, path: string | undefined): readonly ContainerView[] {
+interface Asked {
+  readonly views: readonly ContainerView[]
+  readonly at: string
+  /** The configuration that the daemon reads; undefined if none was asked. */
+  readonly reads?: string | undefined
+}
+
+function containersAt(at = FEED_SOCKET, path?: string): Asked {
+  const none = { views: [], at }
   try {
-    using daemon = connect(feed)
+    using daemon = connect(at)
     const { configPath } = daemon.directory.daemon
-    return path === undefined || path === configPath ? containersOf(daemon) : []
+    if (path !== undefined && path !== configPath) return none
+    return { views: containersOf(daemon), at, reads: configPath }
   } catch (error) {
     if (!(error instanceof NoDaemon))
       say(`${(error as Error).message}; so nobody knows whether its containers have their profiles`)
-    return []
+    return none
   }
 }
 

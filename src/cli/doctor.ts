@@ -1,10 +1,10 @@
 import { accessSync, constants, existsSync } from 'node:fs'
 import { type Diagnosis, examine, type Report } from '../doctor/doctor.ts'
-import { type HostFacts, thisHost } from '../doctor/host-facts.ts'
+import { type Finding, thisHost } from '../doctor/host-facts.ts'
 import { openToOthers } from '../doctor/own-files.ts'
 import { orElse } from '../kernel/error.ts'
 import { number } from '../reader/container-fields.ts'
-import { DaemonSilent, type FeedReader } from '../reader/feed.ts'
+import { DaemonSilent, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { archiveOf, collectParts } from './bug-report.ts'
 import { requireProfilesInUse } from './check-config.ts'
@@ -22,10 +22,10 @@ function lines({ name, health, needed, found, follows, remedy }: Diagnosis): rea
   return health === 'ok' ? [head] : [head, `             ${follows}`, `             -> ${remedy}`]
 }
 
-function conclusion({ able, ableToRun, ableForUser, isRoot }: Report): string {
+function conclusion({ able, ableToRun, ableForUser, isRoot, isDown }: Report): string {
   if (!isRoot)
     return 'this process cannot tell whether intercede can work here: run intercede doctor as root, with sudo'
-  if (able) return 'intercede run and serve can work here'
+  if (able) return `intercede run and serve can work here${isDown ? ', but the running daemon does not answer' : ''}`
   if (ableToRun) return 'only intercede run can work here, serve may not: see the lines marked NEEDED'
   if (ableForUser) return 'only intercede serve --user can work here: it serves sysinfo and mount.fuse'
   return 'intercede cannot work here: see the lines marked NEEDED'
@@ -59,37 +59,55 @@ const configPathOf = (path: string | undefined): string =>
     return (isTrusted ? feed.directory.daemon.configPath : undefined) ?? configFile(false)
   })
 
-/** Says what is wrong with the daemon that runs, or that none does. */
-function findDaemon(path: string | undefined): ReturnType<HostFacts['daemon']> {
+/** What is wrong, and what to do. */
+type Flaw = readonly [found: string, remedy: string]
+
+/** Says what is wrong with the daemon that runs, or that none does. @throws {Error} if we may not ask it */
+function findDaemon(path: string | undefined): Finding {
   try {
     using feeds = openFeeds(path, { isUsual: true })
     const { daemon, missing } = feeds
-    const isSilent = missing instanceof DaemonSilent
-    const flaws = [
-      ...(isSilent ? [missing.message] : []),
-      ...(daemon ? flawsOf(daemon) : []),
-      ...(isSilent ? [] : unserved(feeds)),
-    ]
-    return { ok: flaws.length === 0, found: [...(daemon || isSilent ? [] : [NONE]), ...flaws].join('; ') }
+    if (missing && !(missing instanceof NoDaemon)) throw missing
+    const flaws = [...(daemon ? flawsOf(daemon) : []), ...unserved(feeds)]
+    return {
+      ok: flaws.length === 0,
+      found: [...(daemon ? [] : [NONE]), ...flaws.map(([found]) => found)].join('; '),
+      remedy: flaws.map(([, remedy]) => remedy).join('; '),
+    }
   } catch (error) {
-    return error instanceof DaemonSilent ? { ok: false, found: error.message } : { ok: true, found: NONE }
+    if (error instanceof NoDaemon) return { ok: true, found: NONE }
+    if (!(error instanceof DaemonSilent)) throw error
+    return { ok: false, found: error.message, remedy: AWAKE, isDown: true }
   }
 }
 
-const NONE = 'none runs, or none that may be read'
+const NONE = 'none runs'
+const AWAKE = 'if "ps" shows it in state T, it was stopped: continue it with SIGCONT; otherwise restart it'
 
-const flawsOf = ({ directory: { state, daemon } }: FeedReader): readonly string[] => [
-  ...(state.engine === 0 ? [`no engine serves now: ${withoutEngine(daemon)}`] : []),
-  ...(daemon.historyFlaw === undefined ? [] : [formatValue(daemon.historyFlaw)]),
-  ...historyLacks(number(daemon.historyLost)),
+const flawsOf = ({ directory: { state, daemon } }: FeedReader): readonly Flaw[] => [
+  ...(state.engine === 0
+    ? [
+        [
+          `no engine serves now: ${withoutEngine(daemon)}`,
+          'read its log (of the package: journalctl -u intercede)',
+        ] as const,
+      ]
+    : []),
+  ...(daemon.historyFlaw === undefined ? [] : [[formatValue(daemon.historyFlaw), 'mend that, and reload it'] as const]),
+  ...historyLacks(number(daemon.historyLost)).map((lacks): Flaw => [lacks, 'make room for history, or lower its size']),
 ]
 
 /** Says how many containers still run whose daemon has ended, as far as history can be read. */
-function unserved(feeds: Feeds): readonly string[] {
+function unserved(feeds: Feeds): readonly Flaw[] {
   const left = orElse(0, () => [...feeds.list(false)].filter(({ state }) => state === 'unserved').length)
-  return left === 0
-    ? []
-    : [`${counted(left, 'container')} of a daemon that has ended ${left === 1 ? 'is' : 'are'} not served`]
+  if (left === 0) return []
+  const [are, them] = left === 1 ? ['is', 'it'] : ['are', 'them']
+  return [
+    [
+      `${counted(left, 'container')} of a daemon that has ended ${are} not served`,
+      `restart ${them}: "intercede ps" lists ${them}`,
+    ],
+  ]
 }
 
 interface DoctorOptions {
@@ -133,6 +151,6 @@ export async function doctorCommand({ format, bundle, feed }: DoctorOptions): Pr
     await writeBundle(bundle, report, file, feed)
     return
   }
-  process.exitCode = report.able || report.ableForUser ? 0 : STATUS.no
+  process.exitCode = (report.able || report.ableForUser) && !report.isDown ? 0 : STATUS.no
   print(`${format === 'json' ? JSON.stringify(report, undefined, 2) : text(report)}\n`)
 }

@@ -18,6 +18,7 @@ import {
   openFeeds,
   type ReadOptions,
   requireContainer,
+  sayLost,
   sayMissing,
   unmistakable,
   whyLeft,
@@ -83,8 +84,8 @@ function rowMaker(
  * wants another one: its command, and its line for good, lack them. No container has its values in another one's row.
  */
 function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => unknown): NoteOf {
-  const isOpen = ({ set, forGood }: Explained): boolean =>
-    forGood !== undefined && set !== ALLOWED && forGood !== ALLOWED
+  const isOpen = ({ now, forGood }: Explained): boolean =>
+    forGood !== undefined && now !== ALLOWED && forGood !== ALLOWED
   const ofContainer = ({ container, wants }: Explained): string => JSON.stringify([{ container }, wants?.key])
   const ofProfile = (row: Explained): string => {
     const profile = profileOf(row)
@@ -136,7 +137,7 @@ function formatRefusal(row: Explained, view: ContainerView, note: readonly strin
     `  ${verdict}${errno ? ` with ${errno}` : ' to the kernel'}, ${times} ${ago(Date.now() - time)} [${reason}]`,
     `  why:  ${formatValue(says)}`,
     ...(remedy ? [`  what to do:  ${formatValue(remedy)}`] : []),
-    ...(row.set === undefined ? [] : [`  now:  ${formatValue(row.set)}`]),
+    ...(row.now === undefined ? [] : [`  now:  ${formatValue(row.now)}`]),
     ...(row.forGood === undefined ? [] : [`  for good:  ${formatValue(row.forGood)}`]),
     ...(row.allows === undefined || row.forGood === ALLOWED ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
     ...formatIgnored(row, view),
@@ -222,7 +223,16 @@ function formatNone(
   const left = word === undefined ? 0 : (view?.left ?? 0)
   const byDesign =
     left === 0 ? '' : ` The kernel judged ${counted(left, 'call')}, which may have failed: "intercede events" has them.`
-  return `Nothing was refused${where}${when}${remembered}.${byDesign}`
+  const unseen = word === undefined || view === undefined ? '' : formatUnseen(view)
+  return `Nothing was refused${where}${when}${remembered}.${byDesign}${unseen}`
+}
+
+/** Says which calls of a container nobody here has seen: the kernel alone judges what no filter traps. */
+function formatUnseen({ about: { traps } }: ContainerView): string {
+  const which = Array.isArray(traps)
+    ? `Its filter traps ${fewOf(traps as string[]) || 'no call'}: any other call`
+    : 'A call that its filter does not trap'
+  return ` ${which} was judged by the kernel alone, and is not known here.`
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -269,12 +279,11 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   using feeds = openFeeds(path, { directory: history, since })
   const few = word === undefined && format.kind === 'table' ? { most: LISTED, since: since ?? 0 } : undefined
   const from = word === undefined ? (since ?? listedSince()) : 0
-  const { views: all, unread, lost } = feeds.newest(from, word, few)
+  const { views: all, unread } = feeds.newest(from, word, few)
   const views = word === undefined ? all : withEarlier(all, requireContainer(feeds, word, all, reasonCodes), word)
   if (code !== undefined) say(`${briefly(code)} is also a reason: ${explainInGeneral(code).says}`)
   sayMissing(feeds)
-  if (lost > 0)
-    say(`History lacks at least ${counted(lost, 'line')} that could not be written: more may have been refused`)
+  sayLost(feeds)
   // That of a named history has another configuration.
   const daemon = feeds.isOfOther ? undefined : (feeds.daemon?.directory.daemon ?? {})
   const found = views

@@ -60,6 +60,7 @@ export const FORMATS = {
       'reason',
       'says',
       'remedy',
+      'now',
       'set',
       'forGood',
       'allows',

@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, fstatSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
-import { escaped } from '../calls/escape.ts'
+import { syscallNames } from '../abi/syscalls.ts'
+import { escaped, isoTime } from '../calls/escape.ts'
 import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
@@ -68,6 +69,8 @@ export interface Feeds extends Disposable {
   readonly isOfOther: boolean
   /** Whether the daemon says that it keeps none. */
   readonly keepsNone: boolean
+  /** How many lines history lacks, and when it begins, as far as it was read last. */
+  readonly gaps: Pick<PastLines, 'lost' | 'begun'>
   /** The daemon, and the runs that are there now. */
   readonly all: readonly FeedReader[]
   /**
@@ -88,7 +91,7 @@ export interface Feeds extends Disposable {
   /** All containers, but of history only a few; how many kinds of refusals its others have is `unread`. */
   newest(
     ...what: readonly [since: number, word?: string, few?: Few]
-  ): Pick<PastLines, 'unread' | 'lost'> & { readonly views: readonly ContainerView[] }
+  ): Pick<PastLines, 'unread'> & { readonly views: readonly ContainerView[] }
   /** The same for a list, one after the other. */
   list(all: boolean): Iterable<ContainerView>
 }
@@ -183,7 +186,15 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   let runs = openRuns(path)
   const { daemon, missing } = readDaemon(path)
   const historyIn = history && (named ?? directoryOf(daemon, path))
-  const past = history && pastIn({ ...history, directory: historyIn })
+  const reader = history && pastIn({ ...history, directory: historyIn })
+  let [begun, lost] = [0, 0]
+  const past: typeof reader =
+    reader &&
+    ((...what) => {
+      const known = reader(...what)
+      ;[begun, lost] = [known.begun, known.lost]
+      return known
+    })
   if (missing && runs.length === 0 && !past) {
     // Where a daemon of another socket keeps its history, only that daemon says.
     const isGone = missing instanceof NoDaemon || missing instanceof DaemonSilent
@@ -228,6 +239,9 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     historyAt: past && historyIn,
     isOfOther,
     keepsNone: !past && daemon !== undefined && daemon.directory.daemon.history === undefined,
+    get gaps() {
+      return { begun, lost: lost + number(daemon?.directory.daemon.historyLost) }
+    },
     get all() {
       return daemon ? [daemon, ...runs] : runs
     },
@@ -241,12 +255,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     ],
     newest(...what) {
       const known = past?.(...what)
-      const { unread, lost } = known ?? NOTHING
-      return {
-        views: [...views(true, 'all', known)],
-        unread,
-        lost: lost + number(daemon?.directory.daemon.historyLost),
-      }
+      return { views: [...views(true, 'all', known)], unread: (known ?? NOTHING).unread }
     },
     list: (all) => views(all, 'last', pastOf(all)),
     [Symbol.dispose]() {
@@ -289,6 +298,12 @@ export function sayMissing({ missing, historyAt, isOfOther, daemon, path }: Feed
     `${missing.message}; only ${historyAt === undefined ? '' : 'history and '}what "intercede run" has started is shown`,
   )
   process.exitCode = STATUS.failure
+}
+
+/** Says, after history was read for a list, that it may lack some of it. */
+export function sayLost({ gaps: { lost } }: Feeds): void {
+  if (lost > 0)
+    say(`History lacks at least ${counted(lost, 'line')} that could not be written: more may have been refused`)
 }
 
 /** Shows an id as engines do. */
@@ -376,9 +391,10 @@ export function requireContainer(
       `Cannot find container ${briefly(word)}: no id begins so; it is the name of ${fewOf(called.map(({ id }) => shortId(id)))}: use that`,
     )
   if (found.length === 0) {
-    const { lost } = feeds.newest(listedSince(), word)
+    const { lost, begun } = feeds.gaps
     const why = [
       ...(feeds.keepsNone ? ['the daemon keeps no history, so it forgets those that ended long ago'] : []),
+      ...(begun > 0 ? [`history begins at ${isoTime(begun)}`] : []),
       ...historyLacks(lost),
     ]
     const what =
@@ -386,6 +402,8 @@ export function requireContainer(
         ? `Cannot find container ${briefly(word)}: no container has that id or name`
         : `Cannot find container or reason ${briefly(word)}: none has that name`
     const hint = didYouMean(word, reasons)
+    if (reasons.length > 0 && syscallNames.includes(word))
+      why.push(`to ask about a call, give it to --if, such as --if 'mknod("/n", S_IFCHR|0666, 1:3)'`)
     throw new NegativeAnswer(hint === '' ? [what, known(feeds), ...why].join('; ') : `${what}${hint}`)
   }
   if (found.length > 1) throw new Error(describeAmbiguity(found, word))

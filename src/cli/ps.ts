@@ -1,7 +1,16 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field, shownName } from '../reader/container-fields.ts'
 import { summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { aloneAmong, openFeeds, type ReadOptions, sayMissing, shortId, stateWord, terminalWidth } from './open-feed.ts'
+import {
+  aloneAmong,
+  openFeeds,
+  type ReadOptions,
+  sayLost,
+  sayMissing,
+  shortId,
+  stateWord,
+  terminalWidth,
+} from './open-feed.ts'
 import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce, say } from './print.ts'
 
@@ -118,7 +127,9 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
     (refused.length > 0 ? `\n${refusedTable(refused, wide ? undefined : width)}` : '')
   if (all && feeds.keepsNone && feeds.list(true)[Symbol.iterator]().next().done)
     say('The daemon remembers no container: it keeps no history')
-  printAtOnce(formatRows(format, rows, asTable))
+  const text = formatRows(format, rows, asTable)
+  sayLost(feeds)
+  printAtOnce(text)
 }
 
 const refusedTable = (refused: readonly Row[], width: number | undefined): string =>

@@ -53,9 +53,10 @@ export async function serveCommand({
   answer(() => requireSafe(file, places))
   const historyPath = usualHistory(process.env.STATE_DIRECTORY, user || sockets.socket !== undefined)
   if (checkConfig) {
-    if (takesOver === undefined) asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath))
+    const asked =
+      takesOver === undefined ? asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath)) : []
     const none = file === undefined ? [`# no configuration: ${JSON.stringify(configFile(user))} is not there`] : []
-    print(`${[...none, ...describeConfig(config, user, historyOf(config, historyPath))].join('\n')}\n`)
+    print(`${[...none, ...asked, ...describeConfig(config, user, historyOf(config, historyPath))].join('\n')}\n`)
     return
   }
   requireUserNamespace(user)

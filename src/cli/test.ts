@@ -198,6 +198,10 @@ interface IfOptions extends TestedPolicy {
   readonly if: string
   readonly config?: readonly string[]
   readonly format?: string
+  /** These three are for what has happened. */
+  readonly since?: number
+  readonly feed?: string
+  readonly history?: string
 }
 
 /** Answers what would become of a call of root in an ordinary container. */
@@ -206,7 +210,12 @@ export function explainIfCommand(word: string | undefined, options: IfOptions): 
     word === undefined,
     `Cannot use ${briefly(word)} with --if: it explains a call that nobody made; leave it out`,
   )
-  const { if: text, config = [], profile, daemonConfig, format: shape } = options
+  const { if: text, config = [], profile, daemonConfig, format: shape, since, feed, history } = options
+  const [useless] = Object.entries({ since, feed, history }).filter(([, value]) => value !== undefined)
+  checkUsage(
+    useless === undefined,
+    `Cannot use --${useless?.[0]} with --if: nothing is read but the configuration, which --daemon-config names; leave it out`,
+  )
   const format = parseFormat(shape, FORMATS.explain)
   const given = asUsage(() => config.map((each): KeyValueLine => parseAssignment(each)))
   const file = daemonConfig ?? configFileIfThere(false)

@@ -20,8 +20,10 @@ import { TYPE_OF } from './run-report.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
-  /** The command that allows it now. */
-  readonly set: string
+  /** What allows it now: a command, or why there is none. */
+  readonly now: string
+  /** The command, if there is one. */
+  readonly set?: string
   /** What allows it for containers to come. */
   readonly forGood: string
   readonly allows: string
@@ -78,8 +80,12 @@ function changedIn({ daemon, feed }: Pick<Around, 'daemon' | 'feed'>): string {
 const yamlOf = (key: KeyName, value: string): string =>
   `"${fullName(key)}: ${value.includes(',') ? `[${value.replaceAll(',', ', ')}]` : value}"`
 
-function lineFor({ kind, name }: Origin, key: KeyName, value: string, file: string): string {
-  const yaml = yamlOf(key, value)
+/** Says which line to write for a key, and where: a second line of the same key would be an error. */
+function lineFor(key: KeyName, value: string, about: ContainerView['about'], file: string): string {
+  const { kind, name } = originOf(key, about)
+  const own = originNow(lasting(((about.keys ?? {}) as Keys)[key]))
+  const isThere = ['profile', 'configuration'].includes(own.kind) && own.kind === kind && own.name === name
+  const yaml = `${yamlOf(key, value)}${isThere ? ' in place of its value' : ''}`
   if (kind === 'profile') return `${yaml} under profiles: ${name}: ${file}`
   if (kind === 'metadata')
     return `make its seccomp profile with its keys and -c ${key}=${value}, and the container anew`
@@ -191,7 +197,7 @@ function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed 
   const { ceiling } = all[key] ?? {}
   const { value: now = '', asked = now } = lasting(all[key]) ?? {}
   const file = changedIn({ daemon, feed })
-  const line = lineFor(originOf(key, view.about), key, addToList(key, asked, value), file)
+  const line = lineFor(key, addToList(key, asked, value), view.about, file)
   // What the configuration says by now is not known of a container that has ended.
   const already = view.state === 'ended' ? 'unless that is so already: ' : ''
   const entry = all[key]
@@ -207,15 +213,19 @@ function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed 
 function enforced(view: ContainerView, { daemon, word, feed }: Around): string {
   const entry = ((view.about.keys ?? {}) as Keys).mode
   if (entry && lasting(entry)?.value !== 'observe') return `${orderAt(feed, 'set')} ${word} --unset mode`
-  return lineFor(originOf('mode', view.about), 'mode', 'enforce', changedIn({ daemon, feed }))
+  return lineFor('mode', 'enforce', view.about, changedIn({ daemon, feed }))
 }
+
+/** @param closed why nobody can set keys */
+const nowBy = (command: string, closed?: string): Pick<WaysToAllow, 'now' | 'set'> =>
+  closed === undefined ? { now: command, set: command } : { now: closed }
 
 /** Of a call that would have been done, had the container not only been observed. */
 function waysToEnforce(view: ContainerView, around: Around): WaysToAllow {
   const { runtime } = view
   const { daemon, feed, word } = around
   return {
-    set: closedTo(runtime, daemon?.forUser ?? false) ?? `${orderAt(feed, 'set')} ${word} mode=enforce`,
+    ...nowBy(`${orderAt(feed, 'set')} ${word} mode=enforce`, closedTo(runtime, daemon?.forUser ?? false)),
     forGood: runtime === RUN ? 'leave mode=observe out of the options of "intercede run"' : enforced(view, around),
     allows: `all that its other keys allow; ${securityPage()} says why that is safe`,
   }
@@ -262,9 +272,8 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
     return ceiling !== undefined && !keys[each.key].lowers(ceiling, keys[each.key].canonical(each.value))
   })
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
-  const set = above
-    ? `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
-    : `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
+  const beyond = above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
+  const set = `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
   const isChosen = !isAlone || call !== 'mount' || hasEssential(call, all)
   const nothing = also ? allowed(view) : ON_BY_NOW
   const holds = isAllowed && whole.every((each) => isLasting(each, all))
@@ -275,7 +284,10 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const open = steps.filter((step) => step !== WAS_ALLOWED && step !== ALLOWED)
   const forGood = runtime === RUN ? (isChosen ? onRun : CHOOSE) : open.join('; and ') || WAS_ALLOWED
   return {
-    set: isAllowed && !isObserved(view) ? nothing : (closedTo(runtime, forUser) ?? (isChosen ? set : CHOOSE)),
+    ...nowBy(
+      set,
+      isAllowed && !isObserved(view) ? nothing : (closedTo(runtime, forUser) ?? (isChosen ? beyond : CHOOSE)),
+    ),
     forGood: holds ? (isObserved(view) && runtime !== RUN ? enforced(view, around) : nothing) : forGood,
     allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
   }
@@ -324,7 +336,7 @@ function findWays(view: ContainerView, refusal: RefusalView, around: Omit<Around
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, { ...around, knows }))
   if (!ways || isJudged(view)) return ways ?? {}
-  const { set: _, ...later } = ways
+  const { now: _, set: __, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
 }
 

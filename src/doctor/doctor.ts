@@ -1,7 +1,7 @@
 import { capMask } from '../abi/credentials.ts'
 import { statusMask } from '../kernel/procfs/status.ts'
-import { type HostFacts, thisHost } from './host-facts.ts'
-import { type Finding, kernelProbes, type Probe, probes } from './probes.ts'
+import { type Finding, type HostFacts, thisHost } from './host-facts.ts'
+import { kernelProbes, type Probe, probes } from './probes.ts'
 
 /** `unknown`: the probe itself failed. */
 type Health = 'ok' | 'missing' | 'unknown'
@@ -28,6 +28,8 @@ export interface Report {
   readonly ableToRun: boolean
   /** True if `serve --user` can work here, in the user namespace of a user. */
   readonly ableForUser: boolean
+  /** True if the daemon that runs does not answer. */
+  readonly isDown: boolean
   readonly diagnoses: readonly Diagnosis[]
 }
 
@@ -45,12 +47,12 @@ const UNSEEN = { follows: 'only root can see this', remedy: 'run intercede docto
 const isRoot = ({ read }: HostFacts): boolean =>
   (statusMask(read('/proc/self/status'), 'CapEff') & capMask('SYS_ADMIN')) !== 0n
 
-function diagnose(probe: Probe, machine: HostFacts): Diagnosis {
-  const { health, found = '' } = ask(probe, machine)
+function diagnose(probe: Probe, machine: HostFacts): Diagnosis & Pick<Finding, 'isDown'> {
+  const { health, found = '', remedy: own = probe.remedy, isDown = false } = ask(probe, machine)
   const isUnseen = health === 'unknown' && !isRoot(machine)
-  const own = { ...probe, remedy: (health === 'unknown' && probe.remedyIfUnknown) || probe.remedy }
-  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : isUnseen ? UNSEEN : own
-  return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy }
+  const whole = { ...probe, remedy: (health === 'unknown' && probe.remedyIfUnknown) || own }
+  const { follows, remedy } = health === 'ok' ? { follows: '', remedy: '' } : isUnseen ? UNSEEN : whole
+  return { name: probe.name, health, needed: probe.needed !== undefined, found, follows, remedy, isDown }
 }
 
 /** Most probes read /proc; without it, as in a chroot, they would blame something else. */
@@ -64,8 +66,12 @@ const NO_PROC: Diagnosis = {
 export function examine(machine: HostFacts): Report {
   const { release: kernel, arch, node } = machine
   if (machine.read('/proc/self/status') === '')
-    return { kernel, arch, node, isRoot: true, able: false, ableToRun: false, ableForUser: false, diagnoses: [NO_PROC] }
-  const diagnoses = probes.map((probe) => diagnose(probe, machine))
+    return {
+      ...{ kernel, arch, node, isRoot: true, able: false, ableToRun: false, ableForUser: false, isDown: false },
+      diagnoses: [NO_PROC],
+    }
+  const findings = probes.map((probe) => diagnose(probe, machine))
+  const diagnoses = findings.map(({ isDown: _, ...diagnosis }) => diagnosis)
   const isWell = (needed: Probe['needed']): boolean =>
     probes.every((probe, index) => probe.needed !== needed || diagnoses[index]!.health === 'ok')
   return {
@@ -73,6 +79,7 @@ export function examine(machine: HostFacts): Report {
     able: isWell(true) && isWell('on the host') && isWell('to serve'),
     ableToRun: isWell(true) && isWell('on the host'),
     ableForUser: isWell(true) && !isWell('on the host'),
+    isDown: findings.some(({ isDown }) => isDown),
     diagnoses,
   }
 }

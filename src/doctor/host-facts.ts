@@ -27,7 +27,20 @@ export function nullFlaw(): string | undefined {
   return stat && flawOfNull(stat, rootOwners())
 }
 
-/** The questions that probes ask about the machine; tests replace them. Only `kernel` and `configFlaw` may throw. */
+/** What a look at the machine tells. */
+export interface Finding {
+  readonly ok: boolean
+  readonly found?: string
+  /** What to do about what was found, where that is not always the same. */
+  readonly remedy?: string
+  /** Whether the daemon that runs does not answer. */
+  readonly isDown?: boolean
+}
+
+/**
+ * The questions that probes ask about the machine; tests replace them. Only `kernel`, `configFlaw` and `daemon` may
+ * throw.
+ */
 export interface HostFacts {
   readonly release: string
   readonly arch: string
@@ -43,7 +56,7 @@ export interface HostFacts {
   /** Returns what is wrong with the configuration. */
   configFlaw(): string | undefined
   /** Returns whether all is well with the daemon that runs, and what is worth saying about it. */
-  daemon(): { readonly ok: boolean; readonly found?: string }
+  daemon(): Finding
   /** Returns what is wrong with /dev/null. */
   nullFlaw(): string | undefined
   /** Returns what a program prints; undefined if it is not installed or fails. */

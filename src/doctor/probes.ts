@@ -10,12 +10,7 @@ import { nodevStorage, podman } from '../runtimes/known/podman.ts'
 import { changeOf, chooseRange, sourcesFrom } from '../runtimes/launch/ids.ts'
 import { INIT_PACKAGE, installedInit } from '../runtimes/launch/init.ts'
 import { faultRemedy, hasFault, type Installed, type OciRuntime, versionIn } from '../runtimes/runtime.ts'
-import { type HostFacts, NULL_REMEDY, thisHost } from './host-facts.ts'
-
-export interface Finding {
-  readonly ok: boolean
-  readonly found?: string
-}
+import { type Finding, type HostFacts, NULL_REMEDY, thisHost } from './host-facts.ts'
 
 /** A question to the machine and, for the answer "no", what follows and what to do. */
 export interface Probe {
@@ -216,8 +211,7 @@ const surroundings: readonly Probe[] = [
     name: 'the running daemon',
     probe: (machine) => machine.daemon(),
     follows: 'calls may wait or fail, and what was refused may not be known',
-    remedy:
-      'read its log (of the package: journalctl -u intercede), mend that, and start, reload or restart it; restart containers that are not served',
+    remedy: 'read its log (of the package: journalctl -u intercede)',
   },
   {
     name: 'the null device',

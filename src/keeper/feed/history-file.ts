@@ -60,6 +60,13 @@ function firstTime(file: number): number {
   return timeOf(head, 0)
 }
 
+/** Tells whether an open file or directory is still at its path. */
+const isAt = (path: string, fd: number): boolean =>
+  orElse(false, () => {
+    const [there, own] = [statSync(path), fstatSync(fd)]
+    return there.ino === own.ino && there.dev === own.dev
+  })
+
 export const lineOf = (about: object): string => `${asciiJson(about)}\n`
 
 /** Returns why no history can be kept in a directory, which need not be there yet, as far as its path tells. */
@@ -98,6 +105,8 @@ export class HistoryFile {
   #isTorn = false
   /** How many lines could not be written, until that is written. */
   lost = 0
+  /** Whether the directory is not at its path any more, as of the last look for what is too old. */
+  isMoved = false
   readonly #settled: (() => void)[] = []
   #lookAt = 0
 
@@ -151,6 +160,9 @@ export class HistoryFile {
     this.#write()
     if (this.#isWriting || Date.now() < this.#lookAt) return
     this.#lookAt = Date.now() + LOOK_MS
+    this.isMoved = !isAt(this.options.directory, this.#directory.raw)
+    // Somebody has taken the file away: what is known goes into another one.
+    if (!isAt(this.#at(HISTORY_FILES.now), this.#file)) orElse(undefined, () => this.#turn())
     orElse(undefined, () => this.#trim())
   }
 

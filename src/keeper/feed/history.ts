@@ -52,6 +52,7 @@ const ABOUT = [
   'started',
   'on',
   'barred',
+  'traps',
 ]
 
 /** How many kinds of refusals of a running container have a line soon: the container chooses the numbers in them. */
@@ -169,6 +170,7 @@ export class History {
   /** Keeps what is new of running containers. To be called once a second. */
   look(): void {
     this.#file?.look()
+    if (this.#file?.isMoved) this.#beginAgain(this.#file.options)
     const time = this.#clock()
     // A part of the room is left for containers that end. What does not fit comes with the next look.
     const most = Math.max(1, Math.floor((this.#file?.room ?? 0) / 2 / LINE.running))
@@ -183,6 +185,16 @@ export class History {
       Object.assign(pace, { isNew: false, isMoreOfTheSame: false, last: time, next: time + pace.wait })
     }
     for (const line of this.#linesOf(due.map(([container]) => container))) this.#file?.add(line)
+  }
+
+  /** Keeps what comes at the path that was configured, where readers look. */
+  #beginAgain(options: HistoryOptions): void {
+    const { directory } = options
+    this.#dependencies.failed(
+      `History is no longer in "${directory}", since somebody has moved or removed that: it begins again there`,
+    )
+    this.close()
+    this.open(options)
   }
 
   /** Resolves once all of it is written. */

@@ -445,7 +445,17 @@ describe('a profile that a running container has', () => {
     const file = join(scratch, 'typed.yaml')
     writeFileSync(file, TYPED)
     const { status, stderr } = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
-    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/has no profile "build".*buidl/) })
+    expect({ status, stderr }).toEqual({
+      ...{
+        status: 1,
+        stderr: expect.stringMatching(/has no profile "build".*buidl.*; they are of the daemon at ".*", which/),
+      },
+    })
+    // It may be meant for another daemon.
+    writeFileSync(file, BUILD)
+    const same = await intercede('serve', '--check-config', '--config', file, '--feed-socket', feed())
+    expect(same.stdout).toMatch(/^# for \d+ running containers? of the daemon at ".*feed.sock", which reads ".*"$/m)
+    writeFileSync(file, TYPED)
   })
 
   test('and by doctor, which looks at the configuration of the daemon that is named', async () => {
@@ -739,6 +749,17 @@ describe('a daemon that is stopped', () => {
   test.concurrent.each(['reload', 'reload --dry-run'])('%s says so, and gives no order', async (command) => {
     const done = await intercede(...command.split(' '), '--control', join(stopped.directory, 'control.sock'))
     expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
+  })
+
+  test.concurrent('doctor says what to do about it, and fails', async () => {
+    const done = await intercede('doctor', '--feed', join(stopped.directory, 'feed.sock'))
+    expect(done).toMatchObject({
+      ...{
+        status: 1,
+        stdout: expect.stringMatching(/does not answer[^\n]*\n[^\n]*\n +-> .*SIGCONT; otherwise restart it$/m),
+      },
+    })
+    expect(done.stdout).toMatch(/, but the running daemon does not answer\n$/)
   })
 
   test.concurrent('serve --check-config says that it does not know the running containers', async () => {

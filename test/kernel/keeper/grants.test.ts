@@ -84,7 +84,7 @@ test('explain says what lasts beside what was set: the profile, and the configur
   expect((await intercede('set', 'build', 'mknod.devices=c:10:200')).status).toBe(0)
   const [after] = await explained('build')
   expect(after).toMatchObject({
-    ...{ set: 'nothing: it is allowed by now', remedy: 'nothing: it is allowed by now' },
+    ...{ now: 'nothing: it is allowed by now', remedy: 'nothing: it is allowed by now' },
     forGood: expect.stringMatching(line),
   })
   expect(after!.forGood).toContain('under profiles: build: in')

@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -212,6 +213,19 @@ describe('the files', () => {
         expect(found(word)).toEqual(found())
       }),
     )
+  })
+
+  test('continue in another file where somebody has taken theirs away', async () => {
+    using store = opened({}, () => [{ time: new Date(), type: 'container', serial: 7, id: 'runs', refusals: [] }])
+    store.file.add(event(0))
+    await store.file.settle()
+    renameSync(now(store.directory), join(scratch, 'taken'))
+    store.file.look()
+    store.file.add(event(1))
+    await store.file.settle()
+    expect(store.numbers()).toEqual([1])
+    expect(readHistory(store.directory, 0).containers.map(({ id }) => id)).toEqual(['runs'])
+    expect(store.file.isMoved).toBe(false)
   })
 
   test('count lines that came faster than the disk takes them', async () => {
@@ -495,7 +509,9 @@ describe.sequential('a daemon', () => {
           forGood: expect.stringContaining('mknod.devices=c:10:200'),
         }),
       ])
-      expect((await intercede('explain', 'build-1')).stdout).toBe('Nothing was refused in "build-1".\n')
+      expect((await intercede('explain', 'build-1')).stdout).toBe(
+        'Nothing was refused in "build-1". A call that its filter does not trap was judged by the kernel alone, and is not known here.\n',
+      )
       expect(await intercede('explain', 'build-3')).toMatchObject({ status: 1 })
       expect((await intercede('explain', '--since', '0s')).stdout).toMatch(/^Nothing was refused since 20.*Z\.\n$/)
       const all = await intercede('ps', '--all', '--format', '{id} {state} {left}')
@@ -624,16 +640,38 @@ describe.sequential('a daemon', () => {
       expect((await explained()).stdout).toMatch(/^full, ended \d+s ago: mknod.*\n.*\[keyOff\]/)
       const lacks = /^intercede: History lacks at least \d+ lines? that could not be written/m
       await until('the loss is told', async () => lacks.test((await explained()).stderr), 20)
+      expect((await intercede('ps', '--all')).stderr).toMatch(lacks)
+      expect((await intercede('explain', 'mknod')).stderr).toMatch(/to ask about a call, give it to --if, such as/)
       expect(await intercede('explain', 'another')).toMatchObject({
         ...{
           status: 1,
-          stderr: expect.stringMatching(/none has that name; .*; history lacks at least \d+ lines? that could/),
+          stderr: expect.stringMatching(
+            /none has that name; .*; history begins at 20\S+Z; history lacks at least \d+ lines? that could/,
+          ),
         },
       })
     } finally {
       maker.end()
       await daemon.close()
       execFileSync('umount', [small])
+    }
+  })
+
+  test('begins history again where somebody has moved its directory', { timeout: 60_000 }, async () => {
+    const path = newDirectory()
+    const daemon = await Daemon.start(`history: { path: ${path}, size: 1m }`)
+    daemons.push(daemon)
+    const maker = new Maker(daemon, ['--id', 'moved', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    try {
+      await maker.make()
+      await until('its first line is kept', () => textOf(path).includes('"id":"moved"'))
+      renameSync(path, `${path}.taken`)
+      // A reload looks at once, and not within a minute.
+      await daemon.reload()
+      await until('it is there again', () => existsSync(now(path)) && textOf(path).includes('"id":"moved"'))
+      expect(JSON.stringify(daemon.log)).toContain('since somebody has moved or removed that: it begins again there')
+    } finally {
+      maker.end()
     }
   })
 

@@ -158,7 +158,7 @@ describe.skipIf(absent)(withReason('serve --user', absent), () => {
     expect(JSON.parse(printed.explain.split('\n')[0]!)).toMatchObject([
       {
         ...{ reason: 'keyOff', wants: { key: 'sysinfo', value: 'true' } },
-        set: 'nothing: a daemon of --user takes no orders',
+        now: 'nothing: a daemon of --user takes no orders',
         forGood:
           'change the annotation security.syscalls.intercept.sysinfo of the container, and where its profile lacks the value too, the profile: an annotation only lowers',
       },

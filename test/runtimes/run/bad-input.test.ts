@@ -49,6 +49,20 @@ describe('what a configuration means on this machine, and what is missing there'
     expect(vpn).toMatch(/^reload: auto$/m)
   })
 
+  test.each(['--since 1h', '--feed /x', '--history /x'])(
+    'explain --if does nothing with %s, and says so',
+    async (more) => {
+      const words = ['explain', '--if', 'mknod("n", S_IFIFO|0666, 0)', ...more.split(' ')]
+      expect(await execute(process.execPath, [CLI, ...words])).toMatchObject({
+        ...{
+          status: 125,
+          stdout: '',
+          stderr: expect.stringMatching(/^intercede: Cannot use --\w+ with --if: nothing is read/),
+        },
+      })
+    },
+  )
+
   test('explain --if holds keys under their ceilings, and says which to raise', async () => {
     const config = file(
       'ceilings.yaml',

@@ -93,7 +93,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect(await rowsOf(child, 'explain', 'container')).toMatchObject([
       {
         reason: 'deviceNotAllowed',
-        set: 'nothing: the policy of a run is that of its command line',
+        now: 'nothing: the policy of a run is that of its command line',
         forGood: 'add "-c mknod.devices=c:10:200" to the options of "intercede run"',
       },
     ])

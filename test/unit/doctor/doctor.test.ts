@@ -107,6 +107,13 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
     remedy: /journalctl/,
   },
   {
+    what: 'a daemon whose containers of before are not served',
+    on: machine([], { daemon: () => ({ ok: false, found: '1 container is not served', remedy: 'restart it' }) }),
+    missing: 'the running daemon',
+    able: true,
+    remedy: /^restart it$/,
+  },
+  {
     what: 'a null device that a container has got',
     on: machine([], { nullFlaw: () => flawOfNull({ uid: 1_000_000_000, mode: 0o20666 }, new Set([0])) }),
     missing: 'the null device',

@@ -230,7 +230,7 @@ function formatNone(
 /** Says which calls of a container nobody here has seen: the kernel alone judges what no filter traps. */
 function formatUnseen({ about: { traps } }: ContainerView): string {
   const which = Array.isArray(traps)
-    ? `Its filter traps ${fewOf(traps as string[]) || 'no call'}: any other call`
+    ? `Its filter traps ${fewOf(traps.map(formatValue)) || 'no call'}: any other call`
     : 'A call that its filter does not trap'
   return ` ${which} was judged by the kernel alone, and is not known here.`
 }

@@ -70,9 +70,9 @@ test('a refused mknod is done after what explain says, without a restart', { tim
   // What is set adds up: explain names the whole list.
   expect(await mknod('fuse', '10 229')).toBe('EPERM')
   const rows = JSON.parse((await intercede('explain', NAME, '--format', 'json')).stdout) as Record<string, string>[]
-  const sets = rows.map((each) => each.set)
-  expect(sets).toContainEqual(expect.stringContaining('mknod.devices=c:10:200,c:10:229'))
-  expect(sets).toContain('nothing: it is allowed by now')
+  const orders = rows.map((each) => each.now)
+  expect(orders).toContainEqual(expect.stringContaining('mknod.devices=c:10:200,c:10:229'))
+  expect(orders).toContain('nothing: it is allowed by now')
 })
 
 test.each([

@@ -9,6 +9,8 @@ export type Errno = Brand<number, 'Errno'>
 export type Mode = Brand<number, 'Mode'>
 /** A device number in the kernel's 32-bit user encoding, see `makedev()`. */
 export type Dev = Brand<number, 'Dev'>
+/** The same with the type of a node, see `typedDev()`. */
+export type TypedDev = Brand<number, 'TypedDev'>
 /** A path is bytes with a final NUL: never a JavaScript string, since koffi and UTF-8 change bytes such as E9. */
 export type PathBytes = Brand<Uint8Array, 'PathBytes'>
 /** A user or group id of the host. */

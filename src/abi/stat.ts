@@ -1,4 +1,4 @@
-import type { Dev, Mode } from './brand.ts'
+import type { Dev, Mode, TypedDev } from './brand.ts'
 
 /** File types of `st_mode`, linux/stat.h. */
 export const S_IFMT = 0o170000
@@ -51,6 +51,14 @@ export function major(dev: Dev): number {
 export function minor(dev: Dev): number {
   return ((dev & 0xff) | ((dev >>> 12) & 0xfff00)) >>> 0
 }
+
+/**
+ * A device number with the type of its node, S_IFCHR or S_IFBLK, above its 32 bits: rules of devices tell `c 7:0` from
+ * `b 7:0`.
+ */
+export const typedDev = (type: number, dev: Dev): TypedDev => (type * 2 ** 32 + dev) as TypedDev
+export const typeOfDev = (typed: TypedDev): number => Math.floor(typed / 2 ** 32)
+export const plainDev = (typed: TypedDev): Dev => (typed % 2 ** 32) as Dev
 
 /** linux/major.h: the major number that drivers share which need one device only. */
 export const MISC_MAJOR = 10

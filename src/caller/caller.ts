@@ -1,4 +1,4 @@
-import type { Dev, PathBytes, Tid } from '../abi/brand.ts'
+import type { Dev, PathBytes, Tid, TypedDev } from '../abi/brand.ts'
 import { type Cap, capBit, type IdExtent, OVERFLOW_ID, toInside, toOutside } from '../abi/credentials.ts'
 import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, O_NOFOLLOW, O_PATH, O_RDONLY, R_OK, W_OK } from '../abi/fcntl.ts'
@@ -11,10 +11,12 @@ import {
   MQUEUE_MAGIC,
   PROC_SUPER_MAGIC,
   S_IFBLK,
+  S_IFCHR,
   SYSFS_MAGIC,
+  typedDev,
 } from '../abi/stat.ts'
 import type { Write } from '../calls/act.ts'
-import type { Caller as CallerContract, NodeLike, NodevReason, Task } from '../calls/caller.ts'
+import type { Caller as CallerContract, DeviceRules, NodeLike, NodevReason, Task } from '../calls/caller.ts'
 import { namedBy } from '../calls/context.ts'
 import type { SourceKind } from '../calls/mounts.ts'
 import { type Phase, phases, type Step, steps } from '../calls/steps.ts'
@@ -96,11 +98,7 @@ const cgroupLinkOf = ({ task, identity }: FdTable, fd: number): CgroupLink | und
 /** Tells what device rules allow, from a cache that a probe renews. The caller's task is held while it is inspected. */
 export interface DeviceRulesServices {
   /** Returns what the rules of the caller's cgroups allow; undefined if that cannot be found out. */
-  ofCaller(
-    container: Container,
-    dev: Dev,
-    callerTask: CallerTask,
-  ): { readonly mknod: boolean; readonly open: boolean } | undefined
+  ofCaller(container: Container, dev: TypedDev, callerTask: CallerTask): DeviceRules | undefined
 }
 
 /** What a thread needs to serve callers; it is made once per thread. */
@@ -259,8 +257,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return schedulingOf(tid)
   }
 
-  deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
-    const rules = this.#context.rules.ofCaller(this.#container, dev, this.#callerTask)
+  deviceRules(dev: Dev, type = S_IFCHR): DeviceRules {
+    const rules = this.#context.rules.ofCaller(this.#container, typedDev(type, dev), this.#callerTask)
     if (!rules) throw new ContinueError('deviceRulesUnknown')
     return rules
   }

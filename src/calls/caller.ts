@@ -17,6 +17,15 @@ export interface Registers {
   pointer(index: number): bigint
 }
 
+/** What the device rules of some control groups allow for one device. */
+export interface DeviceRules {
+  readonly mknod: boolean
+  /** Opening the device to read or to write. */
+  readonly open: boolean
+  /** Opening it to read and to write. */
+  readonly full: boolean
+}
+
 /** Why a device node in a directory could not be opened, and what is made there all the same. */
 export interface NodevReason {
   readonly why: 'nodevMount' | 'containerSuperblock'
@@ -121,9 +130,10 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
   /**
    * Returns what the device rules of the caller's control groups allow.
    *
+   * @param type S_IFCHR or S_IFBLK; without it, S_IFCHR
    * @throws {ContinueError} if the rules cannot be found out
    */
-  deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean }
+  deviceRules(dev: Dev, type?: number): DeviceRules
   /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
   /**

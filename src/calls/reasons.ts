@@ -131,6 +131,7 @@ export const reasons = {
     'done for the caller, but the device rules of its control group forbid opening it',
     'allow the device when you start the container, for podman by --device-cgroup-rule',
   ],
+  doneAsGranted: ['done for the caller: the device rules of its control group let it open the device anyway', ''],
   doneOnNodev: [
     'done for the caller, but its mount is nodev, so the node does not open there',
     'open it on a mount without nodev',
@@ -153,7 +154,15 @@ export const reasons = {
   ],
   notCharDevice: [
     'only character devices are made: a block device would be a disk of the host',
-    'give the container a disk or loop device when it starts (--device), or mount an image by mount.fuse, under a type of its own: mount -t image FILE DIRECTORY with mount.fuse=image=fuse2fs',
+    'if the container has the device when it starts (--device), add granted to security.syscalls.intercept.mknod.devices, or use the node that it has; or mount an image by mount.fuse, under a type of its own: mount -t image FILE DIRECTORY with mount.fuse=image=fuse2fs',
+  ],
+  deviceNotGranted: [
+    "the device rules of the caller's control group do not allow to read and write the device {a}:{b}",
+    'allow it when you start the container, for podman by --device',
+  ],
+  everyDeviceGranted: [
+    "the device rules of the caller's control group allow every device, so they grant none by its number",
+    'start the container with rules that deny all others, as every runtime has by itself; LXC by lxc.cgroup2.devices.deny = a',
   ],
   kernelMakesWhiteouts: [
     'an overlay whiteout (0:0), which the kernel makes for anyone, except on an overlay itself, where not even for root',

@@ -5,7 +5,7 @@ import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { orElse } from '../kernel/error.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
-import { harmless } from '../policy/devices.ts'
+import { harmless, numbersOf } from '../policy/devices.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
 import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
@@ -104,7 +104,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     listener: options.listener,
     user: options.user === true,
     files: (wanted.reach.sysinfo && lxcfs) || [],
-    devices: [...(wanted.reach.mknod?.devices ?? [])].filter((dev) => !harmless.includes(dev)),
+    devices: numbersOf(wanted.reach.mknod?.devices ?? []).filter((dev) => !harmless.includes(dev)),
     nodev: wanted.reach.mknod && !options.user ? nodevStorage(thisHost.read) : undefined,
     prepared: isPrepared(instructions),
     byRunc: isByRunc(instructions),

@@ -24,6 +24,8 @@ const CALLERS: Readonly<Partial<Record<ReasonCode, CallerDescription>>> = {
   lacksCapability: { capabilities: 'none' },
   deviceCgroup: { deviceRules: 'none' },
   doneButClosed: { deviceRules: ['c *:* m'] },
+  deviceNotGranted: { deviceRules: ['c *:* m', 'b *:* m'] },
+  everyDeviceGranted: { deviceRules: 'all' },
   doneOnNodev: path({ devices: 'nodev' }),
   containerSuperblock: path({ devices: 'overlayOfContainer' }),
   notOfContainer: path({ owner: 'unmapped' }),

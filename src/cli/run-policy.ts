@@ -13,6 +13,7 @@ import { Keeper } from '../keeper/keeper.ts'
 import type { KeeperEvent, KeeperOptions, PolicyDetails } from '../keeper/process/events.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { orElse } from '../kernel/error.ts'
+import { numbersOf } from '../policy/devices.ts'
 import { parseAssignment } from '../policy/key-value-lines.ts'
 import type { Policy } from '../policy/policy.ts'
 import { settle, toPolicy } from '../policy/settings.ts'
@@ -100,7 +101,7 @@ export function interception(
     // FUSE programs open /dev/fuse in the container.
     ...(policy.mount?.fuse.size ? { devices: ['/dev/fuse'] } : {}),
     files: policy.sysinfo ? answering(lxcfsFiles(readFileSync('/proc/self/mounts', 'latin1'))) : [],
-    policyDevices: policy.mknod?.devices,
+    policyDevices: policy.mknod && numbersOf(policy.mknod.devices),
     seccomp: (target) => filter(rules, target),
     startAgent: (socketPath, runtime) =>
       startKeeper(

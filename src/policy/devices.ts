@@ -26,14 +26,26 @@ export const harmless: readonly Dev[] = [
  */
 export const opensHost: ReadonlySet<Dev> = new Set([makedev(5, 1)])
 
+/** A number that no driver can have: linux/fs.h CHRDEV_MAJOR_MAX, linux/block/genhd.c BLKDEV_MAJOR_MAX. */
+export const NOBODYS = makedev(0xfff, 0xfffff)
+
+/** Stands in a list for whatever the device rules of the container's control groups allow by name. */
+export const GRANTED = 'granted'
+/** What a list of devices has. */
+type Listed = Dev | typeof GRANTED
+
 const MAJOR_MAX = 0xfff
 const MINOR_MAX = 0xfffff
 
-function device(text: string): Dev {
+function device(text: string): Listed {
+  if (text === GRANTED) return GRANTED
   const wrong = (why: string): RangeError => new RangeError(`${briefly(text)} ${why}`)
   const [type, a, b] = /^([bc]):(\d{1,9}):(\d{1,9})$/.exec(text)?.slice(1) ?? []
   if (type === undefined) throw wrong('is no device')
-  if (type === 'b') throw wrong('is a block device, and those would give disks of the host')
+  if (type === 'b')
+    throw wrong(
+      `is a block device, of which no number can be listed; ${GRANTED} allows those that the container's device rules allow`,
+    )
   const [maj, min] = [Number(a), Number(b)]
   if (maj > MAJOR_MAX || min > MINOR_MAX) throw wrong('is out of range')
   const gives = givenByNumber(maj, min)
@@ -42,14 +54,14 @@ function device(text: string): Dev {
 }
 
 /** As it is written in a list. */
-export const written = (dev: Dev): string => `c:${major(dev)}:${minor(dev)}`
+export const written = (dev: Listed): string => (dev === GRANTED ? dev : `c:${major(dev)}:${minor(dev)}`)
 
-/** More character devices, by number. */
-export const devices: ValueType<ReadonlySet<Dev>> = valueType({
+/** More character devices, by number; and all devices, also of blocks, that the container may open anyway. */
+export const devices: ValueType<ReadonlySet<Listed>> = valueType({
   isList: true,
   // net/tun, fuse and pts/ptmx.
-  offered: ['c:10:200', 'c:10:229', 'c:5:2'],
-  allowed: `a list of c:MAJOR:MINOR such as c:10:200, majors to ${MAJOR_MAX}, minors to ${MINOR_MAX}`,
+  offered: ['c:10:200', 'c:10:229', 'c:5:2', GRANTED],
+  allowed: `a list of c:MAJOR:MINOR such as c:10:200, majors to ${MAJOR_MAX}, minors to ${MINOR_MAX}, and of "${GRANTED}"`,
   parse: (text) => new Set(elements(text).map(device)),
   format: (set) => [...set].map(written).join(','),
   lowest: new Set(),
@@ -57,14 +69,17 @@ export const devices: ValueType<ReadonlySet<Dev>> = valueType({
   meet: (one, other) => new Set([...one].filter((dev) => other.has(dev))),
 })
 
+/** Returns the numbers of a list. */
+export const numbersOf = (list: Iterable<Listed>): readonly Dev[] => [...list].filter((dev) => dev !== GRANTED)
+
 /**
  * Returns all devices that may be made where `mknod.devices` lists these.
  *
  * @throws {PolicyError} if no container may have a listed device, by the name that its number has now
  */
-export function makeable(listed: ReadonlySet<Dev>, named: DeviceNames): ReadonlySet<Dev> {
+export function makeable(listed: ReadonlySet<Listed>, named: DeviceNames): ReadonlySet<Listed> {
   for (const dev of listed) {
-    const found = givenByName(dev, named)
+    const found = dev === GRANTED ? undefined : givenByName(dev, named)
     if (!found) continue
     const { name, gives } = found
     throw new PolicyError(

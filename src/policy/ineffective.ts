@@ -1,6 +1,6 @@
 import type { Cap } from '../abi/credentials.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
-import { written } from './devices.ts'
+import { numbersOf, written } from './devices.ts'
 import { callOf, calls, type KeyName, keys } from './keys.ts'
 import type { Policy } from './policy.ts'
 import { type DeviceNames, isUnclaimed } from './refused-devices.ts'
@@ -53,7 +53,7 @@ const driverOf = (name: string): string => name.split('.')[0]!
 
 /** Numbers of `mknod.devices` that nobody has now and any driver may get, each with what to do. */
 export const unclaimedDevices = (settings: Settings, named: DeviceNames): readonly string[] =>
-  [...keys['mknod.devices'].parse(settings.get('mknod.devices')?.text ?? '')]
+  numbersOf(keys['mknod.devices'].parse(settings.get('mknod.devices')?.text ?? ''))
     .filter((dev) => isUnclaimed(dev, named))
     .map(
       (dev) =>

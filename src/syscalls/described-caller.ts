@@ -5,10 +5,10 @@ import { errno, errnoName } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { MOUNT_ATTR_NOATIME, MOUNT_ATTR_STRICTATIME } from '../abi/mount.ts'
 import { SCHED, type SchedAttr } from '../abi/sched.ts'
-import { major, minor } from '../abi/stat.ts'
+import { major, minor, S_IFBLK, S_IFCHR } from '../abi/stat.ts'
 import { PAGE, PATH_MAX } from '../abi/system.ts'
 import type { Act } from '../calls/act.ts'
-import type { Caller, MemoryReader, NodevReason, Registers, Task } from '../calls/caller.ts'
+import type { Caller, DeviceRules, MemoryReader, NodevReason, Registers, Task } from '../calls/caller.ts'
 import type { Context, DetachedMount } from '../calls/context.ts'
 import type { DevicePrograms, NoGroup } from '../calls/device-programs.ts'
 import type { Fuse } from '../calls/fuse.ts'
@@ -19,6 +19,7 @@ import { WORDS, type Word } from '../calls/record.ts'
 import type { Condition, Rule } from '../calls/syscall.ts'
 import { ContinueError, continueWith, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
+import { NOBODYS } from '../policy/devices.ts'
 import { keyNames } from '../policy/keys.ts'
 import { keyThatIsOff, type Policy } from '../policy/policy.ts'
 import type { CallerDescription, DescriptorDescription, PathDescription } from './caller-facts.ts'
@@ -235,18 +236,22 @@ class DescribedCaller extends DescribedMemory implements Caller {
     return { policy: SCHED[policy.slice('SCHED_'.length) as keyof typeof SCHED], flags: 0n, priority }
   }
 
-  deviceRules(dev: Dev): { readonly mknod: boolean; readonly open: boolean } {
+  deviceRules(dev: Dev, type = S_IFCHR): DeviceRules {
+    // Without other rules, those of a runtime that allows the device by its number, and not every one.
+    if (dev === NOBODYS && this.#about.deviceRules === undefined) return { mknod: true, open: false, full: false }
     const rules = this.#fact('deviceRules')
-    if (typeof rules === 'string') return { mknod: rules === 'all', open: rules === 'all' }
+    const isAll = rules === 'all'
+    if (typeof rules === 'string') return { mknod: isAll, open: isAll, full: isAll }
+    const other = type === S_IFBLK ? 'c' : 'b'
     const access = rules.map((rule) => {
       const [kind, numbers = '', allowed = ''] = rule.split(' ')
       const [maj, min] = numbers.split(':')
       const isIt =
-        kind !== 'b' && (maj === '*' || Number(maj) === major(dev)) && (min === '*' || Number(min) === minor(dev))
+        kind !== other && (maj === '*' || Number(maj) === major(dev)) && (min === '*' || Number(min) === minor(dev))
       return isIt ? allowed : ''
     })
     const has = (letter: string): boolean => access.some((letters) => letters.includes(letter))
-    return { mknod: has('m'), open: has('r') && has('w') }
+    return { mknod: has('m'), open: has('r') || has('w'), full: has('r') && has('w') }
   }
 
   devicesBarred(dir: Handle): NodevReason | undefined {

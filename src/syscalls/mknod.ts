@@ -2,10 +2,13 @@ import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
 import { capNumber } from '../abi/credentials.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { fileType, major, makedev, minor, S_IFBLK, S_IFCHR, S_IFMT } from '../abi/stat.ts'
-import type { Registers } from '../calls/caller.ts'
+import type { Caller, Registers } from '../calls/caller.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
-import { opensHost } from '../policy/devices.ts'
+import { GRANTED, NOBODYS, opensHost } from '../policy/devices.ts'
+import type { Policy } from '../policy/policy.ts'
+import { givenHere } from '../policy/refused-devices.ts'
 
 interface Request {
   readonly dirfd: number
@@ -17,13 +20,27 @@ interface Request {
 const WHITEOUT = makedev(0, 0)
 
 /**
- * Matches character and block devices, whose types differ in one bit. A block device is never made, but the
+ * Matches character and block devices, whose types differ in one bit. Of a block device that is not made, the
  * container's owner is told why. Every other type is left to the kernel untrapped. The mask covers only the low half
  * of the register (mode_t).
  */
 const isDevice = (arg: number): readonly Condition[] => [
   { arg, mask: BigInt(S_IFMT & ~(S_IFCHR ^ S_IFBLK)), equals: BigInt(S_IFCHR & S_IFBLK) },
 ]
+
+/** Tells whether the policy has a device by its number: of block devices, it has none. */
+const isListed = (type: number, dev: Dev, { mknod }: Policy): boolean =>
+  type === S_IFCHR && mknod?.devices.has(dev) === true
+
+/**
+ * Returns why a device that no list has is not made. The node adds a name and an owner, and no right, where the
+ * device rules name the device: the kernel asks them at each open. Rules that allow what no driver can have name none.
+ */
+function notGranted(type: number, dev: Dev, caller: Caller): ReasonCode | undefined {
+  if (type === S_IFCHR && givenHere(major(dev), minor(dev)) !== undefined) return 'deviceNotAllowed'
+  if (!caller.deviceRules(dev, type).full) return 'deviceNotGranted'
+  return caller.deviceRules(NOBODYS, type).open ? 'everyDeviceGranted' : undefined
+}
 
 /** Makes the handler of mknod(2) or mknodat(2), which differ only in a leading directory descriptor. */
 function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
@@ -33,13 +50,14 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
     name,
     key: 'mknod',
     when: [isDevice(path + 1)],
-    trapped: 'the type is a character device; or a block device, only to explain the refusal',
-    screen(args, { mknod }) {
-      const dev = devOf(args)
-      if (fileType(modeOf(args)) !== S_IFCHR) return continueWith('notCharDevice')
-      if (dev === WHITEOUT) return continueWith('kernelMakesWhiteouts')
-      if (!mknod) return continueWith('keyOff')
-      if (!mknod.devices.has(dev)) return continueWith('deviceNotAllowed', major(dev), minor(dev))
+    trapped: 'the type is a character device; or a block device, without `granted` only to explain the refusal',
+    screen(args, policy) {
+      const [type, dev] = [fileType(modeOf(args)), devOf(args)]
+      const isGranted = policy.mknod?.devices.has(GRANTED) === true
+      if (type !== S_IFCHR && !(type === S_IFBLK && isGranted)) return continueWith('notCharDevice')
+      if (type === S_IFCHR && dev === WHITEOUT) return continueWith('kernelMakesWhiteouts')
+      if (!policy.mknod) return continueWith('keyOff')
+      if (!isGranted && !isListed(type, dev, policy)) return continueWith('deviceNotAllowed', major(dev), minor(dev))
       return undefined
     },
     decode: (args, memory) => ({
@@ -48,12 +66,16 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       mode: modeOf(args),
       dev: devOf(args),
     }),
-    decide({ dirfd, path, mode, dev }, caller) {
+    decide({ dirfd, path, mode, dev }, caller, policy) {
       if (!caller.inInitialUserns) return continueWith('childUserns')
       if (!caller.holds('MKNOD')) return continueWith('lacksCapability', capNumber('MKNOD'))
-      const rules = caller.deviceRules(dev)
+      const type = fileType(mode)
+      const rules = caller.deviceRules(dev, type)
       if (!rules.mknod) return continueWith('deviceCgroup', major(dev), minor(dev))
-      const done = rules.open ? 'done' : 'doneButClosed'
+      const isOfList = isListed(type, dev, policy)
+      const barredBy = isOfList ? undefined : notGranted(type, dev, caller)
+      if (barredBy) return continueWith(barredBy, major(dev), minor(dev))
+      const done = isOfList ? (rules.open ? 'done' : 'doneButClosed') : 'doneAsGranted'
       const { dir, name } = caller.parent(dirfd, path)
       const node = { dir, name, mode, dev }
       const barred = caller.devicesBarred(dir, name)
@@ -62,12 +84,12 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (!barred) return act({ verb: 'mknod', ...node }, done)
       if (barred.node === 'none') return continueWith('containerSuperblock')
       if (barred.node === 'covered') return act({ verb: 'placeNode', ...node, why: barred.why }, done)
-      return act({ verb: 'mknod', ...node }, done === 'done' ? 'doneOnNodev' : done)
+      return act({ verb: 'mknod', ...node }, done === 'doneButClosed' ? done : 'doneOnNodev')
     },
   }
 }
 
-/** mknod(2): makes character devices that are harmless in any container. */
+/** mknod(2): makes devices that are harmless in any container, or that the container may open anyway. */
 export const mknod = family('mknod', 0)
 /** mknodat(2): the same, relative to a directory. */
 export const mknodat = family('mknodat', 1)

@@ -1,5 +1,5 @@
 import type { Dev, Mode } from '../abi/brand.ts'
-import { major, minor, S_IFMT, S_IFREG } from '../abi/stat.ts'
+import { fileType, major, minor, S_IFMT, S_IFREG } from '../abi/stat.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { why } from '../calls/reasons.ts'
@@ -22,8 +22,9 @@ function makeNode(node: Verbs['mknod'], caller: Caller): void {
 export const mknod: Verb<Verbs['mknod']> = {
   steps: [steps.makeNode, steps.inDirectory, steps.askMounter],
   safe:
-    'Only character devices of the policy are made, and never the console 5:1: see `placeNode`. Intercede opens the ' +
-    "directory and makes the node as the caller, so the kernel checks the caller's own permissions.",
+    'Only character devices of the policy are made, and never the console 5:1: see `placeNode`; with `granted`, also ' +
+    "devices that the device rules of the caller's control groups name, since the kernel asks these at each open. " +
+    "Intercede opens the directory and makes the node as the caller, so the kernel checks the caller's own permissions.",
   run(act, caller) {
     makeNode(act, caller)
     return { value: 0n }
@@ -95,7 +96,10 @@ function cover(act: PlaceNode, caller: Caller): void {
   using file = standing(caller, dir, name)
   if (!file || !isNode(file, asked, dev)) return
   const { mode, gid } = statx(file.raw)
-  caller.mountNode({ mode, dev: act.dev, gid, opens: act.why !== 'opensHost' }, file)
+  caller.mountNode(
+    { mode: ((mode & ~S_IFMT) | fileType(act.mode)) as Mode, dev: act.dev, gid, opens: act.why !== 'opensHost' },
+    file,
+  )
 }
 
 /** Removes what was made, with the rights with which it was made. */

@@ -10,6 +10,12 @@ export const mknodDifferences: readonly Difference<MknodCase>[] = [
     covers: (mismatch) => refusedBy(mismatch, 'deviceNotAllowed'),
   },
   {
+    name: 'a device that the device rules of the container do not grant',
+    why: 'A node would let nobody open it. The kernel answers, which refuses after all its other checks.',
+    wanted: true,
+    covers: (mismatch) => refusedBy(mismatch, 'deviceNotGranted'),
+  },
+  {
     name: "an idmapped mount of a tmpfs of the host whose own ids are the container's",
     why:
       'The ids in mountinfo are all that tells it from one that the container has mounted, where the node could not be opened. ' +

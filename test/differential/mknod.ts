@@ -1,7 +1,10 @@
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import fc from 'fast-check'
 import type { CallRecord } from '../../src/calls/record.ts'
+import { orElse } from '../../src/kernel/error.ts'
+import { GRANTED, harmless } from '../../src/policy/devices.ts'
 import { fixture } from '../support/fixtures.ts'
-import { BASE } from '../support/host.ts'
+import { BASE, until } from '../support/host.ts'
 import { HUNG } from './conversation.ts'
 import { newName, scenes, unobstructed, weighted, withAims } from './generate.ts'
 import { mknodDifferences } from './mknod-differences.ts'
@@ -16,9 +19,9 @@ import { scriptOf } from './tree.ts'
 
 export interface MknodCase {
   readonly scene: Scene
-  /** The permissions, set-id and sticky bits; the type is always S_IFCHR. */
+  /** The permissions, set-id and sticky bits. */
   readonly mode: number
-  readonly device: readonly [major: number, minor: number]
+  readonly device: readonly [major: number, minor: number, type?: 'b']
   readonly viaMknodat: boolean
   /** What a native member of a container makes instead of the device. */
   readonly substitute: 'whiteout' | 'fifo'
@@ -34,10 +37,51 @@ const caps = weighted<CapSet>(
   [1, 'allButMknod'],
 )
 
+/** The groups of cgroup v1, whose rules a test can write. */
+const CONTROLLER = '/sys/fs/cgroup/devices'
+const DEVICES = existsSync(`${CONTROLLER}/devices.list`)
+/** What the rules grant, so that the container may open it anyway. */
+const GRANTED_BLOCK = [7, 250, 'b'] as const
+const RULES = ['c *:* m', 'b *:* m', 'c 1:3 rwm', 'c 1:9 rwm', 'c 5:0 rwm', 'b 7:250 rwm']
+
+/** A group that denies all other devices, and how to start a program in it. */
+class Group {
+  readonly #directory = `${CONTROLLER}/intercede-differential-${process.pid}`
+
+  constructor() {
+    if (!DEVICES) return
+    mkdirSync(this.#directory)
+    writeFileSync(`${this.#directory}/devices.deny`, 'a')
+    for (const rule of RULES) writeFileSync(`${this.#directory}/devices.allow`, rule)
+  }
+
+  within(command: readonly string[]): readonly string[] {
+    return DEVICES ? ['/bin/sh', '-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', this.#directory, ...command] : command
+  }
+
+  async remove(): Promise<void> {
+    const isGone = (): boolean => orElse(false, () => rmdirSync(this.#directory) === undefined)
+    if (DEVICES) await until('the group is empty', isGone)
+  }
+}
+
 const usual: fc.Arbitrary<MknodCase> = fc.record({
   scene: scenes(caps, newName),
   mode: fc.oneof({ weight: 1, arbitrary: fc.constant(0o666) }, { weight: 4, arbitrary: fc.nat(0o7777) }),
-  device: weighted([12, [1, 3]], [2, [5, 0]], [2, [1, 9]], [1, [1, 1]]),
+  device: weighted<MknodCase['device']>(
+    ...([
+      [12, [1, 3]],
+      [2, [5, 0]],
+      [2, [1, 9]],
+      [1, [1, 1]],
+    ] as const),
+    ...(DEVICES
+      ? ([
+          [6, GRANTED_BLOCK],
+          [1, [7, 251, 'b']],
+        ] as const)
+      : []),
+  ),
   viaMknodat: fc.boolean(),
   substitute: fc.constantFrom('whiteout', 'fifo'),
 })
@@ -64,6 +108,7 @@ const mknodCase: fc.Arbitrary<MknodCase> = withAims(
 const NR_MKNOD = 133
 const NR_MKNODAT = 259
 const S_IFCHR = 0o020000
+const S_IFBLK = 0o060000
 const S_IFIFO = 0o010000
 
 type Sort = 'device' | 'whiteout' | 'fifo'
@@ -73,11 +118,16 @@ function sortFor({ scene: { fileSystem, caller }, substitute }: MknodCase): Sort
   return fileSystem === 'overlay' ? 'fifo' : substitute
 }
 
+function typeOf(sort: Sort, [, , type]: MknodCase['device']): number {
+  if (sort === 'fifo') return S_IFIFO
+  return sort === 'device' && type === 'b' ? S_IFBLK : S_IFCHR
+}
+
 /** mknod(2) where it can say the same, else mknodat(2). */
 function callOf(one: MknodCase, sort: Sort, places: Places, caps?: bigint): string {
   const { scene, mode, device, viaMknodat } = one
   const walk = walkOf(scene, places.seen(scene))
-  const type = sort === 'fifo' ? S_IFIFO : S_IFCHR
+  const type = typeOf(sort, device)
   const [major, minor] = sort === 'device' ? device : [0, 0]
   const rest = [pathArgument(scene, walk.path), `i:${type | mode}`, `i:${(major << 8) | minor}`]
   const at = viaMknodat || walk.dirfd >= 0
@@ -87,9 +137,10 @@ function callOf(one: MknodCase, sort: Sort, places: Places, caps?: bigint): stri
 }
 
 /** What was made, named alike on all sides: what is there from the start has other numbers and types, or was not made. */
-function normal({ result, effect }: Outcome, sort: Sort, [major, minor]: MknodCase['device']): Outcome {
+function normal({ result, effect }: Outcome, sort: Sort, device: MknodCase['device']): Outcome {
   if (result !== 'ok') return { result, effect }
-  const [type, number] = sort === 'fifo' ? ['1', '0:0'] : ['2', sort === 'device' ? `${major}:${minor}` : '0:0']
+  const type = typeOf(sort, device) >> 12
+  const number = sort === 'device' ? `${device[0]}:${device[1]}` : '0:0'
   const made = new RegExp(`^(\\S+) ${type} (\\d+ \\d+ \\d+) ${number} `)
   return { result, effect: effect.map((line) => line.replace(made, '$1 made $2 - ')) }
 }
@@ -111,14 +162,17 @@ class MknodSides implements Sides<MknodCase> {
   readonly #places = new Places()
   readonly #member: Side
   readonly #native: Side
+  readonly #group = new Group()
   #ours: Side
 
   constructor(served: Served) {
     this.#served = served
     const calls = fixture('batch-calls')
-    this.#ours = new Side('ours', this.#places, served.contained(calls, true))
-    this.#member = new Side('member', this.#places, served.contained(calls, false))
-    this.#native = new Side('host', this.#places, [calls, `${BASE}`])
+    const sideOf = (name: string, command: readonly string[]): Side =>
+      new Side(name, this.#places, this.#group.within(command))
+    this.#ours = sideOf('ours', served.contained(calls, true))
+    this.#member = sideOf('member', served.contained(calls, false))
+    this.#native = sideOf('host', [calls, `${BASE}`])
   }
 
   async run(one: MknodCase): Promise<Trial<MknodCase> | undefined> {
@@ -149,7 +203,7 @@ class MknodSides implements Sides<MknodCase> {
 
   async #startAgain(): Promise<void> {
     await this.#ours.close()
-    const command = this.#served.contained(fixture('batch-calls'), true)
+    const command = this.#group.within(this.#served.contained(fixture('batch-calls'), true))
     this.#ours = new Side(`ours-${this.#served.calls}`, this.#places, command)
     this.#served.skip()
   }
@@ -158,6 +212,7 @@ class MknodSides implements Sides<MknodCase> {
     await Promise.all([this.#ours, this.#member, this.#native].map((side) => side.close()))
     this.#places.remove()
     this.#served.close()
+    await this.#group.remove()
   }
 }
 
@@ -166,7 +221,7 @@ const octal = (mode: number): string => mode.toString(8)
 export const mknod: Subject<MknodCase> = {
   name: 'mknod',
   cases: mknodCase,
-  start: async () => new MknodSides(await Served.start()),
+  start: async () => new MknodSides(await Served.start({ mknod: { devices: new Set([...harmless, GRANTED]) } })),
   counted: 'member',
   fields: ['path', 'type', 'mode', 'user', 'group', 'number', 'links', 'target', 'attributes'],
   results: [
@@ -174,9 +229,15 @@ export const mknod: Subject<MknodCase> = {
     ...['EOVERFLOW', 'EPERM', 'EROFS'],
   ],
   differences: mknodDifferences,
-  features: ({ scene, substitute }) => [...sceneFeatures(scene), `native ${substitute}`],
+  features: ({ scene, substitute, device }) => [
+    ...[...sceneFeatures(scene), `native ${substitute}`],
+    `device ${device.join(':')}`,
+  ],
   describe({ scene, viaMknodat, mode, device, substitute }) {
     const name = viaMknodat ? 'mknodat' : 'mknod'
-    return describeScene(scene, `${name} mode ${octal(mode)} device ${device.join(':')} (native: ${substitute})`)
+    return describeScene(
+      scene,
+      `${name} mode ${octal(mode)} device ${device.slice(0, 2).join(':')}${device[2] ? ' of blocks' : ''} (native: ${substitute})`,
+    )
   },
 }

@@ -33,7 +33,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   commands: () => true,
   task: unasked,
   scheduling: () => ({ policy: 0, flags: 0n, priority: 0 }),
-  deviceRules: () => ({ mknod: true, open: true }),
+  deviceRules: () => ({ mknod: true, open: true, full: true }),
   parent: unasked,
   string: unasked,
   options: unasked,

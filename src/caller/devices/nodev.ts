@@ -61,7 +61,7 @@ export class DeviceNodes {
     const tmpfs = this.#tmpfs
     identity.with(steps.makeOwnNode)
     umask(NO_UMASK)
-    mknodat(tmpfs, NAME, ((mode & 0o7777) | S_IFCHR) as Mode, dev)
+    mknodat(tmpfs, NAME, mode, dev)
     try {
       fchownGroup(tmpfs, NAME, gid)
       // chown(2) takes these bits off, whoever the group is.

@@ -1,12 +1,15 @@
 import { existsSync, readFileSync } from 'node:fs'
-import type { Dev, Tid } from '../../abi/brand.ts'
+import type { Tid, TypedDev } from '../../abi/brand.ts'
+import { S_IFBLK, S_IFCHR, typedDev } from '../../abi/stat.ts'
 import type { Container } from '../../caller/identity/container.ts'
+import type { DeviceRules } from '../../calls/caller.ts'
 import { now } from '../../kernel/clock.ts'
 import { deviceGroups, visibleMounts } from '../../mounter/join-cgroups.ts'
+import { GRANTED, NOBODYS } from '../../policy/devices.ts'
 import type { FairTurns } from '../helpers/fair-turns.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
 import { type DeviceRulesCache, encodeRules, RulesKeys } from './device-rules-cache.ts'
-import { DeviceProbe, type DeviceRules, type FoundRules } from './probe-device-rules.ts'
+import { DeviceProbe, type FoundRules } from './probe-device-rules.ts'
 
 /** How many devices one probe tries, besides the device that a call waits for. */
 const USUAL_LIMIT = 16
@@ -34,7 +37,7 @@ interface Question {
   readonly tid: Tid
   /** As /proc/PID/cgroup shows them. */
   readonly groups: string
-  readonly devices: readonly Dev[]
+  readonly devices: readonly TypedDev[]
 }
 
 /**
@@ -47,7 +50,7 @@ export class DeviceProbes {
   /** Running probes, by container and groups. */
   readonly #running = new Map<
     string,
-    { readonly devices: readonly Dev[]; readonly found: Promise<FoundRules | undefined> }
+    { readonly devices: readonly TypedDev[]; readonly found: Promise<FoundRules | undefined> }
   >()
   /** Containers that exist. */
   readonly #serials = new Set<number>()
@@ -76,7 +79,7 @@ export class DeviceProbes {
    */
   async ask(
     container: Container,
-    asked: Omit<Question, 'container' | 'devices'> & { readonly dev: Dev },
+    asked: Omit<Question, 'container' | 'devices'> & { readonly dev: TypedDev },
   ): Promise<DeviceRules | undefined> {
     const { tid, groups, dev } = asked
     const devices = [...new Set([dev, ...usual(container)])]
@@ -147,4 +150,9 @@ export class DeviceProbes {
 
 const keyOf = ({ container, groups }: Question): string => `${container.serial} ${groups}`
 
-const usual = ({ policy }: Container): readonly Dev[] => [...(policy.mknod?.devices ?? [])].slice(0, USUAL_LIMIT)
+const usual = ({ policy }: Container): readonly TypedDev[] =>
+  [...(policy.mknod?.devices ?? [])]
+    .flatMap((dev) =>
+      dev === GRANTED ? [S_IFCHR, S_IFBLK].map((type) => typedDev(type, NOBODYS)) : [typedDev(S_IFCHR, dev)],
+    )
+    .slice(0, USUAL_LIMIT)

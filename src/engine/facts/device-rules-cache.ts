@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
-import type { Dev } from '../../abi/brand.ts'
+import type { TypedDev } from '../../abi/brand.ts'
+import type { DeviceRules } from '../../calls/caller.ts'
 import { struct } from '../../shared/words.ts'
-import type { DeviceRules } from './probe-device-rules.ts'
 
 /**
  * The seed of the keys of `DeviceRulesCache`: random and the same for all threads, so that no container can choose
@@ -9,7 +9,7 @@ import type { DeviceRules } from './probe-device-rules.ts'
  */
 export const SEED_BYTES = 16
 const DEV_AT = SEED_BYTES
-const TEXT_AT = DEV_AT + 4
+const TEXT_AT = DEV_AT + 8
 /** In bytes: the text has a line for each hierarchy, of up to 4 KiB. */
 const TEXT_LIMIT = 64 * 1024
 
@@ -23,8 +23,8 @@ export class RulesKeys {
     this.#room.set(seed)
   }
 
-  keyOf(dev: Dev, length: number): Buffer {
-    this.#room.writeUInt32LE(dev, DEV_AT)
+  keyOf(dev: TypedDev, length: number): Buffer {
+    this.#room.writeDoubleLE(dev, DEV_AT)
     return hash('sha256', this.#room.subarray(0, TEXT_AT + length), 'buffer')
   }
 }
@@ -45,13 +45,15 @@ export const RULES_WORDS = PLACES * WORDS
 const KNOWN = 1
 const MKNOD = 2
 const OPEN = 4
-const UNKNOWN = 8
+const FULL = 8
+const UNKNOWN = 16
 
 export const encodeRules = (rules: DeviceRules | undefined): number =>
-  rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) : UNKNOWN
+  rules ? KNOWN | (rules.mknod ? MKNOD : 0) | (rules.open ? OPEN : 0) | (rules.full ? FULL : 0) : UNKNOWN
 const decoded = Array.from({ length: UNKNOWN }, (_, word) => ({
   mknod: (word & MKNOD) !== 0,
   open: (word & OPEN) !== 0,
+  full: (word & FULL) !== 0,
 }))
 /** @returns undefined if nobody knows */
 export const decodeRules = (word: number): DeviceRules | undefined => decoded[word]

@@ -1,8 +1,9 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Dev, Mode, PathBytes } from '../../abi/brand.ts'
+import type { Mode, PathBytes, TypedDev } from '../../abi/brand.ts'
 import { O_DIRECTORY, O_PATH } from '../../abi/fcntl.ts'
-import { major, minor, S_IFCHR } from '../../abi/stat.ts'
+import { major, minor, plainDev, S_IFBLK, typeOfDev } from '../../abi/stat.ts'
+import type { DeviceRules } from '../../calls/caller.ts'
 import { Fd } from '../../kernel/fd.ts'
 import { mknodat, openat, openNothing } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
@@ -10,19 +11,12 @@ import { detachedTmpfs } from '../../kernel/mount.ts'
 import type { Child } from '../../processes/child.ts'
 import { LIMITER, type SpawnGuard } from '../helpers/spawn-guard.ts'
 
-/** What the device rules of some control groups allow for one device. */
-export interface DeviceRules {
-  readonly mknod: boolean
-  /** Opening the device to read or to write. */
-  readonly open: boolean
-}
-
 /** What control groups allow, by device. */
-export type FoundRules = ReadonlyMap<Dev, DeviceRules>
+export type FoundRules = ReadonlyMap<TypedDev, DeviceRules>
 
 /** The descriptor by which the probe finds its directory. */
 const PLACE = 3
-const NODE_MODE = (S_IFCHR | 0o666) as Mode
+const READ_AND_WRITE = 0o666
 const OPTIONS = [['size', '256k']] as const
 /** The file that is copied after all nodes. */
 const END = 'end'
@@ -40,12 +34,16 @@ const DEEPEST = 128
  *
  *   its directory is a file system of its own that is mounted nowhere: `join` has the files by which groups are joined,
  *   a line each, for their names are bytes, and no name of a group has a line feed; `have` has a node of each device,
- *   `made` gets those that can be made and last the file `end`, `open` a file for each that can be opened
+ *   `made` gets those that can be made and last the file `end`, `open` a file for each that can be opened, and `full`
+ *   one for each that can be opened to read and to write
  */
 const PROBE = `cd /proc/self/fd/${PLACE} || exit
 while IFS= read -r file; do echo 0 >"$file" || exit; done <join
 cd have || exit
-for node in *; do if [ -r "$node" ] || [ -w "$node" ]; then : >"../open/$node"; fi; done
+for node in *; do
+  if [ -r "$node" ] || [ -w "$node" ]; then : >"../open/$node"; fi
+  if [ -r "$node" ] && [ -w "$node" ]; then : >"../full/$node"; fi
+done
 cp=cp; if command -v gnucp; then cp=gnucp; fi
 exec "$cp" -R -- * ../${END} ../made`
 /** A container can stop the probe for long. So the probe ends with the engine that started it. */
@@ -62,7 +60,7 @@ const COMMAND = [LIMITER, '--pdeathsig', 'KILL', 'sh', '-c', PROBE] as const
  */
 export class DeviceProbe implements Disposable {
   readonly #place: Fd
-  readonly #devices: readonly Dev[]
+  readonly #devices: readonly TypedDev[]
   readonly #child: Child
 
   /**
@@ -71,7 +69,7 @@ export class DeviceProbe implements Disposable {
    * @throws {SyscallError} if there is no memory, descriptor or process for it
    * @throws {RangeError} if a group is too deep
    */
-  constructor(guard: SpawnGuard, groups: readonly string[], own: readonly string[], devices: readonly Dev[]) {
+  constructor(guard: SpawnGuard, groups: readonly string[], own: readonly string[], devices: readonly TypedDev[]) {
     if (groups.some(isTooDeep)) throw new RangeError(`Cannot join a group more than ${DEEPEST} levels deep`)
     const joined = groups.filter((group) => !own.includes(group))
     using nothing = openNothing()
@@ -97,10 +95,15 @@ export class DeviceProbe implements Disposable {
    */
   get found(): FoundRules | undefined {
     const inside = (name: string): readonly string[] => readdirSync(pathIn(this.#place, name))
-    const [made, open] = [inside('made'), inside('open')]
-    const isNode = (name: string): boolean => lstatSync(pathIn(this.#place, `made/${name}`)).isCharacterDevice()
+    const [made, open, full] = [inside('made'), inside('open'), inside('full')]
+    const isNode = (name: string): boolean => {
+      const node = lstatSync(pathIn(this.#place, `made/${name}`))
+      return name.startsWith('b') ? node.isBlockDevice() : node.isCharacterDevice()
+    }
     if (!made.includes(END) || !made.every((name) => name === END || isNode(name))) return undefined
-    const rulesOf = (name: string): DeviceRules => ({ mknod: made.includes(name), open: open.includes(name) })
+    const rulesOf = (name: string): DeviceRules => ({
+      ...{ mknod: made.includes(name), open: open.includes(name), full: full.includes(name) },
+    })
     return new Map(this.#devices.map((dev) => [dev, rulesOf(nameOf(dev))]))
   }
 
@@ -115,16 +118,23 @@ const isTooDeep = (group: string): boolean => group.split('/').length > DEEPEST
 const isLegacy = (group: string): boolean => existsSync(bytes(`${group}/tasks`))
 const joinFile = (group: string): string => `${group}/${isLegacy(group) ? 'tasks' : 'cgroup.procs'}\n`
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1')
-const nameOf = (dev: Dev): string => `${major(dev)}:${minor(dev)}`
+/** No name begins like that of a line of a script, or like an option. */
+function nameOf(typed: TypedDev): string {
+  const dev = plainDev(typed)
+  return `${typeOfDev(typed) === S_IFBLK ? 'b' : 'c'}${major(dev)}:${minor(dev)}`
+}
 const pathIn = (place: Fd, name: string): string => `/proc/self/fd/${place.raw}/${name}`
 
 /** A file system for one probe: it disappears with its last descriptor. */
-function placeWith(groups: readonly string[], devices: readonly Dev[]): Fd {
+function placeWith(groups: readonly string[], devices: readonly TypedDev[]): Fd {
   using place = detachedTmpfs(OPTIONS)
-  for (const name of ['have', 'made', 'open']) mkdirSync(pathIn(place, name))
+  for (const name of ['have', 'made', 'open', 'full']) mkdirSync(pathIn(place, name))
   writeFileSync(pathIn(place, 'join'), bytes(groups.map(joinFile).join('')))
   writeFileSync(pathIn(place, END), '')
   using have = openat(place.raw, cstring('have'), O_PATH | O_DIRECTORY)
-  for (const dev of devices) mknodat(have, cstring(nameOf(dev)) as PathBytes, NODE_MODE, dev)
+  for (const typed of devices) {
+    const mode = (typeOfDev(typed) | READ_AND_WRITE) as Mode
+    mknodat(have, cstring(nameOf(typed)) as PathBytes, mode, plainDev(typed))
+  }
   return new Fd(place.release())
 }

@@ -1,12 +1,12 @@
-import type { Dev } from '../../abi/brand.ts'
+import type { TypedDev } from '../../abi/brand.ts'
 import type { DeviceRulesServices } from '../../caller/caller.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { CallerTask } from '../../caller/task/caller-task.ts'
+import type { DeviceRules } from '../../calls/caller.ts'
 import { now } from '../../kernel/clock.ts'
 import type { RateLimit } from '../../shared/rate-limit.ts'
 import { OneShot, sleepSync } from '../../shared/words.ts'
 import { type DeviceRulesCache, decodeRules, RulesKeys } from '../facts/device-rules-cache.ts'
-import type { DeviceRules } from '../facts/probe-device-rules.ts'
 import type { FromThread } from './thread-messages.ts'
 
 /**
@@ -15,7 +15,7 @@ import type { FromThread } from './thread-messages.ts'
  * gives all other numbers first.
  */
 const LATELY_MS = 10
-const ALLOWED: DeviceRules = { mknod: true, open: true }
+const ALLOWED: DeviceRules = { mknod: true, open: true, full: true }
 
 interface DeviceRulesDependencies {
   readonly cache: DeviceRulesCache
@@ -29,7 +29,7 @@ interface DeviceRulesDependencies {
 /** The question what the rules of some groups allow for a device. */
 interface Question {
   readonly container: number
-  readonly dev: Dev
+  readonly dev: TypedDev
   readonly callerTask: CallerTask
   readonly key: Buffer
   readonly groups: () => string
@@ -52,12 +52,12 @@ export class CallerDeviceRules implements DeviceRulesServices {
     this.#keys = new RulesKeys(dependencies.seed)
   }
 
-  ofCaller(container: Container, dev: Dev, callerTask: CallerTask): DeviceRules | undefined {
+  ofCaller(container: Container, dev: TypedDev, callerTask: CallerTask): DeviceRules | undefined {
     const [last, time] = [this.#last, now()]
     const isLast = last.tid === callerTask.tid && last.dev === dev && last.serial === container.serial
     if (isLast && time < last.until) return ALLOWED
     const rules = decodeRules(this.#known(this.#ofCaller(container, dev, callerTask)))
-    if (rules?.mknod && rules.open) {
+    if (rules?.mknod && rules.full) {
       last.serial = container.serial
       last.tid = callerTask.tid
       last.dev = dev
@@ -66,7 +66,7 @@ export class CallerDeviceRules implements DeviceRulesServices {
     return rules
   }
 
-  #ofCaller({ index }: Container, dev: Dev, callerTask: CallerTask): Question {
+  #ofCaller({ index }: Container, dev: TypedDev, callerTask: CallerTask): Question {
     const { text } = this.#keys
     const length = callerTask.cgroups(text)
     const key = this.#keys.keyOf(dev, length)

@@ -1,4 +1,4 @@
-import type { Dev, Tid } from '../../abi/brand.ts'
+import type { Tid, TypedDev } from '../../abi/brand.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { MounterState } from '../../caller/mounts/mounter-client.ts'
 import type { ReasonCode } from '../../calls/reasons.ts'
@@ -50,7 +50,7 @@ export type HelperRequest =
       readonly type: 'device'
       readonly container: number
       readonly tid: Tid
-      readonly dev: Dev
+      readonly dev: TypedDev
       readonly groups: string
       readonly answer: SharedArrayBuffer
     }

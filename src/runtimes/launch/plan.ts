@@ -21,7 +21,7 @@ export interface LaunchOptions {
   readonly files?: readonly FileBind[] | undefined
   readonly devices?: readonly string[] | undefined
   /** Character devices that the policy lets the container make; it may therefore open them. */
-  readonly policyDevices?: ReadonlySet<Dev> | undefined
+  readonly policyDevices?: readonly Dev[] | undefined
   /** The memory limit in bytes. */
   readonly memory?: number | undefined
   /** Whether the command is the container's first process itself. */

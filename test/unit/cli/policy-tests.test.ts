@@ -211,6 +211,21 @@ test('the file that the help shows passes', () => {
   expect(results.map(({ fails }) => fails)).toEqual([[], []])
 })
 
+test.each([
+  { rules: '["b *:* m", "b 7:0 rw"]', expect: 'done', reason: 'doneAsGranted' },
+  { rules: '["b *:* m", "b 7:0 r"]', expect: 'left', reason: 'deviceNotGranted' },
+  { rules: '["b *:* m", "c 7:0 rw"]', expect: 'left', reason: 'deviceNotGranted' },
+  { rules: '["b *:* rwm"]', expect: 'left', reason: 'everyDeviceGranted' },
+  { rules: 'all', expect: 'left', reason: 'everyDeviceGranted' },
+  { rules: 'none', expect: 'left', reason: 'deviceCgroup' },
+])('mknod.devices=granted with device rules $rules: $reason', ({ rules, ...expected }) => {
+  const head = `policy: { mknod: true, mknod.devices: granted }\n`
+  const outcome = `expect: ${expected.expect}, reason: ${expected.reason}`
+  const call = `call: 'mknod("disk", S_IFBLK|0660, 7:0)'`
+  const [one] = run(`  - { ${call}, caller: { deviceRules: ${rules} }, ${outcome} }`, head)
+  expect(one!.fails).toEqual([])
+})
+
 describe('what is not described is not guessed', () => {
   test.each([
     ['fsconfig(3, FSCONFIG_CMD_CREATE, NULL, NULL, 0)', 'descriptors: { 3: '],

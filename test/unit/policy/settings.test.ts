@@ -8,7 +8,7 @@ import { defaults, effective, parsePolicy, settle } from '../../../src/policy/se
 
 const P = 'security.syscalls.intercept.'
 const BOOLEAN = 'true, 1, yes, on, false, 0, no or off'
-const DEVICES = 'a list of c:MAJOR:MINOR such as c:10:200, majors to 4095, minors to 1048575'
+const DEVICES = 'a list of c:MAJOR:MINOR such as c:10:200, majors to 4095, minors to 1048575, and of "granted"'
 
 describe('parsePolicy()', () => {
   test('gives nothing by default', () => expect(parsePolicy([])).toEqual({}))
@@ -97,7 +97,7 @@ describe('parsePolicy()', () => {
     [
       'mknod.devices',
       'b:8:0',
-      `: "b:8:0" is a block device, and those would give disks of the host, allowed is ${DEVICES}`,
+      `: "b:8:0" is a block device, of which no number can be listed; granted allows those that the container's device rules allow, allowed is ${DEVICES}`,
     ],
     [
       'mknod.devices',

@@ -11,6 +11,11 @@ const policy = parsePolicy([
   ['mknod.devices', 'c:10:200'],
 ])
 
+const granting = parsePolicy([
+  ['mknod', 'true'],
+  ['mknod.devices', 'granted'],
+])
+
 const GARBAGE = 0xdead_beef_0000_0000n
 const call = (mode: number, dev: Dev, high = 0n): Registers =>
   registers(0x1000n, high | BigInt(mode), high | BigInt(dev))
@@ -30,6 +35,15 @@ describe('mknod.screen() decides by the registers alone', () => {
       const shifted = registers(3n, 0x1000n, high | BigInt(mode), high | BigInt(dev))
       expect(mknodat.screen(shifted, policy)?.why.code).toBe(reason)
     }
+  })
+
+  test.each([
+    { node: 'a block device', mode: S_IFBLK | 0o660, dev: makedev(7, 0), reason: undefined },
+    { node: 'a device that no list has', mode: S_IFCHR, dev: makedev(10, 237), reason: undefined },
+    { node: 'an overlay whiteout', mode: S_IFCHR, dev: makedev(0, 0), reason: 'kernelMakesWhiteouts' },
+    { node: 'a FIFO', mode: S_IFIFO, dev: makedev(7, 0), reason: 'notCharDevice' },
+  ])('of what may be granted, $node: $reason', ({ mode, dev, reason }) => {
+    expect(mknod.screen(call(mode, dev), granting)?.why.code).toBe(reason)
   })
 
   test('a policy without the key serves nothing', () => {
@@ -64,12 +78,12 @@ describe('mknodat.decide()', () => {
     },
     {
       what: 'one whose device rules bar the device',
-      changes: { deviceRules: () => ({ mknod: false, open: false }) },
+      changes: { deviceRules: () => ({ mknod: false, open: false, full: false }) },
       verdict: { is: 'continue', why: { code: 'deviceCgroup', a: 1, b: 3 } },
     },
     {
       what: 'one whose device rules bar opening it',
-      changes: { deviceRules: () => ({ mknod: true, open: false }) },
+      changes: { deviceRules: () => ({ mknod: true, open: false, full: false }) },
       verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneButClosed' } },
     },
     {
@@ -90,6 +104,56 @@ describe('mknodat.decide()', () => {
   ])('$what', ({ changes, verdict }) => {
     const asked = caller(changes)
     expect(mknodat.decide(mknodat.decode(args, asked), asked, policy)).toMatchObject(verdict)
+  })
+
+  /** Rules that name one device, each type of which the caller may use as the letters say. */
+  const rulesOf =
+    (type: number, only: Dev, letters: string, all = ''): Caller['deviceRules'] =>
+    (dev, of) => {
+      const has = (letter: string): boolean => (of === type && dev === only ? letters : all).includes(letter)
+      return { mknod: true, open: has('r') || has('w'), full: has('r') && has('w') }
+    }
+  const LOOP = makedev(7, 0)
+  test.each<{ what: string; mode?: number; dev?: Dev; rules: Caller['deviceRules']; verdict: object }>([
+    {
+      what: 'that the rules allow',
+      rules: rulesOf(S_IFBLK, LOOP, 'rw'),
+      verdict: { is: 'act', act: { verb: 'mknod', mode: S_IFBLK | 0o640, dev: LOOP }, why: { code: 'doneAsGranted' } },
+    },
+    {
+      what: 'that they allow to read',
+      rules: rulesOf(S_IFBLK, LOOP, 'r'),
+      verdict: { is: 'continue', why: { code: 'deviceNotGranted', a: 7, b: 0 } },
+    },
+    {
+      what: 'of which they allow the one with characters',
+      rules: rulesOf(S_IFCHR, LOOP, 'rw'),
+      verdict: { is: 'continue', why: { code: 'deviceNotGranted' } },
+    },
+    {
+      what: 'as they allow any',
+      rules: rulesOf(S_IFBLK, LOOP, 'rw', 'rw'),
+      verdict: { is: 'continue', why: { code: 'everyDeviceGranted' } },
+    },
+    {
+      what: 'with characters, of which a number gives the host away',
+      ...{ mode: S_IFCHR, dev: makedev(1, 1), rules: rulesOf(S_IFCHR, makedev(1, 1), 'rw') },
+      verdict: { is: 'continue', why: { code: 'deviceNotAllowed', a: 1, b: 1 } },
+    },
+    {
+      what: 'with characters that the rules allow',
+      ...{ mode: S_IFCHR, dev: makedev(10, 237), rules: rulesOf(S_IFCHR, makedev(10, 237), 'rw') },
+      verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneAsGranted' } },
+    },
+    {
+      what: 'that is harmless, which the rules need not allow',
+      ...{ mode: S_IFCHR, dev: makedev(1, 3), rules: rulesOf(S_IFCHR, LOOP, '') },
+      verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneButClosed' } },
+    },
+  ])('of a device $what', ({ mode = S_IFBLK, dev = LOOP, rules, verdict }) => {
+    const asked = caller({ deviceRules: rules })
+    const made = registers(5n, 0x1000n, BigInt(mode | 0o640), BigInt(dev))
+    expect(mknodat.decide(mknodat.decode(made, asked), asked, granting)).toMatchObject(verdict)
   })
 
   const COVERED = { is: 'act', act: { verb: 'placeNode', why: 'opensHost' }, why: { code: 'doneAndBarred' } }

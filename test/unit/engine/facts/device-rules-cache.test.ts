@@ -1,15 +1,15 @@
 import { hash } from 'node:crypto'
 import { expect, test } from 'vitest'
+import type { DeviceRules } from '../../../../src/calls/caller.ts'
 import {
   DeviceRulesCache,
   decodeRules,
   encodeRules,
   RULES_WORDS,
 } from '../../../../src/engine/facts/device-rules-cache.ts'
-import type { DeviceRules } from '../../../../src/engine/facts/probe-device-rules.ts'
 
-const allowed = { mknod: true, open: true }
-const refused = { mknod: false, open: false }
+const allowed = { mknod: true, open: true, full: true }
+const refused = { mknod: false, open: false, full: false }
 const keyOf = (of: number | string): Buffer => hash('sha256', `${of}`, 'buffer')
 
 /** As a thread does it. */

@@ -2,7 +2,8 @@
 
 export const reasons = {
   device: 'Intercede makes only devices of `mknod` and `mknod.devices`: [what cannot be listed](devices.md)',
-  block: 'block devices are disks of the host: only the runtime gives them to a container',
+  block:
+    'block devices are disks of the host: only the runtime gives them to a container, whose nodes [may be granted](devices.md#granted)',
   nodev: 'devices do not open on mounts of Intercede, unless `mount.nodev=false`: [what is safe](mount.md#security)',
   foreign:
     "the directory or file belongs to a user that the container does not have, so the container's capabilities do not apply",

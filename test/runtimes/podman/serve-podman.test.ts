@@ -1,16 +1,20 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { missing } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
+import { Images } from '../../support/images.ts'
 import { CLI, Machine } from '../../support/machine.ts'
+import { withReason } from '../../support/skipped.ts'
 
+const noLoop = missing('losetup', 'mkfs.ext4')
 const KEY = 'security.syscalls.intercept'
 
 let machine: Machine
 beforeAll(async () => {
   machine = new Machine()
   await machine.serve(
-    `profiles:\n  more: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }\n  memory: { ${KEY}.sysinfo: true }\nannotations: { profiles: [more, memory] }\n`,
+    `profiles:\n  more: { ${KEY}.mknod: true, ${KEY}.mknod.devices: 'c:10:200' }\n  memory: { ${KEY}.sysinfo: true }\n  granted: { ${KEY}.mknod: true, ${KEY}.mknod.devices: granted }\nannotations: { profiles: [more, memory, granted] }\n`,
   )
   const base = '/usr/share/containers/seccomp.json'
   const args = ['profile', '-c', 'mknod', '--runtime', 'podman', '--base', base, '--listener', machine.socket]
@@ -95,6 +99,25 @@ describe('podman run', () => {
       setTo: 'false (annotation)',
     })
   })
+
+  test.skipIf(noLoop)(
+    withReason('with mknod.devices=granted makes a node of what --device gives', noLoop),
+    async () => {
+      using images = new Images()
+      const minor = images.device('ext4').replace('/dev/loop', '')
+      const given = join(machine.directory, 'given')
+      await machine.run('mknod', given, 'b', '7', minor)
+      const profile = `--security-opt=seccomp=${join(machine.directory, 'profile.json')}`
+      const script = `mknod /disk b 7 ${minor} && stat -c '%F %u' /disk && dd if=/disk bs=1024 skip=1 count=1 | wc -c; mknod /other b 7 250`
+      const words = ['--rm', '--network=none', '--pids-limit=0', '--userns=auto', '--cap-add=MKNOD', profile]
+      const choose = ['--annotation', `${KEY}.profile=granted`, '--device', `${given}:/dev/given`]
+      const done = await podman('run', ...words, ...choose, 'test', 'sh', '-c', script)
+      expect(done.stdout).toBe('block special file 0\n1024\n')
+      expect(await machine.logged(String(started().container), 'deviceNotGranted')).toMatchObject({
+        syscall: 'mknodat',
+      })
+    },
+  )
 
   test('the log says which key the filter does not trap, as its bundle has it', async () => {
     await run(['--userns=auto', '--cap-add=MKNOD', '--annotation', `${KEY}.profile=memory`], 'sleep 0.3')

@@ -4,8 +4,8 @@ import { Maker } from '../../support/daemon.ts'
 import { Host, until } from '../../support/host.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
 
-const DECIDES = 'decide({ dirfd, path, mode, dev }, caller) {'
-const SCREENS = 'screen(args, { mknod }) {'
+const DECIDES = 'decide({ dirfd, path, mode, dev }, caller, policy) {'
+const SCREENS = 'screen(args, policy) {'
 
 describe.each([
   { part: 'decide', from: DECIDES, to: `${DECIDES} if (mode & 0o001) throw new TypeError('of a test');` },

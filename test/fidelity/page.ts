@@ -129,6 +129,9 @@ With all keys (\`mount.shift\` on, each type in \`mount.allowed\`, \`max_priorit
 cell lists what each call returned and, if both sides returned the same, what the test saw afterwards. \`test/fidelity/results.tsv\` has more
 of each case. The flags of mounts leave out nodev, which Intercede [adds](mount.md#security).
 
+Not among the cases is \`umount("/")\`: for root of the host it makes the root read-only, and in a container, whose root the kernel locks, it
+is EINVAL, as without Intercede.
+
 ${differencesTable(results)}
 
 ## Reasons

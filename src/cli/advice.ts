@@ -58,6 +58,8 @@ export interface Advice {
   readonly refused: readonly RefusedKind[]
   /** Keys that were given and not used; of a list, the elements. */
   readonly unused: readonly string[]
+  /** Keys that were given, and without which calls that were refused would have been refused for that. */
+  readonly passed: readonly string[]
   /** How many calls of further kinds there were, too many to be kept. */
   readonly unnamed: number
 }
@@ -91,6 +93,7 @@ export function adviceOf({ used, refused, unnamed }: SeenCalls, given: Keys): Ad
     optional: joined(used.filter(isOptional), all),
     refused,
     unused: [...given].filter(([name]) => !isPassed(name, refused)).flatMap((each) => unusedOf(each, all)),
+    passed: [...given].filter(([name]) => isPassed(name, refused)).flatMap((each) => unusedOf(each, all)),
     unnamed,
   }
 }
@@ -124,7 +127,8 @@ const sum = (all: readonly { readonly count: number }[]): number => all.reduce((
 const LISTED = 20
 
 /** @param hint what to do to try a key that was refused; nothing if that is not said */
-export function formatAdvice({ keys: all, used, optional, refused, unused, unnamed }: Advice, hint: string): string {
+export function formatAdvice(advice: Advice, hint: string): string {
+  const { keys: all, used, optional, refused, unused, passed, unnamed } = advice
   const rows = used.map(({ key, value, count, call }) => [value === 'true' ? key : `${key}=${value}`, `${count}`, call])
   const calls = [{ title: 'CALLS', right: true }, { title: 'THE LAST ONE' }]
   const asked = [
@@ -143,6 +147,9 @@ export function formatAdvice({ keys: all, used, optional, refused, unused, unnam
     ...(caps.length === 0 ? [] : [`Capabilities that these keys need: ${caps.join(', ')}\n`]),
     ...optional.map(({ key, count }) => `Optional: ${key} (${counted(count, 'call')}): ${keys[key].help}\n`),
     ...(unused.length === 0 ? [] : [`Given, but not used: ${unused.join(' ')}\n`]),
+    ...(passed.length === 0
+      ? []
+      : [`Given, and wanted only by calls that were refused all the same: ${passed.join(' ')}\n`]),
     ...(asked.length === 0
       ? []
       : [

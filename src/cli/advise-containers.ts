@@ -26,9 +26,19 @@ export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> 
   readonly format?: 'table' | 'json'
 }
 
+/** Returns how many calls of each key only observe mode has left to the kernel. */
+function observedCalls({ refusals }: ContainerView): ReadonlyMap<CallName, number> {
+  const calls = new Map<CallName, number>()
+  for (const { reason, call, count } of refusals) {
+    const family = reason === 'observedAct' ? familyOf(/^\w+/.exec(call)?.[0]) : undefined
+    if (family) calls.set(family, (calls.get(family) ?? 0) + count)
+  }
+  return calls
+}
+
 /**
  * Returns how many calls of each key were done, or would have been in observe mode. Of a container that history alone
- * has, only their sum is known: what is not known otherwise counts for each key.
+ * has, only the sum of those that were done is known: what is not known otherwise counts for each key.
  *
  * @param known the calls of each key whose records are there
  */
@@ -42,8 +52,14 @@ function doneCalls(
   const calls = counts?.calls ?? ((about.calls ?? []) as readonly CallCount[])
   if (calls.every(({ arch }) => arch === undefined)) {
     const families = [...keysGiven(view).keys()].flatMap((key) => callOf(key) ?? [])
-    const rest = sum - [...known.values()].reduce((all, count) => all + count, 0)
-    return new Map(rest > 0 ? families.map((family) => [family, (known.get(family) ?? 0) + rest]) : [])
+    const rest = Math.max(0, sum - [...known.values()].reduce((all, count) => all + count, 0))
+    const observed = observedCalls(view)
+    return new Map(
+      families.flatMap((family) => {
+        const unknown = rest + (observed.get(family) ?? 0)
+        return unknown > 0 ? [[family, (known.get(family) ?? 0) + unknown]] : []
+      }),
+    )
   }
   const done = new Map<CallName, number>()
   for (const { arch, nr, verdict, reason, calls: count } of calls) {

@@ -35,7 +35,8 @@ const DAY_MS = 86_400_000
 function keysOf(config: Config, metadata: string, user: boolean): readonly string[] {
   const { settings, policy } = resolve(config, { metadata }, deviceNames)
   const keys = effective(settings).map(
-    ({ key, text, origin }) => `  ${key}: ${JSON.stringify(text)} # ${formatOrigin(origin)}`,
+    ({ key, text, origin, asked }) =>
+      `  ${key}: ${JSON.stringify(text)} # ${formatOrigin(origin)}${asked === undefined ? '' : `, which asks for ${JSON.stringify(asked)}`}`,
   )
   return [
     ...keys,

@@ -65,7 +65,7 @@ const run = command('run')
       runtimeNames,
     ),
   )
-  .option('--name <name>', 'the host name, and the name in ps, events, top and explain', value.parseName)
+  .option('--name <name>', 'the host name, and the name in ps, events, top and explain while it runs', value.parseName)
   .option('--env <key=value>', 'an environment variable; KEY alone passes the current value on', value.parseEnv)
   .option('--workdir <dir>', 'the working directory of the command', value.parseWorkdir)
   .option('--user <uid[:gid]>', 'the user and group that the command starts as', value.parseUser)

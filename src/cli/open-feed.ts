@@ -363,7 +363,7 @@ export const historyLacks = (lost: number): readonly string[] =>
   lost > 0 ? [`history lacks at least ${counted(lost, 'line')} that could not be written`] : []
 
 const known = ({ path }: Feeds): string =>
-  `"${at(path, 'intercede ps --all')}" lists those that were started with a filter of intercede`
+  `"${at(path, 'intercede ps --all')}" lists those that were started with a filter of intercede, and of "intercede run" those that run`
 
 /**
  * Finds the container that a word of the command line means.

@@ -5,7 +5,7 @@ import { explain } from '../calls/reasons.ts'
 import { type CallRecord, decodeTexts, isRefusal, kindOf, reasonOf } from '../calls/record.ts'
 import { type SpelledArguments, spell } from '../calls/spell.ts'
 import { type WantedKey, wantedKey } from '../memories/refusal-view.ts'
-import { harmless, written } from '../policy/devices.ts'
+import { GRANTED, harmless, written } from '../policy/devices.ts'
 import { type CallName, callOf } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { WrittenFiles } from '../runtimes/launch/root.ts'
@@ -58,7 +58,8 @@ export const TYPE_OF: Readonly<Record<string, number>> = { mount: 2, fsopen: 0 }
 
 /** Which options of a call one call needs, beside the key of the call. */
 const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly WantedKey[] } = {
-  mknod({ name, args }) {
+  mknod({ name, args, record }) {
+    if (record.reason === 'doneAsGranted') return [{ key: 'mknod.devices', value: GRANTED }]
     const dev = uint32(args.args?.[name === 'mknod' ? 2 : 3]) as Dev
     return harmless.includes(dev) ? [] : [{ key: 'mknod.devices', value: written(dev) }]
   },

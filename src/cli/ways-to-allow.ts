@@ -35,6 +35,8 @@ const RESTART = 'restart the container: it is not served any more'
 const START = 'start the daemon: the container is not served'
 /** Of a container in observe mode. */
 const OBSERVED = `set ${fullName('mode')} to enforce: the other keys allow it by now`
+/** Of one that has ended. */
+const OBSERVED_BY_SET = 'nothing: only "intercede set" had this container observed'
 const ENFORCED = 'nothing: the container is no longer observed'
 const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
@@ -180,6 +182,9 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
 }
 
 const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
+/** Whether only `intercede set` has ended that it is observed, or observes it. */
+const isObservedForGood = ({ about }: ContainerView): boolean =>
+  lasting((about.keys as Keys | undefined)?.mode)?.value === 'observe'
 const allowed = (view: ContainerView): string => {
   if (isObserved(view)) return OBSERVED
   if (view.state === 'unserved') return view.runtime === LXC ? START : RESTART
@@ -212,8 +217,10 @@ function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed 
 /** Says how a container is no longer observed, for good. */
 function enforced(view: ContainerView, { daemon, word, feed }: Around): string {
   const entry = ((view.about.keys ?? {}) as Keys).mode
-  if (entry && lasting(entry)?.value !== 'observe') return `${orderAt(feed, 'set')} ${word} --unset mode`
-  return lineFor('mode', 'enforce', view.about, changedIn({ daemon, feed }))
+  if (entry && lasting(entry)?.value !== 'observe')
+    return isServed(view) ? `${orderAt(feed, 'set')} ${word} --unset mode` : OBSERVED_BY_SET
+  const already = view.state === 'ended' ? 'unless that is so already: ' : ''
+  return already + lineFor('mode', 'enforce', view.about, changedIn({ daemon, feed }))
 }
 
 /** @param closed why nobody can set keys */
@@ -224,8 +231,9 @@ const nowBy = (command: string, closed?: string): Pick<WaysToAllow, 'now' | 'set
 function waysToEnforce(view: ContainerView, around: Around): WaysToAllow {
   const { runtime } = view
   const { daemon, feed, word } = around
+  const closed = isObserved(view) ? closedTo(runtime, daemon?.forUser ?? false) : ENFORCED
   return {
-    ...nowBy(`${orderAt(feed, 'set')} ${word} mode=enforce`, closedTo(runtime, daemon?.forUser ?? false)),
+    ...nowBy(`${orderAt(feed, 'set')} ${word} mode=enforce`, closed),
     forGood: runtime === RUN ? 'leave mode=observe out of the options of "intercede run"' : enforced(view, around),
     allows: `all that its other keys allow; ${securityPage()} says why that is safe`,
   }
@@ -248,7 +256,7 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const { runtime, about } = view
   const { forUser = false } = around.daemon ?? {}
   const { wants, reason } = refusal
-  if (reason === 'observedAct' && isObserved(view)) return waysToEnforce(view, around)
+  if (reason === 'observedAct' && (isObserved(view) || isObservedForGood(view))) return waysToEnforce(view, around)
   if (!wants || (forUser && needsRoot(wants.key))) return undefined
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
@@ -381,8 +389,9 @@ function findRemedy(
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
   if (reason === 'noEngine') return isJudged(view) ? SERVES_AGAIN : {}
   if (reason.startsWith('observed')) {
-    const isTold = isServed(view) || (view.state === 'ended' && view.about.keys !== undefined)
-    return isTold && !isObserved(view) ? { remedy: ENFORCED } : {}
+    const isTold = isJudged(view) || (view.state === 'ended' && view.about.keys !== undefined)
+    if (!isTold || isObserved(view)) return {}
+    return { remedy: view.state === 'ended' && isObservedForGood(view) ? WAS_SET : ENFORCED }
   }
   if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
   if (!wants) return {}

@@ -30,11 +30,11 @@ export interface KeyEntry {
   readonly instead?: KeyEntry
 }
 
-/** Returns the keys of a container whose values are not those by default. */
+/** Returns the keys that somebody gave a container other values than those by default; a ceiling gives none. */
 export const keysGiven = ({ about }: Pick<ContainerView, 'about'>): ReadonlyMap<KeyName, string> =>
   new Map(
     (Object.entries(about.keys ?? {}) as [KeyName, KeyEntry][])
-      .filter(([key, { value }]) => key in keys && value !== keys[key].default)
+      .filter(([key, { value, origin }]) => key in keys && origin !== 'default' && value !== keys[key].default)
       .map(([key, { value }]) => [key, value]),
   )
 

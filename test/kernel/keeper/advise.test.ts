@@ -107,6 +107,29 @@ test.each([
   })
 })
 
+test('of a container that history alone has, what observe mode left counts, and what only a ceiling lowers does not', async () => {
+  const config = (): string =>
+    `ceiling: { sched_setscheduler.max_priority: 20 }\nhistory: { path: ${directory}/observed }\n`
+  daemon = await Daemon.start(config())
+  const maker = start('mode=observe')
+  expect(await maker.make()).not.toBe('ok')
+  const [id] = await ids()
+  const stopAndStart = async (): Promise<void> => {
+    await daemon.close()
+    daemon = await Daemon.start(config())
+  }
+  const before = await advise([id!], '--json')
+  expect(JSON.parse(before.stdout)).toMatchObject({ used: [{ key: 'mknod', count: 1 }], unused: ADVICE.unused })
+  await stopAndStart()
+  const { stdout, stderr } = await advise([id!], '--json')
+  expect(stderr).toMatch(/ what 1 earlier call used, so the keys of mknod stay as the container has them/)
+  expect(JSON.parse(stdout)).toMatchObject({
+    keys: { mknod: 'true', 'mknod.devices': 'c:10:200' },
+    used: [{ key: 'mknod', count: 1 }, { key: 'mknod.devices' }],
+    unused: ['setxattr'],
+  })
+})
+
 test('no such container, a command beside a container, and options of a run are refused in words', async () => {
   daemon = await Daemon.start()
   expect(await advise(['nobody'])).toMatchObject({

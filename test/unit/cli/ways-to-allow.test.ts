@@ -247,6 +247,36 @@ test('a container in observe mode is told to enforce what its keys allow by now'
   expect(ways).toMatchObject({ set: 'intercede set abc mode=enforce', forGood: 'intercede set abc --unset mode' })
 })
 
+test('what only "intercede set" enforces is still observed for good', () => {
+  const instead = { value: 'observe', origin: 'profile build' }
+  const all = { mode: { value: 'enforce', origin: 'set', instead } }
+  const told = (state: string) => {
+    const view = {
+      id: 'abc',
+      state,
+      runtime: 'crun',
+      about: { profile: 'build', keys: all },
+    } as unknown as ContainerView
+    const refusal = { reason: 'observedAct' } as RefusalView
+    return { ...remedyHere(view, refusal), ...waysOf(view, refusal, { word: 'abc', daemon }) }
+  }
+  const line = `"${P}mode: enforce" in place of its value under profiles: build: ${AT}`
+  const is = 'nothing: the container is no longer observed'
+  expect(told('served')).toMatchObject({ remedy: is, now: is, forGood: line })
+  expect(told('served')).not.toHaveProperty('set')
+  const over = told('ended')
+  expect(over.remedy).toMatch(/^allow it for good: "intercede set" did so only for this container/)
+  expect(over.forGood).toBe(`unless that is so already: ${line}`)
+  expect(over).not.toHaveProperty('now')
+})
+
+test('no order is named for what "intercede set" had observed once that has ended', () => {
+  const all = { mode: { value: 'observe', origin: 'set', instead: { value: 'enforce', origin: 'default' } } }
+  const view = { id: 'abc', state: 'ended', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
+  const { forGood } = waysOf(view, { reason: 'observedAct' } as RefusalView, { word: 'abc', daemon })
+  expect(forGood).toBe('nothing: only "intercede set" had this container observed')
+})
+
 test('of a history of another daemon no order is named', () => {
   const all = { mknod: { value: 'false', origin: 'profile build' } }
   const view = { id: 'abc', state: 'unknown', runtime: 'crun', about: { keys: all } } as unknown as ContainerView

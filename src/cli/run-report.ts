@@ -1,5 +1,6 @@
-import type { Dev } from '../abi/brand.ts'
+import type { Dev, Mode } from '../abi/brand.ts'
 import { errnoName, errnos } from '../abi/errno.ts'
+import { fileType, S_IFCHR } from '../abi/stat.ts'
 import { syscallName } from '../abi/syscalls.ts'
 import { explain } from '../calls/reasons.ts'
 import { type CallRecord, decodeTexts, isRefusal, kindOf, reasonOf } from '../calls/record.ts'
@@ -58,9 +59,10 @@ export const TYPE_OF: Readonly<Record<string, number>> = { mount: 2, fsopen: 0 }
 
 /** Which options of a call one call needs, beside the key of the call. */
 const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly WantedKey[] } = {
-  mknod({ name, args, record }) {
-    if (record.reason === 'doneAsGranted') return [{ key: 'mknod.devices', value: GRANTED }]
-    const dev = uint32(args.args?.[name === 'mknod' ? 2 : 3]) as Dev
+  mknod({ name, args, policy: { mknod } }) {
+    const [mode, dev] = (args.args ?? []).slice(name === 'mknod' ? 1 : 2).map(uint32) as [Mode, Dev]
+    const isListed = fileType(mode) === S_IFCHR && mknod?.devices.has(dev) === true
+    if (mknod?.devices.has(GRANTED) && !isListed) return [{ key: 'mknod.devices', value: GRANTED }]
     return harmless.includes(dev) ? [] : [{ key: 'mknod.devices', value: written(dev) }]
   },
   bpf: () => [{ key: 'bpf.devices', value: 'true' }],

@@ -6,6 +6,7 @@ import { packName } from '../../../src/calls/reasons.ts'
 import type { CallRecord } from '../../../src/calls/record.ts'
 import { adviceOf } from '../../../src/cli/advice.ts'
 import { RunObserver, type SeenCalls } from '../../../src/cli/run-report.ts'
+import type { Policy } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 
 const X86_64 = 0xc000_003e
@@ -28,7 +29,8 @@ interface Made {
 }
 
 /** What an observer makes of calls, of which each is like one that was done. */
-function seen(...calls: readonly Made[]): SeenCalls {
+const seen = (...calls: readonly Made[]): SeenCalls => seenUnder(POLICY, ...calls)
+function seenUnder(policy: Policy, ...calls: readonly Made[]): SeenCalls {
   const observer = new RunObserver()
   for (const { call, args = [], texts = {}, changes, arch = X86_64 } of calls) {
     const record: CallRecord = {
@@ -38,12 +40,25 @@ function seen(...calls: readonly Made[]): SeenCalls {
     }
     const bytes = Object.entries(texts).flatMap(([index, text]) => [Number(index), text.length, ...Buffer.from(text)])
     const all = Array.from({ length: 6 }, (_, index) => args[index] ?? 0n)
-    observer.add(record, { args: all, texts: Uint8Array.from(bytes) }, POLICY)
+    observer.add(record, { args: all, texts: Uint8Array.from(bytes) }, policy)
   }
   return observer.seen
 }
 const usedBy = (...calls: readonly Made[]): readonly string[] =>
   seen(...calls).used.map(({ key, value, count }) => `${key}=${value} ${count}`)
+
+test.each([
+  { what: 'a block device', mode: 0o60660n, dev: makedev(7, 0), value: 'granted' },
+  { what: 'a listed device', mode: 0o20666n, dev: makedev(10, 200), value: 'c:10:200' },
+  { what: 'a device that is not listed', mode: 0o20666n, dev: makedev(10, 237), value: 'granted' },
+])('$what that was made takes mknod.devices=$value', ({ mode, dev, value }) => {
+  const policy = parsePolicy([
+    ['mknod', 'true'],
+    ['mknod.devices', 'c:10:200,granted'],
+  ])
+  const { used } = seenUnder(policy, { call: 'mknodat', args: [0n, 0n, mode, BigInt(dev)] })
+  expect(used).toMatchObject([{ key: 'mknod' }, { key: 'mknod.devices', value }])
+})
 
 const TUN = BigInt(makedev(10, 200))
 /** What is above the low half of a register is not the kernel's to see, of a call of 32 bits. */

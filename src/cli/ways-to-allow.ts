@@ -182,7 +182,7 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
 }
 
 const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
-/** Whether only `intercede set` has ended that it is observed, or observes it. */
+/** Whether it is observed without `intercede set`. */
 const isObservedForGood = ({ about }: ContainerView): boolean =>
   lasting((about.keys as Keys | undefined)?.mode)?.value === 'observe'
 const allowed = (view: ContainerView): string => {

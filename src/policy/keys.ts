@@ -36,7 +36,7 @@ export const keys = {
   }),
   'mknod.devices': option(devices, {
     default: '',
-    help: 'more character devices that may be made; granted: what the device rules of the container allow',
+    help: 'more character devices that may be made',
     allows:
       'further character devices, such as `c:10:200,c:10:229`; mmdebstrap requires `c:5:2`; [some cannot be listed](devices.md#what-cannot-be-listed); `granted`: [what the container may open anyway](devices.md#granted)',
     inPolicy: makeable,

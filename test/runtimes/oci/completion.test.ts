@@ -176,7 +176,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
           [`inspect --feed=${feed()} web-1 we`, ['web-1']],
           [`events --feed ${feed()} ns/pod:`, ['ns/pod:web']],
           [`explain --feed ${feed()} it-complete-`, Object.keys(NAMES)],
-          [`explain --feed ${feed()} deviceN`, ['deviceNotAllowed']],
+          [`explain --feed ${feed()} deviceNotA`, ['deviceNotAllowed']],
           [`set --feed ${feed()} w`, ['web-1']],
           [`set --feed ${feed()} web-1 sys`, ['sysinfo']],
           [`flags podman --daemon-config ${config()} --profile `, ['build', 'vpn']],
@@ -199,7 +199,7 @@ describe.skipIf(why)(withReason('completion', why), () => {
       async () => {
         using shell = await completing(name, HERE)
         expect(await shell.offers('inspect --feed /nowhere ')).toEqual([])
-        expect(await shell.offers('explain --feed /nowhere deviceN')).toEqual(['deviceNotAllowed'])
+        expect(await shell.offers('explain --feed /nowhere deviceNotA')).toEqual(['deviceNotAllowed'])
         expect(await shell.offers('flags podman --daemon-config /nowhere --profile ')).toEqual([])
       },
     )

@@ -36,6 +36,7 @@ import {
 } from '../kernel/files.ts'
 import type { Mount } from '../kernel/procfs/mountinfo.ts'
 import { schedulingOf } from '../kernel/sched.ts'
+import { NOBODYS } from '../policy/devices.ts'
 import type { CallerMemory } from './caller-memory.ts'
 import { type CallerIdentity, type DeviceNodes, isPinned, type NodevProbe } from './devices/nodev.ts'
 import { CallerFuse } from './fuse/fuse.ts'
@@ -99,6 +100,8 @@ const cgroupLinkOf = ({ task, identity }: FdTable, fd: number): CgroupLink | und
 export interface DeviceRulesServices {
   /** Returns what the rules of the caller's cgroups allow; undefined if that cannot be found out. */
   ofCaller(container: Container, dev: TypedDev, callerTask: CallerTask): DeviceRules | undefined
+  /** The same of the cgroups in which the container was handed over. */
+  ofHandover(container: Container, dev: TypedDev, callerTask: CallerTask): DeviceRules | undefined
 }
 
 /** What a thread needs to serve callers; it is made once per thread. */
@@ -261,6 +264,12 @@ export class NotifiedCaller implements CallerContract, Disposable {
     const rules = this.#context.rules.ofCaller(this.#container, typedDev(type, dev), this.#callerTask)
     if (!rules) throw new ContinueError('deviceRulesUnknown')
     return rules
+  }
+
+  deniesOtherDevices(type: number): boolean {
+    const rules = this.#context.rules.ofHandover(this.#container, typedDev(type, NOBODYS), this.#callerTask)
+    if (!rules) throw new ContinueError('deviceRulesUnknown')
+    return !rules.open
   }
 
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined {

@@ -134,6 +134,13 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
    * @throws {ContinueError} if the rules cannot be found out
    */
   deviceRules(dev: Dev, type?: number): DeviceRules
+  /**
+   * Tells whether the rules of the control groups in which the container was handed over deny every device of a type
+   * that they do not name. It could make groups below these that name devices.
+   *
+   * @throws {ContinueError} if the rules cannot be found out
+   */
+  deniesOtherDevices(type: number): boolean
   /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
   /**

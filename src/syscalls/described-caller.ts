@@ -237,8 +237,6 @@ class DescribedCaller extends DescribedMemory implements Caller {
   }
 
   deviceRules(dev: Dev, type = S_IFCHR): DeviceRules {
-    // Without other rules, those of a runtime that allows the device by its number, and not every one.
-    if (dev === NOBODYS && this.#about.deviceRules === undefined) return { mknod: true, open: false, full: false }
     const rules = this.#fact('deviceRules')
     const isAll = rules === 'all'
     if (typeof rules === 'string') return { mknod: isAll, open: isAll, full: isAll }
@@ -252,6 +250,11 @@ class DescribedCaller extends DescribedMemory implements Caller {
     })
     const has = (letter: string): boolean => access.some((letters) => letters.includes(letter))
     return { mknod: has('m'), open: has('r') || has('w'), full: has('r') && has('w') }
+  }
+
+  /** Without other rules, those are meant of a runtime that allows the device by its number, and not every one. */
+  deniesOtherDevices(type: number): boolean {
+    return this.#about.deviceRules === undefined || !this.deviceRules(NOBODYS, type).open
   }
 
   devicesBarred(dir: Handle): NodevReason | undefined {

@@ -6,7 +6,7 @@ import type { Caller, Registers } from '../calls/caller.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
-import { GRANTED, NOBODYS, opensHost } from '../policy/devices.ts'
+import { GRANTED, opensHost } from '../policy/devices.ts'
 import type { Policy } from '../policy/policy.ts'
 import { givenHere } from '../policy/refused-devices.ts'
 
@@ -34,12 +34,12 @@ const isListed = (type: number, dev: Dev, { mknod }: Policy): boolean =>
 
 /**
  * Returns why a device that no list has is not made. The node adds a name and an owner, and no right, where the
- * device rules name the device: the kernel asks them at each open. Rules that allow what no driver can have name none.
+ * device rules name the device: the kernel asks them at each open. Rules that allow what no driver can have name none,
+ * whatever the container has below them.
  */
 function notGranted(type: number, dev: Dev, caller: Caller): ReasonCode | undefined {
-  if (type === S_IFCHR && givenHere(major(dev), minor(dev)) !== undefined) return 'deviceNotAllowed'
   if (!caller.deviceRules(dev, type).full) return 'deviceNotGranted'
-  return caller.deviceRules(NOBODYS, type).open ? 'everyDeviceGranted' : undefined
+  return caller.deniesOtherDevices(type) ? undefined : 'everyDeviceGranted'
 }
 
 /** Makes the handler of mknod(2) or mknodat(2), which differ only in a leading directory descriptor. */
@@ -56,6 +56,8 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       const isGranted = policy.mknod?.devices.has(GRANTED) === true
       if (type !== S_IFCHR && !(type === S_IFBLK && isGranted)) return continueWith('notCharDevice')
       if (type === S_IFCHR && dev === WHITEOUT) return continueWith('kernelMakesWhiteouts')
+      // The kernel asks no rules for a node without a number: linux/device_cgroup.h devcgroup_inode_permission()
+      if (dev === WHITEOUT) return continueWith('deviceNotGranted', 0, 0)
       if (!policy.mknod) return continueWith('keyOff')
       if (!isGranted && !isListed(type, dev, policy)) return continueWith('deviceNotAllowed', major(dev), minor(dev))
       return undefined
@@ -70,9 +72,12 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
       if (!caller.inInitialUserns) return continueWith('childUserns')
       if (!caller.holds('MKNOD')) return continueWith('lacksCapability', capNumber('MKNOD'))
       const type = fileType(mode)
+      const isOfList = isListed(type, dev, policy)
+      // First, since it costs no look at the rules.
+      if (!isOfList && type === S_IFCHR && givenHere(major(dev), minor(dev)) !== undefined)
+        return continueWith('deviceNotAllowed', major(dev), minor(dev))
       const rules = caller.deviceRules(dev, type)
       if (!rules.mknod) return continueWith('deviceCgroup', major(dev), minor(dev))
-      const isOfList = isListed(type, dev, policy)
       const barredBy = isOfList ? undefined : notGranted(type, dev, caller)
       if (barredBy) return continueWith(barredBy, major(dev), minor(dev))
       const done = isOfList ? (rules.open ? 'done' : 'doneButClosed') : 'doneAsGranted'

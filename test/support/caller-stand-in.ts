@@ -34,6 +34,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   task: unasked,
   scheduling: () => ({ policy: 0, flags: 0n, priority: 0 }),
   deviceRules: () => ({ mknod: true, open: true, full: true }),
+  deniesOtherDevices: () => true,
   parent: unasked,
   string: unasked,
   options: unasked,

@@ -1,14 +1,14 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Tid, TypedDev } from '../../abi/brand.ts'
 import { S_IFBLK, S_IFCHR, typedDev } from '../../abi/stat.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import type { DeviceRules } from '../../calls/caller.ts'
 import { now } from '../../kernel/clock.ts'
 import { deviceGroups, visibleMounts } from '../../mounter/join-cgroups.ts'
-import { GRANTED, NOBODYS } from '../../policy/devices.ts'
+import { GRANTED, NOBODYS, numbersOf } from '../../policy/devices.ts'
 import type { FairTurns } from '../helpers/fair-turns.ts'
 import type { SpawnGuard } from '../helpers/spawn-guard.ts'
-import { type DeviceRulesCache, encodeRules, RulesKeys } from './device-rules-cache.ts'
+import { type DeviceRulesCache, encodeRules, HANDOVER, RulesKeys } from './device-rules-cache.ts'
 import { DeviceProbe, type FoundRules } from './probe-device-rules.ts'
 
 /** How many devices one probe tries, besides the device that a call waits for. */
@@ -35,7 +35,7 @@ interface Question {
   readonly container: Container
   /** The thread that waits: when it is gone, the probe stops. */
   readonly tid: Tid
-  /** As /proc/PID/cgroup shows them. */
+  /** As /proc/PID/cgroup shows them; or HANDOVER. */
   readonly groups: string
   readonly devices: readonly TypedDev[]
 }
@@ -54,6 +54,11 @@ export class DeviceProbes {
   >()
   /** Containers that exist. */
   readonly #serials = new Set<number>()
+  /**
+   * Containers of which it is known that they were handed over with rules that deny what they do not name. Later
+   * nobody can ask where a group has controllers for groups below it, and so no processes.
+   */
+  readonly #denying = new Set<number>()
   #inherited = 0
   #mounts = { are: new Map() as ReadonlyMap<string, string>, until: 0 }
 
@@ -72,6 +77,7 @@ export class DeviceProbes {
 
   forget({ serial }: Container): void {
     this.#serials.delete(serial)
+    this.#denying.delete(serial)
   }
 
   /**
@@ -82,7 +88,8 @@ export class DeviceProbes {
     asked: Omit<Question, 'container' | 'devices'> & { readonly dev: TypedDev },
   ): Promise<DeviceRules | undefined> {
     const { tid, groups, dev } = asked
-    const devices = [...new Set([dev, ...usual(container)])]
+    if (groups === HANDOVER && this.#denying.has(container.serial)) return DENIED
+    const devices = groups === HANDOVER ? NOBODYS_TYPED : [...new Set([dev, ...usual(container)])]
     const found = await this.#find({ container, tid, groups, devices })
     return found?.get(dev)
   }
@@ -91,7 +98,10 @@ export class DeviceProbes {
     try {
       const groups = readFileSync(`/proc/${container.initTid}/cgroup`, 'latin1')
       const devices = usual(container)
-      if (devices.length > 0) await this.#find({ container, tid: container.initTid, groups, devices })
+      const tid = container.initTid
+      if (devices.length > 0) await this.#find({ container, tid, groups, devices })
+      if (container.policy.mknod?.devices.has(GRANTED))
+        await this.#find({ container, tid, groups: HANDOVER, devices: NOBODYS_TYPED })
     } catch {
       // The container is gone, or the host is short of something: a call will ask again.
     }
@@ -120,6 +130,7 @@ export class DeviceProbes {
   /** Keeps the answer for later calls. The container may be gone by now, and another one may have its number. */
   #note({ index, serial }: Container, groups: string, rules: FoundRules): void {
     if (!this.#serials.has(serial)) return
+    if (groups === HANDOVER && [...rules.values()].every(({ open }) => !open)) this.#denying.add(serial)
     const length = this.#keys.text.write(groups, 'latin1')
     for (const [dev, found] of rules)
       this.#dependencies.cache.set(index, this.#keys.keyOf(dev, length), encodeRules(found))
@@ -133,7 +144,7 @@ export class DeviceProbes {
   async #try({ container, tid, groups, devices }: Question): Promise<FoundRules | undefined> {
     const { guard, turns } = this.#dependencies
     const mounts = this.#visibleMounts()
-    const directories = deviceGroups(groups, mounts)
+    const directories = groups === HANDOVER ? handedOverIn(container) : deviceGroups(groups, mounts)
     const own = deviceGroups(readFileSync('/proc/self/cgroup', 'latin1'), mounts)
     using probe = new DeviceProbe(guard, directories, own, devices)
     for (let pause: number = LOOK_MS.from; !(await probe.endsWithin(pause)); pause = Math.min(2 * pause, LOOK_MS.to))
@@ -151,8 +162,15 @@ export class DeviceProbes {
 const keyOf = ({ container, groups }: Question): string => `${container.serial} ${groups}`
 
 const usual = ({ policy }: Container): readonly TypedDev[] =>
-  [...(policy.mknod?.devices ?? [])]
-    .flatMap((dev) =>
-      dev === GRANTED ? [S_IFCHR, S_IFBLK].map((type) => typedDev(type, NOBODYS)) : [typedDev(S_IFCHR, dev)],
-    )
+  numbersOf(policy.mknod?.devices ?? [])
     .slice(0, USUAL_LIMIT)
+    .map((dev) => typedDev(S_IFCHR, dev))
+
+const NOBODYS_TYPED = [S_IFCHR, S_IFBLK].map((type) => typedDev(type, NOBODYS))
+const DENIED: DeviceRules = { mknod: true, open: false, full: false }
+
+/** Returns the directories of the groups in which a container was handed over, whatever groups it has made since. */
+const handedOverIn = ({ handles }: Container): readonly string[] =>
+  [handles?.cgroup, handles?.devices].flatMap((fd) =>
+    fd === undefined ? [] : [readlinkSync(`/proc/self/fd/${fd}`, 'latin1')],
+  )

@@ -10,6 +10,8 @@ import { struct } from '../../shared/words.ts'
 export const SEED_BYTES = 16
 const DEV_AT = SEED_BYTES
 const TEXT_AT = DEV_AT + 8
+/** Stands for the groups in which a container was handed over, instead of the text of /proc/PID/cgroup. */
+export const HANDOVER = ''
 /** In bytes: the text has a line for each hierarchy, of up to 4 KiB. */
 const TEXT_LIMIT = 64 * 1024
 

@@ -6,7 +6,7 @@ import type { DeviceRules } from '../../calls/caller.ts'
 import { now } from '../../kernel/clock.ts'
 import type { RateLimit } from '../../shared/rate-limit.ts'
 import { OneShot, sleepSync } from '../../shared/words.ts'
-import { type DeviceRulesCache, decodeRules, RulesKeys } from '../facts/device-rules-cache.ts'
+import { type DeviceRulesCache, decodeRules, HANDOVER, RulesKeys } from '../facts/device-rules-cache.ts'
 import type { FromThread } from './thread-messages.ts'
 
 /**
@@ -64,6 +64,11 @@ export class CallerDeviceRules implements DeviceRulesServices {
       last.until = time + LATELY_MS
     }
     return rules
+  }
+
+  ofHandover({ index }: Container, dev: TypedDev, callerTask: CallerTask): DeviceRules | undefined {
+    const key = this.#keys.keyOf(dev, HANDOVER.length)
+    return decodeRules(this.#known({ container: index, dev, callerTask, key, groups: () => HANDOVER }))
   }
 
   #ofCaller({ index }: Container, dev: TypedDev, callerTask: CallerTask): Question {

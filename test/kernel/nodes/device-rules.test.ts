@@ -1,4 +1,5 @@
 import {
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -112,6 +113,32 @@ test.skipIf(skipped).each([
 test.skipIf(skipped)(withReason('rules that allow every device grant none', skipped), async () => {
   expect(await makeIn(group, [BLOCK, '7', '500'])).toEqual({ result: 'EPERM', reason: 'everyDeviceGranted' })
 })
+
+/** As a container does that may attach device programs to its own groups: the tighter rules are no grant. */
+test.skipIf(skipped)(
+  withReason('nor do tighter rules of a group below, which a container has joined', skipped),
+  async () => {
+    const below = join(group, 'below')
+    mkdirSync(below)
+    try {
+      writeFileSync(join(below, 'devices.deny'), 'a')
+      for (const rule of ['b *:* m', 'b 7:500 rwm']) writeFileSync(join(below, 'devices.allow'), rule)
+      for (const file of ['tasks', 'cgroup.procs']) chownSync(join(below, file), BASE, BASE)
+      const before = host.records.length
+      const path = join(host.directory, 'below')
+      const move = ['sh', '-c', 'echo 0 >"$0/tasks" && cat /proc/self/cgroup >&2 && exec "$@"', below]
+      const call = [fixture('caller'), 'mknod', path, BLOCK, '7', '500']
+      const container = [fixture('filtered'), host.socket, '--userns', USERNS, '--await-agent', '--', ...move, ...call]
+      const done = await execute('sh', ['-c', 'echo 0 >"$0/cgroup.procs" && exec "$@"', group, ...container])
+      expect(done.stderr).toContain('/below')
+      expect(done.stdout).toContain('EPERM')
+      await host.settle(before)
+      expect(host.records.at(-1)).toMatchObject({ reason: 'everyDeviceGranted' })
+    } finally {
+      await until('it is empty', () => isRemoved(below))
+    }
+  },
+)
 
 /** What threads of a process have started. */
 const childrenOf = (pid: number): readonly string[] =>

@@ -41,6 +41,7 @@ describe('mknod.screen() decides by the registers alone', () => {
     { node: 'a block device', mode: S_IFBLK | 0o660, dev: makedev(7, 0), reason: undefined },
     { node: 'a device that no list has', mode: S_IFCHR, dev: makedev(10, 237), reason: undefined },
     { node: 'an overlay whiteout', mode: S_IFCHR, dev: makedev(0, 0), reason: 'kernelMakesWhiteouts' },
+    { node: 'a block device without a number', mode: S_IFBLK, dev: makedev(0, 0), reason: 'deviceNotGranted' },
     { node: 'a FIFO', mode: S_IFIFO, dev: makedev(7, 0), reason: 'notCharDevice' },
   ])('of what may be granted, $node: $reason', ({ mode, dev, reason }) => {
     expect(mknod.screen(call(mode, dev), granting)?.why.code).toBe(reason)
@@ -108,13 +109,14 @@ describe('mknodat.decide()', () => {
 
   /** Rules that name one device, each type of which the caller may use as the letters say. */
   const rulesOf =
-    (type: number, only: Dev, letters: string, all = ''): Caller['deviceRules'] =>
+    (type: number, only: Dev, letters: string): Caller['deviceRules'] =>
     (dev, of) => {
-      const has = (letter: string): boolean => (of === type && dev === only ? letters : all).includes(letter)
+      const has = (letter: string): boolean => of === type && dev === only && letters.includes(letter)
       return { mknod: true, open: has('r') || has('w'), full: has('r') && has('w') }
     }
   const LOOP = makedev(7, 0)
-  test.each<{ what: string; mode?: number; dev?: Dev; rules: Caller['deviceRules']; verdict: object }>([
+  type Granted = { what: string; mode?: number; dev?: Dev; rules: Caller['deviceRules']; all?: true; verdict: object }
+  test.each<Granted>([
     {
       what: 'that the rules allow',
       rules: rulesOf(S_IFBLK, LOOP, 'rw'),
@@ -131,8 +133,8 @@ describe('mknodat.decide()', () => {
       verdict: { is: 'continue', why: { code: 'deviceNotGranted' } },
     },
     {
-      what: 'as they allow any',
-      rules: rulesOf(S_IFBLK, LOOP, 'rw', 'rw'),
+      what: 'as the rules at the hand-over allow any',
+      ...{ rules: rulesOf(S_IFBLK, LOOP, 'rw'), all: true },
       verdict: { is: 'continue', why: { code: 'everyDeviceGranted' } },
     },
     {
@@ -150,8 +152,8 @@ describe('mknodat.decide()', () => {
       ...{ mode: S_IFCHR, dev: makedev(1, 3), rules: rulesOf(S_IFCHR, LOOP, '') },
       verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneButClosed' } },
     },
-  ])('of a device $what', ({ mode = S_IFBLK, dev = LOOP, rules, verdict }) => {
-    const asked = caller({ deviceRules: rules })
+  ])('of a device $what', ({ mode = S_IFBLK, dev = LOOP, rules, all = false, verdict }) => {
+    const asked = caller({ deviceRules: rules, deniesOtherDevices: () => !all })
     const made = registers(5n, 0x1000n, BigInt(mode | 0o640), BigInt(dev))
     expect(mknodat.decide(mknodat.decode(made, asked), asked, granting)).toMatchObject(verdict)
   })

@@ -162,7 +162,7 @@ export const reasons = {
   ],
   everyDeviceGranted: [
     "the device rules of the caller's control group allow every device, so they grant none by its number",
-    'start the container with rules that deny all others, as every runtime has by itself; LXC by lxc.cgroup2.devices.deny = a',
+    'start the container with rules that deny all others: podman with --device or --device-cgroup-rule, LXC with lxc.cgroup2.devices.deny = a',
   ],
   kernelMakesWhiteouts: [
     'an overlay whiteout (0:0), which the kernel makes for anyone, except on an overlay itself, where not even for root',

@@ -94,7 +94,7 @@ const flawsOf = ({ directory: { state, daemon } }: FeedReader): readonly Flaw[] 
       ]
     : []),
   ...(daemon.historyFlaw === undefined ? [] : [[formatValue(daemon.historyFlaw), 'mend that, and reload it'] as const]),
-  ...historyLacks(number(daemon.historyLost)).map((lacks): Flaw => [lacks, 'make room for history, or lower its size']),
+  ...historyLacks(number(daemon.historyLost)).map((lacks): Flaw => [lacks, 'make room for history']),
 ]
 
 /** Says how many containers still run whose daemon has ended, as far as history can be read. */

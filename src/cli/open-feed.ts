@@ -295,7 +295,7 @@ export function sayMissing({ missing, historyAt, isOfOther, daemon, path }: Feed
   if (daemon?.directory.state.engine === 0) say(`No engine serves now: ${withoutEngine(daemon.directory.daemon)}`)
   if (!missing) return
   say(
-    `${missing.message}; only ${historyAt === undefined ? '' : 'history and '}what "intercede run" has started is shown`,
+    `${missing.message}; only ${historyAt === undefined ? '' : `history in ${briefly(historyAt)} and `}what "intercede run" has started is shown${historyAt === HISTORY ? '; if history.path names another directory, name that with --history' : ''}`,
   )
   process.exitCode = STATUS.failure
 }

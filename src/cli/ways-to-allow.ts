@@ -8,7 +8,7 @@ import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
-import { harmless, written } from '../policy/devices.ts'
+import { GRANTED, harmless, written } from '../policy/devices.ts'
 import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
@@ -16,7 +16,13 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { at, isJudged, isServed, RUN } from './open-feed.ts'
-import { TYPE_OF } from './run-report.ts'
+import { familyOf, TYPE_OF } from './run-report.ts'
+
+/** A key, and the least that it must have. */
+interface Needed {
+  readonly key: KeyName
+  readonly value: string
+}
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -37,6 +43,8 @@ const START = 'start the daemon: the container is not served'
 const OBSERVED = `set ${fullName('mode')} to enforce: the other keys allow it by now`
 /** Of one that has ended. */
 const OBSERVED_BY_SET = 'nothing: only "intercede set" had this container observed'
+/** What a call needs of a container that is observed, or is again without `intercede set`. */
+const ENFORCE: Needed = { key: 'mode', value: 'enforce' }
 const ENFORCED = 'nothing: the container is no longer observed'
 const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
@@ -44,6 +52,8 @@ const VALID = 'nothing: the policy is valid by now'
 const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it allowed that when the container ended'
 /** Of a call whose key was off: its record does not say what else it needs. */
 const ON_BY_NOW = 'nothing by this key, which is on by now: repeat the call, which may need more'
+/** Of a container that has ended. */
+const WAS_LOWERED = 'nothing: only "intercede set" had taken it away, from this container'
 const WAS_SET = 'allow it for good: "intercede set" did so only for this container'
 
 /** What to give to a call that does nothing without it, where the call that was refused does not say. */
@@ -51,6 +61,9 @@ const ESSENTIAL: { readonly [Call in CallName]?: WantedKey } = { bpf: { key: 'bp
 /** Of a mount whose file system its record does not name: no command can. */
 const CHOOSE =
   'mount=true does nothing alone: choose mount.allowed=TYPE or mount.fuse=TYPE=PROGRAM too, for what it mounts'
+
+/** Of steps that are joined, these say that there is nothing to do. */
+const SAYS_NOTHING: ReadonlySet<string> = new Set([WAS_ALLOWED, ALLOWED, OBSERVED])
 
 /** The part of docs/guide/security.md that says why the act is safe. */
 const SAFETY: Readonly<Record<CallName, string>> = {
@@ -138,7 +151,7 @@ function originOf(key: KeyName, { keys: all = {}, profile }: ContainerView['abou
 }
 
 /** Whether a key has a value, or more, without `intercede set`. */
-const isLasting = ({ key, value }: WantedKey, all: Keys): boolean =>
+const isLasting = ({ key, value }: Needed, all: Keys): boolean =>
   all[key] !== undefined && keys[key].lowers(keys[key].canonical(lasting(all[key])?.value || keys[key].default), value)
 
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
@@ -172,7 +185,8 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
   }
   if (wants.key === 'mknod') {
     const [mode, dev] = parsed.args.slice(parsed.name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]
-    if (fileType(mode) !== S_IFCHR) return fileType(mode) === S_IFBLK ? undefined : []
+    if (fileType(mode) === S_IFBLK) return listed('mknod.devices', GRANTED)
+    if (fileType(mode) !== S_IFCHR) return []
     return harmless.includes(dev) ? [] : listed('mknod.devices', written(dev))
   }
   const at = TYPE_OF[parsed.name]
@@ -195,7 +209,7 @@ const allowed = (view: ContainerView): string => {
 const orderAt = (feed: string | undefined, order: 'set' | 'reload'): string => at(feed, `intercede ${order}`)
 
 /** Says what allows it for containers to come. A ceiling is raised first: what is above it would be lowered. */
-function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed }: Around): string {
+function forGoodOf(view: ContainerView, wanted: Needed, { daemon, word, feed }: Around): string {
   const { key, value } = wanted
   const all = (view.about.keys ?? {}) as Keys
   if (isLasting(wanted, all)) return isServed(view) ? `${orderAt(feed, 'set')} ${word} --unset ${key}` : allowed(view)
@@ -211,33 +225,15 @@ function forGoodOf(view: ContainerView, wanted: WantedKey, { daemon, word, feed 
   if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return whole
   const raise =
     view.state === 'ended' ? `if its ceiling is still ${JSON.stringify(ceiling)}, raise it` : 'raise its ceiling'
-  return `${raise} first: ${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}; and ${whole}`
-}
-
-/** Says how a container is no longer observed, for good. */
-function enforced(view: ContainerView, { daemon, word, feed }: Around): string {
-  const entry = ((view.about.keys ?? {}) as Keys).mode
-  if (entry && lasting(entry)?.value !== 'observe')
-    return isServed(view) ? `${orderAt(feed, 'set')} ${word} --unset mode` : OBSERVED_BY_SET
-  const already = view.state === 'ended' ? 'unless that is so already: ' : ''
-  return already + lineFor('mode', 'enforce', view.about, changedIn({ daemon, feed }))
+  const higher = `${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}`
+  return keys[key].lowers(keys[key].canonical(asked || keys[key].default), value)
+    ? `${raise}: ${higher}`
+    : `${raise} first: ${higher}; and ${whole}`
 }
 
 /** @param closed why nobody can set keys */
 const nowBy = (command: string, closed?: string): Pick<WaysToAllow, 'now' | 'set'> =>
   closed === undefined ? { now: command, set: command } : { now: closed }
-
-/** Of a call that would have been done, had the container not only been observed. */
-function waysToEnforce(view: ContainerView, around: Around): WaysToAllow {
-  const { runtime } = view
-  const { daemon, feed, word } = around
-  const closed = isObserved(view) ? closedTo(runtime, daemon?.forUser ?? false) : ENFORCED
-  return {
-    ...nowBy(`${orderAt(feed, 'set')} ${word} mode=enforce`, closed),
-    forGood: runtime === RUN ? 'leave mode=observe out of the options of "intercede run"' : enforced(view, around),
-    allows: `all that its other keys allow; ${securityPage()} says why that is safe`,
-  }
-}
 
 /** Tells whether a call is off, so that no option of it does anything. */
 const isOff = (call: CallName, all: Keys): boolean =>
@@ -248,33 +244,55 @@ const hasEssential = (call: CallName, all: Keys): boolean =>
   essentialTo(call).some((name) => (all[name]?.value ?? '') !== keys[name].default)
 
 /** Tells whether a key has a value, or more. */
-const hasValue = ({ key, value }: WantedKey, all: Keys): boolean =>
+const hasValue = ({ key, value }: Needed, all: Keys): boolean =>
   keys[key].lowers(keys[key].canonical(all[key]?.value || keys[key].default), value)
+
+/** Returns what an observed call wants: as one whose key was off, which says nothing of its other keys either. */
+function asWanting(refusal: RefusalView): RefusalView {
+  const family = refusal.reason === 'observedAct' ? familyOf(/^\w+/.exec(refusal.call)?.[0]) : undefined
+  return family ? { ...refusal, reason: 'keyOff', wants: { key: family, value: 'true' } } : refusal
+}
+
+/** Returns all that a call needs, and whether its arguments tell; undefined where no key would be enough. */
+function needsOf(view: ContainerView, given: RefusalView): (Needs & { readonly wants: WantedKey }) | undefined {
+  const refusal = asWanting(given)
+  const { wants } = refusal
+  if (!wants) return undefined
+  const all = (view.about.keys ?? {}) as Keys
+  const { key } = wants
+  const call = callOf(key)
+  const also = alsoWanted(refusal, all)
+  const isAlone = key === call && !also?.length
+  const essential = isAlone ? ESSENTIAL[call] : undefined
+  return {
+    ...{ wants, isTold: also !== undefined },
+    isChosen: !isAlone || call !== 'mount' || hasEssential(call, all),
+    whole: [
+      ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
+      ...[wants, ...(also ?? []), ...(essential ? [essential] : [])],
+      ...(isObserved(view) || isObservedForGood(view) ? [ENFORCE] : []),
+    ],
+  }
+}
+interface Needs {
+  readonly whole: readonly Needed[]
+  readonly isTold: boolean
+  /** Whether it is known what a mount needs beside its key. */
+  readonly isChosen: boolean
+}
 
 /** Returns how a refused call can be allowed; undefined where no key would do it. */
 export function waysToAllow(view: ContainerView, refusal: RefusalView, around: Around): WaysToAllow | undefined {
   const { runtime, about } = view
   const { forUser = false } = around.daemon ?? {}
-  const { wants, reason } = refusal
-  if (reason === 'observedAct' && (isObserved(view) || isObservedForGood(view))) return waysToEnforce(view, around)
-  if (!wants || (forUser && needsRoot(wants.key))) return undefined
+  const needs = needsOf(view, refusal)
+  if (!needs || (forUser && needsRoot(needs.wants.key))) return undefined
+  const { whole, isTold, isChosen, wants } = needs
   const { key, value } = wants
   if (key === 'mount.allowed' && !around.knows(value)) return undefined
   const all = (about.keys ?? {}) as Keys
-  const call = callOf(key)
-  const also = alsoWanted(refusal, all)
-  const isAlone = key === call && !also?.length
-  const essential = isAlone ? ESSENTIAL[call] : undefined
-  const whole = [wants, ...(also ?? []), ...(essential ? [essential] : [])]
-  const wanted = [
-    ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
-    ...whole.filter((each) => !hasValue(each, all)),
-  ]
-  const isAllowed = wanted.length === 0
-  const words = [
-    ...wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`),
-    ...(isObserved(view) ? ['mode=enforce'] : []),
-  ]
+  const wanted = whole.filter((each) => !hasValue(each, all))
+  const words = wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`)
   const above = wanted.find((each) => {
     const { ceiling } = all[each.key] ?? {}
     return ceiling !== undefined && !keys[each.key].lowers(ceiling, keys[each.key].canonical(each.value))
@@ -282,23 +300,28 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
   const beyond = above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
   const set = `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
-  const isChosen = !isAlone || call !== 'mount' || hasEssential(call, all)
-  const nothing = also ? allowed(view) : ON_BY_NOW
-  const holds = isAllowed && whole.every((each) => isLasting(each, all))
-  const onRun = `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
-  const steps = (isAllowed ? whole : wanted).map((each) => forGoodOf(view, each, around))
+  const nothing = isTold ? allowed(view) : ON_BY_NOW
+  const lacking = whole.filter((each) => !hasValue(each, all) || !isLasting(each, all))
+  const steps = lacking.map((each) => forGoodOf(view, each, around)).filter((step) => !SAYS_NOTHING.has(step))
   if (!isChosen) steps.push(CHOOSE)
-  if (isObserved(view)) steps.push(enforced(view, around))
-  const open = steps.filter((step) => step !== WAS_ALLOWED && step !== ALLOWED)
-  const forGood = runtime === RUN ? (isChosen ? onRun : CHOOSE) : open.join('; and ') || WAS_ALLOWED
+  const isOver = lacking.some((each) => each === ENFORCE) && view.state === 'ended'
+  const forGood = steps.join('; and ') || (isOver ? OBSERVED_BY_SET : WAS_ALLOWED)
   return {
-    ...nowBy(
-      set,
-      isAllowed && !isObserved(view) ? nothing : (closedTo(runtime, forUser) ?? (isChosen ? beyond : CHOOSE)),
-    ),
-    forGood: holds ? (isObserved(view) && runtime !== RUN ? enforced(view, around) : nothing) : forGood,
-    allows: `${keys[key].help}; ${securityPage()}#${SAFETY[call]} says why that is safe`,
+    ...nowBy(set, wanted.length === 0 ? nothing : (closedTo(runtime, forUser) ?? (isChosen ? beyond : CHOOSE))),
+    forGood: lacking.length === 0 ? nothing : runtime === RUN ? ofRun(words, isChosen) : forGood,
+    allows:
+      refusal.reason === 'observedAct'
+        ? `all that its other keys allow; ${securityPage()} says why that is safe`
+        : `${keys[key].help}; ${securityPage()}#${SAFETY[callOf(key)]} says why that is safe`,
   }
+}
+
+/** Says what to change in the command line of a run. */
+function ofRun(words: readonly string[], isChosen: boolean): string {
+  if (!isChosen) return CHOOSE
+  return words.join() === 'mode=enforce'
+    ? 'leave mode=observe out of the options of "intercede run"'
+    : `add "-c ${words.join(' -c ')}" to the options of "intercede run"`
 }
 
 /** What an errno of the kernel usually means for the calls that are served. */
@@ -391,6 +414,10 @@ function findRemedy(
   if (reason.startsWith('observed')) {
     const isTold = isJudged(view) || (view.state === 'ended' && view.about.keys !== undefined)
     if (!isTold || isObserved(view)) return {}
+    const all = (view.about.keys ?? {}) as Keys
+    const lacks = (needsOf(view, refusal)?.whole ?? []).filter((each) => !hasValue(each, all))
+    if (lacks.length > 0)
+      return { remedy: `add ${lacks.map((each) => `${each.key}=${each.value}`).join(' ')}: it is no longer observed` }
     return { remedy: view.state === 'ended' && isObservedForGood(view) ? WAS_SET : ENFORCED }
   }
   if (reason === 'policyInvalid') return isServed(view) && barredBy(view) !== reason ? { remedy: VALID } : {}
@@ -412,5 +439,6 @@ function findRemedy(
     return { remedy: allowed(view) }
   }
   if (reason === 'keyOff') return { remedy: turnOn(view, wants) }
+  if (view.state === 'ended' && isLasting(wants, all)) return { remedy: WAS_LOWERED }
   return view.state === 'ended' && refusal.remedy ? { remedy: `unless it is allowed by now: ${refusal.remedy}` } : {}
 }

@@ -3,6 +3,7 @@ import { explain, type Reason, type ReasonCode, unpackName } from '../calls/reas
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { orElse } from '../kernel/error.ts'
+import { GRANTED } from '../policy/devices.ts'
 import { type KeyName, keyNames, keys, type PermittingKey } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
 import type { RefusalCount } from './read-counts.ts'
@@ -29,6 +30,7 @@ const turnedOn = (key: KeyName | undefined): WantedKey | undefined =>
 const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => WantedKey | undefined } = {
   keyOff: (a) => turnedOn(keyNames[a]),
   deviceNotAllowed: (a, b) => (givenHere(a, b) ? undefined : { key: 'mknod.devices', value: `c:${a}:${b}` }),
+  notCharDevice: () => ({ key: 'mknod.devices', value: GRANTED }),
   fileSystemNotAllowed(a, b) {
     const name = wholeName(a, b)
     return name === undefined ? undefined : { key: 'mount.allowed', value: name }

@@ -33,8 +33,8 @@ const WAITING = 4 * 1024 * 1024
 /** The part of the rest of that which a line may have, where many want to be written at once. */
 const SHARES = 32
 const LINE_FEED = 0x0a
-/** How often to look for what is too old. */
-const LOOK_MS = 60_000
+/** How often to look for what is too old, and whether the files are where they were. */
+const LOOK_MS = { old: 60_000, place: 5000 }
 /** The part of the size that a new file may begin with; what waits is added to that. */
 const SNAPSHOT = 4
 /** The longest beginning of a line with its time. */
@@ -105,10 +105,11 @@ export class HistoryFile {
   #isTorn = false
   /** How many lines could not be written, until that is written. */
   lost = 0
-  /** Whether the directory is not at its path any more, as of the last look for what is too old. */
+  /** Whether the directory is not at its path any more, as of the last look. */
   isMoved = false
   readonly #settled: (() => void)[] = []
   #lookAt = 0
+  #placeAt = 0
 
   /** @throws {Error} if no history can be kept there */
   constructor(options: HistoryOptions, around: Surroundings) {
@@ -158,18 +159,25 @@ export class HistoryFile {
   /** Writes what could not be written before, and removes what has become too old. To be called once a second. */
   look(): void {
     this.#write()
-    if (this.#isWriting || Date.now() < this.#lookAt) return
-    this.#lookAt = Date.now() + LOOK_MS
+    if (this.#isWriting) return
+    if (Date.now() >= this.#placeAt) this.#lookAtPlace()
+    if (Date.now() < this.#lookAt) return
+    this.#lookAt = Date.now() + LOOK_MS.old
+    orElse(undefined, () => this.#trim())
+  }
+
+  #lookAtPlace(): void {
+    this.#placeAt = Date.now() + LOOK_MS.place
     this.isMoved = !isAt(this.options.directory, this.#directory.raw)
     // Somebody has taken the file away: what is known goes into another one.
     if (!isAt(this.#at(HISTORY_FILES.now), this.#file)) orElse(undefined, () => this.#turn())
-    orElse(undefined, () => this.#trim())
   }
 
   /** Changes the limits. What is beyond lower ones goes with the next look. */
   limit(options: HistoryOptions): void {
     this.options = options
     this.#lookAt = 0
+    this.#placeAt = 0
   }
 
   /**

@@ -120,7 +120,7 @@ test.each<Row>([
       keys: { mknod: set('false', 'false', 'profile build'), [DEVICES]: set('c:10:200') },
     },
     now: 'intercede set abc mknod=true',
-    forGood: `"${P}mknod: true" in place of its value under profiles: build: ${AT}; in this container "intercede set" holds over it`,
+    forGood: `"${P}mknod: true" in place of its value under profiles: build: ${AT}; in this container "intercede set" holds over it; and "${P}mknod.devices: c:10:200" under profiles: build: ${AT}`,
   },
   {
     ...{ is: 'more than an option has of a call that a profile turns off', key: DEVICES, value: 'c:10:200' },
@@ -249,7 +249,7 @@ test('a container in observe mode is told to enforce what its keys allow by now'
 
 test('what only "intercede set" enforces is still observed for good', () => {
   const instead = { value: 'observe', origin: 'profile build' }
-  const all = { mode: { value: 'enforce', origin: 'set', instead } }
+  const all = { mknod: KNOWN, mode: { value: 'enforce', origin: 'set', instead } }
   const told = (state: string) => {
     const view = {
       id: 'abc',
@@ -257,12 +257,12 @@ test('what only "intercede set" enforces is still observed for good', () => {
       runtime: 'crun',
       about: { profile: 'build', keys: all },
     } as unknown as ContainerView
-    const refusal = { reason: 'observedAct' } as RefusalView
+    const refusal = { reason: 'observedAct', call: NULL } as RefusalView
     return { ...remedyHere(view, refusal), ...waysOf(view, refusal, { word: 'abc', daemon }) }
   }
   const line = `"${P}mode: enforce" in place of its value under profiles: build: ${AT}`
   const is = 'nothing: the container is no longer observed'
-  expect(told('served')).toMatchObject({ remedy: is, now: is, forGood: line })
+  expect(told('served')).toMatchObject({ remedy: is, now: 'nothing: it is allowed by now', forGood: line })
   expect(told('served')).not.toHaveProperty('set')
   const over = told('ended')
   expect(over.remedy).toMatch(/^allow it for good: "intercede set" did so only for this container/)
@@ -270,10 +270,59 @@ test('what only "intercede set" enforces is still observed for good', () => {
   expect(over).not.toHaveProperty('now')
 })
 
+test.each([
+  {
+    what: 'under a ceiling',
+    keys: {
+      mknod: { value: 'true', origin: 'profile build' },
+      mode: { value: 'observe', origin: 'default', ceiling: 'observe', asked: 'enforce' },
+    },
+    now: 'nothing: mode is above the ceiling "observe" of the configuration',
+    forGood: `raise its ceiling: "${P}mode: enforce" under ceiling: ${AT}`,
+  },
+  {
+    what: 'by a profile, of a device that was only set',
+    keys: {
+      mknod: { value: 'true', origin: 'profile build' },
+      [DEVICES]: set('c:10:200'),
+      mode: { value: 'observe', origin: 'profile build' },
+    },
+    now: 'intercede set abc mode=enforce',
+    forGood: `"${P}mknod.devices: c:10:200" under profiles: build: ${AT}; and "${P}mode: enforce" in place of its value under profiles: build: ${AT}`,
+  },
+  {
+    what: 'by a profile, of a device that was unset since',
+    keys: { mknod: { value: 'true', origin: 'profile build' }, mode: { value: 'observe', origin: 'profile build' } },
+    now: 'intercede set abc mknod.devices=c:10:200 mode=enforce',
+    forGood: `"${P}mknod.devices: c:10:200" under profiles: build: ${AT}; and "${P}mode: enforce" in place of its value under profiles: build: ${AT}`,
+  },
+])('what is observed $what takes all that the call needs', ({ keys, now, forGood }) => {
+  const about = { profile: 'build', keys }
+  const view = { id: 'abc', state: 'observed', runtime: 'crun', about } as unknown as ContainerView
+  const call = 'mknodat(AT_FDCWD, "n", S_IFCHR|0666, 10:200)'
+  const asked = 'mode' in keys && keys.mode.origin === 'default' ? NULL : call
+  const ways = waysToAllow(view, { call: asked, reason: 'observedAct' } as RefusalView, {
+    word: 'abc',
+    daemon,
+    knows: () => true,
+  })
+  expect(ways).toMatchObject({ now, forGood })
+})
+
+test('what to do about a call that was observed says what it lacks by now', () => {
+  const keys = { mknod: KNOWN, mode: { value: 'enforce', origin: 'set' } }
+  const view = { id: 'abc', state: 'served', runtime: 'crun', about: { keys } } as unknown as ContainerView
+  const call = 'mknodat(AT_FDCWD, "n", S_IFCHR|0666, 10:200)'
+  expect(remedyHere(view, { call, reason: 'observedAct' } as RefusalView).remedy).toBe(
+    'add mknod.devices=c:10:200: it is no longer observed',
+  )
+})
+
 test('no order is named for what "intercede set" had observed once that has ended', () => {
-  const all = { mode: { value: 'observe', origin: 'set', instead: { value: 'enforce', origin: 'default' } } }
+  const instead = { value: 'enforce', origin: 'default' }
+  const all = { mknod: KNOWN, mode: { value: 'observe', origin: 'set', instead } }
   const view = { id: 'abc', state: 'ended', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
-  const { forGood } = waysOf(view, { reason: 'observedAct' } as RefusalView, { word: 'abc', daemon })
+  const { forGood } = waysOf(view, { reason: 'observedAct', call: NULL } as RefusalView, { word: 'abc', daemon })
   expect(forGood).toBe('nothing: only "intercede set" had this container observed')
 })
 
@@ -289,9 +338,9 @@ test('of a history of another daemon no order is named', () => {
 })
 
 test('what another reason leaves to the kernel is not done once the container is enforced', () => {
-  const all = { mode: { value: 'observe', origin: 'profile build' } }
+  const all = { mknod: KNOWN, mode: { value: 'observe', origin: 'profile build' } }
   const view = { id: 'abc', state: 'observed', runtime: 'crun', about: { keys: all } } as unknown as ContainerView
-  const waysFor = (reason: string) => waysOf(view, { reason } as RefusalView, { word: 'abc', daemon })
+  const waysFor = (reason: string) => waysOf(view, { reason, call: NULL } as RefusalView, { word: 'abc', daemon })
   expect(waysFor('observedAct').set).toBe('intercede set abc mode=enforce')
   expect(waysFor('rootCgroup')).toEqual({})
   expect(waysFor('observedAct').set).toBe('intercede set abc mode=enforce')
@@ -299,9 +348,13 @@ test('what another reason leaves to the kernel is not done once the container is
 
 test('what was only observed is done once it is enforced, which is no order to a run', () => {
   const waysIn = (runtime: string, origin = 'profile build', instead?: object) => {
-    const all = { mode: { value: 'observe', origin, ...(instead && { instead }) } }
+    const all = { mknod: KNOWN, mode: { value: 'observe', origin, ...(instead && { instead }) } }
     const view = { id: 'abc', state: 'observed', runtime, about: { keys: all } } as unknown as ContainerView
-    const ways = waysToAllow(view, { reason: 'observedAct' } as RefusalView, { word: 'abc', daemon, knows: () => true })
+    const ways = waysToAllow(view, { reason: 'observedAct', call: NULL } as RefusalView, {
+      word: 'abc',
+      daemon,
+      knows: () => true,
+    })
     return [ways?.now, ways?.forGood]
   }
   const profile = expect.stringMatching(/^"\S+mode: enforce" in place of its value under profiles: build: in /)
@@ -346,7 +399,10 @@ test.each([
     set: 'mknod=true mknod.devices=c:10:200',
   },
   { key: 'mknod', call: 'mknod("n", S_IFIFO|0666, 0)', remedy: /^nothing: it is allowed by now$/, set: 'mknod=true' },
-  { key: 'mknod', call: 'mknod("n", S_IFBLK|0666, 8:1)', remedy: KEY_OFF, set: 'mknod=true' },
+  {
+    ...{ key: 'mknod', call: 'mknod("n", S_IFBLK|0666, 8:1)', remedy: /^add mknod\.devices=granted too: / },
+    set: 'mknod=true mknod.devices=granted',
+  },
   { key: 'mknod', call: 'mknod("n", S_IFCHR|0666, 1:1)', remedy: KEY_OFF, set: 'mknod=true' },
   {
     ...{ key: 'mount', call: 'mount("/dev/loop0", "m", "ext4", 0, NULL)', remedy: /^add mount\.allowed=ext4 too: / },

@@ -483,7 +483,10 @@ describe.sequential('a daemon', () => {
     expect(await intercede('explain')).toMatchObject({ status: 125, stdout: '' })
     const alone = await intercede('explain', '--history', directory, '--since', 'today')
     expect(alone.stdout.replaceAll(/\d+s ago/g, '')).toContain('build-2 (\\033[31mred')
-    expect(alone).toMatchObject({ status: 125, stderr: expect.stringMatching(/no daemon answers.*only history in ".*" and what/) })
+    expect(alone).toMatchObject({
+      status: 125,
+      stderr: expect.stringMatching(/no daemon answers.*only history in ".*" and what/),
+    })
     // A user sees an error, instead of an empty list or the sentence that nothing was refused.
     const file = join(directory, 'history.jsonl')
     chownSync(file, 1000, 1000)

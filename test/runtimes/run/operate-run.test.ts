@@ -40,7 +40,7 @@ describe.skipIf(cannot)(withReason('containers of intercede run', cannot), () =>
     expect({ status, stderr }).toEqual({
       status: 125,
       stderr: expect.stringMatching(
-        /^intercede: Cannot read .*feed.sock": .*; only (history and )?what "intercede run" has started is shown\n$/,
+        /^intercede: Cannot read .*feed.sock": .*; only (history in ".*" and )?what "intercede run" has started is shown(; if .*)?\n$/,
       ),
     })
     expect((await intercede('inspect', 'nobody')).stderr).toMatch(/^intercede: Cannot read /)

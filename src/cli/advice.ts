@@ -7,7 +7,7 @@ import { callOf, type KeyName, keyNames, keys } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { byKey, counted, shellWord } from '../shared/texts.ts'
 import { table } from './output-format.ts'
-import { familyOf, type RefusedKind, type SeenCalls, type UsedKey } from './run-report.ts'
+import { familyOfShown, type RefusedKind, type SeenCalls, type UsedKey } from './run-report.ts'
 import { writeNew } from './write-whole.ts'
 
 /** Keys with their values in canonical text. */
@@ -87,13 +87,15 @@ export function adviceOf({ used, refused, unnamed }: SeenCalls, given: Keys): Ad
   const isOptional = ({ key }: UsedKey): boolean => OPTIONAL.has(key) && !given.has(key)
   const wanted = used.filter((each) => !isOptional(each))
   const all = valuesOf(wanted, given)
+  const notUsed = (hasPassed: boolean): readonly string[] =>
+    [...given].filter(([name]) => isPassed(name, refused) === hasPassed).flatMap((each) => unusedOf(each, all))
   return {
     keys: all,
     used: joined(wanted, all),
     optional: joined(used.filter(isOptional), all),
     refused,
-    unused: [...given].filter(([name]) => !isPassed(name, refused)).flatMap((each) => unusedOf(each, all)),
-    passed: [...given].filter(([name]) => isPassed(name, refused)).flatMap((each) => unusedOf(each, all)),
+    unused: notUsed(false),
+    passed: notUsed(true),
     unnamed,
   }
 }
@@ -117,7 +119,7 @@ const isPassed = (name: KeyName, refused: readonly RefusedKind[]): boolean =>
     ({ reason, call, wants }) =>
       reason !== 'keyOff' &&
       !NO_REFUSALS.has(reason) &&
-      familyOf(/^\w+/.exec(call)?.[0]) === callOf(name) &&
+      familyOfShown(call) === callOf(name) &&
       (name === callOf(name) || wants === undefined),
   )
 

@@ -18,7 +18,7 @@ import {
   whyLeft,
 } from './open-feed.ts'
 import { print, say } from './print.ts'
-import { familyOf, isDone, RunObserver, type SeenCalls, type UsedKey } from './run-report.ts'
+import { familyOf, familyOfShown, isDone, RunObserver, type SeenCalls, type UsedKey } from './run-report.ts'
 
 export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> {
   readonly write?: string
@@ -30,7 +30,7 @@ export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> 
 function observedCalls({ refusals }: ContainerView): ReadonlyMap<CallName, number> {
   const calls = new Map<CallName, number>()
   for (const { reason, call, count } of refusals) {
-    const family = reason === 'observedAct' ? familyOf(/^\w+/.exec(call)?.[0]) : undefined
+    const family = reason === 'observedAct' ? familyOfShown(call) : undefined
     if (family) calls.set(family, (calls.get(family) ?? 0) + count)
   }
   return calls

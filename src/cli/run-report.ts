@@ -88,6 +88,9 @@ const LEAST_NICE = -1
 export const familyOf = (name: string | undefined): CallName | undefined =>
   callOf(handlers.find((handler) => handler.name === name)?.key ?? 'mode')
 
+/** The same for a call as it is shown: `mknodat(AT_FDCWD, ...)`. */
+export const familyOfShown = (call: string): CallName | undefined => familyOf(/^\w+/.exec(call)?.[0])
+
 /** Whether a call was done for its caller, or would have been in observe mode. */
 export const isDone = ({ verdict, reason }: Pick<CallRecord, 'verdict' | 'reason'>): boolean =>
   (verdict === 'act' && reason !== 'kernelAnswered') || reason === 'observedAct'

@@ -16,7 +16,7 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { at, isJudged, isServed, RUN } from './open-feed.ts'
-import { familyOf, TYPE_OF } from './run-report.ts'
+import { familyOfShown, TYPE_OF } from './run-report.ts'
 
 /** A key, and the least that it must have. */
 interface Needed {
@@ -249,7 +249,7 @@ const hasValue = ({ key, value }: Needed, all: Keys): boolean =>
 
 /** Returns what an observed call wants: as one whose key was off, which says nothing of its other keys either. */
 function asWanting(refusal: RefusalView): RefusalView {
-  const family = refusal.reason === 'observedAct' ? familyOf(/^\w+/.exec(refusal.call)?.[0]) : undefined
+  const family = refusal.reason === 'observedAct' ? familyOfShown(refusal.call) : undefined
   return family ? { ...refusal, reason: 'keyOff', wants: { key: family, value: 'true' } } : refusal
 }
 

@@ -2,7 +2,7 @@ import type { Dev, Mode, PathBytes } from '../abi/brand.ts'
 import { capNumber } from '../abi/credentials.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import { fileType, major, makedev, minor, S_IFBLK, S_IFCHR, S_IFMT } from '../abi/stat.ts'
-import type { Caller, Registers } from '../calls/caller.ts'
+import type { Caller, DeviceRules, Registers } from '../calls/caller.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
 import { act, continueWith } from '../calls/verdict.ts'
@@ -37,8 +37,8 @@ const isListed = (type: number, dev: Dev, { mknod }: Policy): boolean =>
  * device rules name the device: the kernel asks them at each open. Rules that allow what no driver can have name none,
  * whatever the container has below them.
  */
-function notGranted(type: number, dev: Dev, caller: Caller): ReasonCode | undefined {
-  if (!caller.deviceRules(dev, type).full) return 'deviceNotGranted'
+function notGranted(type: number, rules: DeviceRules, caller: Caller): ReasonCode | undefined {
+  if (!rules.full) return 'deviceNotGranted'
   return caller.deniesOtherDevices(type) ? undefined : 'everyDeviceGranted'
 }
 
@@ -78,7 +78,7 @@ function family(name: 'mknod' | 'mknodat', path: 0 | 1): Syscall<Request> {
         return continueWith('deviceNotAllowed', major(dev), minor(dev))
       const rules = caller.deviceRules(dev, type)
       if (!rules.mknod) return continueWith('deviceCgroup', major(dev), minor(dev))
-      const barredBy = isOfList ? undefined : notGranted(type, dev, caller)
+      const barredBy = isOfList ? undefined : notGranted(type, rules, caller)
       if (barredBy) return continueWith(barredBy, major(dev), minor(dev))
       const done = isOfList ? (rules.open ? 'done' : 'doneButClosed') : 'doneAsGranted'
       const { dir, name } = caller.parent(dirfd, path)

@@ -21,7 +21,15 @@ const LABELS = { most: 16, length: 1024 }
 
 const json = (path: string): unknown => JSON.parse(readText(path, { limit: STATE_LIMIT }))
 
-const DOCKER = '/var/lib/docker/containers'
+const DOCKER = '/var/lib/docker'
+
+/** Returns where Docker keeps its containers: with userns-remap, below a directory of the first ids, UID.GID. */
+const dockersRoots = (): readonly string[] =>
+  existsSync(DOCKER)
+    ? ['', ...readdirSync(DOCKER).filter((name) => /^\d+\.\d+$/.test(name))].map((root) =>
+        join(DOCKER, root, 'containers'),
+      )
+    : []
 
 /**
  * Looks up names by a container's id and bundle: undefined if neither engine has it, or the state cannot be read.
@@ -35,7 +43,7 @@ export type EngineNamesLookup = (id: string, bundle: string, kept?: readonly Fd[
  */
 export function engineNamesLookup(): EngineNamesLookup {
   const stores = new Map<string, ReadonlyMap<string, Stored>>()
-  let docker: ReadonlySet<string> | undefined
+  let docker: readonly string[] | undefined
   const inPodman = (id: string, folder: string, files: readonly string[]): EngineNames | undefined => {
     const store = stores.get(folder) ?? storeIn(files)
     stores.set(folder, store)
@@ -47,15 +55,15 @@ export function engineNamesLookup(): EngineNamesLookup {
       const before = kept.map(({ raw }) => `/proc/self/fd/${raw}`)
       if (isPodmans(bundle))
         return inPodman(id, storeOf(bundle), storesOf(bundle)) ?? inPodman(id, before.join(), before)
-      docker ??= new Set(existsSync(DOCKER) ? readdirSync(DOCKER) : [])
-      const config = docker.has(id) ? dockersOf(id) : before
-      return config[0] === undefined ? undefined : ofDocker(config[0])
+      docker ??= dockersRoots()
+      const [config] = [...dockersOf(id, docker), ...before]
+      return config === undefined ? undefined : ofDocker(config)
     })
 }
 
 /** Opens the files that have the names of a container now. Engines replace them, so they stay as they are. */
 export const openState = (id: string, bundle: string): readonly Fd[] =>
-  (isPodmans(bundle) ? storesOf(bundle) : dockersOf(id)).flatMap((path) =>
+  (isPodmans(bundle) ? storesOf(bundle) : dockersOf(id, dockersRoots())).flatMap((path) =>
     orElse([], () => [new Fd(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK))]),
   )
 
@@ -86,8 +94,8 @@ const storeIn = (files: readonly string[]): ReadonlyMap<string, Stored> =>
 const storedIn = (path: string): readonly Stored[] =>
   existsSync(path) ? ((json(path) ?? []) as readonly Stored[]) : []
 
-const dockersOf = (id: string): readonly string[] =>
-  /^[0-9a-f]{64}$/.test(id) ? [`${DOCKER}/${id}/config.v2.json`] : []
+const dockersOf = (id: string, roots: readonly string[]): readonly string[] =>
+  /^[0-9a-f]{64}$/.test(id) ? roots.map((root) => join(root, id, 'config.v2.json')).filter((path) => existsSync(path)) : []
 
 function ofDocker(path: string): EngineNames | undefined {
   const config = json(path) as Readonly<Record<string, unknown>>

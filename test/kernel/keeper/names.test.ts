@@ -382,15 +382,22 @@ test('a container that was made again under its name has what was refused before
 })
 
 const noDocker = missing('dockerd', 'docker', 'nsenter')
-test.skipIf(noDocker)(
-  withReason('a container of Docker has its name, image and labels in all JSON, also after it was removed', noDocker),
+/** Its users are in a file of the machine, so the test has another one there. */
+const REMAPPED = ['/etc/subuid', '/etc/subgid']
+  .map((file) => `echo nobody:100000:65536 >/run/ids && touch ${file} && mount --bind /run/ids ${file} &&`)
+  .join(' ')
+test.skipIf(noDocker).each([
+  { how: 'a container of Docker', prepare: '', option: '' },
+  { how: 'one whose user ids Docker remaps', prepare: REMAPPED, option: '--userns-remap=nobody:nogroup' },
+])(
+  withReason('$how has its name, image and labels in all JSON, also after it was removed', noDocker),
   { timeout: 90_000 },
-  async () => {
+  async ({ prepare, option }) => {
     // Docker keeps its state where the machine has it, so this one has a mount namespace of its own.
     const folders = '/run /etc/docker /var/lib/docker /var/lib/containerd'
     const mounts = `for folder in ${folders}; do mkdir -p $folder && mount -t tmpfs none $folder || exit; done`
     const dockerd = 'exec dockerd --host unix:///run/docker.sock --iptables=false --ip6tables=false --bridge=none'
-    const script = `mount --make-rprivate / && ${mounts}; ${dockerd} --storage-driver=vfs`
+    const script = `mount --make-rprivate / && ${mounts}; ${prepare} ${dockerd} --storage-driver=vfs ${option}`
     const engine = spawn('unshare', ['--mount', '--net', 'sh', '-c', script], { stdio: 'ignore' })
     const over = new Promise((resolve) => engine.on('exit', resolve))
     const within = ['nsenter', `--mount=/proc/${engine.pid}/ns/mnt`]
@@ -408,7 +415,7 @@ test.skipIf(noDocker)(
       const given = Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`])
       const { stdout } = await docker('create', '--name', 'web', ...given, 'empty:1', '/bin/x')
       const id = stdout.trim()
-      daemon = await Daemon.start(`history: { path: ${join(scratch, 'docker')} }`, CLI, within)
+      daemon = await Daemon.start(`history: { path: ${join(scratch, `docker${option}`)} }`, CLI, within)
       const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
       maker = new Maker(daemon, ['--id', id, ...off], within)
       await maker.make()

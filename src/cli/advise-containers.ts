@@ -1,5 +1,7 @@
 import { syscallName } from '../abi/syscalls.ts'
+import { isoTime } from '../calls/escape.ts'
 import type { CallCount } from '../memories/read-counts.ts'
+import { orElse } from '../kernel/error.ts'
 import { type CallName, callOf, type PermittingKey } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { type ContainerView, keysGiven, number } from '../reader/container-fields.ts'
@@ -19,6 +21,7 @@ import {
 } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { familyOf, familyOfShown, isDone, RunObserver, type SeenCalls, type UsedKey } from './run-report.ts'
+import { ceilingBelow } from './ways-to-allow.ts'
 
 export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> {
   readonly write?: string
@@ -36,9 +39,13 @@ function observedCalls({ refusals }: ContainerView): ReadonlyMap<CallName, numbe
   return calls
 }
 
+const sumOf = (counts: ReadonlyMap<CallName, number>): number =>
+  [...counts.values()].reduce((all, count) => all + count, 0)
+
 /**
  * Returns how many calls of each key were done, or would have been in observe mode. Of a container that history alone
- * has, only the sum of those that were done is known: what is not known otherwise counts for each key.
+ * has, only the sum of those that were done is known: what is not known otherwise counts for each key. What was
+ * observed is known for each.
  *
  * @param known the calls of each key whose records are there
  */
@@ -52,12 +59,13 @@ function doneCalls(
   const calls = counts?.calls ?? ((about.calls ?? []) as readonly CallCount[])
   if (calls.every(({ arch }) => arch === undefined)) {
     const families = [...keysGiven(view).keys()].flatMap((key) => callOf(key) ?? [])
-    const rest = Math.max(0, sum - [...known.values()].reduce((all, count) => all + count, 0))
     const observed = observedCalls(view)
+    const rest = sumOf(observed) + sum - sumOf(known)
     return new Map(
       families.flatMap((family) => {
-        const unknown = rest + (observed.get(family) ?? 0)
-        return unknown > 0 ? [[family, (known.get(family) ?? 0) + unknown]] : []
+        const own = known.get(family) ?? 0
+        const unknown = Math.min(rest, (observed.get(family) ?? 0) + sum - own)
+        return unknown > 0 ? [[family, own + unknown]] : []
       }),
     )
   }
@@ -83,7 +91,7 @@ function usedIn({ records }: FeedReader, { serial }: ContainerView, given: Keys)
   return observer.seen.used
 }
 
-const UNKNOWN = '(no longer known)'
+const UNKNOWN = '(not known)'
 
 /** Returns the keys that older calls of a family may have used. */
 const keysFor = (family: CallName, given: Keys, count: number): readonly UsedKey[] => [
@@ -107,8 +115,15 @@ function seenOf(
     const rest = count - (known.get(family) ?? 0)
     return rest > 0 ? [{ family, count: rest }] : []
   })
+  const { countedUntil } = view
+  const later =
+    countedUntil === undefined
+      ? []
+      : [...new Set([...given.keys()].flatMap((key) => callOf(key) ?? []))].flatMap((family) =>
+          keysFor(family, given, 0),
+        )
   return {
-    used: [...seen, ...older.flatMap(({ family, count }) => keysFor(family, given, count))],
+    used: [...later, ...seen, ...older.flatMap(({ family, count }) => keysFor(family, given, count))],
     refused: view.refusals.map(({ count, call, errno, reason, says, wants }) => ({
       ...{ kind: '', count, call, reason, says, wants },
       ...(errno === undefined ? {} : { errno }),
@@ -118,6 +133,11 @@ function seenOf(
       ...(view.done > 0 && view.about.keys === undefined
         ? [`${formatContainer(view)}: it is not known any more which keys it has, so none is advised`]
         : []),
+      ...(later.length > 0
+        ? [
+            `${formatContainer(view)}: it is not known what it has called since ${isoTime(countedUntil!)}, so all its keys stay as it has them`,
+          ]
+        : []),
       ...older.map(
         ({ family, count }) =>
           `${formatContainer(view)}: it is not known any more what ${counted(count, 'earlier call')} used, so the keys of ${family} stay as the container has them`,
@@ -126,10 +146,23 @@ function seenOf(
   }
 }
 
+/** Says which ceilings keep a container from what it was refused, whatever its profile gives. */
+function sayCeilings(view: ContainerView): void {
+  const wanted = view.refusals.flatMap(({ wants }) =>
+    wants ? [{ key: callOf(wants.key), value: 'true' }, wants] : [],
+  )
+  const texts = wanted.flatMap((each) => {
+    const ceiling = orElse(undefined, () => ceilingBelow(view, each))
+    const above = `${each.key}=${each.value} is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
+    return ceiling === undefined ? [] : [`${formatContainer(view)}: ${above}: raise that too`]
+  })
+  for (const text of new Set(texts)) say(text)
+}
+
 /** Says of a container why it has used nothing, if that is not what its calls tell. */
 function sayNothingDone(view: ContainerView): void {
   if (view.state === 'left') say(`${formatContainer(view)}: all calls are left to the kernel, because ${whyLeft(view)}`)
-  else if (view.calls === 0) say(`${formatContainer(view)}: it has not made any call yet that is intercepted`)
+  else if (view.calls === 0 && view.countedUntil === undefined) say(`${formatContainer(view)}: it has not made any call yet that is intercepted`)
 }
 
 /** Prints which keys containers have used until now, all together, and what was refused them. */
@@ -150,7 +183,10 @@ export function adviseContainers(words: readonly string[], options: ContainerOpt
   const advice = adviceOf(seen, joinValues(views.flatMap((view) => [...keysGiven(view)])))
   print(options.format === 'json' ? jsonOf(advice, {}) : formatAdvice(advice, ''))
   for (const text of all.flatMap(({ assumed }) => assumed)) say(text)
-  for (const view of views) sayNothingDone(view)
+  for (const view of views) {
+    sayCeilings(view)
+    sayNothingDone(view)
+  }
   for (const view of views.filter(({ droppedRefusals }) => droppedRefusals > 0)) say(formatDropped(view))
   if (options.write !== undefined)
     writeAdvice(options.write, options.profile ?? (views[0]!.name || views[0]!.id), advice.keys)

@@ -154,6 +154,12 @@ function originOf(key: KeyName, { keys: all = {}, profile }: ContainerView['abou
 const isLasting = ({ key, value }: Needed, all: Keys): boolean =>
   all[key] !== undefined && keys[key].lowers(keys[key].canonical(lasting(all[key])?.value || keys[key].default), value)
 
+/** Returns the ceiling of the configuration that keeps a key of a container below a value; undefined if none does. */
+export function ceilingBelow({ about }: Pick<ContainerView, 'about'>, { key, value }: Needed): string | undefined {
+  const { ceiling } = ((about.keys ?? {}) as Keys)[key] ?? {}
+  return ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value)) ? undefined : ceiling
+}
+
 /** Adds an element to a list that may have it; a value of another type takes the place of the value. */
 const addToList = (key: KeyName, list: string, value: string): string =>
   keys[key].isList && list !== '' ? keys[key].canonical(`${list},${value}`) : value
@@ -213,7 +219,7 @@ function forGoodOf(view: ContainerView, wanted: Needed, { daemon, word, feed }: 
   const { key, value } = wanted
   const all = (view.about.keys ?? {}) as Keys
   if (isLasting(wanted, all)) return isServed(view) ? `${orderAt(feed, 'set')} ${word} --unset ${key}` : allowed(view)
-  const { ceiling } = all[key] ?? {}
+  const ceiling = ceilingBelow(view, wanted)
   const { value: now = '', asked = now } = lasting(all[key]) ?? {}
   const file = changedIn({ daemon, feed })
   const line = lineFor(key, addToList(key, asked, value), view.about, file)
@@ -222,7 +228,7 @@ function forGoodOf(view: ContainerView, wanted: Needed, { daemon, word, feed }: 
   const entry = all[key]
   const isHidden = isServed(view) && originNow(entry).kind === 'set' && !keys[key].lowers(entry!.value, value)
   const whole = `${already}${line}${isHidden ? '; in this container "intercede set" holds over it' : ''}`
-  if (ceiling === undefined || keys[key].lowers(ceiling, keys[key].canonical(value))) return whole
+  if (ceiling === undefined) return whole
   const raise =
     view.state === 'ended' ? `if its ceiling is still ${JSON.stringify(ceiling)}, raise it` : 'raise its ceiling'
   const higher = `${yamlOf(key, addToList(key, ceiling, value))} under ceiling: ${file}`
@@ -293,10 +299,7 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const all = (about.keys ?? {}) as Keys
   const wanted = whole.filter((each) => !hasValue(each, all))
   const words = wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`)
-  const above = wanted.find((each) => {
-    const { ceiling } = all[each.key] ?? {}
-    return ceiling !== undefined && !keys[each.key].lowers(ceiling, keys[each.key].canonical(each.value))
-  })
+  const above = wanted.find((each) => ceilingBelow(view, each) !== undefined)
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
   const beyond = above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
   const set = `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, expect, test } from 'vitest'
+import { orElse } from '../../../src/kernel/error.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { type Done, execute, until } from '../../support/host.ts'
 
@@ -120,6 +121,8 @@ test('of a container that history alone has, what observe mode left counts, and 
   }
   const before = await advise([id!], '--json')
   expect(JSON.parse(before.stdout)).toMatchObject({ used: [{ key: 'mknod', count: 1 }], unused: ADVICE.unused })
+  maker.end()
+  await until('it has ended', async () => (await intercede('ps')).stdout.split('\n').length === 2)
   await stopAndStart()
   const { stdout, stderr } = await advise([id!], '--json')
   expect(stderr).toMatch(/ what 1 earlier call used, so the keys of mknod stay as the container has them/)
@@ -129,6 +132,53 @@ test('of a container that history alone has, what observe mode left counts, and 
     unused: ['setxattr'],
   })
 })
+
+test('a ceiling below what was refused is named', async () => {
+  daemon = await Daemon.start('ceiling: { mknod: false }\n')
+  const maker = start()
+  expect(await maker.make()).not.toBe('ok')
+  const { stdout, stderr } = await advise(await ids())
+  expect(stdout).toMatch(/^REFUSED.*\nmknod +1 /m)
+  expect(stderr).toMatch(/: mknod=true is above the ceiling "false" of the configuration: raise that too\n$/)
+})
+
+test('what observe mode left counts once, also while the daemon still remembers a container that has ended', async () => {
+  daemon = await Daemon.start(`history: { path: ${directory}/once }\n`)
+  const maker = start('mode=observe')
+  for (let count = 0; count < 2; count++) await maker.make()
+  const [id] = await ids()
+  maker.end()
+  await until('it has ended', async () => (await intercede('ps')).stdout.split('\n').length === 2)
+  const { stdout, stderr } = await advise([id!], '--json')
+  expect(stderr).toBe('')
+  expect(JSON.parse(stdout)).toMatchObject({ used: [{ key: 'mknod', count: 2 }], unused: ADVICE.unused })
+})
+
+test.each(['SIGSTOP', 'SIGKILL'] as const)(
+  'a container that may have made calls since %s to its daemon keeps all its keys',
+  async (signal) => {
+    const history = join(directory, signal)
+    daemon = await Daemon.start(`history: { path: ${history} }\n`)
+    const maker = start()
+    const [id] = await ids()
+    const lines = (): string => orElse('', () => readFileSync(join(history, 'history.jsonl'), 'utf8'))
+    await until('history has it', () => lines().includes(`"id":"${id}"`), 20)
+    process.kill(daemon.pid!, signal)
+    if (signal === 'SIGKILL') await until('the daemon has ended', () => daemon.pid === undefined, 10)
+    try {
+      const { stdout, stderr } = await advise([id!], '--json', '--history', history)
+      expect(stderr).toMatch(/: it is not known what it has called since 2\S+Z, so all its keys stay as it has them$/m)
+      expect(stderr).not.toContain('has not made any call')
+      expect(JSON.parse(stdout)).toMatchObject({
+        keys: { mknod: 'true', 'mknod.devices': 'c:10:200', setxattr: 'true' },
+        unused: [],
+      })
+    } finally {
+      if (daemon.pid !== undefined) process.kill(daemon.pid, 'SIGCONT')
+      maker.end()
+    }
+  },
+)
 
 test('no such container, a command beside a container, and options of a run are refused in words', async () => {
   daemon = await Daemon.start()

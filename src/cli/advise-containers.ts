@@ -1,7 +1,7 @@
 import { syscallName } from '../abi/syscalls.ts'
 import { isoTime } from '../calls/escape.ts'
-import type { CallCount } from '../memories/read-counts.ts'
 import { orElse } from '../kernel/error.ts'
+import type { CallCount } from '../memories/read-counts.ts'
 import { type CallName, callOf, type PermittingKey } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
 import { type ContainerView, keysGiven, number } from '../reader/container-fields.ts'
@@ -148,9 +148,7 @@ function seenOf(
 
 /** Says which ceilings keep a container from what it was refused, whatever its profile gives. */
 function sayCeilings(view: ContainerView): void {
-  const wanted = view.refusals.flatMap(({ wants }) =>
-    wants ? [{ key: callOf(wants.key), value: 'true' }, wants] : [],
-  )
+  const wanted = view.refusals.flatMap(({ wants }) => (wants ? [{ key: callOf(wants.key), value: 'true' }, wants] : []))
   const texts = wanted.flatMap((each) => {
     const ceiling = orElse(undefined, () => ceilingBelow(view, each))
     const above = `${each.key}=${each.value} is above the ceiling ${JSON.stringify(ceiling)} of the configuration`
@@ -162,7 +160,8 @@ function sayCeilings(view: ContainerView): void {
 /** Says of a container why it has used nothing, if that is not what its calls tell. */
 function sayNothingDone(view: ContainerView): void {
   if (view.state === 'left') say(`${formatContainer(view)}: all calls are left to the kernel, because ${whyLeft(view)}`)
-  else if (view.calls === 0 && view.countedUntil === undefined) say(`${formatContainer(view)}: it has not made any call yet that is intercepted`)
+  else if (view.calls === 0 && view.countedUntil === undefined)
+    say(`${formatContainer(view)}: it has not made any call yet that is intercepted`)
 }
 
 /** Prints which keys containers have used until now, all together, and what was refused them. */

@@ -201,6 +201,9 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
   return isMounted(type, all) ? [] : listed('mount.allowed', type)
 }
 
+/** Whether the device rules of a container decide, too. */
+const dependsOnRules = ({ value }: Needed): boolean => value === GRANTED
+
 const isObserved = ({ about }: ContainerView): boolean => (about.keys as Keys | undefined)?.mode?.value === 'observe'
 /** Whether it is observed without `intercede set`. */
 const isObservedForGood = ({ about }: ContainerView): boolean =>
@@ -271,10 +274,10 @@ function needsOf(view: ContainerView, given: RefusalView): (Needs & { readonly w
   const isAlone = key === call && !also?.length
   const essential = isAlone ? ESSENTIAL[call] : undefined
   return {
-    ...{ wants, isTold: also !== undefined },
+    ...{ wants, isTold: also !== undefined && ![wants, ...also].some(dependsOnRules) },
     isChosen: !isAlone || call !== 'mount' || hasEssential(call, all),
     whole: [
-      ...(isOff(call, all) && key !== call ? [{ key: call, value: 'true' }] : []),
+      ...(all[call] && key !== call ? [{ key: call, value: 'true' }] : []),
       ...[wants, ...(also ?? []), ...(essential ? [essential] : [])],
       ...(isObserved(view) || isObservedForGood(view) ? [ENFORCE] : []),
     ],
@@ -436,9 +439,10 @@ function findRemedy(
     if (view.state === 'left') return { remedy: LEFT }
     if (!isServed(view) && !isLasting(wants, all)) return { remedy: WAS_SET }
     const also = alsoWanted(refusal, all)
-    if (!also) return { remedy: ON_BY_NOW }
+    if (!also || dependsOnRules(wants)) return { remedy: ON_BY_NOW }
     const lacks = also.filter((each) => !hasValue(each, all)).map((each) => `${each.key}=${each.value}`)
     if (lacks.length > 0) return { remedy: `add ${lacks.join(' ')} too: its key is on by now` }
+    if (also.some(dependsOnRules)) return { remedy: ON_BY_NOW }
     return { remedy: allowed(view) }
   }
   if (reason === 'keyOff') return { remedy: turnOn(view, wants) }

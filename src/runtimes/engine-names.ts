@@ -95,7 +95,9 @@ const storedIn = (path: string): readonly Stored[] =>
   existsSync(path) ? ((json(path) ?? []) as readonly Stored[]) : []
 
 const dockersOf = (id: string, roots: readonly string[]): readonly string[] =>
-  /^[0-9a-f]{64}$/.test(id) ? roots.map((root) => join(root, id, 'config.v2.json')).filter((path) => existsSync(path)) : []
+  /^[0-9a-f]{64}$/.test(id)
+    ? roots.map((root) => join(root, id, 'config.v2.json')).filter((path) => existsSync(path))
+    : []
 
 function ofDocker(path: string): EngineNames | undefined {
   const config = json(path) as Readonly<Record<string, unknown>>

@@ -141,6 +141,8 @@ class DescribedCaller extends DescribedMemory implements Caller {
   readonly #about: CallerDescription
   /** What was taken to be as usual. */
   readonly assumed = new Set<string>()
+  /** What the rules were asked for last. */
+  #device = ''
   readonly tid = 1 as Tid
   readonly bits = 64
   readonly noted = 0n
@@ -238,6 +240,7 @@ class DescribedCaller extends DescribedMemory implements Caller {
 
   deviceRules(dev: Dev, type = S_IFCHR): DeviceRules {
     const rules = this.#fact('deviceRules')
+    this.#device = `${type === S_IFBLK ? 'b' : 'c'} ${major(dev)}:${minor(dev)}`
     const isAll = rules === 'all'
     if (typeof rules === 'string') return { mknod: isAll, open: isAll, full: isAll }
     const other = type === S_IFBLK ? 'c' : 'b'
@@ -254,7 +257,10 @@ class DescribedCaller extends DescribedMemory implements Caller {
 
   /** Without other rules, those are meant of a runtime that allows the device by its number, and not every one. */
   deniesOtherDevices(type: number): boolean {
-    return this.#about.deviceRules === undefined || !this.deviceRules(NOBODYS, type).open
+    if (this.#about.deviceRules !== undefined) return !this.deviceRules(NOBODYS, type).open
+    this.assumed.delete(`deviceRules: ${USUAL.deviceRules}`)
+    this.assumed.add(`deviceRules: ["${this.#device} rwm"]`)
+    return true
   }
 
   devicesBarred(dir: Handle): NodevReason | undefined {

@@ -38,8 +38,10 @@ const isListed = (type: number, dev: Dev, { mknod }: Policy): boolean =>
  * whatever the container has below them.
  */
 function notGranted(type: number, rules: DeviceRules, caller: Caller): ReasonCode | undefined {
-  if (!rules.full) return 'deviceNotGranted'
-  return caller.deniesOtherDevices(type) ? undefined : 'everyDeviceGranted'
+  const why = rules.full ? 'everyDeviceGranted' : 'deviceNotGranted'
+  if (rules.full && caller.deniesOtherDevices(type)) return undefined
+  // The number of a block device cannot be listed.
+  return type === S_IFCHR ? 'deviceNotAllowed' : why
 }
 
 /** Makes the handler of mknod(2) or mknodat(2), which differ only in a leading directory descriptor. */

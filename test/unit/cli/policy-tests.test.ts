@@ -226,6 +226,14 @@ test.each([
   expect(one!.fails).toEqual([])
 })
 
+test('what is granted without described rules names the rule that is assumed', () => {
+  const call = `call: 'mknod("disk", S_IFBLK|0660, 7:0)'`
+  const [one] = run(`  - { ${call}, expect: done }`, 'policy: { mknod: true, mknod.devices: granted }\n')
+  expect(one!.fails).toEqual([])
+  expect(one!.decision!.assumed).toContain('deviceRules: ["b 7:0 rwm"]')
+  expect(one!.decision!.assumed).not.toContain('deviceRules: all')
+})
+
 describe('what is not described is not guessed', () => {
   test.each([
     ['fsconfig(3, FSCONFIG_CMD_CREATE, NULL, NULL, 0)', 'descriptors: { 3: '],

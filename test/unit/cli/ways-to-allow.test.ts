@@ -431,3 +431,22 @@ test.each([
     expect(remedyHere(view('true'), refusal, () => true).remedy).toMatch(remedy)
   },
 )
+
+test('a block device is not said to be allowed by now, since its rules decide, and its call is turned on for good too', () => {
+  const call = 'mknod("n", S_IFBLK|0660, 7:0)'
+  const refusal = { call, reason: 'notCharDevice', wants: { key: 'mknod.devices', value: 'granted' } } as RefusalView
+  const around = { word: 'abc', daemon, knows: () => true }
+  const view = (mknod: object, devices: string): ContainerView =>
+    ({
+      ...{ id: 'abc', state: 'served', runtime: 'crun' },
+      about: { keys: { mknod, 'mknod.devices': { value: devices, origin: 'profile build' } } },
+    }) as unknown as ContainerView
+  const on = view({ value: 'true', origin: 'profile build' }, 'granted')
+  expect(waysToAllow(on, refusal, around)).toMatchObject({ now: KEY_OFF, forGood: KEY_OFF })
+  expect(remedyHere(on, refusal).remedy).toBe(KEY_OFF)
+  const set = view({ value: 'true', origin: 'set', instead: { value: 'false', origin: 'profile build' } }, '')
+  expect(waysToAllow(set, refusal, around)).toMatchObject({
+    set: 'intercede set abc mknod.devices=granted',
+    forGood: expect.stringMatching(/^"\S+mknod: true" in place.*; and "\S+mknod\.devices: granted" /),
+  })
+})

@@ -143,6 +143,16 @@ describe('mknodat.decide()', () => {
       verdict: { is: 'continue', why: { code: 'deviceNotAllowed', a: 1, b: 1 } },
     },
     {
+      what: 'with characters that they do not allow, which a list could have',
+      ...{ mode: S_IFCHR, dev: makedev(10, 237), rules: rulesOf(S_IFBLK, LOOP, 'rw') },
+      verdict: { is: 'continue', why: { code: 'deviceNotAllowed', a: 10, b: 237 } },
+    },
+    {
+      what: 'with characters, as the rules at the hand-over allow any',
+      ...{ mode: S_IFCHR, dev: makedev(10, 237), rules: rulesOf(S_IFCHR, makedev(10, 237), 'rw'), all: true },
+      verdict: { is: 'continue', why: { code: 'deviceNotAllowed', a: 10, b: 237 } },
+    },
+    {
       what: 'with characters that the rules allow',
       ...{ mode: S_IFCHR, dev: makedev(10, 237), rules: rulesOf(S_IFCHR, makedev(10, 237), 'rw') },
       verdict: { is: 'act', act: { verb: 'mknod' }, why: { code: 'doneAsGranted' } },

@@ -319,7 +319,10 @@ export const reasons = {
     'the FUSE program ended with status {a}; its output is logged beside this',
     'try it by hand in the container',
   ],
-  fuseNotMounted: ['the FUSE program ended without an error, and had not mounted anything on the target', ''],
+  fuseNotMounted: [
+    'the FUSE program ended without an error, and had not mounted anything on the target',
+    'try it by hand in the container: what it prints may say why',
+  ],
   fuseTimeout: ['the FUSE program had not mounted after 10 seconds, and was ended', 'try it by hand in the container'],
 
   // Reasons of sched_setscheduler(2) and its family.

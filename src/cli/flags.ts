@@ -1,7 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { thisHost } from '../doctor/host-facts.ts'
 import { targetHere } from '../doctor/probes.ts'
-import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import { orElse } from '../kernel/error.ts'
 import { type Config, parseConfig } from '../policy/config.ts'
@@ -111,7 +110,7 @@ export function flagsCommand(name: string, options: FlagsOptions, given: Readonl
     onlyKeys: hasOnlyKeys(options, instructions),
   })
   checkWords(lines, instructions)
-  const remarks = [...besides, ...ineffectiveHere(wanted.settings), ...remarksOn(annotations, wanted, options)]
+  const remarks = [...besides, ...wanted.ineffective, ...remarksOn(annotations, wanted, options)]
   prepareProfile({ name, instructions }, wanted, options, place)
   for (const text of process.stdout.isTTY ? [...remarks, ...advice] : remarks) say(text)
   printAtOnce(`${lines.join('\n')}\n`)

@@ -5,7 +5,6 @@ import { targetHere } from '../doctor/probes.ts'
 import { type LintFinding, lintProfile, lintUnresolved } from '../filter/lint.ts'
 import { NOTIFY, type OciSeccomp } from '../filter/oci.ts'
 import type { Target } from '../filter/target.ts'
-import { ineffectiveHere } from '../keeper/ineffective-keys.ts'
 import { deviceNames } from '../kernel/device-names.ts'
 import type { Config } from '../policy/config.ts'
 import { PolicyError } from '../policy/error.ts'
@@ -124,7 +123,7 @@ export function profileCommand(options: ProfileOptions, self: Command): void {
   if (output !== undefined) writeProfile(text, output)
   if (format === 'spo')
     say(`every node must have the socket ${OPERATOR_LISTENER}: the DaemonSet of deploy/kubernetes/ puts it there`)
-  else for (const remark of ineffectiveHere(wanted.settings)) say(remark)
+  else for (const remark of wanted.ineffective) say(remark)
   printAtOnce(output === undefined ? text : configuration)
 }
 

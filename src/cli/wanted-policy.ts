@@ -55,6 +55,8 @@ export interface WantedPolicy {
   /** What the container may have, now or after an edit of the configuration: traps and capabilities are for this. */
   readonly reach: Policy
   readonly rules: readonly Rule[]
+  /** What of that has no effect here, each with what to do. */
+  readonly ineffective: readonly string[]
 }
 
 /** Returns the lines of the metadata that mean the same. @throws {UsageError} if they cannot name the profile */
@@ -128,7 +130,8 @@ export function wantedPolicy(options: PolicyOptions): WantedPolicy {
     checkOnlyAdds(rulesFor(toPolicy(settings, deviceNames)), rules)
     checkUsage(rules.length > 0, `Cannot make a profile: ${nothing(options, most)}`)
     if (options.user) mustServeUser(reach)
-    return { metadata, settings, reach, rules }
+    const ineffective = [...new Set([settings, most].flatMap(ineffectiveHere))]
+    return { metadata, settings, reach, rules, ineffective }
   })
 }
 

@@ -181,6 +181,18 @@ describe('podman takes the generated profile', () => {
   })
 })
 
+test('--trap says which of its keys do nothing, as -c does', async () => {
+  const args = [CLI, 'profile', '-c', 'mknod', '--trap', 'mount', '--trap', 'setxattr.read']
+  const { status, stderr } = await execute(process.execPath, args)
+  expect({ status, said: stderr.trim().split('\n') }).toEqual({
+    status: 0,
+    said: [
+      'intercede: mount does nothing without mount.allowed or mount.fuse',
+      'intercede: setxattr.read does nothing without setxattr=true',
+    ],
+  })
+})
+
 test('a base that would hang a runtime is refused', async () => {
   const base = join(machine.directory, 'base.json')
   const syscalls = [{ names: ['write'], action: 'SCMP_ACT_NOTIFY' }]

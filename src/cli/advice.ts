@@ -105,8 +105,10 @@ const wantedBy = (refused: readonly RefusedKind[], all: Keys): ReadonlyMap<strin
   byKey(
     refused.map((each) => {
       const { key, value } = each.wants!
-      const call = callOf(key)
-      return [wordsOf(new Map([...(all.has(call) ? [] : [[call, 'true'] as const]), [key, value]])).join(' '), each]
+      const call: KeyName = callOf(key)
+      const needs = [{ key: call, value: 'true' }, { key, value }, ...(each.needs ?? [])]
+      const lacks = needs.filter((need) => need.key !== call || !all.has(call))
+      return [wordsOf(new Map(lacks.map((need) => [need.key, need.value]))).join(' '), each]
     }),
   )
 

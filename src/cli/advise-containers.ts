@@ -21,7 +21,7 @@ import {
 } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { familyOf, familyOfShown, isDone, RunObserver, type SeenCalls, type UsedKey } from './run-report.ts'
-import { ceilingBelow } from './ways-to-allow.ts'
+import { ceilingBelow, keysNeeded } from './ways-to-allow.ts'
 
 export interface ContainerOptions extends Pick<ReadOptions, 'feed' | 'history'> {
   readonly write?: string
@@ -124,10 +124,15 @@ function seenOf(
         )
   return {
     used: [...later, ...seen, ...older.flatMap(({ family, count }) => keysFor(family, given, count))],
-    refused: view.refusals.map(({ count, call, errno, reason, says, wants }) => ({
-      ...{ kind: '', count, call, reason, says, wants },
-      ...(errno === undefined ? {} : { errno }),
-    })),
+    refused: view.refusals.map((refusal) => {
+      const { count, call, errno, reason, says, wants } = refusal
+      const needs = wants && keysNeeded(view, refusal)
+      return {
+        ...{ kind: '', count, call, reason, says, wants },
+        ...(needs && needs.length > 1 ? { needs } : {}),
+        ...(errno === undefined ? {} : { errno }),
+      }
+    }),
     unnamed: 0,
     assumed: [
       ...(view.done > 0 && view.about.keys === undefined
@@ -148,7 +153,10 @@ function seenOf(
 
 /** Says which ceilings keep a container from what it was refused, whatever its profile gives. */
 function sayCeilings(view: ContainerView): void {
-  const wanted = view.refusals.flatMap(({ wants }) => (wants ? [{ key: callOf(wants.key), value: 'true' }, wants] : []))
+  const wanted = view.refusals.flatMap((refusal) => {
+    const { wants } = refusal
+    return wants ? [{ key: callOf(wants.key), value: 'true' }, wants, ...(keysNeeded(view, refusal) ?? [])] : []
+  })
   const texts = wanted.flatMap((each) => {
     const ceiling = orElse(undefined, () => ceilingBelow(view, each))
     const above = `${each.key}=${each.value} is above the ceiling ${JSON.stringify(ceiling)} of the configuration`

@@ -7,7 +7,7 @@ import { type CallRecord, decodeTexts, isRefusal, kindOf, reasonOf } from '../ca
 import { type SpelledArguments, spell } from '../calls/spell.ts'
 import { type WantedKey, wantedKey } from '../memories/refusal-view.ts'
 import { GRANTED, harmless, written } from '../policy/devices.ts'
-import { type CallName, callOf } from '../policy/keys.ts'
+import { type CallName, callOf, type KeyName } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { WrittenFiles } from '../runtimes/launch/root.ts'
 import { handlers } from '../syscalls/index.ts'
@@ -21,6 +21,12 @@ export interface Seen {
 /** A key without which calls that were done would have been left to the kernel; of a list, one element. */
 export interface UsedKey extends WantedKey, Seen {}
 
+/** A key, and the least that it must have. */
+export interface Needed {
+  readonly key: KeyName
+  readonly value: string
+}
+
 /** A kind of calls that were refused, or left to the kernel. */
 export interface RefusedKind extends Seen {
   /** The same for calls of the same kind in another run. */
@@ -29,6 +35,8 @@ export interface RefusedKind extends Seen {
   readonly reason: string
   readonly says: string
   readonly wants?: WantedKey | undefined
+  /** All that the call needs, as far as its arguments tell, where that is more. */
+  readonly needs?: readonly Needed[] | undefined
 }
 
 /** What calls have used and missed. */

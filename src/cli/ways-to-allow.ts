@@ -16,13 +16,7 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { at, isJudged, isServed, RUN } from './open-feed.ts'
-import { familyOfShown, TYPE_OF } from './run-report.ts'
-
-/** A key, and the least that it must have. */
-interface Needed {
-  readonly key: KeyName
-  readonly value: string
-}
+import { familyOfShown, type Needed, TYPE_OF } from './run-report.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -283,6 +277,10 @@ function needsOf(view: ContainerView, given: RefusalView): (Needs & { readonly w
     ],
   }
 }
+/** Returns the keys that would allow a call, as far as its arguments tell; undefined where no key would be enough. */
+export const keysNeeded = (view: ContainerView, refusal: RefusalView): readonly Needed[] | undefined =>
+  orElse(undefined, () => needsOf(view, refusal)?.whole.filter((each) => each !== ENFORCE))
+
 interface Needs {
   readonly whole: readonly Needed[]
   readonly isTold: boolean

@@ -1,6 +1,9 @@
 import { expect, test } from 'vitest'
 import { adviceOf, formatAdvice } from '../../../src/cli/advice.ts'
+import { keysNeeded } from '../../../src/cli/ways-to-allow.ts'
+import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
+import type { ContainerView } from '../../../src/reader/container-fields.ts'
 
 const refusal = (call: string, reason: string, wants?: { key: 'mknod' | 'mknod.devices'; value: string }) => ({
   ...{ kind: '', count: 1, call, reason, says: reason },
@@ -29,5 +32,18 @@ test.each([
 
 test('what was refused is shown with all keys that it takes', () => {
   const text = formatAdvice(adviceOf({ used: [], refused: [TUN], unnamed: 0 }, new Map()), '')
+  expect(text).toMatch(/^mknod mknod\.devices=c:10:200 +1 /m)
+})
+
+test('a call that does nothing without an option of its key is shown with the one that it needs', () => {
+  const call = 'mknod("n", S_IFCHR|0666, 10:200)'
+  const off = refusal(call, 'keyOff', { key: 'mknod', value: 'true' })
+  const view = { state: 'ended', about: { keys: { mknod: { value: 'false', origin: 'default' } } } }
+  const needs = keysNeeded(view as unknown as ContainerView, off as unknown as RefusalView)
+  expect(needs).toEqual([
+    { key: 'mknod', value: 'true' },
+    { key: 'mknod.devices', value: 'c:10:200' },
+  ])
+  const text = formatAdvice(adviceOf({ used: [], refused: [{ ...off, needs }], unnamed: 0 }, new Map()), '')
   expect(text).toMatch(/^mknod mknod\.devices=c:10:200 +1 /m)
 })

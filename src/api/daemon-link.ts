@@ -1,9 +1,10 @@
 import { now } from '../kernel/clock.ts'
+import { stillThere } from '../processes/history-lines.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import { pastViews } from '../reader/container-view.ts'
 import type { Entry } from '../reader/directory-reader.ts'
 import { connect, DaemonSilent, type FeedReader } from '../reader/feed.ts'
-import { outlivedIn, stillThere } from '../reader/history.ts'
+import { outlivedIn } from '../reader/history.ts'
 import { DAEMON_MS, HttpError } from './bounds.ts'
 
 /** Shortest time between two attempts to reach a daemon that does not answer, which keep everybody waiting. */

@@ -252,10 +252,16 @@ export function eventSource(
   if (from === undefined) return { connect, ...which, missing }
   const until = daemon ? shownSince(daemon) : { calls: Number.POSITIVE_INFINITY, events: Number.POSITIVE_INFINITY }
   const past = pastEvents(feeds.past(from), until)
-  return { connect, ...which, past, missing: missing && historyAt !== undefined ? onlyHistory(missing) : missing }
+  return {
+    connect,
+    ...which,
+    past,
+    missing: missing && historyAt !== undefined ? onlyHistory(missing, historyAt) : missing,
+  }
 }
 
-const onlyHistory = ({ message }: Error): Error => new Error(`${message}; only history is shown`)
+const onlyHistory = ({ message }: Error, at: string): Error =>
+  new Error(`${message}; only history in ${briefly(at)} is shown`)
 
 function whichOf(feeds: Feeds, word: string): Partial<Source> {
   const all = feeds.containers(true, 0, word)

@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, fstatSync } from 'node:fs'
+import { accessSync, constants, existsSync, fstatSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { syscallNames } from '../abi/syscalls.ts'
 import { escaped, isoTime } from '../calls/escape.ts'
@@ -6,7 +6,7 @@ import { orElse } from '../kernel/error.ts'
 import { isAbandoned } from '../kernel/fd.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
-import { FEED_SOCKET, HISTORY, HISTORY_FILES } from '../processes/installation.ts'
+import { FEED_SOCKET, HISTORY, HISTORY_FILES, lastHistory } from '../processes/installation.ts'
 import { type ContainerView, LXC, number, shownName } from '../reader/container-fields.ts'
 import {
   describeAmbiguity,
@@ -116,14 +116,20 @@ export const listedSince = (): number => Date.now() - LISTED_MS
 const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), begun: 0, lost: 0, corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
-  daemon ? daemon.directory.daemon.history : path === undefined || path === FEED_SOCKET ? HISTORY : undefined
+  daemon ? daemon.directory.daemon.history : path === undefined || path === FEED_SOCKET ? lastHistory() : undefined
 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
 function pastIn({
   directory,
   since,
 }: HistorySource): ((...what: Parameters<Feeds['newest']>) => PastLines) | undefined {
-  if (directory === undefined || !existsSync(directory)) return undefined
+  if (directory === undefined) return undefined
+  try {
+    statSync(directory)
+  } catch (error) {
+    if (directory !== HISTORY) say(`Cannot read history in "${directory}": ${(error as Error).message}`)
+    return undefined
+  }
   const file = join(directory, HISTORY_FILES.now)
   if (existsSync(file) && !orElse(false, () => accessSync(file, constants.R_OK) === undefined)) {
     say(`Cannot read history in "${directory}": only root and members of the group intercede may`)
@@ -209,7 +215,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
-  const kept = daemon ? daemon.directory.daemon.history : path === undefined ? HISTORY : named
+  const kept = daemon ? daemon.directory.daemon.history : path === undefined ? lastHistory() : named
   const isOfOther = named !== undefined && (kept === undefined || resolve(named) !== resolve(String(kept)))
   // A daemon that hangs, or that we may not or do not ask, may serve what history has. Any serves LXC's at their next
   // call.
@@ -295,7 +301,7 @@ export function sayMissing({ missing, historyAt, isOfOther, daemon, path }: Feed
   if (daemon?.directory.state.engine === 0) say(`No engine serves now: ${withoutEngine(daemon.directory.daemon)}`)
   if (!missing) return
   say(
-    `${missing.message}; only ${historyAt === undefined ? '' : `history in ${briefly(historyAt)} and `}what "intercede run" has started is shown${historyAt === HISTORY ? '; if history.path names another directory, name that with --history' : ''}`,
+    `${missing.message}; only ${historyAt === undefined ? '' : `history in ${briefly(historyAt)} and `}what "intercede run" has started is shown`,
   )
   process.exitCode = STATUS.failure
 }
@@ -382,7 +388,7 @@ export function requireContainer(
   const found = findContainer(all, word)
   if (found.length === 0 && feeds.missing)
     throw new Error(
-      `${feeds.missing.message}; ${feeds.historyAt === undefined ? 'and there is no history here: name its directory with --history' : `history in "${feeds.historyAt}" has no container ${briefly(word)} either${feeds.historyAt === HISTORY ? '; if history.path names another directory, name that with --history' : ''}`}`,
+      `${feeds.missing.message}; ${feeds.historyAt === undefined ? 'and there is no history here: name its directory with --history' : `history in "${feeds.historyAt}" has no container ${briefly(word)} either`}`,
     )
   // No name that looks like an id is taken for one.
   const called = found.length === 0 ? namesakesOf(all, word) : []

@@ -2,7 +2,7 @@ import { isIP } from 'node:net'
 import { InvalidArgumentError, Option } from 'commander'
 import { type Cap, capabilities } from '../abi/credentials.ts'
 import { CONTROL_SOCKET } from '../keeper/control/protocol.ts'
-import { FEED_SOCKET, HISTORY } from '../processes/installation.ts'
+import { FEED_SOCKET } from '../processes/installation.ts'
 import { ID_COUNT } from '../runtimes/flags.ts'
 import { instructed, ociRuntimes } from '../runtimes/known/index.ts'
 import { configFile } from './paths.ts'
@@ -168,7 +168,7 @@ const WHERE = `(default: ${FEED_SOCKET}, for a user's daemon intercede/feed.sock
 export const FEED_OPTION = ['--feed <path>', `the daemon's feed socket ${WHERE}`] as const
 export const HISTORY_OPTION = [
   '--history <dir>',
-  `the directory with history (default: where the daemon keeps it, without a daemon ${HISTORY})`,
+  'the directory with history (default: where the daemon keeps it, or without a daemon, where that of the host did last)',
 ] as const
 /** The same option for lists, which otherwise show the machine's runs too. */
 export const ONLY_FEED_OPTION = [

@@ -361,7 +361,7 @@ class Service {
 /** Returns where and how history is kept. @param usual the directory, unless the configuration names one */
 export const historyOf = ({ history }: Config, usual: string | undefined): HistoryOptions | undefined => {
   const { path = usual, size, age } = history
-  return path === undefined || path === 'none' ? undefined : { directory: path, size, age }
+  return path === undefined || path === 'none' ? undefined : { directory: path, usual, size, age }
 }
 
 /** Returns what an engine gets only when it starts, and what decides the size of a memory. */

@@ -1,12 +1,6 @@
-import { spawnSync } from 'node:child_process'
-import { existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
-import { Fd } from '../kernel/fd.ts'
-import { PRINT_INPUT, STAT, statNumber } from '../kernel/procfs/status.ts'
-import { ticksPerSecond } from '../kernel/system-info.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
-import { HISTORY_FILES } from '../processes/installation.ts'
+import { filesIn, LINE_FEED, LINE_HEAD, linesOf, stillThere } from '../processes/history-lines.ts'
 import { asciiJson } from '../shared/texts.ts'
 import { LXC, namesOf, number, text } from './container-fields.ts'
 import { type Entry, escapeOtherMembers } from './directory-reader.ts'
@@ -29,105 +23,30 @@ export interface PastLines {
   readonly corrupt: number
 }
 
-/** The beginning of every line: its time, and in the line of a container its number, and when that ended. */
-const HEAD = /^\{"time":"([^"]{24})"(?:,"type":"container","serial":(\d+),(?:"ended":"([^"]{24})")?)?/
 /** The end of a container's line that was written to its end, and how many characters that has at most. */
 const END = /\](?:,"droppedRefusals":\d+)?\}$/
 const END_LENGTH = 40
 /** What precedes all refusals, and the time of each. No text has it, since quotes in a text have a backslash. */
 const [REFUSALS, TIME] = [',"refusals":[', '"time":"']
 const TIME_LENGTH = 24
-const LINE_FEED = 0x0a
-
-/** Returns both files, the older one first. @throws {Error} of node:fs, except if there is no such file */
-function filesIn(directory: string): readonly Buffer[] {
-  const open = (name: string): Fd | undefined => {
-    try {
-      return new Fd(openSync(join(directory, name), 'r'))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw error
-    }
-  }
-  // In this order, and once: if the daemon begins a new file meanwhile, this one becomes the one before it.
-  using now = open(HISTORY_FILES.now)
-  using before = open(HISTORY_FILES.before)
-  const isSame = now && before && fstatSync(before.raw).ino === fstatSync(now.raw).ino
-  return [isSame ? undefined : before, now].flatMap((file) => (file ? [readFileSync(file.raw)] : []))
-}
-
-/** Yields the lines that are not empty, the newest first. */
-function* linesOf(files: readonly Buffer[]): Generator<string> {
-  for (const bytes of files.toReversed()) {
-    for (let end = bytes.length; end > 0; ) {
-      const start = bytes.lastIndexOf(LINE_FEED, end - 1) + 1
-      if (start < end) yield bytes.toString('latin1', start, end)
-      end = start - 1
-    }
-  }
-}
 
 const milliseconds = (time: unknown): number => (typeof time === 'string' ? Date.parse(time) : Number.NaN)
 
-/** Prints the `stat` of processes. */
-const STATS = `for pid; do
-  ${PRINT_INPUT} <"/proc/$pid/stat"
-  printf '\\0'
-done`
-/** The longest wait for a program that needs milliseconds. */
-const PATIENCE_MS = 1000
-
-/**
- * Returns when processes were started, in ticks since boot, or undefined if they are gone. Another process looks: a
- * container may make who looks at its init wait for as long as it likes, see `InitLook`. Then the rest is missing.
- */
-function startTimes(pids: readonly number[]): ReadonlyMap<number, number | undefined> {
-  const present = pids.filter((pid) => existsSync(`/proc/${pid}`))
-  if (present.length === 0) return new Map()
-  const { stdout } = spawnSync('/bin/sh', ['-c', STATS, 'sh', ...present.map(String)], {
-    ...{
-      timeout: PATIENCE_MS,
-      killSignal: 'SIGKILL',
-      encoding: 'latin1',
-      env: {},
-      maxBuffer: Number.POSITIVE_INFINITY,
-    },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  const stats = (stdout ?? '').split('\0').slice(0, -1)
-  return new Map(stats.map((stat, index) => [present[index]!, startOf(Buffer.from(stat, 'latin1'))]))
-}
-
-/** One that has ended stays a zombie (Z) until its parent asks. */
-const startOf = (stat: Buffer): number | undefined =>
-  /\) [ZX] /.test(stat.toString('latin1'))
-    ? undefined
-    : orElse(undefined, () => statNumber(stat, stat.length, STAT.startTime))
-
-/**
- * Whether the init of a container that nobody has seen end is still there: then the daemon that served it is gone. If
- * nobody could look, it counts who has its number.
- */
-function isThere({ init, started }: Entry, starts: ReturnType<typeof startTimes>): boolean {
-  const pid = number(init)
-  if (!starts.has(pid)) return pid > 0 && existsSync(`/proc/${pid}`)
-  return (1000 * (starts.get(pid) ?? Number.NaN)) / ticksPerSecond() === started
-}
-
 /**
  * Makes the entry of a container that the directory would have, if that still had it. Of one that has outlived its
- * daemon, nobody knows the end: only that it came later.
+ * daemon, nobody knows the end: only that it came later than its calls were counted.
+ *
+ * @param isOrphan whether it still runs, though nobody has seen it end: the daemon that served it is gone
  */
-function containerOf(line: Entry, starts: ReturnType<typeof startTimes>): Entry {
-  const { time, type: _, since, ended, refusals = [], ...rest } = line
+function containerOf(line: Entry, isOrphan: boolean): Entry {
+  const { time, type: _, since, ended, counted = time, refusals = [], ...rest } = line
   // In place: there may be tens of thousands, which nobody else has.
   for (const each of refusals as { time: unknown }[]) each.time = milliseconds(each.time)
-  const isOrphan = ended === undefined && isThere(rest, starts)
   return {
     ...rest,
     ...(since === undefined ? {} : { since: milliseconds(since) }),
-    ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? time), outlived: ended === undefined }),
-    ...(ended === undefined ? { countedUntil: milliseconds(time) } : {}),
+    ...(isOrphan ? { unserved: true } : { ended: milliseconds(ended ?? counted), outlived: ended === undefined }),
+    ...(ended === undefined ? { countedUntil: milliseconds(counted) } : {}),
     refusals,
   }
 }
@@ -192,14 +111,14 @@ const isoOf = (time: number): string => new Date(Math.max(0, time)).toISOString(
 export function readHistory(directory: string, since: number, word = '', few?: Few): PastLines {
   const [from, part, wanted] = [isoOf(since), partOf(word), isoOf(few?.since ?? 0)]
   const files = filesIn(directory)
-  const [last, events]: [{ readonly about: Entry; readonly isOld: boolean }[], Entry[]] = [[], []]
+  const [last, events]: [Entry[], Entry[]] = [[], []]
   const [seen, unread] = [new Set<string>(), new Map<number, number>()]
   let [corrupt, kinds] = [0, 0]
   let begun = isoOf(0)
   // The last line may be being written.
   let isWhole = files.at(-1)?.at(-1) === LINE_FEED
   for (const line of linesOf(files)) {
-    const [, written, serial = '', ended] = HEAD.exec(line) ?? []
+    const [, written, serial = '', ended] = LINE_HEAD.exec(line) ?? []
     const time = written ?? from
     begun = written ?? begun
     if (seen.has(serial)) continue
@@ -218,14 +137,12 @@ export function readHistory(directory: string, since: number, word = '', few?: F
     isWhole = true
     // A line that a crash has cut off hides no earlier one.
     if (serial !== '' && (isSkipped || about)) seen.add(serial)
-    if (about?.type === 'container') last.push({ about, isOld })
+    if (about?.type === 'container') last.push(about)
     else if (about && !isOld) events.push({ ...about, time: milliseconds(about.time) })
   }
-  const starts = startTimes(last.flatMap(({ about }) => (about.ended === undefined ? [number(about.init)] : [])))
-  const containers = last.flatMap(({ about, isOld }) => {
-    const container = containerOf(about, starts)
-    return !isOld || container.unserved === true ? [container] : []
-  })
+  const orphans = new Set(stillThere(last.filter(({ ended }) => ended === undefined)))
+  const isWanted = (about: Entry): boolean => String(about.counted ?? about.time) >= from || orphans.has(about)
+  const containers = last.filter(isWanted).map((about) => containerOf(about, orphans.has(about)))
   const all = { containers: containers.reverse(), events: events.reverse() }
   const lost = events.reduce((sum, { type, count }) => sum + (type === 'historyLost' ? number(count) : 0), 0)
   return { ...all, unread, begun: milliseconds(begun), lost, corrupt }
@@ -243,12 +160,6 @@ export function outlivedIn({ directory }: FeedReader): readonly Entry[] | undefi
   return past?.filter(
     ({ serial, unserved, runtime }) => unserved === true && runtime !== LXC && !served.has(number(serial)),
   )
-}
-
-/** Returns the entries of history whose containers are still there, though nobody has seen them end. */
-export function stillThere(entries: readonly Entry[]): readonly Entry[] {
-  const starts = startTimes(entries.map(({ init }) => number(init)))
-  return entries.filter((entry) => isThere(entry, starts))
 }
 
 /** The last call of each kind of refusals of a container. */

@@ -1,6 +1,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fchmodSync,
   fchownSync,
   fstatSync,
@@ -20,6 +21,7 @@ import { orElse } from '../../kernel/error.ts'
 import { type Fd, lockFile, orClose } from '../../kernel/fd.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
+import { type Line, runningIn } from '../../processes/history-lines.ts'
 import { HISTORY_FILES } from '../../processes/installation.ts'
 import { makeDirectory } from '../../runtimes/text-file.ts'
 import { asciiJson, firstFitting } from '../../shared/texts.ts'
@@ -39,6 +41,8 @@ const LOOK_MS = { old: 60_000, place: 5000 }
 const SNAPSHOT = 4
 /** The longest beginning of a line with its time. */
 const HEAD = 64
+/** What the line of a container has of its number. */
+const SERIAL = /"serial":\d+,/
 
 interface Surroundings {
   /** The group that may read it. */
@@ -68,6 +72,16 @@ const isAt = (path: string, fd: number): boolean =>
   })
 
 export const lineOf = (about: object): string => `${asciiJson(about)}\n`
+const lengthOf = (line: string): number => line.length
+
+/** Returns a line once more, as of now, which is no news of the container: `counted` says what time it tells of. */
+const carried = ({ time, type, serial, counted = time, ...rest }: Line): string =>
+  lineOf({ time: new Date(), type, serial, counted, ...rest })
+
+function withoutRefusals({ refusals, droppedRefusals, ...rest }: Line): Line {
+  const count = (Array.isArray(refusals) ? refusals.length : 0) + Number(droppedRefusals ?? 0)
+  return { ...rest, refusals: [], ...(count > 0 ? { droppedRefusals: count } : {}) }
+}
 
 /** Returns why no history can be kept in a directory, which need not be there yet, as far as its path tells. */
 export function flawOfDirectory(directory: string): string | undefined {
@@ -83,9 +97,20 @@ function requireUsable(directory: string): void {
   if (wrong !== undefined) throw new Error(wrong)
 }
 
+/** Makes a directory that the group may enter, whatever mask the service has. */
+export function makePlace(directory: string): void {
+  const mask = process.umask(0o022)
+  try {
+    makeDirectory(directory)
+  } finally {
+    process.umask(mask)
+  }
+}
+
 /**
  * Appends lines to a file. When the file has half of the size, or is half as old as history may become, it takes the
- * place of the file before it, and a new one begins. So both together are neither larger nor older.
+ * place of the file before it, and a new one begins. So both together are neither larger nor older. The lines of
+ * containers that outlived an earlier daemon stay, since nobody writes them again.
  *
  * Invariant: one write is in flight at most, in another thread, since the disk may hang; nothing waits for it.
  */
@@ -110,20 +135,19 @@ export class HistoryFile {
   readonly #settled: (() => void)[] = []
   #lookAt = 0
   #placeAt = 0
+  /** The last lines of containers that outlived an earlier daemon, by number. */
+  readonly outlived: Map<number, Line>
 
-  /** @throws {Error} if no history can be kept there */
-  constructor(options: HistoryOptions, around: Surroundings) {
+  /**
+   * @param earlier those that were in another directory
+   * @throws {Error} if no history can be kept there
+   */
+  constructor(options: HistoryOptions, around: Surroundings, earlier: ReadonlyMap<number, Line> = new Map()) {
     this.options = options
     this.#around = around
     const { directory } = options
     requireUsable(directory)
-    // The group must get there, whatever mask the service has.
-    const mask = process.umask(0o022)
-    try {
-      makeDirectory(directory)
-    } finally {
-      process.umask(mask)
-    }
+    makePlace(directory)
     requireUsable(directory)
     const fd = openat(AT_FDCWD, cstring(directory), O_RDONLY | O_DIRECTORY)
     this.#directory = fd
@@ -131,6 +155,11 @@ export class HistoryFile {
       if (!lockFile(fd)) throw new Error('another daemon keeps its history there; give each a directory of its own')
       return this.#open()
     })
+    const here = orElse(new Map<number, Line>(), () => runningIn(this.#at('')))
+    this.outlived = new Map([...earlier, ...here])
+    const moved = [...earlier].flatMap(([serial, line]) => (here.has(serial) ? [] : [line]))
+    this.#waiting = this.#carried(moved).join('')
+    if (moved.length > 0) this.#write()
   }
 
   /** How many bytes may wait to be written. */
@@ -150,6 +179,7 @@ export class HistoryFile {
 
   /** Adds a line, which is written soon. */
   add(about: object): void {
+    if ('serial' in about) this.outlived.delete(Number(about.serial))
     const line = lineOf(about)
     if (line.length > this.room) this.#fail('the disk does not answer', 1)
     else this.#waiting += line
@@ -182,7 +212,7 @@ export class HistoryFile {
 
   /**
    * Takes from the file before this one what is too old, and what is too much since the limits were lowered. Lines may
-   * become a tenth older than that, so that not every look writes it anew.
+   * become a tenth older than that, so that not every look writes it again.
    */
   #trim(): void {
     const path = this.#at(HISTORY_FILES.before)
@@ -191,25 +221,33 @@ export class HistoryFile {
     const file = openSync(path, O_NOFOLLOW | O_NONBLOCK)
     try {
       const about = fstatSync(file)
+      const isOver = about.mtimeMs < oldest
       const isLarge = about.size > size / 2
-      if (about.mtimeMs < oldest) rmSync(path)
-      else if (isLarge || firstTime(file) < oldest - age / 10) {
-        // A disk may be too full for a copy of what is kept.
-        if (!orElse(false, () => this.#keepFrom(path, oldest)) && isLarge) rmSync(path)
-      }
+      if (!isOver && !isLarge && firstTime(file) >= oldest - age / 10) return
+      // A disk may be too full for a copy of what is kept.
+      const isDone = orElse(false, () => this.#keepFrom(path, isOver ? Number.POSITIVE_INFINITY : oldest))
+      if (!isDone && (isOver || isLarge)) rmSync(path)
     } finally {
       closeSync(file)
     }
   }
 
-  /** Keeps the lines of a file since a time, as many as fit. @returns whether that was possible */
+  /**
+   * Keeps the lines of a file since a time, as many as fit, and those of containers that outlived their daemon.
+   *
+   * @returns whether that was possible
+   */
   #keepFrom(path: string, oldest: number): boolean {
     const text = readFileSync(path)
     const nextLine = (from: number): number => text.indexOf(LINE_FEED, from) + 1 || text.length
-    let start = text.length - Math.floor(this.options.size / 2)
+    const outlived = this.#carried()
+    const room = Math.floor(this.options.size / 2) - outlived.join('').length
+    let start = text.length - room
     start = start > 0 ? nextLine(start - 1) : 0
     while (start < text.length && timeOf(text, start) < oldest) start = nextLine(start)
-    if (start === text.length) {
+    const isCut = (line: string): boolean => text.indexOf(SERIAL.exec(line)![0], start) < 0
+    const kept = Buffer.concat([text.subarray(start), Buffer.from(outlived.filter(isCut).join(''), 'latin1')])
+    if (kept.length === 0) {
       rmSync(path)
       return true
     }
@@ -218,7 +256,7 @@ export class HistoryFile {
     const file = openSync(rest, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE)
     try {
       this.#secure(file)
-      const isWhole = writeSync(file, text, start) === text.length - start
+      const isWhole = writeSync(file, kept) === kept.length
       if (isWhole) renameSync(rest, path)
       return isWhole
     } finally {
@@ -242,7 +280,7 @@ export class HistoryFile {
 
   /** Writes what waits and the last lines, as many as fit: at once, or if a write is in flight, when that is done. */
   close(last: readonly object[] = []): void {
-    this.#waiting += firstFitting(last.map(lineOf), this.options.size / SNAPSHOT, (line) => line.length).join('')
+    this.#waiting += firstFitting(last.map(lineOf), this.options.size / SNAPSHOT, lengthOf).join('')
     this.#isClosed = true
     if (!this.#isWriting) this.#end()
   }
@@ -291,9 +329,18 @@ export class HistoryFile {
     }
     this.#file = this.#open()
     closeSync(before)
-    const lines = this.#around.snapshot().map(lineOf)
-    const first = firstFitting(lines, this.options.size / SNAPSHOT, (line) => line.length)
+    const lines = [...this.#carried(), ...this.#around.snapshot().map(lineOf)]
+    const first = firstFitting(lines, this.options.size / SNAPSHOT, lengthOf)
     this.#waiting = first.join('') + this.#waiting
+  }
+
+  /** Returns lines of containers that outlived their daemon and still run: without refusals if not all fit with them. */
+  #carried(which: Iterable<Line> = this.outlived.values()): readonly string[] {
+    const room = this.options.size / SNAPSHOT / 2
+    const lines = [...which].filter(({ init }) => existsSync(`/proc/${init}`))
+    const whole = lines.map(carried)
+    if (firstFitting(whole, room, lengthOf).length === whole.length) return whole
+    return firstFitting(lines.map(withoutRefusals).map(carried), room, lengthOf)
   }
 
   /** Takes what waits, with what must be before it. */

@@ -1,13 +1,18 @@
+import { renameSync, rmSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { type CallRecord, type VerdictName, WORDS } from '../../calls/record.ts'
 import { now } from '../../kernel/clock.ts'
+import { orElse } from '../../kernel/error.ts'
 import type { Fd } from '../../kernel/fd.ts'
 import { callKey, spreadKey } from '../../memories/counts-layout.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
+import { type Line, runningIn } from '../../processes/history-lines.ts'
+import { HISTORY_LINK, lastHistory } from '../../processes/installation.ts'
 import { type EngineNames, engineNamesLookup, openState } from '../../runtimes/engine-names.ts'
 import { firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions, KeeperEvent } from '../process/events.ts'
-import { HistoryFile, lineOf } from './history-file.ts'
+import { HistoryFile, lineOf, makePlace } from './history-file.ts'
 
 /** What history has of a container: its entry in the directory, and the counts of its calls. */
 export interface PastContainer {
@@ -108,6 +113,11 @@ export class History {
       this.#file!.limit(options)
       return undefined
     }
+    return this.#begin(options, this.#file?.outlived ?? outlivedBefore(options))
+  }
+
+  /** @param outlived what is known of containers of an earlier daemon */
+  #begin(options: HistoryOptions | undefined, outlived: ReadonlyMap<number, Line>): string | undefined {
     this.close()
     this.flaw = undefined
     if (!options) return undefined
@@ -116,15 +126,22 @@ export class History {
     const { group, failed } = this.#dependencies
     const snapshot = (): readonly object[] => this.#linesOf([...this.#paces.keys()])
     try {
-      this.#file = new HistoryFile(options, { group, snapshot, failed })
+      this.#file = new HistoryFile(options, { group, snapshot, failed }, outlived)
       for (const line of this.#linesOf(running)) this.#file.add(line)
-      return undefined
     } catch (error) {
       const why = `Cannot keep history in "${options.directory}": ${(error as Error).message}`
       this.flaw = why
       failed(why)
       return why
     }
+    try {
+      leaveLink(options)
+    } catch (error) {
+      failed(
+        `Cannot say in "${options.usual}" where history is, so without the daemon give --history: ${(error as Error).message}`,
+      )
+    }
+    return undefined
   }
 
   /** Keeps an event. @param more what only history has of it */
@@ -193,8 +210,7 @@ export class History {
     this.#dependencies.failed(
       `History is no longer in "${directory}", since somebody has moved or removed that: it begins again there`,
     )
-    this.close()
-    this.open(options)
+    this.#begin(options, this.#file!.outlived)
   }
 
   /** Resolves once all of it is written. */
@@ -212,6 +228,27 @@ export class History {
   #linesOf(containers: readonly number[]): readonly object[] {
     return this.#dependencies.read(containers).map((kept) => containerLine(kept, undefined, LINE.running))
   }
+}
+
+/** Returns the containers that outlived the daemon that kept its history elsewhere. */
+function outlivedBefore({ usual, directory }: Partial<HistoryOptions> = {}): ReadonlyMap<number, Line> {
+  const last = usual === undefined ? directory : lastHistory(usual)
+  return last === undefined || last === directory ? new Map() : orElse(new Map(), () => runningIn(last))
+}
+
+/** Leaves a link to history where readers look without the daemon, if it is not there. @throws {Error} of node:fs */
+function leaveLink({ usual, directory }: HistoryOptions): void {
+  if (usual === undefined || lastHistory(usual) === directory) return
+  const link = join(usual, HISTORY_LINK)
+  if (directory === usual) {
+    rmSync(link)
+    return
+  }
+  makePlace(usual)
+  // In one step: a reader finds the old one or the new one.
+  rmSync(`${link}.new`, { force: true })
+  symlinkSync(directory, `${link}.new`)
+  renameSync(`${link}.new`, link)
 }
 
 /** Tells whether a refusal is of a kind that is not in the set, and adds it while there is room. */

@@ -22,6 +22,8 @@ export interface SetKey {
 /** Where history is kept, how many bytes of it, and how long, in milliseconds. */
 export interface HistoryOptions {
   readonly directory: string
+  /** Where readers look for it without the daemon; undefined if they look nowhere. */
+  readonly usual?: string | undefined
   readonly size: number
   readonly age: number
 }

@@ -779,7 +779,7 @@ describe('a daemon that is stopped', () => {
       const past = ['--no-follow', '--since', '1h', '--history', directory]
       const done = await intercede('events', ...words, ...past, '--feed', path)
       expect(done).toEqual({ status: 125, stdout: '', stderr: expect.stringMatching(SILENT) })
-      expect(done.stderr).toMatch(/; only history is shown\n$/)
+      expect(done.stderr).toMatch(/; only history in ".*" is shown\n$/)
       accept(listening)![Symbol.dispose]()
       expect(accept(listening)).toBeUndefined()
     },

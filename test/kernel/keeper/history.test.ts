@@ -5,11 +5,13 @@ import {
   chownSync,
   copyFileSync,
   existsSync,
+  lchownSync,
   linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -26,6 +28,7 @@ import { HistoryFile, lineOf } from '../../../src/keeper/feed/history-file.ts'
 import type { HistoryOptions } from '../../../src/keeper/process/events.ts'
 import { startTime } from '../../../src/kernel/process.ts'
 import { ticksPerSecond } from '../../../src/kernel/system-info.ts'
+import { runningIn } from '../../../src/processes/history-lines.ts'
 import { findContainer, pastViews } from '../../../src/reader/container-view.ts'
 import { pastEvents, readHistory } from '../../../src/reader/history.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
@@ -50,13 +53,18 @@ interface Opened extends Disposable {
   numbers(): readonly unknown[]
 }
 
-function opened(options: Partial<HistoryOptions> = {}, snapshot: () => readonly object[] = () => []): Opened {
+function opened(
+  options: Partial<HistoryOptions> = {},
+  snapshot: () => readonly object[] = () => [],
+  ...earlier: readonly [HistoryFile['outlived']?]
+): Opened {
   const directory = options.directory ?? newDirectory()
   const faults: string[] = []
   const failed = (why: string): void => void faults.push(why)
   const file = new HistoryFile(
     { size: 64 * KIB, age: DAY, ...options, directory },
     { group: undefined, snapshot, failed },
+    ...earlier,
   )
   const numbers = (): readonly unknown[] =>
     readHistory(directory, 0).events.flatMap((each) => (each.number === undefined ? [] : [each.number]))
@@ -66,6 +74,7 @@ function opened(options: Partial<HistoryOptions> = {}, snapshot: () => readonly 
 const now = (directory: string): string => join(directory, 'history.jsonl')
 const older = (directory: string): string => join(directory, 'history.1.jsonl')
 const textOf = (directory: string): string => readFileSync(now(directory), 'utf8')
+const linesBefore = (directory: string): readonly string[] => readFileSync(older(directory), 'utf8').trim().split('\n')
 
 describe('the files', () => {
   test('stay within their size, keep the newest lines, and begin with what runs', async () => {
@@ -294,6 +303,85 @@ describe('the files', () => {
     const { containers } = readHistory(store.directory, Date.now())
     expect(containers).toMatchObject([{ id: 'runs', unserved: true }])
     expect(readHistory(store.directory, 0).containers.map(({ id }) => id)).toEqual(['runs', 'has ended', 'is gone'])
+  })
+
+  describe('with containers that outlived an earlier daemon', () => {
+    const own = { init: process.pid, started: (1000 * startTime('self')!) / ticksPerSecond() }
+    const counted = Date.now() - 20 * DAY
+    /** Lines of an earlier daemon, whose containers still run, or have ended by now. */
+    const outlived = (count: number, more: object = {}): string =>
+      Array.from({ length: count }, (_, index) =>
+        lineOf({
+          ...{ time: new Date(counted), type: 'container', serial: index + 1, id: `old-${index + 1}`, ...own },
+          ...{ refusals: [{ call: 'x'.repeat(400), time: new Date(counted) }], ...more },
+        }),
+      ).join('')
+    const directoryWith = (file: typeof now, text: string): string => {
+      const directory = newDirectory()
+      mkdirSync(directory)
+      writeFileSync(file(directory), text)
+      return directory
+    }
+    const shown = (directory: string) => readHistory(directory, Date.now()).containers
+    const filler = (count: number): string =>
+      Array.from({ length: count }, (_, number) => lineOf(event(number, { message: 'x'.repeat(400) }))).join('')
+    const WHOLE = { id: 'old-1', unserved: true, countedUntil: counted, refusals: [{ call: expect.any(String) }] }
+
+    test.each([
+      ['a smaller size', { size: 64 * KIB, age: 100 * DAY }],
+      ['a smaller age', { size: 1024 * KIB, age: DAY }],
+    ])('know them after %s has cut their lines', async (_, limits) => {
+      const gone = lineOf({ ...JSON.parse(outlived(1, { started: 1 })), serial: 2 })
+      const directory = directoryWith(older, outlived(1) + gone + filler(200))
+      // What is too old goes where nothing has been written since.
+      if (limits.age === DAY) utimesSync(older(directory), 0, Date.now() / 1000 - 2 * 86_400)
+      using store = opened({ directory, ...limits })
+      store.file.look()
+      expect(shown(directory)).toMatchObject([WHOLE])
+      expect(statSync(older(directory)).size).toBeLessThanOrEqual(limits.size / 2)
+      // The time of what it says is not the time at which it was written again.
+      expect(Date.now() - Date.parse(JSON.parse(linesBefore(directory).at(-1)!).time)).toBeLessThan(DAY)
+      store.file.limit({ directory, size: 32 * KIB, age: limits.age })
+      store.file.look()
+      await store.file.settle()
+      expect(shown(directory)).toMatchObject([WHOLE])
+      expect(linesBefore(directory).filter((line) => line.includes('old-1')).length).toBe(1)
+    })
+
+    test('know them however often a new file begins, until they end, or this daemon has them', async () => {
+      const directory = directoryWith(now, outlived(2))
+      using store = opened({ directory, size: 64 * KIB, age: 100 * DAY })
+      const turn = async (): Promise<void> => {
+        for (let number = 0; number < 200; number++) {
+          store.file.add(event(number, { message: 'x'.repeat(400) }))
+          await store.file.settle()
+        }
+      }
+      await turn()
+      expect(shown(directory)).toMatchObject([WHOLE, { id: 'old-2' }])
+      store.file.add({ time: new Date(), type: 'container', serial: 2, ended: new Date(), id: 'old-2', refusals: [] })
+      await turn()
+      expect(shown(directory)).toMatchObject([WHOLE])
+    })
+
+    test('know those that have no room without their refusals', async () => {
+      const directory = directoryWith(now, outlived(40) + filler(60))
+      using store = opened({ directory, size: 64 * KIB, age: 100 * DAY })
+      store.file.look()
+      await store.file.settle()
+      store.file.look()
+      const all = shown(directory)
+      expect(all.length).toBe(40)
+      expect(all[0]).toMatchObject({ unserved: true, countedUntil: counted, refusals: [], droppedRefusals: 1 })
+      for (const file of [now, older]) expect(statSync(file(directory)).size).toBeLessThanOrEqual(32 * KIB)
+    })
+
+    test('know those of another directory too', async () => {
+      const before = directoryWith(now, outlived(1))
+      using store = opened({}, undefined, new Map(runningIn(before)))
+      await store.file.settle()
+      expect(shown(store.directory)).toMatchObject([WHOLE])
+    })
   })
 
   test('keep their size when the daemon ends beside a thousand containers', async () => {
@@ -556,6 +644,76 @@ describe.sequential('a daemon', () => {
     }
   })
 
+  test('that keeps less than the one that was killed, or keeps it elsewhere, still shows what outlived that one', {
+    timeout: 120_000,
+  }, async () => {
+    const [usual, elsewhere, third] = [newDirectory(), newDirectory(), newDirectory()]
+    const started = async (history: string): Promise<Daemon> => {
+      const daemon = new Daemon(`history: { ${history} }`, { STATE_DIRECTORY: usual })
+      daemons.push(daemon)
+      await until('the daemon serves', () => daemon.logged('serving') > 0, 60)
+      feed = join(daemon.directory, 'feed.sock')
+      return daemon
+    }
+    const kill = async (daemon: Daemon): Promise<void> => {
+      process.kill(daemon.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => daemon.pid === undefined, 10)
+    }
+    /** What reads on a host with that directory, and without any daemon. */
+    const withoutDaemon = (...words: readonly string[]): Promise<Done> => {
+      const script = `mount -t tmpfs none /run && mount -t tmpfs -o mode=755 none /var/lib && mkdir -m 755 /var/lib/intercede &&
+        mount --bind "$1" /var/lib/intercede && shift && exec "$@"`
+      return execute('unshare', ['--mount', 'sh', '-c', script, 'sh', usual, process.execPath, CLI, ...words])
+    }
+    const link = join(usual, 'elsewhere')
+    const first = await started('size: 8m')
+    const maker = new Maker(first, ['--id', 'survivor', '--metadata', 'security.syscalls.intercept.mknod=false'])
+    const isShown = async (): Promise<void> => {
+      expect((await intercede('ps', '--format', '{id} {state} {left}')).stdout).toBe('survivor unserved 1\n')
+      expect((await intercede('explain', 'survivor')).stdout).toMatch(/^survivor: mknod/m)
+    }
+    try {
+      await maker.make()
+      const isKept = (): boolean => /"id":"survivor".*"refusals":\[\{/.test(textOf(usual))
+      await until('it is kept', isKept, 20)
+      await kill(first)
+      // What a daemon of before would have written since then.
+      appendFileSync(now(usual), lineOf(event(1, { message: 'x'.repeat(400) })).repeat(4000))
+      const second = await started('size: 1m')
+      await until('history is cut', () => existsSync(older(usual)) && statSync(older(usual)).size <= 512 * KIB, 20)
+      await isShown()
+      await kill(second)
+      const moved = await started(`path: ${elsewhere}`)
+      await isShown()
+      expect(readlinkSync(link)).toBe(elsewhere)
+      const inspected = JSON.parse((await intercede('inspect', 'survivor', '--format', 'json')).stdout)
+      expect(inspected).toMatchObject([{ countedUntil: expect.stringMatching(/^20.*Z$/) }])
+      expect(inspected[0]).not.toHaveProperty('counted')
+      moved.configure(`history: { path: ${third} }`)
+      await moved.reload()
+      await isShown()
+      expect(readlinkSync(link)).toBe(third)
+      await kill(moved)
+      const says = `; only history in "${third}" and what "intercede run" has started is shown\n`
+      for (const [command = '', ...words] of [['ps'], ['explain', 'survivor'], ['inspect', 'survivor']])
+        expect(await withoutDaemon(command, ...words)).toMatchObject({
+          ...{ status: 125, stdout: expect.stringContaining('survivor') },
+          stderr: expect.stringContaining(says),
+        })
+      const past = await withoutDaemon('events', '--since', '1h', '--no-follow')
+      expect(past.stdout).toContain('survivor')
+      expect(past.stderr).toContain(`; only history in "${third}" is shown\n`)
+      lchownSync(link, 1000, 1000)
+      expect((await withoutDaemon('ps')).stderr).not.toContain(third)
+      lchownSync(link, 0, 0)
+      await started('size: 1m')
+      await isShown()
+      expect(existsSync(link)).toBe(false)
+    } finally {
+      maker.end()
+    }
+  })
+
   test('of another feed may serve what its history has: nothing says that it is dead', {
     timeout: 60_000,
   }, async () => {
@@ -611,7 +769,7 @@ describe.sequential('a daemon', () => {
       expect(after.stdout).toMatch(/^state +not served$/m)
       const last = await past('events', '--since', 'today', '--tail', '1', '--no-follow')
       expect(last).toMatchObject(gone)
-      expect(last.stderr).toMatch(/; only history is shown\n$/)
+      expect(last.stderr).toMatch(/; only history in ".*" is shown\n$/)
       expect(last.stdout).toMatch(/^20.* waits {2}left {2}mknod.*\n$/)
     } finally {
       if (daemon.pid !== undefined) process.kill(daemon.pid, 'SIGCONT')

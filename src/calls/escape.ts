@@ -46,7 +46,8 @@ export function escapedAll(value: unknown): unknown {
 
 /** Members that are times, in milliseconds since 1970; texts and counts have other names. */
 const TIMES: ReadonlySet<string> = new Set([
-  ...['time', 'since', 'ended', 'reloaded', 'engineSince', 'nextEngine', 'lastRefusalTime', 'countedUntil'],
+  ...['time', 'since', 'ended', 'reloaded', 'engineSince', 'nextEngine', 'lastRefusalTime'],
+  ...['countedUntil', 'countedAgain'],
 ])
 const LAST_TIME = 8.64e15
 

@@ -177,12 +177,23 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
   })
 }
 
-/** Says of which containers that may still run the latest refusals are not known. */
+/** Says of which containers not all refusals are known: the latest of one that may still run, or those of a while. */
 function formatUnknown(views: readonly ContainerView[]): readonly string[] {
-  const late = views.filter(({ state, countedUntil }) => state !== 'ended' && countedUntil !== undefined)
-  if (late.length === 0) return []
-  const first = isoTime(Math.min(...late.map(({ countedUntil }) => countedUntil!)))
-  return [`${fewOf(late.map(formatContainer))}: not all that was refused after ${first} is known`]
+  const late = views.filter(({ state, countedUntil, countedAgain }) =>
+    countedAgain === undefined ? state !== 'ended' && countedUntil !== undefined : true,
+  )
+  const [again, open] = [true, false].map((is) =>
+    late.filter(({ countedAgain }) => (countedAgain !== undefined) === is),
+  )
+  return [open!, again!].flatMap((few) => {
+    if (few.length === 0) return []
+    const first = isoTime(Math.min(...few.map(({ countedUntil }) => countedUntil!)))
+    const when =
+      few === open
+        ? `after ${first}`
+        : `between ${first} and ${isoTime(Math.max(...few.map(({ countedAgain }) => countedAgain!)))}`
+    return [`${fewOf(few.map(formatContainer))}: not all that was refused ${when} is known`]
+  })
 }
 
 /** Says of which containers all calls are left to the kernel, and why. */
@@ -216,7 +227,9 @@ function formatNone(
   if (missing && (word === undefined || historyAt === undefined)) return 'Without the daemon, no refusal is known.'
   const where = word === undefined ? '' : ` in "${escaped(word)}"`
   const when = since === undefined ? '' : ` since ${isoTime(since)}`
-  const until = word === undefined ? undefined : view?.countedUntil
+  const { countedUntil: until, countedAgain: again } = (word !== undefined && view) || {}
+  if (until !== undefined && again !== undefined)
+    return `Nothing was refused${where}${when}, as far as is known: calls between ${isoTime(until)} and ${isoTime(again)} are not. They failed with ENOSYS if no daemon was there.`
   if (until !== undefined)
     return `Nothing was refused${where}${when} until ${isoTime(until)}. Later calls are not known: they failed with ENOSYS if no daemon was there.`
   const remembered = keepsNone ? ', as far as the daemon remembers: it keeps no history' : ''

@@ -94,10 +94,13 @@ const idMap = (extents: unknown): string =>
 const formatCount = (count: number, limit: number | undefined): string =>
   limit === undefined ? `${count}` : `${count} of ${limit}`
 
-function formatCalls({ calls, done, left, errors, gone, countedUntil }: ContainerView): string {
-  if (countedUntil === undefined) return `${calls}: ${done} done, ${left} left, ${errors} error, ${gone} gone`
-  if (calls === 0) return `none until ${date(countedUntil)}, later ones are not known`
-  return `${calls} until ${date(countedUntil)}: ${done} done, ${left} left, ${errors} error, ${gone} gone; later ones are not known`
+function formatCalls({ calls, done, left, errors, gone, countedUntil: until, countedAgain }: ContainerView): string {
+  const all = `: ${done} done, ${left} left, ${errors} error, ${gone} gone`
+  if (until === undefined) return `${calls}${all}`
+  if (countedAgain !== undefined)
+    return `${calls}${all}; those between ${date(until)} and ${date(countedAgain)} are not known`
+  if (calls === 0) return `none until ${date(until)}, later ones are not known`
+  return `${calls} until ${date(until)}${all}; later ones are not known`
 }
 
 function lines(view: ContainerView, limits: DaemonLimits): readonly (readonly [name: string, value: string])[] {

@@ -63,10 +63,12 @@ const USUAL_CELLS: Cells = {
   lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
 }
 
-/** Nobody knows what a container has done since its last line in history. */
+/** Nobody knows what a container has done since its last line in history, at least until the next daemon counted again. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
-  return ({ [name]: count, countedUntil }) =>
-    countedUntil === undefined ? `${count}` : count === 0 ? '-' : `${count}+`
+  return ({ [name]: count, countedUntil, countedAgain }) => {
+    if (countedUntil === undefined) return `${count}`
+    return count === 0 && countedAgain === undefined ? '-' : `${count}+`
+  }
 }
 
 const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)

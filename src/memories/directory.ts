@@ -65,6 +65,7 @@ const BRIEF: ReadonlySet<string> = new Set([
     'command',
     'bundle',
     'init',
+    'since',
     'on',
     'barred',
     'observes',

@@ -176,6 +176,8 @@ export const CONTAINER_FIELDS = {
   gone: { is: 'count', read: ({ byVerdict }) => byVerdict.gone },
   /** The calls are those until then. How many came later is not known: its daemon hangs, or had ended. */
   countedUntil: { is: 'time', optional: true, read: ({ about }) => about.countedUntil as number | undefined },
+  /** From then on the next daemon has counted them: what is not known lies between the two. */
+  countedAgain: { is: 'time', optional: true, read: ({ about }) => about.countedAgain as number | undefined },
   inFlight: { is: 'count', read: ({ counts }) => counts?.inFlight ?? 0 },
   /** Calls in flight that have taken longer than ten seconds. */
   stuck: { is: 'count', read: ({ counts }) => counts?.stuck ?? 0 },

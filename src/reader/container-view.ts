@@ -190,6 +190,15 @@ export function describeAmbiguity(found: readonly ContainerView[], word: string)
 
 const SUMMED = ['calls', 'done', 'left', 'errors', 'gone', 'droppedRefusals'] as const
 
+/** Returns since when, and until when, nobody has counted the calls of a container. @param last its last refusal */
+function countedOf(view: ContainerView, other: ContainerView, last = 0): Partial<ContainerView> {
+  const ends = [view, other].flatMap(({ countedUntil }) => countedUntil ?? [])
+  if (ends.length === 0) return {}
+  const since = view.countedAgain ?? (view.countedUntil === undefined ? view.about.since : undefined)
+  if (typeof since === 'number' && !isStray(view)) return { countedUntil: Math.min(...ends), countedAgain: since }
+  return { countedUntil: Math.max(...ends, last) }
+}
+
 /** Adds to a view what another one has of the same container. */
 function joined(view: ContainerView, other: ContainerView): ContainerView {
   const refusals = [...view.refusals, ...other.refusals].sort((one, another) => another.time - one.time)
@@ -197,12 +206,10 @@ function joined(view: ContainerView, other: ContainerView): ContainerView {
   // What both did last is no later than the end.
   const ends = [view.about.ended, other.about.ended, refusals[0]?.time].filter((time) => typeof time === 'number')
   const about = view.state === 'ended' ? { ...view.about, ended: Math.max(...ends) } : view.about
-  const until = view.countedUntil ?? other.countedUntil
-  const countedUntil = until && Math.max(until, refusals[0]?.time ?? until)
   return {
     ...view,
     ...sums,
-    countedUntil,
+    ...countedOf(view, other, refusals[0]?.time),
     about,
     refusals,
     lastRefusal: refusals[0]?.call,

@@ -34,6 +34,7 @@ import { pastEvents, readHistory } from '../../../src/reader/history.ts'
 import { CLI, Daemon, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
+import { Monitor } from '../../support/monitor.ts'
 import { lacks } from '../../support/skipped.ts'
 
 const KIB = 1024
@@ -711,6 +712,48 @@ describe.sequential('a daemon', () => {
       expect(existsSync(link)).toBe(false)
     } finally {
       maker.end()
+    }
+  })
+
+  test('that was killed lacks only the calls of a container of LXC until the next one has had one', {
+    timeout: 60_000,
+  }, async () => {
+    const daemon = await start()
+    const lxcSocketOf = (of: Daemon): string => join(of.directory, 'lxc.sock')
+    const monitor = await Monitor.start({ directory: daemon.directory, lxcSocket: lxcSocketOf(daemon) })
+    const call = async (): Promise<void> => {
+      const count = monitor.returned.length + 1
+      monitor.ask('mknod', join(daemon.directory, 'node'), '020666', '1', '3')
+      await monitor.serve('security.syscalls.intercept.mknod=false')
+      expect(await monitor.returns(count)).toBe('EPERM')
+    }
+    try {
+      await call()
+      const { id = '' } = JSON.parse((await intercede('ps', '--format', 'json')).stdout)[0]
+      const isKept = (): boolean => lines().some((line) => line.id === id && `${line.refusals}` !== '')
+      await until('it is kept', isKept, 20)
+      process.kill(daemon.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => daemon.pid === undefined, 10)
+      monitor.reconnect(lxcSocketOf(await start()))
+      const inspected = async (): Promise<string> => (await intercede('inspect', id)).stdout
+      expect(await inspected()).toMatch(/^calls +1 until 20\S+Z: .*; later ones are not known$/m)
+      await call()
+      await until('it is counted', async () => /^calls +2: /m.test(await inspected()), 10)
+      expect(await inspected()).toMatch(/^calls +2: .* 2 left.*; those between 20\S+Z and 20\S+Z are not known$/m)
+      for (const words of [['ps'], ['ps', '--all'], ['inspect', id]]) {
+        const [row] = JSON.parse((await intercede(words[0]!, ...words.slice(1), '--format', 'json')).stdout)
+        expect(row).toMatchObject({ left: 2, state: 'served' })
+        expect([row.countedUntil, row.countedAgain].map((time) => new Date(time).toISOString())).toEqual([
+          row.countedUntil,
+          row.countedAgain,
+        ])
+        expect(row.countedUntil < row.countedAgain).toBe(true)
+      }
+      const explained = (await intercede('explain', id)).stdout
+      expect(explained).toMatch(/: not all that was refused between 20\S+Z and 20\S+Z is known$/m)
+      expect(explained).not.toContain('after 20')
+    } finally {
+      await monitor.end()
     }
   })
 

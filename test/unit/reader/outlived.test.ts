@@ -11,6 +11,8 @@ interface Sample {
   readonly started?: number
   readonly ended?: number
   readonly stray?: boolean
+  /** Until when its calls were counted. */
+  readonly until?: number
   /** The time of its only refusal. */
   readonly at: number
 }
@@ -22,12 +24,13 @@ function sample({
   pid = 7,
   at,
   stray = false,
+  until,
   ...times
 }: Sample): ContainerView {
   const refusals = [{ time: at, call: `call ${at}` }]
   const counts = { calls: 2, done: 1, left: 1, errors: 0, gone: 0, droppedRefusals: 0 }
   const about = { ...times, ...(stray ? { barred: { code: 'unknownContainer' } } : {}) }
-  return { id, name, state, pid, about, refusals, ...counts } as unknown as ContainerView
+  return { id, name, state, pid, about, refusals, countedUntil: until, ...counts } as unknown as ContainerView
 }
 
 const brief = (views: readonly ContainerView[]): readonly string[] =>
@@ -89,6 +92,42 @@ test.each([
   },
 ])('the views $of', ({ all, are }) => {
   expect(brief(all)).toEqual(are)
+})
+
+test.each([
+  {
+    of: 'a daemon has again are not known between the last line of the one before and its first call',
+    all: [sample({ at: 30, since: 20 }), sample({ state: 'unserved', at: 10, until: 12 })],
+    between: [12, 20],
+  },
+  {
+    of: 'two daemons have had before are not known between the first gap and the last',
+    all: [
+      sample({ at: 50, since: 40 }),
+      sample({ state: 'unserved', at: 10, until: 12 }),
+      sample({ state: 'unserved', since: 20, at: 30, until: 32 }),
+    ],
+    between: [12, 40],
+  },
+  {
+    of: 'the next daemon has had to their end are not known between the same',
+    all: [
+      sample({ state: 'ended', at: 10, until: 12, started: 5 }),
+      sample({ state: 'ended', at: 30, since: 20, started: 5 }),
+    ],
+    between: [12, 20],
+  },
+  {
+    of: 'nobody has again are not known after the last line, or the last of what was executed in it',
+    all: [
+      sample({ state: 'unserved', since: 1, at: 10, until: 12 }),
+      sample({ state: 'unserved', since: 2, at: 20, until: 22 }),
+      sample({ state: 'ended', pid: 0, stray: true, since: 24, at: 25 }),
+    ],
+    between: [25, undefined],
+  },
+])('calls that $of', ({ all, between }) => {
+  expect(joinOutlived(all).map(({ countedUntil, countedAgain }) => [countedUntil, countedAgain])).toEqual([between])
 })
 
 test('a container that outlived its daemon ended no earlier than what was executed in it, and its last refusal', () => {

@@ -24,8 +24,8 @@ export const quoted = (text: Uint8Array): string =>
 export const printable = (text: string): string =>
   text.replaceAll(/[^ -~]/gu, (character) => [...Buffer.from(character)].map(escapedByte).join(''))
 
-/** Members whose texts `spell` and `callerOf` have made: they are escaped already. */
-const SPELLED: ReadonlySet<string> = new Set(['call', 'comm', 'lastRefusal'])
+/** Members whose texts `spell` and `callerOf` have made, or `explain`: they are escaped already. */
+const SPELLED: ReadonlySet<string> = new Set(['call', 'comm', 'lastRefusal', 'note'])
 
 /** Shows the text of a member. Whoever has made it may call any text so. */
 export const escapedMember = (name: string, text: string): string =>

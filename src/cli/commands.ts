@@ -246,7 +246,7 @@ command('doctor')
 command('ps')
   .description('list the served containers: the outcomes of their calls, and what was refused last')
   .option('--wide', 'also print ids, runtimes, images, commands of run, keys, and the whole last refused call')
-  .option('-a, --all', 'also list containers that ended recently, and refused hand-overs with the reason')
+  .option('-a, --all', 'also list containers that ended within a day, and refused hand-overs with the reason')
   .option('--format <format>', 'table, json, or a template such as "{name} {calls}"')
   .option(...ONLY_FEED_OPTION)
   .option(...HISTORY_OPTION)
@@ -323,8 +323,8 @@ command('explain')
   .addOption(value.profileOption('with --if: '))
   .addOption(value.daemonConfigOption())
   .addHelpText(
-    ...after(`Without an argument it explains the refusals of containers that run, then of those that have ended. With a name or an id it
-also finds containers that were removed, and those from before a restart, as long as history has them.
+    ...after(`Without an argument it explains the refusals of containers that run, then of those that ended within a day, or since --since.
+With a name or an id it also finds containers that were removed, and those from before a restart, as long as history has them.
 
 With --if it answers one question, whatever runs now: it exits with 0 and says the outcome, the reason and what to do. The policy
 is the default of the daemon's configuration, with --profile and -c over it, and under its ceiling.`),

@@ -103,11 +103,11 @@ function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => un
     if (others.length + who.length === 0) return []
     const { key } = row.wants
     const asks = [
-      ...(others.length > 0 ? [`the container also asks for ${fewOf(others)} of ${key}`] : []),
+      ...(others.length > 0 ? [`the container also asks for ${fewOf(others.map(formatValue))} of ${key}`] : []),
       ...(who.length > 0 ? [`other values of ${key} are wanted in its profile by ${fewOf(who)}`] : []),
     ].join('; ')
     const what = others.length > 0 ? 'command' : 'line'
-    return [`  note:  ${asks}: each ${what} replaces the value, so put all that you allow into one`]
+    return [`${asks}: each ${what} replaces the value, so put all that you allow into one`]
   }
 }
 type NoteOf = (row: Explained) => readonly string[]
@@ -121,13 +121,13 @@ function formatEnd({ ended }: Explained, view: ContainerView): string {
 }
 
 /** Says that an annotation asked for it, and why that did nothing. */
-function formatIgnored({ wants }: Explained, { about }: ContainerView): readonly string[] {
+function ignoredBy({ wants }: Explained, { about }: ContainerView): readonly string[] {
   const ignored = ((about.ignored ?? []) as readonly Note[]).find(({ key }) => wants && key === fullName(wants.key))
   if (!ignored) return []
-  return [`  note:  ${formatValue(`its annotation ${ignored.key}=${ignored.value} is ignored: ${ignored.why}`)}`]
+  return [formatValue(`its annotation ${ignored.key}=${ignored.value} is ignored: ${ignored.why}`)]
 }
 
-function formatRefusal(row: Explained, view: ContainerView, note: readonly string[]): string {
+function formatRefusal(row: Explained, view: ContainerView, notes: readonly string[]): string {
   const { count, first, call, verdict, errno, reason, says, remedy, time } = row
   // Those before `--since` are counted, too.
   const from = first === undefined ? '' : `, the first ${ago(Date.now() - Date.parse(first))}`
@@ -140,8 +140,7 @@ function formatRefusal(row: Explained, view: ContainerView, note: readonly strin
     ...(row.now === undefined ? [] : [`  now:  ${formatValue(row.now)}`]),
     ...(row.forGood === undefined ? [] : [`  for good:  ${formatValue(row.forGood)}`]),
     ...(row.allows === undefined || row.forGood === ALLOWED ? [] : [`  which allows:  ${formatValue(row.allows)}`]),
-    ...formatIgnored(row, view),
-    ...note,
+    ...notes.map((note) => `  note:  ${note}`),
   ].join('\n')
 }
 
@@ -304,24 +303,36 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     .filter(({ refusal }) => refusal.time >= (since ?? 0))
     .sort(byImportance)
   const rowOf = rowMaker(all, daemon, path)
+  /** Makes rows, each with the notes about it. */
+  const rowsOf = (some: readonly Found[]): readonly (readonly [row: Explained, notes: readonly string[]])[] => {
+    const rows = some.map(rowOf)
+    const profiles = new Map(rows.map((row, at) => [row, some[at]!.view.about.profile]))
+    const noteOf = noteMaker(rows, (row) => profiles.get(row))
+    return rows.map((row, at) => [row, [...ignoredBy(row, some[at]!.view), ...noteOf(row)]])
+  }
   const orphans = [...formatUnserved(views), ...formatRefused(feeds, views, since)]
+  const isPart = word === undefined && since === undefined && feeds.gaps.begun > 0 && feeds.gaps.begun < from
+  const leftOut = isPart
+    ? [`Containers that ended before ${isoTime(from)} are left out: --since names an earlier time`]
+    : []
   const asText = (): string => {
     const listed = found.slice(0, LISTED)
-    const rows = listed.map(rowOf)
-    const profiles = new Map(rows.map((row, at) => [row, listed[at]!.view.about.profile]))
-    const noteOf = noteMaker(rows, (row) => profiles.get(row))
+    const rows = rowsOf(listed)
     const isAll = listed.length === found.length && unread.size === 0
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [
       ...orphans,
       ...formatBarred(views),
-      ...rows.map((row, at) => formatRefusal(row, listed[at]!.view, noteOf(row))),
+      ...rows.map(([row, notes], at) => formatRefusal(row, listed[at]!.view, notes)),
       ...(rows.length === 0 ? [] : formatUnknown(shown)),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),
     ]
-    return paragraphs.length === 0 ? `${formatNone(feeds, word, since, views)}\n` : `${paragraphs.join('\n\n')}\n`
+    const text = paragraphs.length === 0 ? [formatNone(feeds, word, since, views)] : paragraphs
+    return `${[...text, ...leftOut].join('\n\n')}\n`
   }
-  if (format.kind !== 'table') for (const text of orphans) say(text)
-  print(formatRows(format, () => found.map(rowOf), asText))
+  const withNote = ([row, notes]: readonly [Explained, readonly string[]]): object =>
+    notes.length === 0 ? row : { ...row, note: notes.join('; ') }
+  if (format.kind !== 'table') for (const text of [...orphans, ...leftOut]) say(text)
+  print(formatRows(format, () => rowsOf(found).map(withNote), asText))
 }

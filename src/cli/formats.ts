@@ -66,6 +66,7 @@ export const FORMATS = {
       'allows',
       'time',
       'first',
+      'note',
     ],
   },
   status: {

@@ -12,6 +12,7 @@ import {
   describeAmbiguity,
   eachContainer,
   findContainer,
+  isCalled,
   isLikeId,
   isStray,
   joinOutlived,
@@ -21,6 +22,7 @@ import {
 import { connect, DaemonSilent, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type Few, type PastLines, readHistory } from '../reader/history.ts'
 import { findRuns, openRun } from '../reader/runs.ts'
+import { userState } from '../runtimes/flags.ts'
 import { briefly, counted, didYouMean, fewOf, shellWord, shortenedId } from '../shared/texts.ts'
 import { userSocket } from './paths.ts'
 import { READER_GONE, say } from './print.ts'
@@ -33,12 +35,30 @@ export interface ReadOptions {
   readonly history?: string
 }
 
+/** Returns the socket of the asking user's own daemon; undefined for root, and outside a session. */
+const ownSocket = (): string | undefined =>
+  process.getuid?.() === 0 ? undefined : orElse(undefined, () => join(dirname(userSocket()), 'feed.sock'))
+
 /** Returns the socket of a user's daemon if it is there and that user asks, else that of the host's. */
 export function usualSocket(): string {
-  const { XDG_RUNTIME_DIR: directory } = process.env
-  if (process.getuid?.() === 0 || directory === undefined) return FEED_SOCKET
-  const own = join(dirname(userSocket()), 'feed.sock')
-  return existsSync(own) ? own : FEED_SOCKET
+  const own = ownSocket()
+  return own !== undefined && existsSync(own) ? own : FEED_SOCKET
+}
+
+/** Returns where history was kept last by the daemon of the user who asks, if it has kept any, else by the host's. */
+function usualHistory(): string {
+  const own = userState()
+  return ownSocket() !== undefined && existsSync(own) ? lastHistory(own) : lastHistory()
+}
+
+/** Tells a user, who cannot start a service of the host, how to start a daemon. */
+function forUser(error: unknown): unknown {
+  const [own, start] = [ownSocket(), 'for your own containers, start "podman unshare intercede serve --user"']
+  if (own === undefined || !(error instanceof Error) || error instanceof DaemonSilent) return error
+  if (!(error instanceof NoDaemon)) error.message += `; ${start}`
+  else if (existsSync(own)) error.message = `Cannot read "${own}": no daemon answers there; ${start}`
+  else error.message = `Cannot read "${own}": there is no such socket, and no daemon of the host; ${start}`
+  return error
 }
 
 /** Returns the command for the same daemon. @param path of its socket, if it was named */
@@ -46,7 +66,13 @@ export const at = (path: string | undefined, command: string): string =>
   path === undefined ? command : `${command} --feed ${shellWord(path)}`
 
 /** @throws {Error} if the daemon cannot be read */
-export const openFeed = (path: string | undefined): FeedReader => connect(path ?? usualSocket())
+export function openFeed(path: string = usualSocket()): FeedReader {
+  try {
+    return connect(path)
+  } catch (error) {
+    throw path === usualSocket() ? forUser(error) : error
+  }
+}
 
 /** @throws {Error} if it has ended */
 export function openRunOf(id: string): FeedReader {
@@ -116,7 +142,7 @@ export const listedSince = (): number => Date.now() - LISTED_MS
 const NOTHING: PastLines = { containers: [], events: [], unread: new Map(), begun: 0, lost: 0, corrupt: 0 }
 
 const directoryOf = (daemon: FeedReader | undefined, path: string | undefined): string | undefined =>
-  daemon ? daemon.directory.daemon.history : path === undefined || path === FEED_SOCKET ? lastHistory() : undefined
+  daemon ? daemon.directory.daemon.history : path === undefined || path === FEED_SOCKET ? usualHistory() : undefined
 
 /** Makes a reader of history, which says once what it lacks; undefined if there is none. */
 function pastIn({
@@ -215,7 +241,7 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
     if (daemon) yield* eachContainer(daemon, all, which)
     for (const feed of runs) for (const view of eachContainer(feed, false, which)) yield { ...view, runtime: RUN }
   }
-  const kept = daemon ? daemon.directory.daemon.history : path === undefined ? lastHistory() : named
+  const kept = daemon ? daemon.directory.daemon.history : path === undefined ? usualHistory() : named
   const isOfOther = named !== undefined && (kept === undefined || resolve(named) !== resolve(String(kept)))
   // A daemon that hangs, or that we may not or do not ask, may serve what history has. Any serves LXC's at their next
   // call.
@@ -382,19 +408,19 @@ const known = ({ path }: Feeds): string =>
 export function requireContainer(
   feeds: Feeds,
   word: string,
-  all: readonly ContainerView[] = feeds.containers(true, undefined, word),
+  all: readonly ContainerView[] = feeds.containers(true, 0, word),
   reasons: readonly string[] = [],
 ): ContainerView {
   const found = findContainer(all, word)
+  // No name that looks like an id is taken for one.
+  const called = found.length === 0 ? all.filter((view) => isCalled(view, word)).map(({ id }) => shortId(id)) : []
+  if (called.length > 0)
+    throw new NegativeAnswer(
+      `Cannot find container ${briefly(word)}: no id begins so; it is the name of ${fewOf([...new Set(called)])}: use that`,
+    )
   if (found.length === 0 && feeds.missing)
     throw new Error(
       `${feeds.missing.message}; ${feeds.historyAt === undefined ? 'and there is no history here: name its directory with --history' : `history in "${feeds.historyAt}" has no container ${briefly(word)} either`}`,
-    )
-  // No name that looks like an id is taken for one.
-  const called = found.length === 0 ? namesakesOf(all, word) : []
-  if (called.length > 0)
-    throw new NegativeAnswer(
-      `Cannot find container ${briefly(word)}: no id begins so; it is the name of ${fewOf(called.map(({ id }) => shortId(id)))}: use that`,
     )
   if (found.length === 0) {
     const { lost, begun } = feeds.gaps

@@ -63,7 +63,7 @@ const USUAL_CELLS: Cells = {
   lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
 }
 
-/** Nobody knows what a container has done since its last line in history, at least until the next daemon counted again. */
+/** Nobody knows what a container did after its last line in history, at least until the next daemon counted again. */
 function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
   return ({ [name]: count, countedUntil, countedAgain }) => {
     if (countedUntil === undefined) return `${count}`

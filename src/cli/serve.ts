@@ -56,7 +56,9 @@ export async function serveCommand({
     const asked =
       takesOver === undefined ? asAnswer(() => requireProfilesInUse(config, file, places.feedSocketPath)) : []
     const none = file === undefined ? [`# no configuration: ${JSON.stringify(configFile(user))} is not there`] : []
-    print(`${[...none, ...asked, ...describeConfig(config, user, historyOf(config, historyPath))].join('\n')}\n`)
+    print(
+      `${[...none, ...asked, ...describeConfig(config, user, historyOf(config, { historyPath, forUser: user }))].join('\n')}\n`,
+    )
     return
   }
   requireUserNamespace(user)

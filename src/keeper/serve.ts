@@ -10,6 +10,7 @@ import { keyNames } from '../policy/keys.ts'
 import { effectiveLimits } from '../policy/limits.ts'
 import { type Note, resolve } from '../policy/resolve.ts'
 import type { Settings } from '../policy/settings.ts'
+import { userState } from '../runtimes/flags.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
 import { kubernetes } from '../runtimes/known/kubernetes.ts'
@@ -143,7 +144,7 @@ class Service {
         limits: this.#config.limits,
         arguments: this.#config.log.arguments,
         containerLabel: this.#config.metrics.container,
-        history: historyOf(this.#config, this.#sockets.historyPath),
+        history: historyOf(this.#config, this.#sockets),
         manager: this.#manager,
         successor: {
           follow: () => this.#reexec?.follow(),
@@ -189,7 +190,7 @@ class Service {
       if (!isForced) keeper.requirePolicies(resolveBy(config))
       this.#manager.reloading()
       this.#config = config
-      all = await keeper.reload(config.limits, config.metrics.container, historyOf(config, this.#sockets.historyPath))
+      all = await keeper.reload(config.limits, config.metrics.container, historyOf(config, this.#sockets))
       this.#log.level = config.log.level
     } catch (error) {
       this.#config = before
@@ -253,7 +254,7 @@ class Service {
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser, configPath } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
     const none = configPath && !existsSync(configPath) ? { configuration: `none: ${configPath} is not there` } : {}
-    const history = historyOf(this.#config, this.#sockets.historyPath)?.directory ?? 'none'
+    const history = historyOf(this.#config, this.#sockets)?.directory ?? 'none'
     const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, history, ...limits, ...none }
     this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
@@ -358,11 +359,13 @@ class Service {
   }
 }
 
-/** Returns where and how history is kept. @param usual the directory, unless the configuration names one */
-export const historyOf = ({ history }: Config, usual: string | undefined): HistoryOptions | undefined => {
-  const { path = usual, size, age } = history
+/** Returns where and how history is kept, unless the configuration names another directory than the usual one. */
+export const historyOf = ({ history }: Config, { historyPath, forUser }: HistoryPlace): HistoryOptions | undefined => {
+  const { path = historyPath, size, age } = history
+  const usual = forUser ? userState() : historyPath
   return path === undefined || path === 'none' ? undefined : { directory: path, usual, size, age }
 }
+type HistoryPlace = Pick<Sockets, 'historyPath' | 'forUser'>
 
 /** Returns what an engine gets only when it starts, and what decides the size of a memory. */
 const ofEngine = ({ log, limits }: Config): unknown => {

@@ -33,7 +33,7 @@ export function filesIn(directory: string): readonly Buffer[] {
 }
 
 /** Yields the lines that are not empty, the newest first. */
-export function* linesOf(files: readonly Buffer[]): Generator<string> {
+export function* newestFirst(files: readonly Buffer[]): Generator<string> {
   for (const bytes of files.toReversed()) {
     for (let end = bytes.length; end > 0; ) {
       const start = bytes.lastIndexOf(LINE_FEED, end - 1) + 1

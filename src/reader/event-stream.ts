@@ -10,7 +10,7 @@ import { RateLimit } from '../shared/rate-limit.ts'
 import { counted } from '../shared/texts.ts'
 import { type ContainerNames, type KeyEntry, namesOf, turnOnBy } from './container-fields.ts'
 import type { Entry } from './directory-reader.ts'
-import type { FeedReader } from './feed.ts'
+import { type FeedReader, SILENT } from './feed.ts'
 import { BATCH, type FollowedRecord, type RecordsFollower } from './records-follower.ts'
 
 /** The types of what is no event of the daemon: calls, what history has of them, and the reader's own messages. */
@@ -102,7 +102,7 @@ const LOOK_AGAIN_MS = 1000
 /** How often lost calls are reported. */
 const SAY_LOST_MS = 1000
 const NEVER = Number.NEGATIVE_INFINITY
-/** How long a daemon may miss its beat, one a second, before it counts as gone. */
+/** How long a daemon may miss its beat, one a second, before it is asked whether it is there. */
 const SILENT_MS = 5000
 
 export interface EventOptions {
@@ -201,7 +201,8 @@ export class EventStream {
   #first: readonly EventView[] = []
   #lost = { said: 0, at: NEVER }
   #beat = { count: -1, since: 0 }
-  #isAway = false
+  /** Why there is nothing to read, once that was said. */
+  #away: string | undefined
   readonly #limit: RateLimit | undefined
   /** Past calls are not a flood: calls before this one are not limited. */
   #begin: number
@@ -431,8 +432,8 @@ export class EventStream {
     if (beat !== this.#beat.count) this.#beat = { count: beat, since: now() }
     const isGone = ended || this.#feed.records.isEnded || now() - this.#beat.since > SILENT_MS
     if (!isGone) {
-      const wasAway = this.#isAway
-      this.#isAway = false
+      const wasAway = this.#away !== undefined
+      this.#away = undefined
       return wasAway ? noted('daemon', 'the daemon serves again') : undefined
     }
     if (this.#options.lastWords !== undefined) {
@@ -440,16 +441,15 @@ export class EventStream {
       this.#isOver = true
       return undefined
     }
-    if (this.#reconnect()) return noted('daemon', 'another daemon serves now')
-    if (this.#isAway) return undefined
-    this.#isAway = true
-    return noted('daemon', 'there is no daemon; waiting for the next one')
+    const found = this.#reconnect()
+    if (found === 'another') return noted('daemon', 'another daemon serves now')
+    if (found === this.#away || found === 'the same') return undefined
+    this.#away = found
+    return noted('daemon', found)
   }
 
-  /**
-   * @returns whether there is another daemon, with other memories
-   */
-  #reconnect(): boolean {
+  /** @returns whether there is another daemon, with other memories; a sentence if there is none that answers */
+  #reconnect(): string {
     try {
       const next = this.#options.connect()
       const before = this.#feed
@@ -461,13 +461,15 @@ export class EventStream {
         this.#event = 0
         this.#call = -1
         this.#begin = next.records.begun
-        this.#isAway = false
+        this.#away = undefined
       }
       this.#feed = next
       before[Symbol.dispose]()
-      return !isSame
-    } catch {
-      return false
+      return isSame ? 'the same' : 'another'
+    } catch (error) {
+      return (error as Error).message.includes(SILENT)
+        ? `${SILENT}; waiting for it`
+        : 'there is no daemon; waiting for the next one'
     }
   }
 }

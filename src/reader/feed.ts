@@ -112,6 +112,9 @@ export class FeedReader {
 
 export class NoDaemon extends Error {}
 
+/** What is said of a daemon that exists, but does not answer in time. */
+export const SILENT = 'the daemon does not answer: it hangs, is stopped, or starts'
+
 /** Thrown if a daemon exists but does not answer in time. */
 export class DaemonSilent extends Error {
   readonly why: string
@@ -119,7 +122,7 @@ export class DaemonSilent extends Error {
   constructor(path: string) {
     super()
     const see = path === FEED_SOCKET ? '"systemctl status intercede"' : 'its log'
-    this.why = `the daemon does not answer: it hangs, is stopped, or starts; see ${see}`
+    this.why = `${SILENT}; see ${see}`
     this.message = `Cannot read "${path}": ${this.why}`
   }
 }

@@ -1,6 +1,6 @@
 import { orElse } from '../kernel/error.ts'
 import type { RefusalView } from '../memories/refusal-view.ts'
-import { filesIn, LINE_FEED, LINE_HEAD, linesOf, stillThere } from '../processes/history-lines.ts'
+import { filesIn, LINE_FEED, LINE_HEAD, newestFirst, stillThere } from '../processes/history-lines.ts'
 import { asciiJson } from '../shared/texts.ts'
 import { LXC, namesOf, number, text } from './container-fields.ts'
 import { type Entry, escapeOtherMembers } from './directory-reader.ts'
@@ -117,7 +117,7 @@ export function readHistory(directory: string, since: number, word = '', few?: F
   let begun = isoOf(0)
   // The last line may be being written.
   let isWhole = files.at(-1)?.at(-1) === LINE_FEED
-  for (const line of linesOf(files)) {
+  for (const line of newestFirst(files)) {
     const [, written, serial = '', ended] = LINE_HEAD.exec(line) ?? []
     const time = written ?? from
     begun = written ?? begun

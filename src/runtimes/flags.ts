@@ -152,7 +152,10 @@ export const dockerOptions = (wanted: Wanted): readonly string[] => [
  * Returns the directory of a user's profiles and configuration. The user's containers and daemon share the user
  * namespace that podman made.
  */
-export function userDirectory(): string {
-  const { XDG_CONFIG_HOME: config, HOME: home = '/' } = process.env
-  return join(config?.startsWith('/') ? config : join(home, '.config'), 'intercede')
-}
+export const userDirectory = (): string => ofUser(process.env.XDG_CONFIG_HOME, '.config')
+
+/** Returns the directory for what outlives a user's daemon: what systemd gives a service of the user, too. */
+export const userState = (): string => ofUser(process.env.XDG_STATE_HOME, '.local/state')
+
+const ofUser = (given: string | undefined, usual: string): string =>
+  join(given?.startsWith('/') ? given : join(process.env.HOME ?? '/', usual), 'intercede')

@@ -334,7 +334,7 @@ export class HistoryFile {
     this.#waiting = first.join('') + this.#waiting
   }
 
-  /** Returns lines of containers that outlived their daemon and still run: without refusals if not all fit with them. */
+  /** Returns lines of containers that outlived their daemon and still run, without refusals if they do not all fit. */
   #carried(which: Iterable<Line> = this.outlived.values()): readonly string[] {
     const room = this.options.size / SNAPSHOT / 2
     const lines = [...which].filter(({ init }) => existsSync(`/proc/${init}`))

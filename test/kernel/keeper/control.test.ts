@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -809,6 +810,39 @@ test.each([
     expect({ status, stderr }).toEqual({ status: 125, stderr: expect.stringMatching(says) })
   } finally {
     if (signal === 'SIGSTOP') process.kill(pid!, 'SIGCONT')
+    await its.close()
+  }
+})
+
+test('events says whether its daemon does not answer, serves again, or is gone', { timeout: 90_000 }, async () => {
+  const its = await Daemon.start()
+  // Then there is something to read.
+  await its.reload()
+  const { pid } = its
+  const words = [CLI, 'events', '--format', 'json', '--feed', join(its.directory, 'feed.sock')]
+  const reader = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  reader.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
+  const messages = (): readonly unknown[] =>
+    said
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as { readonly type: string; readonly message?: string })
+      .flatMap(({ type, message }) => (type === 'daemon' ? [message] : []))
+  const all = [
+    ['SIGSTOP', 'the daemon does not answer: it hangs, is stopped, or starts; waiting for it'],
+    ['SIGCONT', 'the daemon serves again'],
+    ['SIGKILL', 'there is no daemon; waiting for the next one'],
+  ] as const
+  try {
+    await until('it reads', () => said !== '', 20)
+    for (const [index, [signal, message]] of all.entries()) {
+      process.kill(pid!, signal)
+      await until(`it speaks of ${signal}`, () => messages().length > index, 20)
+      expect(messages()[index]).toBe(message)
+    }
+  } finally {
+    reader.kill()
     await its.close()
   }
 })

@@ -23,11 +23,12 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import fc from 'fast-check'
-import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { HistoryFile, lineOf } from '../../../src/keeper/feed/history-file.ts'
 import type { HistoryOptions } from '../../../src/keeper/process/events.ts'
 import { startTime } from '../../../src/kernel/process.ts'
 import { ticksPerSecond } from '../../../src/kernel/system-info.ts'
+import { PREFIX } from '../../../src/policy/key.ts'
 import { runningIn } from '../../../src/processes/history-lines.ts'
 import { findContainer, pastViews } from '../../../src/reader/container-view.ts'
 import { pastEvents, readHistory } from '../../../src/reader/history.ts'
@@ -36,6 +37,7 @@ import { fixture } from '../../support/fixtures.ts'
 import { type Done, execute, until } from '../../support/host.ts'
 import { Monitor } from '../../support/monitor.ts'
 import { lacks } from '../../support/skipped.ts'
+import { byUser } from '../../support/user.ts'
 
 const KIB = 1024
 const DAY = 86_400_000
@@ -451,6 +453,86 @@ describe('the files', () => {
     const { stdout } = await execute(process.execPath, [CLI, 'ps', '-a', '--feed', '/none', '--history', directory])
     const shown = ['NAME', '0aaaaaaaaaaa build', '1aaaaaaaaaaa build', 'other', '3aaaaaaaaaaa', '4aaaaaaaaaaa']
     expect(stdout.match(/^\S+( \S+)?/gm)).toEqual(shown)
+  })
+
+  describe('that are read without a daemon', () => {
+    const old = new Date(Date.now() - 3 * DAY)
+    const refusal = (minor: number): object => ({
+      ...{ time: old, call: `mknodat("/n", S_IFCHR|0666, 10:${minor})`, count: 1, verdict: 'left' },
+      ...{ reason: 'deviceNotAllowed', says: 'no', wants: { key: 'mknod.devices', value: `c:10:${minor}` } },
+    })
+    const about = (id: string, name: string): string =>
+      lineOf({
+        ...{ time: old, type: 'container', serial: 7, ended: old, id, name, runtime: 'crun', calls: [] },
+        ...{ keys: { mknod: { value: 'true', origin: 'metadata' } }, traps: ['mknodat'] },
+        ...{ ignored: [{ key: `${PREFIX}mknod.devices`, value: 'x', why: 'of a test' }] },
+        refusals: [refusal(200), refusal(229)],
+      })
+    const directory = newDirectory()
+    const ask = (...words: readonly string[]): Promise<Done> =>
+      execute(process.execPath, [CLI, ...words, '--feed', '/none', '--history', directory])
+    beforeAll(() => {
+      mkdirSync(directory)
+      writeFileSync(now(directory), about('b'.repeat(64), 'deadbeefcafe'))
+    })
+
+    test('explain says from when on it lists containers that have ended', async () => {
+      const leftOut = /Containers that ended before 20\S+Z are left out: --since names an earlier time\n$/
+      expect((await ask('explain')).stdout).toMatch(leftOut)
+      expect((await ask('explain', '--format', 'json')).stderr).toMatch(leftOut)
+      for (const words of [['bbbb'], ['--since', '7d']]) {
+        const { stdout } = await ask('explain', ...words)
+        expect(stdout).toMatch(/^bbbbbbbbbbbb \(deadbeefcafe\), ended 3d ago: mknodat/)
+        expect(stdout).not.toMatch(leftOut)
+      }
+    })
+
+    test('a container that ended earlier than that is found by commands that take one', async () => {
+      expect((await ask('inspect', 'bbbb')).stdout).toMatch(/^state +ended$/m)
+      expect((await ask('advise', '--container', 'bbbb')).stdout).toContain('mknod.devices')
+    })
+
+    test('one that has ended, and a name like an id, is told by its id', async () => {
+      for (const command of ['explain', 'inspect'])
+        expect(await ask(command, 'deadbeefcafe')).toEqual({
+          ...{ status: 1, stdout: '' },
+          stderr:
+            'intercede: Cannot find container "deadbeefcafe": no id begins so; it is the name of bbbbbbbbbbbb: use that\n',
+        })
+    })
+
+    test('and asked for by a user are those of the own daemon, and how that is started is said', async () => {
+      const session = newDirectory()
+      const [elsewhere, state] = [join(session, 'history'), join(session, 'state/intercede')]
+      for (const each of [elsewhere, state]) mkdirSync(each, { recursive: true })
+      const ask = (...words: readonly string[]): Promise<Done> =>
+        execute('unshare', byUser(...words), {
+          env: { PATH: process.env.PATH, XDG_RUNTIME_DIR: session, XDG_STATE_HOME: dirname(state) },
+        })
+      const start = 'for your own containers, start "podman unshare intercede serve --user"'
+      const missing = `Cannot read "${session}/intercede/feed.sock": there is no such socket, and no daemon of the host; ${start}`
+      expect((await ask('status')).stderr).toBe(`intercede: ${missing}\n`)
+      writeFileSync(now(elsewhere), about('b'.repeat(64), 'rootless'))
+      // As a daemon of the user leaves it.
+      symlinkSync(elsewhere, join(state, 'elsewhere'))
+      for (const each of [session, elsewhere, state, join(state, 'elsewhere'), now(elsewhere)])
+        lchownSync(each, 1234, 1234)
+      chmodSync(scratch, 0o711)
+      expect(await ask('explain', 'rootless')).toMatchObject({
+        ...{ status: 125, stdout: expect.stringMatching(/^bbbbbbbbbbbb \(rootless\), ended 3d ago/) },
+        stderr: `intercede: ${missing}; only history in "${elsewhere}" and what "intercede run" has started is shown\n`,
+      })
+    })
+
+    test('explain notes in JSON what it notes in the text', async () => {
+      const { stdout } = await ask('explain', 'bbbb')
+      const notes = [...stdout.matchAll(/^ {2}note: {2}(.*)$/gm)].map(([, note]) => note)
+      const rows = JSON.parse((await ask('explain', 'bbbb', '--format', 'json')).stdout) as { note?: string }[]
+      expect(rows.flatMap(({ note }) => note?.split('; ') ?? []).join('; ')).toBe(notes.join('; '))
+      expect(notes).toContainEqual(expect.stringMatching(/^its annotation \S+mknod\.devices=x is ignored: of a test$/))
+      expect(notes).toContainEqual(expect.stringMatching(/^the container also asks for c:10:\d+ of mknod\.devices: /))
+      expect((await ask('explain', 'bbbb', '--format', '{note}')).stdout.split('\n')[0]).toBe(rows[0]!.note)
+    })
   })
 
   test('are in a directory that the group may enter, whatever the mask of the daemon', () => {

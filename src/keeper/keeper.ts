@@ -16,7 +16,7 @@ import { type ContainerEntry, Registry } from './containers/registry.ts'
 import { Control } from './control/control.ts'
 import type { EngineProcess } from './engines/engine-process.ts'
 import { EngineSupervisor } from './engines/engine-supervisor.ts'
-import type { DaemonFacts, Totals } from './feed/feed.ts'
+import type { DaemonFacts, Feed } from './feed/feed.ts'
 import { Readers } from './feed/readers.ts'
 import { Records } from './log/records.ts'
 import { EngineHandover } from './persist/engine-handover.ts'
@@ -174,9 +174,9 @@ export class Keeper {
     return [all, failing, refused].filter(Boolean).join('; ')
   }
 
-  /** The daemon's own counters, for metrics. */
-  get totals(): Totals {
-    return this.#readers.feed.totals
+  /** What readers are shown: the daemon's own counters, and where history is kept. */
+  get shown(): Pick<Feed, 'totals' | 'history'> {
+    return this.#readers.feed
   }
 
   /**
@@ -205,7 +205,7 @@ export class Keeper {
 
   /** Counts a reload, or takes it back, where the next program reads the count. @param by 1 or -1 */
   reloads(by: number): void {
-    this.totals.reload('done', by)
+    this.shown.totals.reload('done', by)
     this.#beat()
   }
 

@@ -122,7 +122,7 @@ class Service {
     this.#begun = new Promise((resolve) => {
       this.#begins = resolve
     })
-    const journal = ownJournal((lines) => this.#keeper?.totals.suppressedLines(lines))
+    const journal = ownJournal((lines) => this.#keeper?.shown.totals.suppressedLines(lines))
     this.#log = new Log(config.log.level, isJournalStream(2), undefined, journal)
     this.#calls = new CallLog(
       (container, details, line) => {
@@ -254,7 +254,7 @@ class Service {
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser, configPath } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
     const none = configPath && !existsSync(configPath) ? { configuration: `none: ${configPath} is not there` } : {}
-    const history = historyOf(this.#config, this.#sockets)?.directory ?? 'none'
+    const { directory: history = 'none' } = keeper.shown.history
     const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, history, ...limits, ...none }
     this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)
@@ -265,7 +265,7 @@ class Service {
   }
 
   #record(...[record, container, hasEnded]: Parameters<KeeperOptions['onRecord']>): void {
-    if (!this.#calls.add(record, container)) this.#keeper?.totals.suppressedLines()
+    if (!this.#calls.add(record, container)) this.#keeper?.shown.totals.suppressedLines()
     if (hasEnded) this.#calls.forget(container)
   }
 
@@ -292,11 +292,11 @@ class Service {
   #hear(event: KeeperEvent): void {
     this.#learn(event)
     if (event.type === 'program' && !this.#calls.takesProgram(event.id, event.program, Date.now())) {
-      this.#keeper?.totals.suppressedLines()
+      this.#keeper?.shown.totals.suppressedLines()
       return
     }
     if (event.type === 'refused' && !this.#refusals.take(event.message, Date.now())) {
-      this.#keeper?.totals.suppressedLines()
+      this.#keeper?.shown.totals.suppressedLines()
       return
     }
     logEvent(this.#log, event)

@@ -1071,6 +1071,8 @@ describe.sequential('a daemon', () => {
       expect(second.log.find(({ level }) => level === 'error')).toMatchObject({
         message: expect.stringMatching(/^Cannot keep history in ".*": another daemon keeps its history there/),
       })
+      const served = [daemon, second].map(({ log }) => log.find(({ message }) => message === 'serving')?.history)
+      expect(served).toEqual([directory, 'none'])
       const maker = new Maker(second, [])
       expect(await maker.once()).toBe('ok')
       feed = join(daemon.directory, 'feed.sock')

@@ -140,7 +140,7 @@ function seenOf(
         : []),
       ...(later.length > 0
         ? [
-            `${formatContainer(view)}: it is not known what it has called since ${isoTime(countedUntil!)}, so all its keys stay as it has them`,
+            `${formatContainer(view)}: it is not known what it called ${unknownSpan(view)}, so all its keys stay as it has them`,
           ]
         : []),
       ...older.map(
@@ -150,6 +150,12 @@ function seenOf(
     ],
   }
 }
+
+/** Says when nobody counted the calls of a container. */
+const unknownSpan = ({ countedUntil, countedAgain }: ContainerView): string =>
+  countedAgain === undefined
+    ? `after ${isoTime(countedUntil!)}`
+    : `between ${isoTime(countedUntil!)} and ${isoTime(countedAgain)}`
 
 /** Says which ceilings keep a container from what it was refused, whatever its profile gives. */
 function sayCeilings(view: ContainerView): void {

@@ -167,7 +167,7 @@ test.each(['SIGSTOP', 'SIGKILL'] as const)(
     if (signal === 'SIGKILL') await until('the daemon has ended', () => daemon.pid === undefined, 10)
     try {
       const { stdout, stderr } = await advise([id!], '--json', '--history', history)
-      expect(stderr).toMatch(/: it is not known what it has called since 2\S+Z, so all its keys stay as it has them$/m)
+      expect(stderr).toMatch(/: it is not known what it called after 2\S+Z, so all its keys stay as it has them$/m)
       expect(stderr).not.toContain('has not made any call')
       expect(JSON.parse(stdout)).toMatchObject({
         keys: { mknod: 'true', 'mknod.devices': 'c:10:200', setxattr: 'true' },

@@ -3,7 +3,7 @@
 // not there, all are.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -19,7 +19,9 @@ const DIST = join(ROOT, 'dist')
  * it orders: they share a library.
  */
 const COMMANDS = {
-  ...Object.fromEntries(['run', 'advise', 'serve', 'profile', 'flags', 'doctor', 'api'].map((name) => [name, [name]])),
+  ...Object.fromEntries(
+    ['run', 'advise', 'serve', 'profile', 'flags', 'doctor', 'api', 'web'].map((name) => [name, [name]]),
+  ),
   test: ['test', 'record-cases'],
   read: ['ps', 'inspect', 'events', 'top', 'explain', 'set', 'status', 'stop', 'list'],
 }
@@ -123,6 +125,23 @@ const { outputFiles, metafile } = await build({
   plugins: [commandsApart, firstApart, sharedApart],
 })
 
+/** The page of `intercede web`, from the sources of this checkout: no copy of the modules has another one. */
+const page = await build({
+  absWorkingDir: CHECKOUT,
+  entryPoints: { page: 'src/web/main.tsx', style: 'src/web/page.css' },
+  outdir: join(DIST, 'web'),
+  write: false,
+  bundle: true,
+  minify: true,
+  metafile: true,
+  format: 'iife',
+  target: 'es2022',
+  charset: 'ascii',
+  legalComments: 'none',
+  jsx: 'automatic',
+  jsxImportSource: 'preact',
+})
+
 const sha256 = (...parts) =>
   parts
     .reduce((hash, part) => hash.update(part), createHash('sha256'))
@@ -131,7 +150,8 @@ const sha256 = (...parts) =>
 
 /** The licences of the packages that are in the bundles. */
 function licences() {
-  const inputs = Object.keys(metafile.inputs)
+  const ofPage = Object.keys(page.metafile.inputs).map((path) => relative(ROOT, join(CHECKOUT, path)))
+  const inputs = [...Object.keys(metafile.inputs), ...ofPage]
   const names = new Set(inputs.map((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean))
   return [...names].sort().map((name) => {
     const from = inputs.find((path) => path.includes(`node_modules/${name}/`))
@@ -173,6 +193,8 @@ const files = new Map([
     path.slice(DIST.length + 1),
     path.endsWith('.map') ? text : `${text}//# digest=${sha256(text)}`,
   ]),
+  ...page.outputFiles.map(({ path, text }) => [path.slice(DIST.length + 1), text]),
+  ['web/page.html', readFileSync(join(CHECKOUT, 'src/web/page.html'), 'utf8')],
   ...STARTS.map(([module, name]) => [`${module}.js`, start(module, name)]),
   ['package.json', '{ "type": "commonjs" }\n'],
   ...[...declarations()].map(([name, text]) => [join('types', name), text]),

@@ -57,7 +57,7 @@ const all: Parameter = { name: 'all', is: 'also containers that ended recently',
 const CONTAINER = 'its id, its name, or the beginning of its id'
 
 /** @param ended also those that ended recently */
-function containersIn(daemon: AskedDaemon, ended: boolean): readonly ContainerView[] {
+export function containersIn(daemon: AskedDaemon, ended: boolean): readonly ContainerView[] {
   const unserved = daemon.unserved() ?? []
   if (unserved.length === 0) return containersOf(daemon.feed, ended, 'last')
   // What was executed in one of them has its own end, and is a part of it.
@@ -65,13 +65,16 @@ function containersIn(daemon: AskedDaemon, ended: boolean): readonly ContainerVi
   return ended ? all : all.filter(({ state }) => state !== 'ended')
 }
 
+/** What history has of a container is all that is known of it. @returns undefined if it has gone meanwhile */
+export const wholeIn = (daemon: AskedDaemon, view: ContainerView): ContainerView | undefined =>
+  view.state === 'unserved' ? view : wholeContainer(daemon.feed, view)
+
 /** @throws {HttpError} if there is none, or are several */
 function containerIn(daemon: AskedDaemon, word: string): ContainerView {
   const found = findContainer(containersIn(daemon, true), word)
   if (found.length > 1) throw new HttpError(409, describeAmbiguity(found, word))
   const [view] = found
-  // What history has of one is all that is known.
-  const whole = view?.state === 'unserved' ? view : view && wholeContainer(daemon.feed, view)
+  const whole = view && wholeIn(daemon, view)
   if (whole) return whole
   throw new HttpError(
     404,

@@ -374,6 +374,22 @@ address of --listen, and a request has no body.`),
   )
   .action(async (options) => (await import('./api.ts')).apiCommand(options))
 
+command('web')
+  .description('serve a page with containers, their calls and refusals to one browser on this machine')
+  .option(
+    '--listen <address:port>',
+    'the loopback address to serve on, such as 127.0.0.1:9471 (default: a free port)',
+    value.parseListen,
+  )
+  .option('--open', 'open the page in the browser, with xdg-open')
+  .option(...FEED_OPTION)
+  .addHelpText(
+    ...after(`It prints the address of the page, which admits the first browser that opens it. The page shows what the commands show to
+the same user, and changes nothing. From another machine, use a tunnel: "ssh -L 9471:127.0.0.1:9471 HOST", or in
+Kubernetes "kubectl port-forward". Ctrl-C ends the page.`),
+  )
+  .action(async (options) => (await import('./web.ts')).webCommand(options))
+
 command('set')
   .description('change the keys of a running container, at once and until it ends')
   .argument('<container>', WHICH)

@@ -55,7 +55,7 @@ interface Found {
 }
 
 /** Returns what makes rows: finding the word of a container takes a look at all, so it is found once. */
-function rowMaker(
+export function rowMaker(
   all: readonly ContainerView[],
   daemon: Daemon | undefined,
   feed: string | undefined,

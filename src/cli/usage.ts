@@ -77,6 +77,7 @@ const DOES: Readonly<Record<string, string>> = {
   test: 'test the policy',
   metrics: 'print metrics',
   api: 'answer',
+  web: 'serve the page',
 }
 
 const remedyFor = (message: string): string =>

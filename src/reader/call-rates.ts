@@ -65,13 +65,15 @@ export function sampleCalls(feed: FeedReader, at: number): CallSample {
 /**
  * Returns the rate of each call that was made between two looks, and containers that made none but have calls in
  * flight.
+ *
+ * @param isWhole whether to put all calls of a container together, under the name of one of them
  */
-export function callRates(before: CallSample, after: CallSample): readonly CallRate[] {
+export function callRates(before: CallSample, after: CallSample, isWhole = false): readonly CallRate[] {
   const seconds = Math.max(0.001, (after.at - before.at) / 1000)
   const groups = new Map<string, Counted[]>()
   for (const [key, counted] of after.counts) {
     const calls = difference(counted.calls, before.counts.get(key)?.calls)
-    const name = `${counted.container} ${counted.syscall}`
+    const name = isWhole ? counted.container : `${counted.container} ${counted.syscall}`
     groups.set(name, [...(groups.get(name) ?? []), { ...counted, calls }])
   }
   const rates = [...groups.values()].map((group) => rateOf(group, seconds, after.served))

@@ -37,6 +37,7 @@ const TIMED = [
   'test/kernel/sched/rt-priority.test.ts',
   'test/runtimes/podman/operate.test.ts',
   'test/runtimes/run/cold.test.ts',
+  'test/runtimes/web/many.test.ts',
 ]
 
 /** These files wait for clocks, loads and hangs, 10 s and more each: `npm test` leaves them out. */

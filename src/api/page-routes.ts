@@ -81,10 +81,8 @@ export class PageRoutes {
     const { feed } = this.#daemon
     if (feed !== this.#feed) this.#looks = []
     this.#feed = feed
-    const [before, last] = this.#looks
-    if (!last) this.#looks = [sampleCalls(feed, now())]
-    else if (now() - last.at >= LOOK_MS) this.#looks = [last, sampleCalls(feed, now())]
-    else if (!before) return []
+    const last = this.#looks.at(-1)
+    if (!last || now() - last.at >= LOOK_MS) this.#looks = [...this.#looks, sampleCalls(feed, now())].slice(-2)
     const [one, other] = this.#looks
     return one && other ? callRates(one, other, isWhole) : []
   }

@@ -51,3 +51,6 @@ export function ago(time: string | undefined): string {
 
 /** The words of a member's name: `recordsLost` is "records lost". */
 export const wordsOf = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
+
+/** The time of the day. */
+export const clock = (time: string | number): string => new Date(time).toLocaleTimeString([], { hour12: false })

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
-import { save } from './formats.ts'
+import { clock, save } from './formats.ts'
 
 export interface PlotProps {
   readonly name: string
@@ -16,6 +16,10 @@ const HEIGHT = 180
 /** Lines differ without their colours, too. */
 const DASHES = [[], [8, 4], [2, 3]]
 const DAY = 86_400
+/** The least time that lines show, in seconds. */
+const LEAST = 60
+const dateOf = (seconds: number): string => new Date(1000 * seconds).toLocaleDateString()
+const timeOf = (seconds: number): string => clock(1000 * seconds)
 const dark = matchMedia('(prefers-color-scheme: dark)')
 
 function optionsFor({ labels, format, isByDay }: PlotProps, width: number, style: CSSStyleDeclaration): uPlot.Options {
@@ -26,10 +30,16 @@ function optionsFor({ labels, format, isByDay }: PlotProps, width: number, style
   return {
     ...{ width, height: HEIGHT, legend: { show: false }, cursor: { show: false } },
     scales: {
-      x: isByDay ? { range: (_, from, to) => [from - DAY / 2, to + DAY / 2] } : {},
+      x: { range: (_, from, to) => (isByDay ? [from - DAY / 2, to + DAY / 2] : [Math.min(from, to - LEAST), to]) },
       y: { range: (_, _from, to) => [0, Math.max(to * 1.1, 1)] },
     },
-    axes: [axis, { ...axis, size: 70, values: (_, values) => values.map(format) }],
+    axes: [
+      {
+        ...{ ...axis, space: 110, values: (_, times) => times.map(isByDay ? dateOf : timeOf) },
+        ...(isByDay ? { incrs: [DAY, 2 * DAY, 7 * DAY] } : {}),
+      },
+      { ...axis, size: 70, values: (_, values) => values.map(format) },
+    ],
     series: [
       {},
       ...labels.map((label, index) => ({

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useState } from 'preact/hooks'
+import { useRef, useState } from 'preact/hooks'
 import { csvOf, save } from './formats.ts'
 
 type Value = string | number | undefined
@@ -24,7 +24,7 @@ interface TableProps<Row> {
   readonly none: string
 }
 
-/** How many rows are shown until somebody wants all. */
+/** How many rows are shown at first, and how many more each time that somebody wants more. */
 const FEW = 200
 
 const compared = (one: Value, other: Value): number =>
@@ -36,7 +36,7 @@ const compared = (one: Value, other: Value): number =>
 export function Table<Row>({ name, columns, rows, keyOf, by, none }: TableProps<Row>) {
   const [{ title, isDown }, sort] = useState({ title: by, isDown: true })
   const [words, filter] = useState('')
-  const [isWhole, showAll] = useState(false)
+  const [most, show] = useState(FEW)
   const column = columns.find((each) => each.title === title)
   const wanted = words.toLowerCase().split(' ')
   const textOf = (row: Row): string =>
@@ -46,10 +46,19 @@ export function Table<Row>({ name, columns, rows, keyOf, by, none }: TableProps<
       .toLowerCase()
   const isWanted = (row: Row): boolean => words === '' || wanted.every((word) => textOf(row).includes(word))
   const found = rows.filter(isWanted)
-  const sorted = column
+  const sortedNow = column
     ? found.toSorted((one, other) => (isDown ? -1 : 1) * compared(column.of(one), column.of(other)))
     : found
-  const shown = isWhole ? sorted : sorted.slice(0, FEW)
+  // Nothing moves away from under a pointer or the focus.
+  const [isHeld, hold] = useState(false)
+  const held = useRef({ by: '', places: new Map<string | number, number>() })
+  const order = `${title} ${isDown}`
+  if (!isHeld || held.current.by !== order)
+    held.current = { by: order, places: new Map(sortedNow.map((row, place) => [keyOf(row), place])) }
+  const { places } = held.current
+  const placeOf = (row: Row): number => places.get(keyOf(row)) ?? rows.length
+  const sorted = isHeld ? sortedNow.toSorted((one, other) => placeOf(one) - placeOf(other)) : sortedNow
+  const shown = sorted.slice(0, most)
   const asFile = (): void =>
     save(
       `${name}.csv`,
@@ -67,16 +76,24 @@ export function Table<Row>({ name, columns, rows, keyOf, by, none }: TableProps<
           {shown.length < found.length && `, the first ${shown.length} are shown`}
         </span>
         {shown.length < found.length && (
-          <button type="button" onClick={() => showAll(true)}>
-            Show all
+          <button type="button" onClick={() => show(most + FEW)}>
+            Show more
           </button>
         )}
         <button type="button" onClick={asFile}>
           Save as CSV
         </button>
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
-      <section class="scrolls" aria-label={name} tabIndex={0}>
+      <section
+        class="scrolls"
+        aria-label={name}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        tabIndex={0}
+        onMouseEnter={() => hold(true)}
+        onMouseLeave={() => hold(false)}
+        onFocusIn={() => hold(true)}
+        onFocusOut={() => hold(false)}
+      >
         <table>
           <thead>
             <tr>

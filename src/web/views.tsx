@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import { type EventRow, type Polled, SHOWN_EVENTS, useEvents, usePolled } from './client.ts'
-import { ago, duration, perSecond, wordsOf } from './formats.ts'
+import { ago, clock, duration, perSecond, wordsOf } from './formats.ts'
 import { Plot, useCollected } from './plot.tsx'
 import { Facts, Table } from './table.tsx'
 
@@ -49,11 +49,15 @@ interface Refusal extends Names {
   readonly says: string
   readonly remedy: string
   readonly time: string
+  readonly first?: string
   readonly now?: string
   readonly set?: string
   readonly forGood?: string
   readonly allows?: string
 }
+
+/** What tells kinds of refusals of a container: their last calls change. */
+const kindOf = ({ call, verdict, errno, says }: Refusal): string => [/^\w+/.exec(call), verdict, errno, says].join(' ')
 
 const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id)
 const nameOf = ({ name = '', namespace, pod, ...rest }: Partial<Names & { id: string }>): string => {
@@ -73,7 +77,7 @@ function Notice({ of: { trouble, value, at, every } }: { readonly of: Polled<unk
     )
   return (
     <p class="trouble" role="alert">
-      {trouble.message} {value !== undefined && `What is shown is of ${new Date(at).toLocaleTimeString()}.`}
+      {trouble.message} {value !== undefined && `What is shown is of ${clock(at)}.`}
     </p>
   )
 }
@@ -154,6 +158,10 @@ interface Detail extends Omit<Summary, 'name' | 'image'> {
   readonly droppedRefusals?: number
 }
 
+/** An order that stays while calls are made. */
+const byFirst = (one: Refusal, other: Refusal): number =>
+  (one.first ?? one.time).localeCompare(other.first ?? other.time)
+
 function Copy({ text }: { readonly text: string }) {
   const [said, say] = useState('')
   const copy = (): Promise<void> =>
@@ -196,7 +204,11 @@ function Refused({ of }: { readonly of: Refusal }) {
 
 /** Whom an event concerns, what happened, and what became of it. */
 const eventColumns = [
-  { title: 'Time', of: ({ time }: EventRow) => time },
+  {
+    title: 'Time',
+    of: ({ time }: EventRow) => time,
+    shown: ({ time }: EventRow) => clock(time),
+  },
   { title: 'Container', of: ({ container, name }: EventRow) => nameOf({ container, ...(name ? { name } : {}) }) },
   { title: 'Event', of: ({ type, call, message }: EventRow) => call ?? [type, message].filter(Boolean).join(': ') },
   { title: 'Outcome', of: ({ verdict, errno }: EventRow) => [verdict, errno].filter(Boolean).join(' ') },
@@ -263,8 +275,8 @@ export function Container({ serial }: { readonly serial: string }) {
           <h2>Refusals</h2>
           {container.refusals.length === 0 && <p class="none">Nothing was refused.</p>}
           <ul class="refusals">
-            {container.refusals.map((each) => (
-              <Refused key={`${each.call} ${each.reason}`} of={each} />
+            {container.refusals.toSorted(byFirst).map((each) => (
+              <Refused key={kindOf(each)} of={each} />
             ))}
           </ul>
           {(container.droppedRefusals ?? 0) > 0 && (
@@ -324,7 +336,7 @@ export function History() {
   for (const row of past?.refusals ?? []) {
     const group = groups.get(groupOf(row)) ?? new Map<string, Refusal>()
     groups.set(groupOf(row), group)
-    const kind = `${row.call} ${row.reason}`
+    const kind = kindOf(row)
     const other = group.get(kind)
     const count = row.count + (other?.count ?? 0)
     group.set(kind, { ...(other && other.time > row.time ? other : row), count })
@@ -371,7 +383,7 @@ export function History() {
             name="Refusals"
             none="History has no refusals of this time."
             rows={rows}
-            keyOf={({ group, call, reason }) => `${group} ${call} ${reason}`}
+            keyOf={(row) => `${row.group} ${kindOf(row)}`}
             by="Count"
             columns={[
               { title: by === 'image' ? 'Image' : 'Container', of: ({ group }) => group },
@@ -417,6 +429,9 @@ const counts = (value: unknown): string =>
     .map(([name, count]) => `${count} ${name}`)
     .join(', ') || 'none'
 
+/** What is wrong comes first. */
+const wellness = ({ health }: Finding): number => Number(health === 'ok')
+
 function Doctor() {
   const polled = usePolled<{ diagnoses: readonly Finding[] }>('doctor', 0)
   return (
@@ -427,7 +442,7 @@ function Doctor() {
         <Table
           name="Findings"
           none="It finds nothing."
-          rows={polled.value.diagnoses}
+          rows={polled.value.diagnoses.toSorted((one, other) => wellness(one) - wellness(other))}
           keyOf={({ name }) => name}
           columns={[
             { title: 'What', of: ({ name }) => name },

@@ -8,7 +8,7 @@ const root = new URL('../../', import.meta.url)
 export default function requireFreshBuild(): void {
   const built = statSync(new URL('dist/build-id', root), { throwIfNoEntry: false })?.mtimeMs ?? 0
   const files = readdirSync(new URL('src', root), { recursive: true, encoding: 'utf8' }).filter((name) =>
-    name.endsWith('.ts'),
+    /\.(tsx?|css|html)$/.test(name),
   )
   const newer = files.find((file) => statSync(new URL(`src/${file}`, root)).mtimeMs > built)
   if (newer !== undefined) throw new Error(`Cannot test: dist/ is older than src/${newer}: npm run build`)

@@ -3,11 +3,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import axe from 'axe-core'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 import { until } from './host.ts'
 import { CLI } from './machine.ts'
 import { SLOWNESS } from './slowness.ts'
 
+/** The page's own policy keeps a script of another one out, and lets the debugger evaluate. */
+const AXE = axe.source
 const CHROMIUM = '/usr/bin/chromium'
 /** Why no page can be looked at here; undefined if it can. */
 export const withoutChromium = existsSync(CHROMIUM) ? undefined : 'there is no chromium'
@@ -21,14 +24,19 @@ export class Web {
   said = ''
   readonly child: ChildProcess
 
-  private constructor(words: readonly string[]) {
-    this.child = spawn(process.execPath, [CLI, 'web', ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+  private constructor([program = '', ...words]: readonly string[]) {
+    this.child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.child.stdout!.on('data', (chunk: Buffer) => (this.address += chunk.toString()))
     this.child.stderr!.on('data', (chunk: Buffer) => (this.said += chunk.toString()))
   }
 
   static async start(feed: string, ...more: readonly string[]): Promise<Web> {
-    const web = new Web(['--feed', feed, ...more])
+    return Web.by([process.execPath, CLI, 'web', '--feed', feed, ...more])
+  }
+
+  /** Starts it by a command that becomes `intercede web`. */
+  static async by(command: readonly string[]): Promise<Web> {
+    const web = new Web(command)
     await until('it serves', () => web.said.includes('Open this address') || web.child.exitCode !== null)
     web.address = web.address.trim()
     return web
@@ -76,6 +84,13 @@ export class Viewer {
       }
     })
     return page
+  }
+
+  /** What axe finds wrong with a page, for those who do not see it, or who have no mouse. */
+  async flaws(page: Page): Promise<readonly string[]> {
+    await page.evaluate(AXE)
+    const { violations } = await page.evaluate<axe.AxeResults>('axe.run()')
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(', ')}`)
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,7 @@ const src = join(root, 'src')
 
 /** Imports point downwards in this list. What each folder may do is in CONTRIBUTING.md. */
 const folders = [
+  'web',
   'cli',
   'api',
   'reader',
@@ -41,7 +42,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   caller: ['', 'sysinfo', 'paths', 'fuse', 'mounts', 'task', 'devices', 'programs', 'identity'],
 }
 
-const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => /\.tsx?$/.test(name))
 const textOf = (file: string): string => readFileSync(join(src, file), 'utf8')
 
 interface Import {

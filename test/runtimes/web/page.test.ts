@@ -1,39 +1,275 @@
-import { writeFileSync } from 'node:fs'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Page } from 'playwright-core'
+import type { Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
-import { Host } from '../../support/host.ts'
+import { execute, USERNS, until } from '../../support/host.ts'
+import { CLI, Machine } from '../../support/machine.ts'
 import { withReason } from '../../support/skipped.ts'
-import { Viewer, Web, withoutChromium } from '../../support/web.ts'
+import { SLOWNESS } from '../../support/slowness.ts'
+import { byUser } from '../../support/user.ts'
+import { PATIENCE_MS, Viewer, Web, withoutChromium } from '../../support/web.ts'
+
+const VIEWS = ['Containers', 'History', 'Daemon']
+/** Markup, text from right to left, control characters, and more than a line. */
+const MARKUP = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+const HOSTILE = `${MARKUP}\u202egnp\u0007`
+const SHOWN = String.raw`${MARKUP}\342\200\256gnp\007`
+const LONG = '<b>'.repeat(1365)
 
 describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => {
-  let host: Host
+  const history = mkdtempSync(join(tmpdir(), 'intercede-history-'))
+  const machine = new Machine()
+  const feed = join(machine.directory, 'feed.sock')
+  const containers: ChildProcess[] = []
+  const webs: Web[] = []
   let web: Web
   let viewer: Viewer
   let page: Page
-  let container: Promise<unknown>
+
+  async function serve(words: readonly string[] = [process.execPath, CLI, 'web', '--feed', feed]): Promise<Web> {
+    const made = await Web.by(words)
+    webs.push(made)
+    return made
+  }
+  /** Starts a container that makes calls until all is over. */
+  function contain(id: string, paths: readonly string[], annotations: readonly string[] = []): void {
+    const more = annotations.flatMap((each) => ['--annotation', each])
+    const own = ['--userns', USERNS, '--pidns', '--await-agent', '--id', id, ...more]
+    const policy = ['--metadata', 'security.syscalls.intercept.mknod=true']
+    const calls = `cd ${machine.shared}; while :; do for p; do ${fixture('caller')} mknod "$p" 020666 10 200; ${fixture('caller')} mknod "$p" 020666 1 1
+      ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null`
+    const words = [machine.socket, ...own, ...policy, '--', 'sh', '-c', calls, 'sh', ...paths]
+    containers.push(spawn(fixture('filtered'), words, { stdio: ['ignore', 'ignore', 'inherit'], detached: true }))
+  }
+  const see = (text: string | RegExp, of = page): Promise<void> => of.getByText(text).first().waitFor()
+  const open = async (name: string): Promise<void> => {
+    await page.getByRole('link', { name, exact: true }).click()
+    await page.getByRole('heading', { name, level: 1, exact: true }).waitFor()
+  }
+  const isFocused = (locator: Locator): Promise<boolean> =>
+    locator.evaluate((element) => element === element.ownerDocument.activeElement)
+
   beforeAll(async () => {
-    host = await Host.start()
-    ;[web, viewer] = await Promise.all([Web.start(host.feedSocket), Viewer.start()])
-    page = await viewer.page()
-    const call = `${fixture('caller')} mknod`
-    const loop = `cd ${host.directory}; while [ ! -e stop ]; do ${call} mem 020666 1 1; ${call} n 020666 1 3; rm -f n; sleep 0.1; done`
-    container = host.run(['--id', 'build'], ['sh', '-c', loop])
+    await machine.serve(`history: { path: ${history} }`)
+    ;[web, viewer] = await Promise.all([serve(), Viewer.start()])
+    page = await viewer.page({ permissions: ['clipboard-read', 'clipboard-write'], acceptDownloads: true })
+    page.on('dialog', (dialog) => viewer.complaints.push(`a dialog: ${dialog.message()}`))
   })
   afterAll(async () => {
-    writeFileSync(join(host.directory, 'stop'), '')
-    await container
     await viewer?.close()
-    await web?.end()
-    host?.close()
+    for (const each of webs) await each.end()
+    for (const { pid } of containers) if (pid) process.kill(-pid, 'SIGKILL')
+    await machine.close()
+    rmSync(history, { recursive: true })
   })
 
-  test('shows the containers', async () => {
+  test('without containers, each view says so, and what the token was is in no history', async () => {
     await page.goto(web.address)
+    await see('No container is served.')
+    expect(page.url()).toBe(`${web.url.origin}${web.url.pathname}#/`)
+    expect(await viewer.flaws(page)).toEqual([])
+    await open('History')
+    await see('History has no refusals of this time.')
+    expect(await viewer.flaws(page)).toEqual([])
+    await open('Daemon')
+    await see('listeners per container')
+    await see('seccomp user notification')
+    expect(await viewer.flaws(page)).toEqual([])
+  })
+
+  test('a reload needs no token, and a link to a container that is gone says so', async () => {
+    await page.reload()
+    await see('listeners per container')
+    await page.goto(`${web.url.pathname}#/containers/12345`, { waitUntil: 'commit' }).catch(() => {})
+    await page.evaluate("location.hash = '#/containers/12345'")
+    await page.getByRole('alert').getByText('Cannot find the container').waitFor()
+  })
+
+  test('a container appears by itself, and is found, sorted and walked through by the keyboard', async () => {
+    await open('Containers')
+    contain('build', ['tun'])
     await page.getByRole('link', { name: 'build' }).waitFor()
-    expect(new URL(page.url()).hash).toBe('#/')
+    contain('other', ['tun'])
+    await page.getByRole('link', { name: 'other' }).waitFor()
+    await page.reload()
+    await page.getByRole('link', { name: 'other' }).waitFor()
+    const visited: string[] = []
+    const link = page.getByRole('link', { name: 'build' })
+    for (let tabs = 0; tabs < 40 && !(await isFocused(link)); tabs++) {
+      await page.keyboard.press('Tab')
+      visited.push(String(await page.evaluate('document.activeElement.textContent || document.activeElement.type')))
+      if (visited.at(-1) === 'search') await page.keyboard.type('BUILD')
+      if (visited.at(-1) === 'Container') await page.keyboard.press('Enter')
+    }
+    expect(visited.slice(0, 5)).toEqual(['Skip to the content', 'Containers', 'History', 'Daemon', 'Save as PNG'])
+    expect(visited).toContain('Save as CSV')
+    expect(await page.getByRole('columnheader', { name: 'Container' }).getAttribute('aria-sort')).toBe('descending')
+    expect(await page.getByRole('link', { name: 'other' }).count()).toBe(0)
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { name: 'build', level: 1 }).waitFor()
+  })
+
+  test('a container has its policy, its calls, and refusals with a command that works', async () => {
+    await see('mknod.devices=c:10:200')
+    await page.getByRole('row', { name: /^mknod true metadata/ }).waitFor()
+    await page.getByRole('img', { name: /^Calls per second: done \d/ }).waitFor()
+    await page.getByRole('img', { name: /^Latency of the slowest call: p50 \d/ }).waitFor()
+    await page.getByRole('region', { name: 'Events' }).getByText('deviceNotAllowed').first().waitFor()
+    expect(await viewer.flaws(page)).toEqual([])
+    await page.getByRole('button', { name: 'Copy' }).first().click()
+    await see('Copied')
+    const command = String(await page.evaluate('navigator.clipboard.readText()'))
+    expect(command).toMatch(/^intercede set --feed \S+ build mknod\.devices=c:10:200$/)
+    const { status, stderr } = await execute('sh', ['-c', command.replace('intercede', `${process.execPath} ${CLI}`)])
+    expect(status, stderr).toBe(0)
+    await see('nothing: it is allowed by now')
+  })
+
+  test('plots become pictures, and tables files, in which no text is a formula', async () => {
+    const [picture] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('button', { name: 'Save as PNG' }).first().click(),
+    ])
+    expect(picture.suggestedFilename()).toBe('Calls per second.png')
+    expect(
+      readFileSync(await picture.path())
+        .subarray(1, 4)
+        .toString(),
+    ).toBe('PNG')
+    contain('=HYPERLINK("x")', ['tun'])
+    await open('Containers')
+    await page.getByRole('link', { name: '=HYPERLINK' }).waitFor()
+    const [table] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('button', { name: 'Save as CSV' }).click(),
+    ])
+    const text = readFileSync(await table.path(), 'utf8')
+    expect(text).toMatch(/^"Container","Image","State","Calls"/)
+    expect(text).toContain(`"'=HYPERLINK(""x"")"`)
+  })
+
+  test('what a container has chosen is text, and no command is offered that does not find it', async () => {
+    const image = 'io.kubernetes.cri.image-name'
+    contain(HOSTILE, [HOSTILE, LONG], [`nerdctl/name=${HOSTILE}`, `${image}=${LONG}`])
+    await page.getByRole('link', { name: SHOWN }).click()
+    await page.getByRole('heading', { name: SHOWN }).waitFor()
+    await see(/^mknod\(".*<img src=x onerror=alert\(1\)>/)
+    await page
+      .getByText(/^(<b>){50}/)
+      .first()
+      .waitFor()
+    await page
+      .getByText(/^mknod\("(<b>){9}/)
+      .first()
+      .waitFor()
+    await see('if it is harmless, add c:10:200')
+    expect(await page.getByRole('button', { name: 'Copy' }).count()).toBe(0)
+    for (const name of VIEWS) {
+      await open(name)
+      await see(MARKUP)
+    }
+    expect(await page.locator('img, script:not([src])').count()).toBe(0)
     expect(viewer.complaints).toEqual([])
     expect(web.said).not.toContain('refused a part')
+  })
+
+  test.each(['light', 'dark'] as const)('all views are fit for all, in %s and 360 pixels wide', async (colorScheme) => {
+    await page.emulateMedia({ colorScheme })
+    await page.setViewportSize({ width: 360, height: 740 })
+    for (const name of [...VIEWS, 'build']) {
+      if (name === 'build') await open('Containers')
+      await open(name)
+      await page.getByRole('table').first().waitFor()
+      expect([name, await viewer.flaws(page)]).toEqual([name, []])
+      expect([name, await page.evaluate('document.documentElement.scrollWidth')]).toEqual([name, 360])
+    }
+    await page.setViewportSize({ width: 1280, height: 720 })
+  })
+
+  test('history adds up refusals by image', async () => {
+    await open('History')
+    await page.getByRole('combobox', { name: 'By' }).selectOption('image')
+    await page
+      .getByRole('row', { name: /no image known/ })
+      .first()
+      .waitFor()
+    await page.getByRole('img', { name: /^Refusals by day: refusals [1-9]/ }).waitFor()
+  })
+
+  test('the first paint takes less than half a second, of less than 120 KB', async () => {
+    const times: number[] = []
+    for (let round = 0; round < 5; round++) {
+      await page.reload()
+      await see('History')
+      const paints = "performance.getEntriesByName('first-contentful-paint').map(({ startTime }) => startTime)"
+      await until('it is painted', async () => (await page.evaluate<number[]>(paints)).length > 0)
+      times.push(...(await page.evaluate<number[]>(paints)))
+    }
+    expect(Math.min(...times)).toBeLessThan(500 * SLOWNESS)
+    const { gzipSync } = await import('node:zlib')
+    const files = ['page.html', 'page.js', 'style.css'].map(
+      (name) => new URL(`../../../dist/web/${name}`, import.meta.url),
+    )
+    expect(files.reduce((sum, file) => sum + gzipSync(readFileSync(file)).length, 0)).toBeLessThan(120 * 1024)
+  })
+
+  test('while the daemon is gone, what was shown stays and says how old it is; the next one is found', async () => {
+    await open('Containers')
+    await page.getByRole('link', { name: 'build' }).waitFor()
+    await machine.stop()
+    await page.getByRole('alert').getByText('What is shown is of').waitFor()
+    expect(await page.getByRole('link', { name: 'build' }).count()).toBe(1)
+    expect(await viewer.flaws(page)).toEqual([])
+    await machine.serve(`history: { path: ${history} }`)
+    contain('again', ['tun'])
+    await page.getByRole('link', { name: 'again' }).waitFor()
+    expect(await page.getByRole('alert').count()).toBe(0)
+  })
+
+  test('another browser, or a wrong token, is not admitted', async () => {
+    const other = await viewer.page()
+    for (const address of [web.address, web.address.replace(/.{5}$/, 'wrong')]) {
+      await other.goto(address)
+      await other.getByRole('alert').getByText('does not admit this browser').waitFor()
+    }
+    expect(await viewer.flaws(other)).toEqual([])
+    await other.context().close()
+  })
+
+  test('a user who may not read the daemon is told so', async () => {
+    const user = await serve(['unshare', ...byUser('web', '--feed', feed)])
+    const other = await viewer.page()
+    await other.goto(user.address)
+    await other
+      .getByRole('alert')
+      .getByText(/EACCES|may|permi/i)
+      .waitFor()
+    expect(await viewer.flaws(other)).toEqual([])
+    await other.context().close()
+  })
+
+  test('after its end, the page believes no other program at its port', async () => {
+    await open('Containers')
+    const { port, pathname } = web.url
+    await web.end()
+    await page.getByRole('alert').getByText('does not answer').waitFor()
+    let asked = 0
+    const impostor: Server = createServer(({ url }, response) => {
+      if (url?.startsWith(pathname)) asked++
+      response.setHeader('content-type', 'application/json')
+      response.setHeader('x-intercede-proof', 'x'.repeat(43))
+      response.end('{"containers":[{"id":"forged","serial":1}],"rates":[],"error":"forged"}')
+    })
+    await new Promise<void>((resolve) => impostor.listen(Number(port), '127.0.0.1', resolve))
+    await page.getByRole('alert').getByText('Another program answers').waitFor({ timeout: PATIENCE_MS })
+    expect(await page.getByText('forged').count()).toBe(0)
+    expect(asked).toBeGreaterThan(0)
+    impostor.closeAllConnections()
+    impostor.close()
+    expect(viewer.complaints).toEqual([])
   })
 })

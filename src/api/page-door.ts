@@ -93,7 +93,7 @@ export class PageDoor {
   }
 }
 
-/** Whether a browser says that it asks for our page, which a link may do, or that our page asks. Programs say nothing. */
+/** Whether a browser says that our page asks, or a link leads to our page. Programs say nothing. */
 function isOwn({ 'sec-fetch-site': site, 'sec-fetch-dest': destination }: IncomingHttpHeaders, asked: string): boolean {
   return site === undefined || site === 'same-origin' || site === 'none' || (asked === '' && destination === 'document')
 }

@@ -11,7 +11,7 @@ const SAYS = {
 }
 
 /** Why the page has nothing new to show. */
-export class Trouble extends Error {
+class Trouble extends Error {
   readonly kind: TroubleKind
 
   /** @param says what the server said, which has proved that it is ours */

@@ -27,7 +27,7 @@ export const perSecond = (rate: number | undefined): string =>
   rate === undefined ? '' : rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`
 
 /** Formats microseconds. Infinity becomes null in JSON. */
-export function duration(us: number | null | undefined): string {
+export function formatMicroseconds(us: number | null | undefined): string {
   if (us === undefined) return ''
   if (us === null) return '> 20 s'
   if (us < 1000) return `${us} \u00b5s`
@@ -42,7 +42,7 @@ const UNITS = [
 ] as const
 
 /** Says how long ago a time was. */
-export function ago(time: string | undefined): string {
+export function formatAge(time: string | undefined): string {
   if (time === undefined) return ''
   const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000)
   const [unit, of] = UNITS.find(([, each]) => seconds >= each) ?? ['s', 1]
@@ -50,7 +50,7 @@ export function ago(time: string | undefined): string {
 }
 
 /** The words of a member's name: `recordsLost` is "records lost". */
-export const wordsOf = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
+export const spaced = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
 
 /** The time of the day. */
 export const clock = (time: string | number): string => new Date(time).toLocaleTimeString([], { hour12: false })

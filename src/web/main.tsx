@@ -1,6 +1,9 @@
 import { render } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { Container, Containers, Daemon, History } from './views.tsx'
+import { DaemonView } from './daemon-view.tsx'
+import { DetailView } from './detail-view.tsx'
+import { HistoryView } from './history-view.tsx'
+import { ListView } from './list-view.tsx'
 
 const VIEWS = [
   ['#/', 'Containers'],
@@ -10,10 +13,10 @@ const VIEWS = [
 
 function View({ at }: { readonly at: string }) {
   const [, serial] = /^#\/containers\/(\d+)$/.exec(at) ?? []
-  if (serial !== undefined) return <Container key={serial} serial={serial} />
-  if (at === '#/history') return <History />
-  if (at === '#/daemon') return <Daemon />
-  return <Containers />
+  if (serial !== undefined) return <DetailView key={serial} serial={serial} />
+  if (at === '#/history') return <HistoryView />
+  if (at === '#/daemon') return <DaemonView />
+  return <ListView />
 }
 
 function Page() {

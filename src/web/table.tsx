@@ -4,7 +4,7 @@ import { csvOf, save } from './formats.ts'
 
 type Value = string | number | undefined
 
-export interface Column<Row> {
+interface Column<Row> {
   readonly title: string
   /** What it is sorted and filtered by, and what a file has. */
   readonly of: (row: Row) => Value

@@ -38,6 +38,7 @@ export class Web {
   static async by(command: readonly string[]): Promise<Web> {
     const web = new Web(command)
     await until('it serves', () => web.said.includes('Open this address') || web.child.exitCode !== null)
+    if (web.child.exitCode !== null) throw new Error(`It does not serve: ${web.said}`)
     web.address = web.address.trim()
     return web
   }

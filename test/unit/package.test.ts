@@ -97,11 +97,12 @@ test('a global install by npm gets every manual page: npm takes no directory for
 
 test('the package has a file for each process, thread and subcommand, and koffi alone beside them', () => {
   const code = files.filter((file) => /^(bin|dist)\/(?!man\/|types\/|completions\/)/.test(file))
-  expect(code.length).toBeLessThan(29)
+  expect(code.length).toBeLessThan(33)
   for (const name of ['cli', 'run-command', 'engine', 'thread', 'mounter', 'walker', 'index'])
     expect(code).toContain(`dist/${name}.js`)
   expect(Object.keys(JSON.parse(read('package.json')).dependencies)).toEqual(['koffi'])
-  for (const name of ['commander', 'valibot', 'yaml']) expect(read('dist/licenses.txt')).toContain(`${name}\n\n`)
+  for (const name of ['commander', 'preact', 'uplot', 'valibot', 'yaml'])
+    expect(read('dist/licenses.txt')).toContain(`${name}\n\n`)
 })
 
 test('the package holds nothing that only a checkout needs: no maps, sources, tests, nor types of what is not public', () => {

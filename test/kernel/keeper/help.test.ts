@@ -9,7 +9,7 @@ import { CLI } from '../../support/machine.ts'
 /** The commands; the first is `intercede` alone. */
 const COMMANDS: readonly string[] = [
   ...['', 'run', 'serve', 'profile', 'flags', 'doctor', 'ps', 'inspect', 'events', 'top', 'explain', 'metrics', 'api'],
-  ...['set', 'reload', 'status', 'stop', 'test', 'completion'],
+  ...['set', 'reload', 'status', 'stop', 'test', 'web', 'completion'],
 ]
 
 const helpOf = (command: string) => execute(process.execPath, [CLI, ...(command ? [command] : []), '--help'])

@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
+import { type AddressInfo, createServer as createTunnel } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
@@ -41,7 +43,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     const own = ['--userns', USERNS, '--pidns', '--await-agent', '--id', id, ...more]
     const policy = ['--metadata', 'security.syscalls.intercept.mknod=true']
     const calls = `cd ${machine.shared}; while :; do for p; do ${fixture('caller')} mknod "$p" 020666 10 200; ${fixture('caller')} mknod "$p" 020666 1 1
-      ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null`
+      ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null 2>&1`
     const words = [machine.socket, ...own, ...policy, '--', 'sh', '-c', calls, 'sh', ...paths]
     containers.push(spawn(fixture('filtered'), words, { stdio: ['ignore', 'ignore', 'inherit'], detached: true }))
   }
@@ -91,7 +93,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
 
   test('a container appears by itself, and is found, sorted and walked through by the keyboard', async () => {
     await open('Containers')
-    contain('build', ['tun'])
+    contain('build', ['tun'], ['io.kubernetes.cri.image-name=registry.example/build:12'])
     await page.getByRole('link', { name: 'build' }).waitFor()
     contain('other', ['tun'])
     await page.getByRole('link', { name: 'other' }).waitFor()
@@ -111,6 +113,36 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     expect(await page.getByRole('link', { name: 'other' }).count()).toBe(0)
     await page.keyboard.press('Enter')
     await page.getByRole('heading', { name: 'build', level: 1 }).waitFor()
+  })
+
+  const noPictures = process.env.INTERCEDE_PICTURES ? undefined : 'INTERCEDE_PICTURES is not set'
+  test.skipIf(noPictures)(withReason('the pictures of docs/guide/web.md', noPictures), async () => {
+    // As on a machine with one daemon: no command names its socket.
+    const usual =
+      'mount -t tmpfs none /run && mkdir /run/intercede && mount --bind "$1" /run/intercede && shift && exec "$@"'
+    const shown = await serve([
+      'unshare',
+      '--mount',
+      'sh',
+      '-c',
+      usual,
+      'sh',
+      machine.directory,
+      process.execPath,
+      CLI,
+      'web',
+    ])
+    const pictured = await viewer.page({ viewport: { width: 960, height: 760 } })
+    await pictured.goto(shown.address)
+    await pictured.getByRole('link', { name: 'build' }).click()
+    const start = Date.now()
+    await until('the plots have lines', () => Date.now() - start > 50_000, 60)
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await pictured.emulateMedia({ colorScheme })
+      const path = fileURLToPath(new URL(`../../../docs/guide/web-${colorScheme}.png`, import.meta.url))
+      await pictured.screenshot({ path })
+    }
+    await pictured.context().close()
   })
 
   test('a container has its policy, its calls, and refusals with a command that works', async () => {
@@ -250,6 +282,28 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       .waitFor()
     expect(await viewer.flaws(other)).toEqual([])
     await other.context().close()
+  })
+
+  test('it works in the network of a Pod, through a tunnel that begins at another port, as that of kubectl', async () => {
+    const inPod = 'busybox ip link set lo up && exec "$@"'
+    const command = [process.execPath, CLI, 'web', '--feed', feed, '--listen', '127.0.0.1:9471']
+    const pod = await serve(['unshare', '--net', 'sh', '-c', inPod, 'sh', ...command])
+    // The kubelet does the same.
+    const tunnel = createTunnel((socket) => {
+      const nc = ['--target', `${pod.child.pid}`, '--net', 'busybox', 'nc', '127.0.0.1', '9471']
+      const { stdin, stdout } = spawn('nsenter', nc, { stdio: ['pipe', 'pipe', 'inherit'] })
+      for (const stream of [socket, stdin, stdout]) stream.on('error', () => {})
+      socket.pipe(stdin)
+      stdout.pipe(socket)
+    })
+    await new Promise<void>((resolve) => tunnel.listen(0, '127.0.0.1', resolve))
+    const { port } = tunnel.address() as AddressInfo
+    const other = await viewer.page()
+    await other.goto(pod.address.replace('127.0.0.1:9471', `localhost:${port}`))
+    await other.getByRole('link', { name: 'again' }).waitFor()
+    await other.context().close()
+    await pod.end()
+    tunnel.close()
   })
 
   test('after its end, the page believes no other program at its port', async () => {

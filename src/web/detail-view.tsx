@@ -1,0 +1,136 @@
+import { useState } from 'preact/hooks'
+import { usePolled } from './client.ts'
+import { formatAge, formatMicroseconds } from './formats.ts'
+import type { Summary } from './list-view.tsx'
+import { Calls, LIVE_MS, Notice, nameOf, type Rate, Recent, type Refusal, refusalKind } from './parts.tsx'
+import { Plot, useCollected } from './plot.tsx'
+import { Facts, Table } from './table.tsx'
+
+interface Key {
+  readonly value: string
+  readonly origin: string
+  readonly ceiling?: string
+}
+
+interface Detail extends Omit<Summary, 'name' | 'image'> {
+  readonly name?: string
+  readonly image?: string
+  readonly keys?: Readonly<Record<string, Key>>
+  readonly pid: number
+  readonly since?: string
+  readonly ended?: string
+  readonly profile?: string
+  readonly cgroup?: string
+  readonly traps?: readonly string[] | string
+  readonly inFlight: number
+  readonly stuck: number
+  readonly barred?: { readonly says: string }
+  readonly refusals: readonly Refusal[]
+  readonly droppedRefusals?: number
+}
+
+/** An order that stays while calls are made. */
+const byFirst = (one: Refusal, other: Refusal): number =>
+  (one.first ?? one.time).localeCompare(other.first ?? other.time)
+
+function Copy({ text }: { readonly text: string }) {
+  const [said, say] = useState('')
+  const copy = (): Promise<void> =>
+    navigator.clipboard.writeText(text).then(
+      () => say('Copied'),
+      () => say('The browser does not allow it'),
+    )
+  return (
+    <>
+      <code class="text">{text}</code>{' '}
+      <button type="button" onClick={() => void copy()}>
+        Copy
+      </button>
+      <span role="status">{said}</span>
+    </>
+  )
+}
+
+function Refused({ of }: { readonly of: Refusal }) {
+  const { call, verdict, errno, count, time, reason, says, remedy, now, set, forGood, allows } = of
+  return (
+    <li>
+      <code class="text">{call}</code>
+      <Facts
+        of={[
+          [
+            'Outcome',
+            `${verdict === 'left' ? 'left to the kernel' : `${verdict} ${errno ?? ''}`}, ${count} times, the last ${formatAge(time)}`,
+          ],
+          ['Why', `${says} [${reason}]`],
+          ['What to do', remedy],
+          ['Now', set === undefined ? now : <Copy text={set} />],
+          ['For good', forGood],
+          ['Which allows', allows],
+        ]}
+      />
+    </li>
+  )
+}
+
+/** One container. */
+export function DetailView({ serial }: { readonly serial: string }) {
+  const path = `containers/${serial}`
+  const polled = usePolled<{ container: Detail; rates: readonly Rate[] }>(path, LIVE_MS)
+  const { container, rates = [] } = polled.value ?? {}
+  const most = (of: 'p50' | 'p99'): number | null =>
+    rates.reduce((top, rate) => Math.max(top, rate[of] ?? 0), 0) || null
+  const latency = useCollected(path, polled.at, [most('p50'), most('p99')])
+  const { traps } = container ?? {}
+  return (
+    <>
+      <h1 class="text">{container ? nameOf(container) : 'Container'}</h1>
+      <Notice of={polled} />
+      {container && (
+        <>
+          <Facts
+            of={[
+              ['Id', container.id],
+              ['Image', container.image],
+              ['Runtime', container.runtime],
+              ['State', container.barred ? `${container.state}: ${container.barred.says}` : container.state],
+              ['PID', container.pid || undefined],
+              ['Since', container.since],
+              ['Ended', container.ended],
+              ['Profile', container.profile],
+              ['Control group', container.cgroup],
+              ['Traps', typeof traps === 'string' ? traps : traps?.join(', ')],
+              ['Calls', `${container.calls}, ${container.inFlight} in flight, ${container.stuck} stuck`],
+            ]}
+          />
+          <Calls of={path} at={polled.at} rates={rates} />
+          <Plot name="Latency of the slowest call" labels={['p50', 'p99']} data={latency} format={formatMicroseconds} />
+          <h2>Refusals</h2>
+          {container.refusals.length === 0 && <p class="none">Nothing was refused.</p>}
+          <ul class="refusals">
+            {container.refusals.toSorted(byFirst).map((each) => (
+              <Refused key={refusalKind(each)} of={each} />
+            ))}
+          </ul>
+          {(container.droppedRefusals ?? 0) > 0 && (
+            <p>{container.droppedRefusals} more kinds of refusals were forgotten.</p>
+          )}
+          <h2>Policy</h2>
+          <Table
+            name="Policy"
+            none="Its policy is not known."
+            rows={Object.entries(container.keys ?? {})}
+            keyOf={([key]) => key}
+            columns={[
+              { title: 'Key', of: ([key]) => key },
+              { title: 'Value', of: ([, { value }]) => value },
+              { title: 'Origin', of: ([, { origin }]) => origin },
+              { title: 'Ceiling', of: ([, { ceiling }]) => ceiling },
+            ]}
+          />
+          <Recent path={`events/${serial}`} />
+        </>
+      )}
+    </>
+  )
+}

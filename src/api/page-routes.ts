@@ -60,7 +60,7 @@ export class PageRoutes {
     const { view, all } = this.#find(serial)
     const whole = wholeIn(this.#daemon, view)
     if (!whole) throw new HttpError(404, 'Cannot find the container: it has ended, and was forgotten')
-    const rates = this.#rates(false).filter(({ container }) => container === view.id)
+    const rates = this.#rates(false)?.filter(({ container }) => container === view.id)
     const explained = this.#knowledge.explain(this.#daemon.feed, all, whole)
     return { ...this.#heading(), container: { ...everythingOf(whole), refusals: explained }, rates }
   }
@@ -77,14 +77,15 @@ export class PageRoutes {
     return { keeper, engine }
   }
 
-  #rates(isWhole: boolean): ReturnType<typeof callRates> {
+  /** Returns the rates since the last look; undefined at the first one. */
+  #rates(isWhole: boolean): ReturnType<typeof callRates> | undefined {
     const { feed } = this.#daemon
     if (feed !== this.#feed) this.#looks = []
     this.#feed = feed
     const last = this.#looks.at(-1)
     if (!last || now() - last.at >= LOOK_MS) this.#looks = [...this.#looks, sampleCalls(feed, now())].slice(-2)
     const [one, other] = this.#looks
-    return one && other ? callRates(one, other, isWhole) : []
+    return one && other && callRates(one, other, isWhole)
   }
 
   #past(days: number): object {

@@ -76,10 +76,10 @@ function Refused({ of }: { readonly of: Refusal }) {
 /** One container. */
 export function DetailView({ serial }: { readonly serial: string }) {
   const path = `containers/${serial}`
-  const polled = usePolled<{ container: Detail; rates: readonly Rate[] }>(path, LIVE_MS)
-  const { container, rates = [] } = polled.value ?? {}
+  const polled = usePolled<{ container: Detail; rates?: readonly Rate[] }>(path, LIVE_MS)
+  const { container, rates } = polled.value ?? {}
   const most = (of: 'p50' | 'p99'): number | null =>
-    rates.reduce((top, rate) => Math.max(top, rate[of] ?? 0), 0) || null
+    rates?.reduce((top, rate) => Math.max(top, rate[of] ?? 0), 0) || null
   const latency = useCollected(path, polled.at, [most('p50'), most('p99')])
   const { traps } = container ?? {}
   return (

@@ -19,9 +19,9 @@ export interface Summary {
 
 /** All containers, live. */
 export function ListView() {
-  const polled = usePolled<{ containers: readonly Summary[]; rates: readonly Rate[] }>('containers', LIVE_MS)
-  const { containers = [], rates = [] } = polled.value ?? {}
-  const byId = new Map(rates.map((rate) => [rate.container, rate]))
+  const polled = usePolled<{ containers: readonly Summary[]; rates?: readonly Rate[] }>('containers', LIVE_MS)
+  const { containers = [], rates } = polled.value ?? {}
+  const byId = new Map(rates?.map((rate) => [rate.container, rate]))
   const rateOf = ({ id }: Summary): Partial<Rate> => byId.get(id) ?? {}
   return (
     <>

@@ -67,8 +67,8 @@ export function Notice({ of: { trouble, value, at, every } }: { readonly of: Pol
   )
 }
 
-const sum = (rates: readonly Rate[], of: 'done' | 'left' | 'errors'): number =>
-  rates.reduce((total, rate) => total + rate[of], 0)
+const sum = (rates: readonly Rate[] | undefined, of: 'done' | 'left' | 'errors'): number | null =>
+  rates?.reduce((total, rate) => total + rate[of], 0) ?? null
 
 export function Calls({
   of: key,
@@ -77,7 +77,7 @@ export function Calls({
 }: {
   readonly of: string
   readonly at: number
-  readonly rates: readonly Rate[]
+  readonly rates: readonly Rate[] | undefined
 }) {
   const data = useCollected(key, at, [sum(rates, 'done'), sum(rates, 'left'), sum(rates, 'errors')])
   return <Plot name="Calls per second" labels={['done', 'left', 'error']} data={data} format={perSecond} />

@@ -158,10 +158,16 @@ const keysFor = (name, calls) => {
   return [code(call), others.map(code).join(' or ')].filter(Boolean).join(' with ')
 }
 
+/** Why a key wants all calls of which others want some. */
+const ALSO = 'all: the name is in memory'
+
 /** A row for all calls of one key that are trapped for the same reason. */
 function trapTable(handlers, calls) {
   const rows = new Map()
-  for (const { name, key, trapped } of handlers) {
+  const families = [...new Set(handlers.map(({ key }) => key.split('.')[0]))]
+  const also = handlers.filter((each) => each.also).map(({ name, also: key }) => ({ name, key, trapped: ALSO }))
+  const byFamily = [...handlers, ...also].map((each) => [families.indexOf(each.key.split('.')[0]), each])
+  for (const [, { name, key, trapped }] of byFamily.toSorted(([one], [other]) => one - other)) {
     const row = rows.get(key + trapped) ?? { key, trapped, names: [] }
     rows.set(key + trapped, { ...row, names: [...row.names, name] })
   }

@@ -1,6 +1,8 @@
 /** linux/xattr.h: flags of setxattr(2). */
 export const XATTR_CREATE = 1
 export const XATTR_REPLACE = 2
+/** linux/limits.h: the longest name, without its NUL. */
+export const XATTR_NAME_MAX = 255
 /** linux/limits.h: the longest value, and the longest list of names, that the kernel hands out. */
 export const XATTR_SIZE_MAX = 65536
 export const XATTR_LIST_MAX = 65536

@@ -119,8 +119,8 @@ export interface ThreadContext extends ProcAccess, LookupServices {
   readonly programs: BpfProgramStore
   /** Counts a mount for a container, and tells whether it is within the container's limit. */
   readonly mayMount: (container: Container) => boolean
-  /** Counts a file that the kernel keeps in memory of ours, and tells whether it is within the container's limit. */
-  readonly mayPin: (container: Container) => boolean
+  /** Counts files that the kernel keeps in memory of ours, and tells whether they are within the container's limit. */
+  readonly mayPin: (container: Container, files: number) => boolean
   /** Returns what sysinfo(2) shall report. */
   readonly sysinfo: { report(container: Container, bits: 32 | 64, caller: CallerTask): Uint8Array }
   readonly mounts: MountServices
@@ -140,6 +140,9 @@ interface Waiting {
   readonly notes: (what: bigint) => void
   readonly noted: bigint
 }
+
+/** What a file without contents takes of memory, about: attributes and contents count as so many files. */
+const FILE_BYTES = 1024
 
 /** Types that only the container itself mounts of what it sees, as statfs(2) has them. */
 const ONLY_INSIDE: ReadonlySet<number> = new Set([
@@ -301,8 +304,8 @@ export class NotifiedCaller implements CallerContract, Disposable {
     }
   }
 
-  mustBeCharged(dir: Handle): boolean {
-    return isPinned(dir) && !this.#context.mayPin(this.#container)
+  mustBeCharged(file: Handle, bytes = 1): boolean {
+    return isPinned(file) && !this.#context.mayPin(this.#container, Math.ceil(bytes / FILE_BYTES))
   }
 
   #identityAt(dir: Handle): CallerIdentity {

@@ -1,4 +1,4 @@
-import type { Errno } from '../abi/brand.ts'
+import type { Errno, PathBytes } from '../abi/brand.ts'
 import type { Handle } from '../kernel/fd.ts'
 import type { Caller, NodevReason, Task } from './caller.ts'
 import type { Context, DetachedMount, MountManner } from './context.ts'
@@ -19,6 +19,13 @@ export type Scheduling =
   | { readonly by: 'setpriority'; readonly nice: number }
   | { readonly by: 'ioprio_set'; readonly ioprio: number }
 
+/** An attribute of an inode. */
+interface NamedAttribute {
+  readonly inode: Handle
+  /** With its NUL. */
+  readonly name: PathBytes
+}
+
 /** The closed list of privileged acts, by verb. An act is data: it can be compared, tested and moved. */
 export interface Verbs extends ProgramVerbs {
   /**
@@ -26,12 +33,18 @@ export interface Verbs extends ProgramVerbs {
    * With `opensHost` it is the other way round: an empty file is made, and our node on it never opens.
    */
   readonly placeNode: NodeRequest & { readonly why: NodevReason['why'] | 'opensHost' }
-  /** Sets `trusted.overlay.opaque` to `y`. */
-  readonly setxattr: { readonly inode: Handle; readonly flags: number }
-  readonly removexattr: { readonly inode: Handle }
-  /** Reads the same attribute into the caller's buffer at address `at`, of `size` bytes. */
-  readonly getxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
-  readonly listxattr: { readonly inode: Handle; readonly at: bigint; readonly size: number }
+  /** Sets `trusted.overlay.opaque` to `y`, or an attribute that the policy names. */
+  readonly setxattr: NamedAttribute & { readonly value: Uint8Array; readonly flags: number }
+  readonly removexattr: NamedAttribute
+  /** Reads an attribute into the caller's buffer at address `at`, of `size` bytes. */
+  readonly getxattr: NamedAttribute & { readonly at: bigint; readonly size: number }
+  /** Lists these attributes beside those that the kernel lists to the caller. @param allowed as the policy has it */
+  readonly listxattr: {
+    readonly inode: Handle
+    readonly at: bigint
+    readonly size: number
+    readonly allowed: ReadonlySet<string>
+  }
   /** Writes what is known already into the caller's memory; needs no privilege. */
   readonly report: { readonly writes: readonly Write[] }
   readonly mknod: NodeRequest

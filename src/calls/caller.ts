@@ -144,10 +144,11 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
   /** Returns why a device node in this directory could not be opened; undefined if it could. */
   devicesBarred(dir: Handle, name: PathBytes): NodevReason | undefined
   /**
-   * Tells whether the container's own control groups must be charged for a file that is made in this directory: the
-   * kernel keeps it in memory, and this container has had many already for which we were charged. Counts one more.
+   * Tells whether the container's own control groups must be charged for a file that is made in this directory, or for
+   * so many bytes that a file gets: the kernel keeps them in memory, and this container has had much already for which
+   * we were charged. Counts what is new.
    */
-  mustBeCharged(dir: Handle): boolean
+  mustBeCharged(file: Handle, bytes?: number): boolean
   /** Tells whether the file system of a file was mounted inside the container. */
   mountedInside(file: Handle): boolean
   /** Returns what the caller would open as the source of a mount, without opening it. */

@@ -85,6 +85,8 @@ export interface Mounts {
   remount(call: RemountCall): void
   /** Makes a device node as the caller, whose control groups are charged for it. @param own a combination of `OWN` */
   makeNode(node: NodeRequest, own: number): void
+  /** Sets an attribute for the caller, whose control groups are charged for it; without a value, removes it. */
+  changeAttribute(inode: Handle, name: PathBytes, to?: { readonly value: Uint8Array; readonly flags: number }): void
   /** Opens a context of the file system for the caller, and a second one in which it is changed. */
   pick(root: Handle): FdForCaller
   /** Sets parameters in that second context, and changes the file system. */

@@ -27,13 +27,37 @@ export function unpackName(a: number, b: number): string {
   return `"${text.replaceAll(/[^!#-~]/g, '?')}${isCut ? '...' : ''}"`
 }
 
+/** What a call does to one attribute, by its first letter. */
+const DEEDS = { g: 'get', s: 'set', r: 'remove' } as const
+export type AttributeDeed = (typeof DEEDS)[keyof typeof DEEDS]
+const SECURITY = 'security.'
+const TRUSTED = 'trusted.'
+
+/**
+ * Packs a deed and the name of an attribute `security.*` or `trusted.*`: one letter stands for the deed, and for
+ * `security.` if it is a capital, so that as much as possible of the name fits.
+ */
+export function packAttribute(deed: AttributeDeed, name: string): readonly [a: number, b: number] {
+  const letter = deed.charAt(0)
+  return name.startsWith(SECURITY)
+    ? packName(letter.toUpperCase() + name.slice(SECURITY.length))
+    : packName(letter + name.slice(TRUSTED.length))
+}
+
+/** Unpacks what a call does, and the name in quotes. */
+export function unpackAttribute(a: number, b: number): string {
+  const [quote, letter = '', ...rest] = unpackName(a, b)
+  const deed = letter.toLowerCase()
+  return `${DEEDS[deed as keyof typeof DEEDS]} ${quote}${letter === deed ? TRUSTED : SECURITY}${rest.join('')}`
+}
+
 /**
  * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log,
  * the end of `intercede run`, metrics and docs/guide/reasons.md read this table.
  *
  * `{a}` and `{b}` are replaced by the reason's numbers, `{a:int}` by one that may be negative, `{a:cap}` by the name of
  * capability a, `{a:errno}` by that of errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both
- * numbers hold (`packName`).
+ * numbers hold (`packName`), `{a:attribute}` by what a call does to which attribute (`packAttribute`).
  */
 export const reasons = {
   // Reasons that any call may have.
@@ -191,9 +215,14 @@ export const reasons = {
 
   // Reasons of setxattr(2) and its family.
   attributeOfAll: ["an attribute that the kernel serves for a file's owner in any user namespace", ''],
-  otherAttribute: ['not the attribute trusted.overlay.opaque with the value y', ''],
-  ofKernel: ['the file is in sysfs or a control group, where no overlay looks for the attribute', ''],
-  attributeAbsent: ["the inode has no attribute trusted.overlay.opaque to add to the kernel's answer", ''],
+  otherAttribute: ['neither trusted.overlay.opaque with the value y, nor an attribute that a policy can allow', ''],
+  attributeNotListed: [
+    'the policy does not list the attribute of this call: {a:attribute}',
+    'add its name to security.syscalls.intercept.setxattr.allowed',
+  ],
+  attributeNeverServed: ['no policy can list the attribute of this call: {a:attribute}', ''],
+  ofKernel: ['the file is in sysfs or a control group, where no container needs the attribute', ''],
+  attributeAbsent: ["the inode has no attribute that is served to add to the kernel's answer", ''],
   invalidArgument: ['the kernel rejects the value of an argument', ''],
   notOfContainer: [
     "the inode's owner or group is not mapped in the container's user namespace",
@@ -427,6 +456,7 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
     'a:cap': () => capabilities[a] ?? String(a),
     'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
     'a:name': () => unpackName(a, b),
+    'a:attribute': () => unpackAttribute(a, b),
     'a:errno': () => errnoName(a),
     'b:reason': () => reasonCodes[b] ?? String(b),
   }

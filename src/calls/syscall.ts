@@ -27,6 +27,8 @@ export interface Syscall<R> {
   readonly name: string
   /** The key that allows the call: it is trapped under a policy that serves this key. */
   readonly key: KeyName
+  /** Another key that wants every such call trapped, whatever `when` says. */
+  readonly also?: KeyName
   /**
    * A call is trapped if all conditions of one of these lists hold. The member is left out where a filter cannot tell
    * the calls apart, so that all are trapped.
@@ -46,8 +48,8 @@ export interface Syscall<R> {
   readonly isInKernel?: () => boolean
   /** Whether the call is done so soon that no other thread needs to receive calls meanwhile. */
   readonly brief?: boolean
-  /** Copies what the call uses of the caller's memory, once. */
-  decode(args: Registers, memory: MemoryReader): R
+  /** Copies what the call uses of the caller's memory, once; of a value that the policy does not serve, nothing. */
+  decode(args: Registers, memory: MemoryReader, policy: Policy): R
   /**
    * Returns the verdict if the copy alone decides it, as it does for most calls of a handler that has this method: the
    * leader then answers without a look at the caller, and no other thread receives calls meanwhile.

@@ -35,13 +35,14 @@ interface AdviseOptions {
 
 /**
  * What is tried without being asked for: what is only on or off is harmless in any container, and so is a nice value by
- * which it is seen what a lower one would take.
+ * which it is seen what a lower one would take. Without a list, most calls that set attributes are not even seen.
  */
 const TRIED: Keys = new Map([
   ...keyNames
     .filter((name) => keys[name].default === 'false' && !MANNERS.has(name))
     .map((name) => [name, 'true'] as const),
   ['sched_setscheduler.min_nice', '-1'],
+  ['setxattr.allowed', 'trusted.intercede.advise'],
 ])
 
 /** The descriptor on which `run` reports. */

@@ -6,6 +6,7 @@ import { explain } from '../calls/reasons.ts'
 import { type CallRecord, decodeTexts, isRefusal, kindOf, reasonOf } from '../calls/record.ts'
 import { type SpelledArguments, spell } from '../calls/spell.ts'
 import { type WantedKey, wantedKey } from '../memories/refusal-view.ts'
+import { allowedBy, listable } from '../policy/attributes.ts'
 import { GRANTED, harmless, written } from '../policy/devices.ts'
 import { type CallName, callOf, type KeyName } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -65,6 +66,13 @@ const uint32 = (register = 0n): number => Number(BigInt.asUintN(32, register))
 /** The index of the argument that names a file system. */
 export const TYPE_OF: Readonly<Record<string, number>> = { mount: 2, fsopen: 0 }
 
+/** The index of the argument that names an attribute. */
+export const attributeAt = (name: string): number => (name.endsWith('at') ? 3 : 1)
+
+/** Returns the name of an attribute as it was recorded. */
+const attributeIn = (call: string, { texts }: SpelledArguments): string =>
+  Buffer.from(decodeTexts(texts).get(attributeAt(call))?.bytes ?? []).toString('latin1')
+
 /** Which options of a call one call needs, beside the key of the call. */
 const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly WantedKey[] } = {
   mknod({ name, args, policy: { mknod } }) {
@@ -87,7 +95,14 @@ const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly Wa
       return [{ key: 'sched_setscheduler.min_nice', value: `${Math.min(LEAST_NICE, record.a | 0)}` }]
     return [{ key: 'sched_setscheduler.max_priority', value: `${Math.max(LEAST_PRIORITY, record.a)}` }]
   },
-  setxattr: ({ name }) => (/^[lf]?(get|list|remove)/.test(name) ? [{ key: 'setxattr.read', value: 'true' }] : []),
+  setxattr({ name, args, policy: { setxattr } }) {
+    const entry = allowedBy(setxattr?.allowed ?? new Set(), attributeIn(name, args))
+    const isRead = /^[lf]?(get|list)/.test(name) || (/^[lf]?remove/.test(name) && entry === undefined)
+    return [
+      ...(entry === undefined ? [] : [{ key: 'setxattr.allowed' as const, value: entry }]),
+      ...(isRead ? [{ key: 'setxattr.read' as const, value: 'true' }] : []),
+    ]
+  },
 }
 const LEAST_PRIORITY = 1
 const LEAST_NICE = -1
@@ -131,7 +146,7 @@ export class RunObserver {
         this.#count(this.#used, `${each.key}=${each.value}`, { ...each, call })
     } else if (isRefusal(record)) {
       const kind = kindOf(record).join(' ')
-      this.#count(this.#refused, kind, { kind, call, ...describe(record) })
+      this.#count(this.#refused, kind, { kind, call, ...describe(record), wants: wantedBy(record, name, args) })
     }
   }
 
@@ -146,9 +161,15 @@ export class RunObserver {
   }
 }
 
-const describe = (record: CallRecord): Pick<RefusedKind, 'errno' | 'reason' | 'says' | 'wants'> => ({
+/** The key that would allow a refused call; where a reason has only the beginning of a name, the arguments have more. */
+function wantedBy(record: CallRecord, call: string | undefined, args: SpelledArguments): WantedKey | undefined {
+  const name =
+    record.reason === 'attributeNotListed' && call !== undefined ? listable(attributeIn(call, args)) : undefined
+  return name === undefined ? wantedKey(reasonOf(record)) : { key: 'setxattr.allowed', value: name }
+}
+
+const describe = (record: CallRecord): Pick<RefusedKind, 'errno' | 'reason' | 'says'> => ({
   ...(record.errno === 0 ? {} : { errno: errnoName(record.errno) }),
   reason: record.reason,
   says: explain(reasonOf(record)).says,
-  wants: wantedKey(reasonOf(record)),
 })

@@ -8,6 +8,7 @@ import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { RefusalView, WantedKey } from '../memories/refusal-view.ts'
+import { listable } from '../policy/attributes.ts'
 import { GRANTED, harmless, written } from '../policy/devices.ts'
 import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
@@ -16,7 +17,7 @@ import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
 import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { at, isJudged, isServed, RUN } from './open-feed.ts'
-import { familyOfShown, type Needed, TYPE_OF } from './run-report.ts'
+import { attributeAt, familyOfShown, type Needed, TYPE_OF } from './run-report.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */
 export interface WaysToAllow {
@@ -180,8 +181,10 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
   const listed = (key: KeyName, value: string): readonly WantedKey[] | undefined =>
     orElse(undefined, () => [{ key: key as WantedKey['key'], value: keys[key].canonical(value) }])
   if (wants.key === 'setxattr') {
-    const name = textIn(parsed, parsed.name.endsWith('at') ? 3 : 1)
-    return name === 'trusted.overlay.opaque' ? [] : undefined
+    const name = textIn(parsed, attributeAt(parsed.name))
+    if (name === 'trusted.overlay.opaque') return []
+    const one = listable(name)
+    return one === undefined ? undefined : listed('setxattr.allowed', one)
   }
   if (wants.key === 'mknod') {
     const [mode, dev] = parsed.args.slice(parsed.name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]

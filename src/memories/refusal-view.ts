@@ -1,8 +1,9 @@
 import { errnoName } from '../abi/errno.ts'
-import { explain, type Reason, type ReasonCode, unpackName } from '../calls/reasons.ts'
+import { explain, type Reason, type ReasonCode, unpackAttribute, unpackName } from '../calls/reasons.ts'
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { orElse } from '../kernel/error.ts'
+import { listable } from '../policy/attributes.ts'
 import { GRANTED } from '../policy/devices.ts'
 import { type KeyName, keyNames, keys, type PermittingKey } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
@@ -23,6 +24,10 @@ function wholeName(a: number, b: number): string | undefined {
   return /^[a-z0-9_]+$/.test(name) ? name : undefined
 }
 
+/** The same of an attribute: a name that was cut ends in dots here. */
+const wholeAttribute = (a: number, b: number): string | undefined =>
+  listable(/"(.*[^.])"$/.exec(unpackAttribute(a, b))?.[1] ?? '')
+
 /** Only a boolean key has a single value that turns it on. */
 const turnedOn = (key: KeyName | undefined): WantedKey | undefined =>
   key !== undefined && key !== 'mode' && keys[key].default === 'false' ? { key, value: 'true' } : undefined
@@ -34,6 +39,10 @@ const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => Wanted
   fileSystemNotAllowed(a, b) {
     const name = wholeName(a, b)
     return name === undefined ? undefined : { key: 'mount.allowed', value: name }
+  },
+  attributeNotListed(a, b) {
+    const name = wholeAttribute(a, b)
+    return name === undefined ? undefined : { key: 'setxattr.allowed', value: name }
   },
   niceTooLow: (a) => ({ key: 'sched_setscheduler.min_nice', value: `${a | 0}` }),
   priorityTooHigh: (a) => ({ key: 'sched_setscheduler.max_priority', value: `${a}` }),

@@ -30,6 +30,7 @@ import {
   unmount,
 } from '../kernel/mount.ts'
 import { setns } from '../kernel/process.ts'
+import { removexattr, setxattr } from '../kernel/xattr.ts'
 import { restoreOrDie } from '../processes/helper.ts'
 import type { OwnCaps } from '../processes/process-caps.ts'
 import { insideCgroupsOf } from './join-cgroups.ts'
@@ -131,6 +132,9 @@ export class MountWorker {
       case 'node':
         this.#node(request, first!, second!)
         return []
+      case 'attribute':
+        this.#attribute(request, first!, second!)
+        return []
       case 'open':
         return [this.#inGroups(first!, 'open', () => fsopen(bytesOf(request.type)))]
       case 'pick':
@@ -152,6 +156,15 @@ export class MountWorker {
         restoreOrDie(() => become(OURSELVES))
         this.#caps.enter('node')
       }
+    })
+  }
+
+  #attribute({ name, value, flags = 0 }: Asked<'attribute'>, task: Fd, inode: Fd): void {
+    using links = openat(AT_FDCWD, cstring('/proc/self/fd'), O_PATH | O_DIRECTORY)
+    const attribute = bytesOf(name) as PathBytes
+    this.#inGroups(task, 'attribute', () => {
+      if (value === undefined) removexattr({ links, inode }, attribute)
+      else setxattr({ links, inode }, attribute, Buffer.from(value, 'base64'), flags)
     })
   }
 

@@ -1,5 +1,6 @@
 import { MIN_NICE } from '../abi/sched.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
+import { attributes } from './attributes.ts'
 import { devices, makeable } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { type CallKey, call, expandShort, fullName, type OptionKey, option, PREFIX } from './key.ts'
@@ -114,10 +115,16 @@ export const keys = {
     capabilities: [['SYS_ADMIN']],
     rootless: false,
   }),
+  'setxattr.allowed': option(attributes, {
+    default: '',
+    help: 'more attributes security.* and trusted.* that may be set and removed',
+    allows:
+      'to set and remove more attributes by name, such as `security.NTACL` for Samba and `trusted.glusterfs.*`; [some cannot be listed](attributes.md#what-cannot-be-listed)',
+  }),
   'setxattr.read': option(permission, {
     default: 'false',
-    help: 'get, list and remove it too; slows every read of an attribute',
-    allows: 'to get, list and remove that attribute too; off by default, because it makes `ls -l` slower',
+    help: 'get, list and remove them too; slows every read of an attribute',
+    allows: 'to get, list and remove these attributes too; off by default, because it makes `ls -l` slower',
   }),
   sysinfo: call({
     help: 'report the memory and uptime of the container',

@@ -76,6 +76,7 @@ export const processCaps = {
         SETUID: 'to take our own ids again',
         SETGID: 'to take our own ids again',
       },
+      attribute: { SYS_ADMIN: 'setxattr(2) and removexattr(2) of attributes that the policy allows' },
       open: { SYS_ADMIN: 'fsopen(2)' },
       pick: { SYS_ADMIN: 'fspick(2)' },
       reconfigure: { SYS_ADMIN: 'fsconfig(2)' },

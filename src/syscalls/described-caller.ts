@@ -298,7 +298,15 @@ class DescribedCaller extends DescribedMemory implements Caller {
       unplaced: (fd) => this.#mount(fd),
       isMade: (file) => this.#ofPath((file as DescribedFile).text, 'mountedBy') === 'intercede',
       attributes: ({ handle }) => TIMES[this.#ofPath((handle as DescribedFile).text, 'times')],
-      ...{ mount: unasked, attach: unasked, remount: unasked, makeNode: unasked, pick: unasked, reconfigure: unasked },
+      ...{
+        mount: unasked,
+        attach: unasked,
+        remount: unasked,
+        makeNode: unasked,
+        changeAttribute: unasked,
+        pick: unasked,
+        reconfigure: unasked,
+      },
       ...{ openContext: unasked, lock: unasked, renew: unasked, create: unasked, finish: unasked },
     }
   }
@@ -411,7 +419,7 @@ function verdictOn(call: ParsedCall, caller: DescribedCaller, policy: Policy): V
     return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, handler.key)))
   if (screened) return judgedBy(policy, screened)
   try {
-    const request = handler.decode(registers, caller)
+    const request = handler.decode(registers, caller, policy)
     return judgedBy(policy, handler.screenCopy?.(request) ?? handler.decide(request, caller, policy))
   } catch (error) {
     return judgedBy(policy, verdictOfError(error))

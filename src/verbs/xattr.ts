@@ -1,27 +1,35 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
-import { CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/stat.ts'
+import {
+  CGROUP_SUPER_MAGIC,
+  CGROUP2_SUPER_MAGIC,
+  fileType,
+  OVERLAYFS_SUPER_MAGIC,
+  S_IFREG,
+  SYSFS_MAGIC,
+} from '../abi/stat.ts'
 import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
-import { isErrno, orFalse, SyscallError } from '../kernel/error.ts'
+import { isErrno, orUndefined, SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/fd.ts'
-import { fstatfs, marksOf } from '../kernel/files.ts'
+import { fstatfs, marksOf, statx } from '../kernel/files.ts'
 import * as kernel from '../kernel/xattr.ts'
+import { allowedBy } from '../policy/attributes.ts'
 import { inodeOf, isChangedSince } from './create.ts'
 
 /**
- * The only attribute that is served: on a directory of an upper layer it hides what lower layers have under its name.
+ * The attribute that is served without being listed: on a directory of an upper layer it hides what lower layers have
+ * under its name.
  */
 export const OPAQUE = Buffer.from('trusted.overlay.opaque\0') as Uint8Array as PathBytes
 export const YES = Buffer.from('y')
 
-const NOTHING = new Uint8Array(0)
 /**
- * In these a container has thousands of files that cost it nothing, and no overlay has a layer there. The kernel
- * charges an attribute to us: on a file of a tmpfs that is an eighth of what the container pays for the file.
+ * In these a container has thousands of files that cost it nothing, no overlay has a layer, and systemd keeps
+ * attributes by which it decides.
  */
 const OF_KERNEL: ReadonlySet<number> = new Set([CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SYSFS_MAGIC])
 
@@ -44,48 +52,79 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
   }
 }
 
+/** What is set; undefined to remove. */
+type To = { readonly value: Uint8Array; readonly flags: number } | undefined
+
+/** Sets or removes an attribute: where the kernel keeps much in memory for it, by a mounter in the caller's groups. */
+function change(caller: Caller, { inode, name }: Verbs['removexattr'], to: To): Effect {
+  const { type } = fstatfs(inode)
+  if (OF_KERNEL.has(type)) throw new ContinueError('ofKernel')
+  const bytes = keptFor(inode, type, to && name !== OPAQUE ? name.length + to.value.length : 0)
+  if (bytes > 0 && caller.mustBeCharged(inode, bytes))
+    caller.act(steps.askMounter, () => caller.mounts.changeAttribute(inode, name, to))
+  else
+    asAdmin(caller, inode, (named) =>
+      to ? kernel.setxattr(named, name, to.value, to.flags) : kernel.removexattr(named, name),
+    )
+  return { value: 0n }
+}
+
+/**
+ * Returns how many bytes the kernel may charge to whoever sets an attribute: those of the attribute, and on an overlay
+ * the contents of a file, which it copies up first. The one byte of OPAQUE is little beside what the file costs.
+ */
+function keptFor(inode: Handle, type: number, attribute: number): number {
+  if (type !== OVERLAYFS_SUPER_MAGIC) return attribute
+  const { mode, size } = statx(inode.raw)
+  return attribute + (fileType(mode) === S_IFREG ? Number(size) : 0)
+}
+
 export const setxattr: Verb<Verbs['setxattr']> = {
-  steps: [steps.attribute],
+  steps: [steps.attribute, steps.askMounter],
   safe:
-    'Only trusted.overlay.opaque is set, and only to y, which hides lower layers of an overlay under the same path. ' +
-    WHERE,
-  run({ inode, flags }, caller) {
-    if (OF_KERNEL.has(fstatfs(inode).type)) throw new ContinueError('ofKernel')
-    asAdmin(caller, inode, (named) => kernel.setxattr(named, OPAQUE, YES, flags))
-    return { value: 0n }
-  },
-  recover({ inode, flags }, caller, trace) {
-    const isDone = (flags & XATTR_CREATE) !== 0 && isOpaque(caller, inode) && isChangedSince(inode, trace)
+    'Only trusted.overlay.opaque is set, and only to y, which hides lower layers of an overlay under the same path; and ' +
+    'attributes that the administrator names, never one by which the kernel or a security module decides. ' +
+    `What the kernel keeps in memory is charged to the container once it is more than a megabyte. ${WHERE}`,
+  run: ({ value, flags, ...named }, caller) => change(caller, named, { value, flags }),
+  recover(act, caller, trace) {
+    const isDone = (act.flags & XATTR_CREATE) !== 0 && hasValue(caller, act) && isChangedSince(act.inode, trace)
     return isDone ? { value: 0n } : undefined
   },
   once: {
     conflictErrno: errno('EEXIST'),
     isReplayable: ({ flags }) => (flags & XATTR_CREATE) !== 0,
-    key: ({ inode }) => inodeOf(inode),
-    fingerprint: ({ inode }, caller) => (isOpaque(caller, inode) ? marksOf(inode) : undefined),
+    key: ({ inode, name, value }) => [...inodeOf(inode), name, value],
+    fingerprint: (act, caller) => (hasValue(caller, act) ? marksOf(act.inode) : undefined),
   },
 }
 
 export const removexattr: Verb<Verbs['removexattr']> = {
-  steps: [steps.attribute],
-  safe: `Only trusted.overlay.opaque is removed. ${SAME}`,
-  run({ inode }, caller) {
-    asAdmin(caller, inode, (named) => kernel.removexattr(named, OPAQUE))
-    return { value: 0n }
-  },
-  recover({ inode }, caller, trace) {
-    return !isOpaque(caller, inode) && isChangedSince(inode, trace) ? { value: 0n } : undefined
+  steps: [steps.attribute, steps.askMounter],
+  safe: `Only attributes that \`setxattr\` sets are removed. ${SAME}`,
+  run: (act, caller) => change(caller, act, undefined),
+  recover(act, caller, trace) {
+    return !currentValue(caller, act) && isChangedSince(act.inode, trace) ? { value: 0n } : undefined
   },
   once: {
     conflictErrno: errno('ENODATA'),
-    key: ({ inode }) => inodeOf(inode),
-    fingerprint: ({ inode }, caller) => (isOpaque(caller, inode) ? undefined : marksOf(inode)),
+    key: ({ inode, name }) => [...inodeOf(inode), name],
+    fingerprint: (act, caller) => (currentValue(caller, act) ? undefined : marksOf(act.inode)),
   },
 }
 
-/** Tells whether the inode has the attribute, whatever its value. */
-const isOpaque = (caller: Caller, inode: Handle): boolean =>
-  orFalse('any', () => asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, NOTHING), 'look') > 0)
+/** Returns the value of an attribute, in the buffer of this thread; undefined if there is none. */
+const currentValue = (caller: Caller, { inode, name }: Verbs['removexattr']): Uint8Array | undefined =>
+  orUndefined('any', () =>
+    bytes.subarray(
+      0,
+      asAdmin(caller, inode, (named) => kernel.getxattr(named, name, bytes), 'look'),
+    ),
+  )
+
+const hasValue = (caller: Caller, act: Verbs['setxattr']): boolean => {
+  const value = currentValue(caller, act)
+  return value !== undefined && Buffer.compare(value, act.value) === 0
+}
 
 /** The buffer of this thread. What the kernel returns in it is written to the caller before it is used again. */
 const bytes = new Uint8Array(XATTR_SIZE_MAX)
@@ -95,44 +134,49 @@ const answer = (length: number, at: bigint, size: number): Effect =>
 
 export const getxattr: Verb<Verbs['getxattr']> = {
   steps: [steps.attribute],
-  safe: `Only trusted.overlay.opaque is read. ${SAME}`,
-  run({ inode, at, size }, caller) {
+  safe: `Only attributes that \`setxattr\` sets are read. ${SAME}`,
+  run({ inode, name, at, size }, caller) {
     const valueBuffer = bytes.subarray(0, Math.min(size, XATTR_SIZE_MAX))
-    const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, valueBuffer))
+    const length = asAdmin(caller, inode, (named) => kernel.getxattr(named, name, valueBuffer))
     return answer(length, at, size)
   },
 }
 
 export const listxattr: Verb<Verbs['listxattr']> = {
   steps: [steps.attribute],
-  safe: `Only trusted.overlay.opaque is added to the names that the kernel lists for the caller. ${SAME}`,
-  run({ inode, at, size }, caller) {
-    mustHaveOpaque(caller, inode)
-    return answer(listFor(caller, inode, size), at, size)
+  safe: `Only names of attributes that \`setxattr\` sets are added to what the kernel lists for the caller. ${SAME}`,
+  run({ inode, at, size, allowed }, caller) {
+    const served = servedNames(caller, inode, allowed)
+    // The kernel's own list is complete then.
+    if (served.length === 0) throw new ContinueError('attributeAbsent')
+    return answer(listFor(caller, inode, served, size), at, size)
   },
-}
-
-/** Requires the attribute. @throws {ContinueError} if it is absent, since the kernel's own list is complete then */
-function mustHaveOpaque(caller: Caller, inode: Handle): void {
-  try {
-    asAdmin(caller, inode, (named) => kernel.getxattr(named, OPAQUE, bytes.subarray(0, 0)))
-  } catch (error) {
-    throw error instanceof SyscallError ? new ContinueError('attributeAbsent') : error
-  }
 }
 
 const OPAQUE_NAME = Buffer.from(OPAQUE.subarray(0, -1)).toString()
 
-/**
- * Lists the names into `bytes`, with OPAQUE added unless the file system lists it to everybody. @returns their length
- */
-function listFor(caller: Caller, inode: Handle, size: number): number {
+/** Returns the names that `action` lists into `bytes`. */
+function namesOf(action: (into: Uint8Array) => number): readonly string[] {
+  const length = action(bytes)
+  return Buffer.from(bytes.buffer, 0, length).toString('latin1').split('\0').slice(0, -1)
+}
+
+/** Returns the names of an inode that are served; none where a file system does not tell. */
+function servedNames(caller: Caller, inode: Handle, allowed: ReadonlySet<string>): readonly string[] {
+  const all = orUndefined('any', () =>
+    namesOf((into) => asAdmin(caller, inode, (named) => kernel.listxattr(named, into))),
+  )
+  return (all ?? []).filter((name) => name === OPAQUE_NAME || allowedBy(allowed, name) !== undefined)
+}
+
+/** Lists the names for the caller into `bytes`, then `served`, unless they are among them. @returns their length */
+function listFor(caller: Caller, inode: Handle, served: readonly string[], size: number): number {
   const named = { links: caller.descriptors, inode }
-  const length = caller.act(steps.asCaller, () => kernel.listxattr(named, bytes))
-  const names = Buffer.from(bytes.buffer, 0, length).toString('latin1').split('\0')
-  const whole = names.includes(OPAQUE_NAME) ? length : length + OPAQUE.length
-  if (size > 0 && whole > Math.min(size, XATTR_LIST_MAX))
+  const names = namesOf((into) => caller.act(steps.asCaller, () => kernel.listxattr(named, into)))
+  const all = [...names, ...served.filter((name) => !names.includes(name))]
+  const list = Buffer.from(all.map((name) => `${name}\0`).join(''), 'latin1')
+  if (size > 0 && list.length > Math.min(size, XATTR_LIST_MAX))
     throw new SyscallError('listxattr', errno(size >= XATTR_LIST_MAX ? 'E2BIG' : 'ERANGE'))
-  if (whole > length && size > 0) bytes.set(OPAQUE, length)
-  return whole
+  if (size > 0) bytes.set(list)
+  return list.length
 }

@@ -34,7 +34,7 @@ let others: string
 let serial = 0
 let attackers: ChildProcess | undefined
 beforeAll(async () => {
-  host = await Host.start({ ...mknodPolicy, setxattr: { read: false } })
+  host = await Host.start({ ...mknodPolicy, setxattr: { allowed: new Set<string>(), read: false } })
   // A file system whose own time does not depend on what else is in it.
   others = join(host.directory, 'others')
   mkdirSync(others)

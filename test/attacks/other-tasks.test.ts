@@ -26,7 +26,7 @@ import { withReason } from '../support/skipped.ts'
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
 const policy = {
   ...mknodPolicy,
-  setxattr: { read: false },
+  setxattr: { allowed: new Set<string>(), read: false },
   mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true },
 }
 

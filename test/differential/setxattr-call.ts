@@ -47,7 +47,7 @@ function buffer(one: XattrCase): string {
   const { operation, value, valuePointer } = one
   const size = sizeOf(one)
   // A size beyond the limit of the kernel (E2BIG) needs no bytes.
-  if (operation === 'set') return pointed(valuePointer, hex(Buffer.alloc(Math.min(size, 64) || 1, value || '.')))
+  if (operation === 'set') return pointed(valuePointer, hex(Buffer.alloc(Math.min(size, 1000) || 1, value || '.')))
   if (valuePointer === 'null' || valuePointer === 'unmapped') return `${valuePointer}:`
   return `o:${Math.min(size, 4096)}`
 }

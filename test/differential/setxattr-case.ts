@@ -1,11 +1,15 @@
 import fc from 'fast-check'
+import { allowedBy } from '../../src/policy/attributes.ts'
+import type { Policy } from '../../src/policy/policy.ts'
 import { rulesFor } from '../../src/syscalls/index.ts'
 import { type DiskType, diskTypes } from './disks.ts'
 import { newName, scenes, unobstructed, weighted, withAims } from './generate.ts'
 import { type CapSet, type Last, type Scene, targets, type Who } from './scene.ts'
-import type { ObjectAttributes } from './tree.ts'
+import { LISTED, type ObjectAttributes } from './tree.ts'
 
-export const policy = { setxattr: { read: true } }
+export const policy: Policy = {
+  setxattr: { allowed: new Set(['security.NTACL', 'trusted.glusterfs.*']), read: true },
+}
 const OPAQUE = 'trusted.overlay.opaque'
 
 /** How the inode is named. `empty`: setxattrat(2) with AT_EMPTY_PATH and an empty path, or with none. */
@@ -73,10 +77,18 @@ const object: fc.Arbitrary<ObjectAttributes> = fc.record({
   mode: weighted([4, 0o644], [2, 0o000], [1, 0o777], [1, 0o600]),
   flag: weighted<'immutable' | 'append' | undefined>([12, undefined], [1, 'immutable'], [1, 'append']),
   opaque: weighted<string | undefined>([4, undefined], [5, 'y'], [1, 'longer than its usual value']),
+  listed: weighted<string | undefined>([5, undefined], [5, 'a value']),
 })
 
 const names = weighted(
-  [80, OPAQUE],
+  [60, OPAQUE],
+  [40, LISTED[0]!],
+  [40, LISTED[1]!],
+  [2, 'trusted.glusterfs.'],
+  [1, 'trusted.glusterfs'],
+  [1, 'security.NTACLs'],
+  [1, 'trusted.overlay.redirect'],
+  [1, 'security.SMACK64'],
   [1, 'trusted.overlay.opaqu'],
   [1, 'trusted.overlay.opaquex'],
   [1, 'user.overlay.opaque'],
@@ -100,7 +112,7 @@ const usual: fc.Arbitrary<XattrCase> = fc.record({
   namePointer: pointer(150),
   value: weighted([40, 'y'], [1, 'x'], [1, 'yes'], [1, '']),
   valuePointer: pointer(150),
-  size: weighted([40, 1], [6, 0], [4, 64], [2, 7], [1, 65_537]),
+  size: weighted([40, 1], [6, 0], [8, 64], [4, 7], [4, 300], [2, 1000], [1, 65_537]),
   flags: weighted([20, 0], [10, 1], [6, 2], [1, 3], [1, 4], [1, -1]),
 })
 
@@ -108,7 +120,7 @@ const usual: fc.Arbitrary<XattrCase> = fc.record({
 const served = (one: XattrCase, scene = unobstructed(one.scene)): XattrCase => ({
   ...one,
   scene: { ...scene, last: { kind: 'there', target: 'file' }, caller: { ...scene.caller, caps: 'admin' } },
-  object: { user: 'root', group: 'root', mode: 0o644, flag: undefined, opaque: 'y' },
+  object: { user: 'root', group: 'root', mode: 0o644, flag: undefined, opaque: 'y', listed: undefined },
   operation: 'set',
   naming: 'path',
   name: OPAQUE,
@@ -157,9 +169,10 @@ export function isTrapped(one: XattrCase): boolean {
 }
 
 /** Does it ask for what only CAP_SYS_ADMIN of the host's own user namespace gives, and we give to a container? */
-export function asksForOpaque(one: XattrCase): boolean {
+export function asksForServed(one: XattrCase): boolean {
   const { operation, name, value } = one
   if (operation === 'list') return true
-  if (name !== OPAQUE) return false
-  return operation !== 'set' || (value.startsWith('y') && sizeOf(one) === 1)
+  if (name === OPAQUE) return operation !== 'set' || (value.startsWith('y') && sizeOf(one) === 1)
+  const isToldToAll = operation === 'get' && name.startsWith('security.')
+  return !isToldToAll && allowedBy(policy.setxattr!.allowed, name) !== undefined
 }

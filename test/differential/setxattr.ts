@@ -1,4 +1,5 @@
 import type { CallRecord } from '../../src/calls/record.ts'
+import { allowedBy } from '../../src/policy/attributes.ts'
 import { fixture } from '../support/fixtures.ts'
 import { BASE } from '../support/host.ts'
 import { HUNG } from './conversation.ts'
@@ -9,7 +10,7 @@ import { capSets, mayAdmin, mountOf, OVER_FILES, type Scene } from './scene.ts'
 import { describeScene, sceneFeatures } from './scene-report.ts'
 import { Served } from './served.ts'
 import { callOf } from './setxattr-call.ts'
-import { asksForOpaque, callName, cases, isTrapped, policy, sizeOf, type XattrCase } from './setxattr-case.ts'
+import { asksForServed, callName, cases, isTrapped, policy, sizeOf, type XattrCase } from './setxattr-case.ts'
 import { xattrDifferences } from './setxattr-differences.ts'
 import { type Answer, Side } from './side.ts'
 import type { Outcome, Sides, Subject, Trial } from './subject.ts'
@@ -27,7 +28,7 @@ function allMapped({ directories, mount }: Scene): boolean {
   return !mount && directories.every(({ user, group }) => user !== 'host' && group !== 'host')
 }
 
-const TRAPPED = ['--xattr']
+const TRAPPED = ['--all-xattr']
 
 /** Trees on one type of disk. */
 class World {
@@ -75,7 +76,7 @@ class World {
 
 /**
  * The natives: `host`: a process of the host with the host's numbers for all ids and CAP_SYS_ADMIN makes the very call, if
- * the caller has that capability in its user namespace and asks for our attribute. Capabilities over files it has like the
+ * the caller has that capability in its user namespace and asks for an attribute that is served. Capabilities over files it has like the
  * caller, where all directories are mapped; else it is not asked.
  *
  * `member`: a process of the same kind of user namespace makes the very call, wherever the kernel alone has to answer:
@@ -113,7 +114,7 @@ class XattrSides implements Sides<XattrCase> {
   #natives(one: XattrCase): readonly (readonly ['host' | 'member', bigint | undefined])[] {
     const { scene } = one
     const { caller } = scene
-    const given = mayAdmin(caller) && asksForOpaque(one)
+    const given = mayAdmin(caller) && asksForServed(one)
     const own = capSets[caller.caps] & OVER_FILES
     if (given) return own === 0n || allMapped(scene) ? [['host', own | capSets.admin]] : []
     // Where that is exact the host is asked too: they must agree.
@@ -157,13 +158,14 @@ export const setxattr: Subject<XattrCase> = {
     `call ${callName(one)}${one.naming.startsWith('at') || one.naming === 'handle' ? ` ${one.naming}` : ''}`,
     `on ${fileSystemOf(one)}`,
     `flags ${one.flags}`,
+    ...(allowedBy(policy.setxattr!.allowed, one.name) ? [`${one.operation} of ${one.name}`] : []),
   ],
   describe(one) {
     const { object, name, namePointer, value, valuePointer, flags, naming } = one
-    const { user, group, mode, flag, opaque } = object
+    const { user, group, mode, flag, opaque, listed } = object
     return [
       ...describeScene(one.scene, `${callName(one)} ${naming}`),
-      `on ${fileSystemOf(one)}: ${user}:${group} ${mode.toString(8)} ${flag ?? ''} opaque=${opaque}`,
+      `on ${fileSystemOf(one)}: ${user}:${group} ${mode.toString(8)} ${flag ?? ''} opaque=${opaque} listed=${listed}`,
       `name ${JSON.stringify(name)} ${namePointer} value ${JSON.stringify(value)} ${valuePointer} size ${sizeOf(one)} flags ${flags}`,
     ]
   },

@@ -31,6 +31,9 @@ const THERE = '4 70'
 
 const isTmpfs = (kind: MountKind | undefined): boolean => (tmpfsKinds as readonly (string | undefined)[]).includes(kind)
 
+/** Attributes that a policy can list. */
+export const LISTED = ['security.NTACL', 'trusted.glusterfs.volume-id']
+
 /** What a link to a file leads to, behind its own name. */
 const TARGET = '.target'
 
@@ -133,13 +136,14 @@ class Writer {
   }
 
   #object(kind: Target, name: string, attributes: ObjectAttributes): void {
-    const { user, group, mode, flag, opaque } = attributes
+    const { user, group, mode, flag, opaque, listed } = attributes
     const path = hex(name)
     if (kind === 'linkToFile') this.#object('file', `${name}${TARGET}`, attributes)
     const idOf = idmapped(this.#scene, this.#scene.directories.length - 1) ? diskId : hostId
     this.close.push(`own ${path} ${idOf(user)} ${idOf(group)}`)
     if (!kind.startsWith('link')) this.close.push(`mode ${path} ${mode.toString(8)}`)
     if (opaque !== undefined) this.close.push(`xattr ${path} ${hex('trusted.overlay.opaque')} ${hex(opaque)}`)
+    for (const name of listed === undefined ? [] : LISTED) this.close.push(`xattr ${path} ${hex(name)} ${hex(listed!)}`)
     const onDisk = this.#scene.fileSystem === 'disk' && !isTmpfs(mountOf(this.#scene)?.kind)
     if (flag && onDisk && (kind === 'file' || kind === 'dir')) this.close.push(`${flag} ${path}`)
   }
@@ -166,6 +170,8 @@ export interface ObjectAttributes {
   readonly flag?: 'immutable' | 'append' | undefined
   /** The value of its trusted.overlay.opaque, if it has one from the start. */
   readonly opaque?: string | undefined
+  /** The value of those of LISTED. */
+  readonly listed?: string | undefined
 }
 
 export function scriptOf(scene: Scene, walk: Walk, places: Places, attributes?: ObjectAttributes): Script {

@@ -18,7 +18,8 @@ export const reasons = {
     'procfs has no attributes: the kernel tells privileged callers that this is not supported, and others that it is not permitted',
   refused:
     'the file system shows the host, or the kernel would parse it from bytes that nobody allowed: [what cannot be allowed](mount.md#what-cannot-be-allowed)',
-  attribute: 'of the `trusted.` attributes, Intercede serves only `trusted.overlay.opaque` with the value `y`',
+  attribute:
+    'of the `trusted.` attributes, `setxattr` allows only `trusted.overlay.opaque` with the value `y`; [a list](attributes.md) can name more',
   deadline: 'SCHED_DEADLINE could take a processor for itself: [what is served](scheduling.md)',
   sysinfo: 'the key exists for this difference: [which figure is what](sysinfo.md)',
   spent: "Intercede forgets a context that was mounted, and the container's descriptor of it is empty",

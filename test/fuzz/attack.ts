@@ -15,6 +15,7 @@ import { family, isContained, isEngine, list, read } from './processes.ts'
 const KEYS = [
   'mknod',
   'setxattr',
+  'setxattr.allowed=security.NTACL,trusted.glusterfs.*',
   'setxattr.read',
   'sched_setscheduler',
   'sched_setscheduler.max_priority=10',

@@ -23,7 +23,7 @@ const CAN = {
 }
 export const policy: Policy = {
   ...mknodPolicy,
-  setxattr: { read: true },
+  setxattr: { allowed: new Set<string>(), read: true },
   schedSetscheduler: { maxPriority: 10, minNice: 0, ioprio: false },
   sysinfo: {},
   bpf: { devices: true },

@@ -1,4 +1,4 @@
-import type { Tid } from '../../abi/brand.ts'
+import type { PathBytes, Tid } from '../../abi/brand.ts'
 import { type IdExtent, toInside } from '../../abi/credentials.ts'
 import { errno, errnos } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
@@ -160,6 +160,13 @@ export class CallerMounts implements Mounts {
     const as = { uid: uids[3], gid: gids[3], groups: [...groups], umask }
     const text = Buffer.from(name.subarray(0, -1)).toString('latin1')
     this.#ask({ do: 'node', name: text, mode, dev, as, own }, [this.#caller.task(), dir])
+  }
+
+  changeAttribute(inode: Handle, name: PathBytes, to?: { readonly value: Uint8Array; readonly flags: number }): void {
+    this.#caller.mayBlock()
+    const text = Buffer.from(name.subarray(0, -1)).toString('latin1')
+    const value = to && { value: Buffer.from(to.value).toString('base64'), flags: to.flags }
+    this.#ask({ do: 'attribute', name: text, ...value }, [this.#caller.task(), inode])
   }
 
   pick(root: Handle): FdForCaller {

@@ -31,6 +31,7 @@ const LOOK_MS = 200
  *   remount the root of a mount, its mount namespace
  *   reconfigure  a context of fspick(2)
  *   node    the caller's `/proc/TID`, the directory in which a device node is made as the caller
+ *   attribute  the caller's `/proc/TID`, the inode of which an attribute is set or, without a value, removed
  *   open    the caller's `/proc/TID`; answered with what fsopen(2) gives
  *   pick    the caller's `/proc/TID`, the root of a mount; answered with two that fspick(2) gives
  *   greet   descriptors to close; answered when they are closed and all earlier requests are done
@@ -52,6 +53,8 @@ export type MounterRequest =
       readonly as: Ids
       readonly own: number
     }
+  /** The value in base64. */
+  | { readonly do: 'attribute'; readonly name: string; readonly value?: string; readonly flags?: number }
   | { readonly do: 'open'; readonly type: string }
   | { readonly do: 'pick' }
   | { readonly do: 'reconfigure'; readonly parameters: readonly Parameter[] }
@@ -150,7 +153,7 @@ export function requestMount(
 }
 
 /** Requests that change what the container has, not only by their answers. */
-const CHANGING: ReadonlySet<MounterRequest['do']> = new Set(['attach', 'remount', 'reconfigure', 'node'])
+const CHANGING: ReadonlySet<MounterRequest['do']> = new Set(['attach', 'remount', 'reconfigure', 'node', 'attribute'])
 
 const afterCaller = ({ do: what }: MounterRequest): MounterLost['state'] => (CHANGING.has(what) ? 'lost' : 'working')
 

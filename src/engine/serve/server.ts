@@ -283,7 +283,7 @@ export class Server {
     memory.moveTo(tid)
     memory.texts.begin(this.#allTexts.get(handler.name) ?? NO_TEXTS, this.#registers)
     try {
-      call.request = handler.decode(this.#registers, memory)
+      call.request = handler.decode(this.#registers, memory, container.policy)
       const verdict = handler.screenCopy?.(call.request)
       return verdict && judgedBy(container.policy, verdict)
     } catch (error) {

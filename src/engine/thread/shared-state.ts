@@ -23,7 +23,8 @@ import { LANE_WORDS, Lanes } from './lane.ts'
 /** The most mounts of one container: each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
 /**
- * The most files in memory that we make for one container: each charges about 1.2 KB to us. A mounter in the
+ * The most files in memory that we make for one container: each charges about 1.2 KB to us, and attributes as much as
+ * they are long. A mounter in the
  * container's control groups makes further ones, which takes milliseconds.
  */
 const PINNED_LIMIT = 1024
@@ -303,14 +304,14 @@ export class SharedState extends SharedWords {
     return countUpTo(MOUNTS_LIMIT, this.#containerMounts, container)
   }
 
-  /** Counts a file that we make in memory for this container. @returns false if it has had too many */
-  countPinned(container: number): boolean {
-    return countUpTo(PINNED_LIMIT, this.#containerPinned, container)
+  /** Counts files that we make in memory for this container. @returns false if it has had too many */
+  countPinned(container: number, files: number): boolean {
+    return countUpTo(PINNED_LIMIT, this.#containerPinned, container, files)
   }
 }
 
-/** Counts one more. What is refused is not counted: the word would begin again. @returns false at the limit */
-const countUpTo = (limit: number, words: Int32Array, at: number): boolean =>
-  Atomics.load(words, at) < limit && Atomics.add(words, at, 1) < limit
+/** Counts more. What is refused is not counted: the word would begin again. @returns false beyond the limit */
+const countUpTo = (limit: number, words: Int32Array, at: number, more = 1): boolean =>
+  Atomics.load(words, at) + more <= limit && Atomics.add(words, at, more) + more <= limit
 
 const seconds = (): number => Math.trunc(now() / 1000)

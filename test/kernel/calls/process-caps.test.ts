@@ -30,6 +30,7 @@ const cannot = lacksFileSystem('hugetlbfs') ?? missing('gcc', 'losetup', 'mkfs.e
 const policy = {
   ...mknodPolicy,
   mount: { allowed: new Set(['ext4', 'hugetlbfs', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
+  setxattr: { allowed: new Set(['trusted.glusterfs.*']), read: false },
 }
 const MOUNTER: ProcessCaps = processCaps.mounter
 const WALKER: ProcessCaps = processCaps.walker
@@ -99,10 +100,11 @@ async function mountAll(host: Host): Promise<string> {
     yes | ${fixture('pick-steps')} /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -o remount,size=3m /mnt && umount /mnt
     yes | ${fixture('mount-steps')} ext4 ${at('closed')} /mnt
     ${at('mount')} -t tmpfs none /mnt && ${fixture('caller')} mknod /mnt/console 020666 5 1
-    perl -e 'syscall(${MKNODAT}, -100, "/mnt/$_", 020666, 0x103) for 1..1100'; umount -R /mnt`
+    perl -e 'syscall(${MKNODAT}, -100, "/mnt/$_", 020666, 0x103) for 1..1100'
+    ${fixture('caller')} setxattr /mnt trusted.glusterfs.x y; umount -R /mnt`
   using group = new TaskGroup(join(hierarchies().at(-1)!, `intercede-test-${process.pid}-caps`), [])
   chownSync(join(group.path, 'cgroup.procs'), BASE, BASE)
-  const options = ['--mounts', '--cgroup', group.path]
+  const options = ['--mounts', '--xattr', '--cgroup', group.path]
   const { stdout, stderr } = await host.run(options, ['unshare', '--mount', 'sh', '-c', script])
   return `${stdout}${stderr}`
 }
@@ -216,7 +218,7 @@ const WITH_LESS: Wrong = {
 describe.skipIf(cannot)(withReason('a mounter has no capability but those declared', cannot), () => {
   test('at any privileged call, nor at rest', async () => {
     const seen = await watch('mounter')
-    expect(seen.said).toMatch(/^hello\n(.*: ok\n){8}create again: EBUSY\n(.*\n)*umount: ok\n{"ok":true}\n$/)
+    expect(seen.said).toMatch(/^hello\n(.*: ok\n){8}create again: EBUSY\n(.*\n)*umount: ok\n({"ok":true}\n){2}$/)
     const asked = stepsIn(seen.trace, 0n).map(({ request, call }) =>
       call === 'mknodat' && request === 'node' ? 'nodeAsCaller' : request,
     )

@@ -21,7 +21,7 @@ const policy = {
   bpf: { devices: true },
   mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
   schedSetscheduler: { maxPriority: 20, minNice: 0, ioprio: false },
-  setxattr: { read: true },
+  setxattr: { allowed: new Set<string>(), read: true },
   sysinfo: {},
 } as const
 
@@ -215,7 +215,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     listxattr: {
       does: () => attribute('listxattr', join(host.directory, 'file')),
       sees: [
-        ['getxattr', steps.attribute],
+        ['listxattr', steps.attribute],
         ['listxattr', steps.asCaller],
       ],
     },

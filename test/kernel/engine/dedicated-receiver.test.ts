@@ -87,7 +87,11 @@ test.each([
 ])(
   'a listener of which $call is called all the time has one too, and a mknod there is served all the same',
   async ({ call, errors }) => {
-    const other = await Host.start({ ...mknodPolicy, sysinfo: {}, setxattr: { read: true } })
+    const other = await Host.start({
+      ...mknodPolicy,
+      sysinfo: {},
+      setxattr: { allowed: new Set<string>(), read: true },
+    })
     try {
       const loop = `${fixture('mknod-loop')} --call ${call} --count 30000 ${join(other.directory, 'file')}`
       const made = `${fixture('caller')} mknod ${join(other.directory, 'made')} 020666 1 3`

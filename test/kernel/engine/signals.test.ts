@@ -15,7 +15,7 @@ const cannotMount = readFileSync('/proc/filesystems', 'utf8').includes(MOUNTED)
   : `this kernel has no ${MOUNTED}`
 const policy: Policy = {
   ...mknodPolicy,
-  setxattr: { read: true },
+  setxattr: { allowed: new Set<string>(), read: true },
   mount: { allowed: new Set([MOUNTED, 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
 }
 const TIMEOUT_MS = SLOWNESS * (120_000 + 50 * COUNT)

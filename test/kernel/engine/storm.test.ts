@@ -31,7 +31,7 @@ let drained: NodeJS.Timeout
 let serial = 0
 
 beforeAll(async () => {
-  host = await Host.start({ ...mknodPolicy, setxattr: { read: false } })
+  host = await Host.start({ ...mknodPolicy, setxattr: { allowed: new Set<string>(), read: false } })
   place = join(host.directory, 'place')
   mkdirSync(place)
   await execute('mount', ['-t', 'tmpfs', '-o', `uid=${BASE}`, 'intercede-test', place])

@@ -84,7 +84,7 @@ let hostiles: Hostile[] = []
 let serial = 0
 
 beforeAll(async () => {
-  host = await Host.start({ ...mknodPolicy, sysinfo: {}, setxattr: { read: false } })
+  host = await Host.start({ ...mknodPolicy, sysinfo: {}, setxattr: { allowed: new Set<string>(), read: false } })
   // A file system whose own time does not depend on what else is in it.
   others = join(host.directory, 'others')
   mkdirSync(others)

@@ -17,7 +17,7 @@ let host: Host
 beforeAll(async () => {
   host = await Host.start({
     ...mknodPolicy,
-    setxattr: { read: false },
+    setxattr: { allowed: new Set<string>(), read: false },
     mount: { allowed: new Set(['tmpfs']), fuse: new Map(), shift: true, nodev: true },
   })
 })

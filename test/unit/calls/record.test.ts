@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { explain, explainInGeneral, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
+import { explain, explainInGeneral, packAttribute, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
 import { spell } from '../../../src/calls/spell.ts'
 import { keyNames } from '../../../src/policy/keys.ts'
@@ -84,10 +84,24 @@ test.each([
   expect(explain({ code: 'fuseNoProgram', a, b }).says).toContain(`lacks the FUSE program ${shown}, which`)
 })
 
+test.each([
+  ['set', 'security.NTACL', 'set "security.NTACL"'],
+  ['remove', 'trusted.a', 'remove "trusted.a"'],
+  ['get', 'trusted.glusterfs.volume-id', 'get "trusted.gluste..."'],
+  ['set', 'security.\x1b[2J', 'set "security.?[2J"'],
+] as const)('a reason tells to %s %j as %s', (deed, name, shown) => {
+  const [a, b] = packAttribute(deed, name)
+  expect(explain({ code: 'attributeNotListed', a, b }).says).toBe(
+    `the policy does not list the attribute of this call: ${shown}`,
+  )
+})
+
 test.each(Object.entries(reasons))('%s is one sentence without a full stop, and uses known places only', (_, texts) => {
   for (const text of texts) {
     expect(text).not.toMatch(/[.\n]$/)
-    expect(text.replaceAll(/\{(a|b|a:int|b:int|a:cap|a:errno|a:key|a:name|b:reason)\}/g, '')).not.toMatch(/[{}]/)
+    expect(text.replaceAll(/\{(a|b|a:int|b:int|a:cap|a:errno|a:key|a:name|a:attribute|b:reason)\}/g, '')).not.toMatch(
+      /[{}]/,
+    )
   }
 })
 

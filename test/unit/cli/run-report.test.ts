@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
 import { makedev } from '../../../src/abi/stat.ts'
 import { syscallName } from '../../../src/abi/syscalls.ts'
-import { packName } from '../../../src/calls/reasons.ts'
+import { packAttribute, packName } from '../../../src/calls/reasons.ts'
 import type { CallRecord } from '../../../src/calls/record.ts'
 import { adviceOf } from '../../../src/cli/advice.ts'
 import { RunObserver, type SeenCalls } from '../../../src/cli/run-report.ts'
@@ -58,6 +58,31 @@ test.each([
   ])
   const { used } = seenUnder(policy, { call: 'mknodat', args: [0n, 0n, mode, BigInt(dev)] })
   expect(used).toMatchObject([{ key: 'mknod' }, { key: 'mknod.devices', value }])
+})
+
+test.each([
+  { call: 'setxattr', name: 'security.NTACL', keys: ['setxattr', 'setxattr.allowed=security.NTACL'] },
+  { call: 'removexattrat', at: 3, name: 'trusted.a.b', keys: ['setxattr', 'setxattr.allowed=trusted.a.*'] },
+  { call: 'getxattr', name: 'trusted.a.b', keys: ['setxattr', 'setxattr.allowed=trusted.a.*', 'setxattr.read'] },
+  { call: 'fsetxattr', name: 'trusted.overlay.opaque', keys: ['setxattr'] },
+])('$call of $name took $keys', ({ call, at = 1, name, keys }) => {
+  const policy = parsePolicy([
+    ['setxattr', 'true'],
+    ['setxattr.allowed', 'security.NTACL,trusted.a.*'],
+    ['setxattr.read', 'true'],
+  ])
+  const { used } = seenUnder(policy, { call, texts: { [at]: name } })
+  expect(used.map(({ key, value }) => (value === 'true' ? key : `${key}=${value}`))).toEqual(keys)
+})
+
+test.each([
+  { name: 'security.NTACL', wants: { key: 'setxattr.allowed', value: 'security.NTACL' } },
+  { name: 'trusted.glusterfs.volume-id', wants: { key: 'setxattr.allowed', value: 'trusted.glusterfs.volume-id' } },
+  { name: 'trusted.a,trusted.b', wants: undefined },
+])('a refused setxattr of $name wants $wants', ({ name, wants }) => {
+  const [a, b] = packAttribute('set', name)
+  const changes = { verdict: 'continue', reason: 'attributeNotListed', a, b } as const
+  expect(seen({ call: 'setxattr', texts: { 1: name }, changes }).refused).toMatchObject([{ wants }])
 })
 
 const TUN = BigInt(makedev(10, 200))

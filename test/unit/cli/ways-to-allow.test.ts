@@ -420,6 +420,15 @@ test.each([
     remedy: /^nothing: it is allowed by now$/,
     set: 'setxattr=true',
   },
+  {
+    ...{ key: 'setxattr', call: 'lsetxattr("d", "security.NTACL", 0x2, 1, 0)' },
+    remedy: /^add setxattr\.allowed=security\.NTACL too: /,
+    set: 'setxattr=true setxattr.allowed=security.NTACL',
+  },
+  // A name of a container must not add others to the list.
+  ...['trusted.a,security.NTACL', 'trusted.*', 'security.ima'].map((name) => ({
+    ...{ key: 'setxattr', call: `setxattr("d", "${name}", 0x2, 1, 0)`, remedy: KEY_OFF, set: 'setxattr=true' },
+  })),
 ] as const)(
   'a key that was off when $call was refused is not all that it needs',
   ({ key, call, remedy, set: words }) => {

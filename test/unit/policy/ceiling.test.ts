@@ -106,6 +106,7 @@ const CEILINGS: Readonly<Record<string, string>> = {
   mode: 'observe',
   'mount.allowed': 'ext4',
   'mount.fuse': '',
+  'setxattr.allowed': 'security.NTACL',
   'sched_setscheduler.max_priority': '7',
   'sched_setscheduler.min_nice': '-7',
 }

@@ -28,6 +28,7 @@ const VALUES: Readonly<Record<string, string>> = {
   'mknod.devices': '[c:10:200, "c:10:229"]',
   'mount.allowed': 'ext4,xfs',
   'mount.fuse': '{ ext4: fuse2fs }',
+  'setxattr.allowed': '[security.NTACL, trusted.glusterfs.*]',
   'sched_setscheduler.max_priority': '7',
   'sched_setscheduler.min_nice': '-7',
   mode: 'observe',

@@ -9,6 +9,8 @@ test.each([
   { keys: 'mount', says: ['mount does nothing without mount.allowed or mount.fuse'] },
   { keys: 'mount mount.allowed=ext4', says: [] },
   { keys: 'mount.fuse=ext4=fuse2fs', says: ['mount.fuse does nothing without mount=true'] },
+  { keys: 'setxattr.allowed=security.NTACL', says: ['setxattr.allowed does nothing without setxattr=true'] },
+  { keys: 'setxattr setxattr.allowed=security.NTACL', says: [] },
   { keys: 'bpf', says: ['bpf does nothing without bpf.devices'] },
   { keys: 'bpf.devices', says: ['bpf.devices does nothing without bpf=true'] },
   { keys: 'bpf bpf.devices mknod.devices=c:10:200', says: ['mknod.devices does nothing without mknod=true'] },

@@ -25,6 +25,7 @@ const values: Record<PermittingKey, { readonly more: string; readonly less: stri
   'sched_setscheduler.min_nice': { more: '-20', less: '0' },
   'sched_setscheduler.ioprio': { more: 'true', less: 'false' },
   setxattr: { more: 'true', less: 'false' },
+  'setxattr.allowed': { more: 'security.NTACL', less: '' },
   'setxattr.read': { more: 'true', less: 'false' },
   sysinfo: { more: 'true', less: 'false' },
 }

@@ -8,6 +8,7 @@ import { defaults, effective, parsePolicy, settle } from '../../../src/policy/se
 
 const P = 'security.syscalls.intercept.'
 const BOOLEAN = 'true, 1, yes, on, false, 0, no or off'
+const ATTRIBUTES = 'a list of names such as security.NTACL, and of beginnings such as trusted.glusterfs.*'
 const DEVICES = 'a list of c:MAJOR:MINOR such as c:10:200, majors to 4095, minors to 1048575, and of "granted"'
 
 describe('parsePolicy()', () => {
@@ -29,6 +30,7 @@ describe('parsePolicy()', () => {
       ['sched_setscheduler.min_nice', '-7'],
       ['sched_setscheduler.ioprio', 'yes'],
       ['setxattr', 'true'],
+      ['setxattr.allowed', 'security.NTACL, trusted.glusterfs.*,'],
       ['setxattr.read', 'true'],
       ['sysinfo', 'true'],
     ])
@@ -45,7 +47,7 @@ describe('parsePolicy()', () => {
         nodev: false,
       },
       schedSetscheduler: { maxPriority: 7, minNice: -7, ioprio: true },
-      setxattr: { read: true },
+      setxattr: { allowed: new Set(['security.NTACL', 'trusted.glusterfs.*']), read: true },
       sysinfo: {},
     })
     expect(structuredClone(policy)).toEqual(policy)
@@ -79,6 +81,11 @@ describe('parsePolicy()', () => {
         [fullName('sysinfo'), 'yes'],
       ]),
     ).toEqual({ sysinfo: {} })
+  })
+
+  test('leaves out attributes that another entry stands for', () => {
+    const allowed = 'trusted.a.b,trusted.a.*,security.NTACL,trusted.a.b.*'
+    expect(keys['setxattr.allowed'].canonical(allowed)).toBe('trusted.a.*,security.NTACL')
   })
 
   test('protects by default', () => {
@@ -127,6 +134,32 @@ describe('parsePolicy()', () => {
       'ext4,zfs',
       ': "zfs" would mount any file system of the pools of the host; mount.fuse can name a program that runs in the container, allowed is a list of file systems such as ext4,xfs',
     ],
+    [
+      'setxattr.allowed',
+      'security.*',
+      `: "security.*" covers security.selinux, which cannot be listed: SELinux decides by it, allowed is ${ATTRIBUTES}`,
+    ],
+    [
+      'setxattr.allowed',
+      'security.SMACK64IPIN',
+      `: "security.SMACK64IPIN" cannot be listed: Smack decides by it, allowed is ${ATTRIBUTES}`,
+    ],
+    [
+      'setxattr.allowed',
+      'trusted.SGI_ACL_FILE',
+      `: "trusted.SGI_ACL_FILE" cannot be listed: XFS keeps access control lists in it, with ids of the host, allowed is ${ATTRIBUTES}`,
+    ],
+    [
+      'setxattr.allowed',
+      'user.a',
+      `: "user.a" begins with neither "security." nor "trusted.", and only for these the kernel wants a privilege, allowed is ${ATTRIBUTES}`,
+    ],
+    [
+      'setxattr.allowed',
+      'trusted.a*',
+      `: "trusted.a*" may have "*" only at its end, after a dot, allowed is ${ATTRIBUTES}`,
+    ],
+    ['setxattr.allowed', 'trusted.', `: "trusted." is no name of an attribute, allowed is ${ATTRIBUTES}`],
     [
       'mount.fuse',
       'ext4',
@@ -207,6 +240,10 @@ describe('types of values', () => {
       if (name === 'mount.allowed') return [name, fc.array(system).map(String)]
       if (name === 'mount.fuse')
         return [name, fc.uniqueArray(system).map((list) => list.map((fs) => `${fs}=${fs}-fuse`).join())]
+      if (name === 'setxattr.allowed') {
+        const entry = fc.constantFrom('security.NTACL', 'trusted.a.*', 'trusted.a.b', 'trusted.a.b.*', 'trusted.a.b.c')
+        return [name, fc.array(entry).map(String)]
+      }
       if (name === 'mode') return [name, fc.constantFrom('enforce', 'Observe', 'observe')]
       if (name.endsWith('max_priority')) return [name, fc.integer({ min: 1, max: 99 }).map(String)]
       if (name.endsWith('min_nice')) return [name, fc.integer({ min: -20, max: 0 }).map(String)]
@@ -254,6 +291,9 @@ describe('types of values', () => {
     ['mknod.devices', '', 'c:10:200', false],
     ['sched_setscheduler.max_priority', '49', '9', true],
     ['sched_setscheduler.max_priority', '49', '50', false],
+    ['setxattr.allowed', 'trusted.glusterfs.*', 'trusted.glusterfs.a,trusted.glusterfs.b.*', true],
+    ['setxattr.allowed', 'trusted.glusterfs.a', 'trusted.glusterfs.*', false],
+    ['setxattr.allowed', 'trusted.glusterfs.*', 'trusted.glusterfs2', false],
   ] as const)('%s: from %j to %j lowers: %j', (name, from, to, lowers) => {
     expect(keys[name].lowers(from, to)).toBe(lowers)
   })

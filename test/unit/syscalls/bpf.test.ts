@@ -68,7 +68,7 @@ function decide(
   })
   Object.defineProperty(caller, 'devicePrograms', { value: programs(changes) })
   const args = registers(BigInt(command), BigInt(ATTR), BigInt(bytes.length))
-  return bpf.screen(args, policy) ?? bpf.decide(bpf.decode(args, caller), caller, policy)
+  return bpf.screen(args, policy) ?? bpf.decide(bpf.decode(args, caller, policy), caller, policy)
 }
 
 const loading = (words: Readonly<Record<number, number>> = {}, size = 144): Uint8Array =>

@@ -104,7 +104,7 @@ describe('mknodat.decide()', () => {
     },
   ])('$what', ({ changes, verdict }) => {
     const asked = caller(changes)
-    expect(mknodat.decide(mknodat.decode(args, asked), asked, policy)).toMatchObject(verdict)
+    expect(mknodat.decide(mknodat.decode(args, asked, policy), asked, policy)).toMatchObject(verdict)
   })
 
   /** Rules that name one device, each type of which the caller may use as the letters say. */
@@ -165,7 +165,7 @@ describe('mknodat.decide()', () => {
   ])('of a device $what', ({ mode = S_IFBLK, dev = LOOP, rules, all = false, verdict }) => {
     const asked = caller({ deviceRules: rules, deniesOtherDevices: () => !all })
     const made = registers(5n, 0x1000n, BigInt(mode | 0o640), BigInt(dev))
-    expect(mknodat.decide(mknodat.decode(made, asked), asked, granting)).toMatchObject(verdict)
+    expect(mknodat.decide(mknodat.decode(made, asked, granting), asked, granting)).toMatchObject(verdict)
   })
 
   const COVERED = { is: 'act', act: { verb: 'placeNode', why: 'opensHost' }, why: { code: 'doneAndBarred' } }
@@ -181,12 +181,12 @@ describe('mknodat.decide()', () => {
   ])("the host's console $where", ({ barred, verdict }) => {
     const console = registers(5n, 0x1000n, BigInt(S_IFCHR | 0o600), BigInt(makedev(5, 1)))
     const asked = caller({ devicesBarred: () => barred })
-    expect(mknodat.decide(mknodat.decode(console, asked), asked, policy)).toMatchObject(verdict)
+    expect(mknodat.decide(mknodat.decode(console, asked, policy), asked, policy)).toMatchObject(verdict)
   })
 
   test('decodes what the call uses, once', () => {
     const asked = caller()
-    expect(mknodat.decode(args, asked)).toEqual({
+    expect(mknodat.decode(args, asked, policy)).toEqual({
       dirfd: 5,
       path: Uint8Array.of(0x6e, 0),
       mode: S_IFCHR | 0o640,

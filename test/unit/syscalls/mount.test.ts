@@ -432,8 +432,8 @@ describe('mounts that stand nowhere yet', () => {
     const bytes = new Uint8Array(40)
     bytes[39] = last
     const memory = { bytes: () => bytes, string: () => '' } as unknown as MemoryReader
-    if (served) expect(mountSetattr.decode(args, memory)).toMatchObject({ attributes: bytes.subarray(0, 32) })
-    else expect(() => mountSetattr.decode(args, memory)).toThrow(new ContinueError('changesMounts'))
+    if (served) expect(mountSetattr.decode(args, memory, {})).toMatchObject({ attributes: bytes.subarray(0, 32) })
+    else expect(() => mountSetattr.decode(args, memory, {})).toThrow(new ContinueError('changesMounts'))
   })
 
   test('mount_setattr of a path, or of what we do not know, is left to the kernel', () => {

@@ -57,7 +57,7 @@ function callerWith(memory: Uint8Array, changes: Partial<Caller> = {}): Caller &
 function verdict(memory: Uint8Array, changes: Partial<Caller> = {}) {
   const caller = callerWith(memory, changes)
   try {
-    return setattr.decide(setattr.decode(registers(0, AT, 0), caller), caller, policy)
+    return setattr.decide(setattr.decode(registers(0, AT, 0), caller, policy), caller, policy)
   } catch (error) {
     if (error instanceof ContinueError) return { is: 'continue', why: error.why }
     throw error

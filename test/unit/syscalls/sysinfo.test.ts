@@ -11,7 +11,7 @@ test('sysinfo.decide() reports to anybody, whatever the caller may do and wherev
   for (const changes of [{}, { inInitialUserns: false, holds: () => false }]) {
     const caller = standIn({ systemInfo: () => info, ...changes })
     expect(sysinfo.screen(args, { sysinfo: {} })).toBeUndefined()
-    expect(sysinfo.decide(sysinfo.decode(args, caller), caller, { sysinfo: {} })).toEqual({
+    expect(sysinfo.decide(sysinfo.decode(args, caller, { sysinfo: {} }), caller, { sysinfo: {} })).toEqual({
       is: 'act',
       act: { verb: 'report', writes: [{ at: 0x1000n, bytes: info }] },
       why: { code: 'done' },

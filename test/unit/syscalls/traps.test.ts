@@ -90,6 +90,21 @@ test('setxattr.read traps all calls that read and remove, on whatever they name 
   expect(rulesFor(policy)).toHaveLength(reading.length + 4)
 })
 
+test('setxattr.allowed traps all calls that set and remove, of any size, and no call that reads', () => {
+  const policy = parsePolicy([
+    ['setxattr', 'true'],
+    ['setxattr.allowed', 'security.NTACL'],
+  ])
+  const all = ['set', 'remove'].flatMap((verb) =>
+    ['', 'l', 'f'].map((prefix) => `${prefix}${verb}xattr`).concat(`${verb}xattrat`),
+  )
+  expect(rulesFor(policy)).toHaveLength(all.length)
+  expect(all.filter((call) => !trapped(policy, call, { 3: 300n }))).toEqual([])
+  expect(untrapped(policy, 'setxattr.allowed', new Set(['setxattr', 'lsetxattr', 'fsetxattr', 'setxattrat']))).toEqual(
+    all.slice(4),
+  )
+})
+
 describe('mount(2)', () => {
   const [REMOUNT, BIND, MOVE, REC, UNBINDABLE, PRIVATE, SLAVE, SHARED] = [
     0x20n,
@@ -170,7 +185,7 @@ describe('what a policy leaves alone is not trapped', () => {
 
   test('each call that is trapped has a handler, and each handler is for a call that can be trapped', () => {
     const schedSetscheduler = { maxPriority: 1, minNice: -1, ioprio: true }
-    const all = { ...ON, setxattr: { read: true }, schedSetscheduler }
+    const all = { ...ON, setxattr: { allowed: new Set<string>(), read: true }, schedSetscheduler }
     const trapped = new Set(rulesFor(all).map(({ name }) => name))
     expect([...trapped].sort()).toEqual(handlers.map(({ name }) => name).sort())
   })

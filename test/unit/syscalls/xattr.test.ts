@@ -2,10 +2,11 @@ import { describe, expect, test } from 'vitest'
 import type { PathBytes } from '../../../src/abi/brand.ts'
 import type { Caller, MemoryReader } from '../../../src/calls/caller.ts'
 import { ContinueError, type Verdict } from '../../../src/calls/verdict.ts'
+import type { Policy } from '../../../src/policy/policy.ts'
 import { xattrHandlers } from '../../../src/syscalls/xattr.ts'
 import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
 
-const policy = { setxattr: { read: true } }
+const reading: Policy = { setxattr: { allowed: new Set(), read: true } }
 const [PATH, NAME, VALUE, ARGS] = [0x1000n, 0x2000n, 0x3000n, 0x4000n]
 const OPAQUE = 'trusted.overlay.opaque\0'
 const AT_FDCWD = -100n
@@ -31,6 +32,11 @@ function callerWith(memory: ReadonlyMap<bigint, Uint8Array>, changes: Partial<Ca
   }
   return standIn({
     bytes: (address, length) => at(address).subarray(0, length),
+    string(address, limit = Number.POSITIVE_INFINITY) {
+      const text = Buffer.from(at(address)).toString('latin1').replace(/\0.*/s, '')
+      if (text.length >= limit) throw new ContinueError('unreadable')
+      return text
+    },
     path: (address) => at(address) as PathBytes,
     object: () => handle(7),
     descriptor: () => handle(8),
@@ -47,11 +53,11 @@ const memory = (name = OPAQUE, value = 'y', args = structure(1, 0)) =>
   ])
 
 /** What a call comes to; what is thrown to pass it on is a verdict too. */
-function ask(name: string, args: readonly bigint[], caller: Caller & MemoryReader): Verdict {
+function ask(name: string, args: readonly bigint[], caller: Caller & MemoryReader, policy = reading): Verdict {
   const handler = called(name)
   const values = registers(...args, ...Array<bigint>(6 - args.length).fill(0n))
   try {
-    return handler.screen(values, policy) ?? handler.decide(handler.decode(values, caller), caller, policy)
+    return handler.screen(values, policy) ?? handler.decide(handler.decode(values, caller, policy), caller, policy)
   } catch (error) {
     if (error instanceof ContinueError) return { is: 'continue', why: error.why }
     throw error
@@ -102,13 +108,13 @@ describe('what is passed on', () => {
   })
 
   test.each([
-    { what: 'another name', call: 'setxattr', args: set, with: memory('trusted.a\0'), code: 'otherAttribute' },
+    { what: 'another name', call: 'setxattr', args: set, with: memory('trusted.a\0'), code: 'attributeNotListed' },
     {
       what: 'a name of security modules',
       call: 'setxattr',
       args: set,
       with: memory('security.ima\0'),
-      code: 'otherAttribute',
+      code: 'attributeNeverServed',
     },
     { what: 'a name of users', call: 'setxattr', args: set, with: memory('user.a\0'), code: 'attributeOfAll' },
     {
@@ -116,7 +122,7 @@ describe('what is passed on', () => {
       call: 'setxattr',
       args: set,
       with: memory('trusted.overlay.opaquex\0'),
-      code: 'otherAttribute',
+      code: 'attributeNeverServed',
     },
     { what: 'another value', call: 'setxattr', args: set, with: memory(OPAQUE, 'x'), code: 'otherAttribute' },
     {
@@ -201,13 +207,14 @@ describe('what is passed on', () => {
   })
 
   test.each([
-    { name: 'trusted.a\0', why: { code: 'otherAttribute' } },
+    { name: 'trusted.a\0', why: { code: 'attributeNotListed', a: 0x6167, b: 0 } },
+    { name: 'nonsense\0', why: { code: 'otherAttribute' } },
     { name: 'user.a\0', why: { code: 'attributeOfAll' } },
     { name: 'security.ima\0', why: { code: 'attributeOfAll' } },
     { name: OPAQUE, why: undefined },
   ])('the copy of the name "$name" decides without a look at the caller: $why.code', ({ name, why }) => {
     const getxattr = called('getxattr')
-    const request = getxattr.decode(registers(PATH, NAME, VALUE, 1n, 0n), callerWith(memory(name)))
+    const request = getxattr.decode(registers(PATH, NAME, VALUE, 1n, 0n), callerWith(memory(name)), reading)
     expect(getxattr.screenCopy?.(request)?.why).toEqual(why)
   })
 
@@ -235,8 +242,83 @@ describe('what is passed on', () => {
     const args = registers(...set, 0n)
     const off = { is: 'continue', why: { code: 'keyOff' } }
     expect(called('setxattr').screen(args, {})).toMatchObject(off)
-    expect(called('getxattr').screen(args, { setxattr: { read: false } })).toMatchObject(off)
-    expect(called('setxattr').screen(args, { setxattr: { read: false } })).toBeUndefined()
+    expect(called('getxattr').screen(args, { setxattr: { allowed: new Set<string>(), read: false } })).toMatchObject(
+      off,
+    )
+    expect(called('setxattr').screen(args, { setxattr: { allowed: new Set<string>(), read: false } })).toBeUndefined()
+  })
+})
+
+describe('attributes that the policy lists', () => {
+  const listing: Policy = { setxattr: { allowed: new Set(['security.NTACL', 'trusted.glusterfs.*']), read: false } }
+  const set = (name: string, value = 'value', size = value.length): Verdict =>
+    ask('setxattr', [PATH, NAME, VALUE, BigInt(size), 0n], callerWith(memory(`${name}\0`, value)), listing)
+
+  test.each([
+    'security.NTACL',
+    'trusted.glusterfs.volume-id',
+    'trusted.glusterfs.',
+    `trusted.glusterfs.${'n'.repeat(237)}`,
+  ])('%s is set and removed, with any value', (name) => {
+    const named = { inode: { raw: 7 }, name: Buffer.from(`${name}\0`) }
+    for (const value of ['', 'v', 'v'.repeat(65_536)])
+      expect(set(name, value)).toEqual({
+        is: 'act',
+        act: { verb: 'setxattr', ...named, inode: expect.anything(), value: Buffer.from(value), flags: 0 },
+        why: { code: 'done' },
+      })
+    expect(ask('removexattr', [PATH, NAME], callerWith(memory(`${name}\0`)), listing)).toMatchObject({
+      act: { verb: 'removexattr', ...named },
+    })
+  })
+
+  test.each([
+    ['security.NTACL2', 'attributeNotListed'],
+    ['security.ntacl', 'attributeNotListed'],
+    ['trusted.glusterfs', 'attributeNotListed'],
+    ['trusted.overlay.redirect', 'attributeNeverServed'],
+    ['security.SMACK64EXEC', 'attributeNeverServed'],
+    ['security.capability', 'attributeOfAll'],
+    ['user.glusterfs.a', 'attributeOfAll'],
+    ['system.a', 'otherAttribute'],
+    ['', 'otherAttribute'],
+    [`trusted.glusterfs.${'n'.repeat(238)}`, 'unreadable'],
+  ])('%s is left: %s', (name, code) => expect(set(name)).toMatchObject({ is: 'continue', why: { code } }))
+
+  test('a size that the kernel refuses, and one that is negative', () => {
+    for (const size of [65_537n, 0xffff_ffff_ffff_ffffn])
+      expect(
+        ask('setxattr', [PATH, NAME, VALUE, size, 0n], callerWith(memory('security.NTACL\0')), listing),
+      ).toMatchObject({
+        why: { code: 'invalidArgument' },
+      })
+  })
+
+  test('the value is copied before anything can change it', () => {
+    const value = Buffer.from('old')
+    const caller = callerWith(memory('security.NTACL\0', 'old'), { bytes: () => Buffer.from(value) })
+    const handler = called('setxattr')
+    const request = handler.decode(registers(PATH, NAME, VALUE, 3n, 0n), caller, listing)
+    value.write('new')
+    expect(handler.decide(request, caller, listing)).toMatchObject({ act: { value: Buffer.from('old') } })
+  })
+
+  test('without setxattr.read, they are removed and not read', () => {
+    const args = registers(PATH, NAME, VALUE, 64n)
+    expect(called('getxattr').screen(args, listing)).toMatchObject({ why: { code: 'keyOff' } })
+    expect(called('listxattr').screen(args, listing)).toMatchObject({ why: { code: 'keyOff' } })
+    expect(called('removexattr').screen(args, listing)).toBeUndefined()
+  })
+
+  test('with it, the kernel still tells security.* itself, and lists get the names of the policy', () => {
+    const both: Policy = { setxattr: { allowed: listing.setxattr!.allowed, read: true } }
+    const get = (name: string) => ask('getxattr', [PATH, NAME, VALUE, 64n], callerWith(memory(`${name}\0`)), both)
+    expect(get('security.NTACL')).toMatchObject({ why: { code: 'attributeOfAll' } })
+    expect(get('trusted.glusterfs.a')).toMatchObject({ act: { verb: 'getxattr', at: VALUE, size: 64 } })
+    expect(get('trusted.a')).toMatchObject({ why: { code: 'attributeNotListed' } })
+    expect(ask('listxattr', [PATH, VALUE, 64n], callerWith(memory()), both)).toMatchObject({
+      act: { verb: 'listxattr', allowed: both.setxattr!.allowed },
+    })
   })
 })
 

@@ -161,7 +161,7 @@ export class RunObserver {
   }
 }
 
-/** The key that would allow a refused call; where a reason has only the beginning of a name, the arguments have more. */
+/** The key that would allow a refused call. A reason may have only a part of a name, and the arguments have all. */
 function wantedBy(record: CallRecord, call: string | undefined, args: SpelledArguments): WantedKey | undefined {
   const name =
     record.reason === 'attributeNotListed' && call !== undefined ? listable(attributeIn(call, args)) : undefined

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
@@ -48,29 +48,31 @@ const STATS = `for pid; do
   ${PRINT_INPUT} <"/proc/$pid/stat"
   printf '\\0'
 done`
-/** The longest wait for a program that needs milliseconds. */
-const PATIENCE_MS = 1000
+/** Its options: the longest wait for what needs milliseconds. */
+const OPTIONS = {
+  timeout: 1000,
+  killSignal: 'SIGKILL',
+  encoding: 'latin1',
+  env: {},
+  maxBuffer: Number.POSITIVE_INFINITY,
+} as const
+
+/** When processes were started, in ticks since boot, or undefined if they are gone. */
+type Starts = ReadonlyMap<number, number | undefined>
 
 /**
- * Returns when processes were started, in ticks since boot, or undefined if they are gone. Another process looks: a
- * container may make who looks at its init wait for as long as it likes, see `InitLook`. Then the rest is missing.
+ * Another process looks: a container may make who looks at its init wait for as long as it likes, see `InitLook`. Then
+ * the rest is missing.
  */
-function startTimes(pids: readonly number[]): ReadonlyMap<number, number | undefined> {
-  const present = pids.filter((pid) => existsSync(`/proc/${pid}`))
-  if (present.length === 0) return new Map()
-  const { stdout } = spawnSync('/bin/sh', ['-c', STATS, 'sh', ...present.map(String)], {
-    ...{
-      timeout: PATIENCE_MS,
-      killSignal: 'SIGKILL',
-      encoding: 'latin1',
-      env: {},
-      maxBuffer: Number.POSITIVE_INFINITY,
-    },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  const stats = (stdout ?? '').split('\0').slice(0, -1)
-  return new Map(stats.map((stat, index) => [present[index]!, startOf(Buffer.from(stat, 'latin1'))]))
-}
+const lookAt = (pids: readonly number[]): readonly string[] => ['-c', STATS, 'sh', ...pids.map(String)]
+
+const startsIn = (pids: readonly number[], stats: string): Starts =>
+  new Map(
+    stats
+      .split('\0')
+      .slice(0, -1)
+      .map((stat, index) => [pids[index]!, startOf(Buffer.from(stat, 'latin1'))]),
+  )
 
 /** One that has ended stays a zombie (Z) until its parent asks. */
 const startOf = (stat: Buffer): number | undefined =>
@@ -80,18 +82,37 @@ const startOf = (stat: Buffer): number | undefined =>
 
 const initOf = ({ init }: Line): number => (typeof init === 'number' ? init : 0)
 
-/** Returns the lines whose containers still have their init. If nobody could look, it counts who has its number. */
-export function stillThere(lines: readonly Line[]): readonly Line[] {
-  const starts = startTimes(lines.map(initOf))
+/** Returns the numbers of inits that some process has. */
+const presentIn = (lines: readonly Line[]): readonly number[] =>
+  lines.map(initOf).filter((pid) => pid > 0 && existsSync(`/proc/${pid}`))
+
+/** If nobody could look, it counts who has the number of the init. */
+function withInit(lines: readonly Line[], present: readonly number[], starts: Starts): readonly Line[] {
+  const all = new Set(present)
   return lines.filter((line) => {
     const pid = initOf(line)
-    if (!starts.has(pid)) return pid > 0 && existsSync(`/proc/${pid}`)
+    if (!starts.has(pid)) return all.has(pid)
     return (1000 * (starts.get(pid) ?? Number.NaN)) / ticksPerSecond() === line.started
   })
 }
 
-/** Returns, by number, the last lines of containers that still run, though nobody has seen them end. */
-export function runningIn(directory: string): ReadonlyMap<number, Line> {
+/** Returns the lines whose containers still have their init. */
+export function stillThere(lines: readonly Line[]): readonly Line[] {
+  const pids = presentIn(lines)
+  if (pids.length === 0) return []
+  const { stdout } = spawnSync('/bin/sh', lookAt(pids), { ...OPTIONS, stdio: ['ignore', 'pipe', 'ignore'] })
+  return withInit(lines, pids, startsIn(pids, stdout ?? ''))
+}
+
+/** Passes them on later: the daemon must not wait. */
+export function findStillThere(lines: readonly Line[], found: (there: readonly Line[]) => void): void {
+  const pids = presentIn(lines)
+  if (pids.length === 0) found([])
+  else execFile('/bin/sh', lookAt(pids), OPTIONS, (_, stdout) => found(withInit(lines, pids, startsIn(pids, stdout))))
+}
+
+/** Returns, by number, the last lines of containers that nobody has seen end. */
+export function unendedIn(directory: string): ReadonlyMap<number, Line> {
   const all = new Map<number, (() => string)[]>()
   for (const bytes of filesIn(directory)) {
     for (let start = 0, end = 0; start < bytes.length; start = end + 1) {
@@ -107,8 +128,8 @@ export function runningIn(directory: string): ReadonlyMap<number, Line> {
       else if (serial > 0) all.set(serial, [line])
     }
   }
-  const last: readonly Line[] = [...all.values()].map(lastWhole).filter((line) => line !== undefined)
-  return new Map(stillThere(last).map((line) => [Number(line.serial), line]))
+  const last = [...all.values()].map(lastWhole).filter((line) => line !== undefined)
+  return new Map(last.map((line) => [Number(line.serial), line]))
 }
 
 /** A line that a crash has cut off hides no earlier one. */

@@ -21,7 +21,7 @@ import { orElse } from '../../kernel/error.ts'
 import { type Fd, lockFile, orClose } from '../../kernel/fd.ts'
 import { openat } from '../../kernel/files.ts'
 import { cstring } from '../../kernel/libc.ts'
-import { type Line, runningIn } from '../../processes/history-lines.ts'
+import { findStillThere, type Line, unendedIn } from '../../processes/history-lines.ts'
 import { HISTORY_FILES } from '../../processes/installation.ts'
 import { makeDirectory } from '../../runtimes/text-file.ts'
 import { asciiJson, firstFitting } from '../../shared/texts.ts'
@@ -135,7 +135,7 @@ export class HistoryFile {
   readonly #settled: (() => void)[] = []
   #lookAt = 0
   #placeAt = 0
-  /** The last lines of containers that outlived an earlier daemon, by number. */
+  /** The last lines of containers that outlived an earlier daemon, by number. Some may just be found to have ended. */
   readonly outlived: Map<number, Line>
 
   /**
@@ -155,8 +155,12 @@ export class HistoryFile {
       if (!lockFile(fd)) throw new Error('another daemon keeps its history there; give each a directory of its own')
       return this.#open()
     })
-    const here = orElse(new Map<number, Line>(), () => runningIn(this.#at('')))
+    const here = orElse(new Map<number, Line>(), () => unendedIn(this.#at('')))
     this.outlived = new Map([...earlier, ...here])
+    findStillThere([...this.outlived.values()], (lines) => {
+      const there = new Set(lines)
+      for (const [serial, line] of this.outlived) if (!there.has(line)) this.outlived.delete(serial)
+    })
     const moved = [...earlier].flatMap(([serial, line]) => (here.has(serial) ? [] : [line]))
     this.#waiting = this.#carried(moved).join('')
     if (moved.length > 0) this.#write()

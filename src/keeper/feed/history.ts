@@ -7,7 +7,7 @@ import type { Fd } from '../../kernel/fd.ts'
 import { callKey, spreadKey } from '../../memories/counts-layout.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
-import { type Line, runningIn } from '../../processes/history-lines.ts'
+import { type Line, unendedIn } from '../../processes/history-lines.ts'
 import { HISTORY_LINK, lastHistory } from '../../processes/installation.ts'
 import { type EngineNames, engineNamesLookup, openState } from '../../runtimes/engine-names.ts'
 import { firstFitting } from '../../shared/texts.ts'
@@ -233,7 +233,7 @@ export class History {
 /** Returns the containers that outlived the daemon that kept its history elsewhere. */
 function outlivedBefore({ usual, directory }: Partial<HistoryOptions> = {}): ReadonlyMap<number, Line> {
   const last = usual === undefined ? directory : lastHistory(usual)
-  return last === undefined || last === directory ? new Map() : orElse(new Map(), () => runningIn(last))
+  return last === undefined || last === directory ? new Map() : orElse(new Map(), () => unendedIn(last))
 }
 
 /** Leaves a link to history where readers look without the daemon, if it is not there. @throws {Error} of node:fs */

@@ -149,9 +149,7 @@ const types: readonly Case[] = [
   ...images,
   ...['tmpfs', 'ramfs', 'proc', 'sysfs', 'mqueue', 'devpts', 'cgroup2'].map((type) => virtual(type)),
   virtual('hugetlbfs'),
-  ...['devtmpfs', 'debugfs', 'tracefs', 'securityfs', 'pstore', 'bpf', 'autofs'].map((type) =>
-    virtual(type, { why: 'refused' }),
-  ),
+  ...['devtmpfs', 'debugfs', 'tracefs', 'securityfs', 'pstore', 'bpf'].map((type) => virtual(type, { why: 'refused' })),
   virtual('binfmt_misc'),
   virtual('nonsense'),
   {

@@ -87,7 +87,7 @@ export const reasons = {
   ],
   hostUserns: [
     'the container has no user namespace of its own',
-    'start it with --userns=auto (podman), --userns-remap (Docker), hostUsers: false (Kubernetes) or lxc.idmap (LXC)',
+    'start it with --userns=auto (podman), hostUsers: false (Kubernetes) or lxc.idmap (LXC); for Docker, set "userns-remap" in its daemon.json, and use no --userns=host',
   ],
   userDaemon: [
     'intercede runs for a user here (serve --user), and the kernel lets only root of the host do this',

@@ -176,11 +176,9 @@ function formatUnserved(views: readonly ContainerView[]): readonly string[] {
   })
 }
 
-/** Says of which containers not all refusals are known: the latest of one that may still run, or those of a while. */
+/** Says of which containers not all refusals are known: those after the end of their daemon, or of a while. */
 function formatUnknown(views: readonly ContainerView[]): readonly string[] {
-  const late = views.filter(({ state, countedUntil, countedAgain }) =>
-    countedAgain === undefined ? state !== 'ended' && countedUntil !== undefined : true,
-  )
+  const late = views.filter(({ countedUntil }) => countedUntil !== undefined)
   const [again, open] = [true, false].map((is) =>
     late.filter(({ countedAgain }) => (countedAgain !== undefined) === is),
   )

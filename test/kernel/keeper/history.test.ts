@@ -721,6 +721,7 @@ describe.sequential('a daemon', () => {
       maker.end()
       await until('it is known to have ended', async () => /^orphan ended 1$/m.test((await list()).stdout), 20)
       expect((await intercede('inspect', 'orphan')).stdout).toMatch(/^ended +later than 2.*Z$/m)
+      expect((await intercede('explain', 'orphan')).stdout).toMatch(unknown)
       expect((await intercede('explain', 'orphan')).stdout).toMatch(
         /^orphan-1 \(orphan\), ended less than \d+s ago: mknod(.*\n)+ {2}note: {2}its annotation \S+=true is ignored/,
       )

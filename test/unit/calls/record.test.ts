@@ -89,7 +89,7 @@ test.each([
   ['remove', 'trusted.a', 'remove "trusted.a"'],
   ['get', 'trusted.glusterfs.volume-id', 'get "trusted.gluste..."'],
   ['set', 'security.\x1b[2J', 'set "security.?[2J"'],
-] as const)('a reason tells to %s %j as %s', (deed, name, shown) => {
+] as const)('a reason tells to %s %j as %s, in words', (deed, name, shown) => {
   const [a, b] = packAttribute(deed, name)
   expect(explain({ code: 'attributeNotListed', a, b }).says).toBe(
     `the policy does not list the attribute of this call: ${shown}`,

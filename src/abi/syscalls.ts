@@ -135,6 +135,7 @@ export const syscallNames: readonly string[] = [...new Set(names.values())]
 const unified = {
   pidfd_send_signal: 424,
   pidfd_open: 434,
+  pidfd_getfd: 438,
   process_mrelease: 448,
   openat2: 437,
   faccessat2: 439,

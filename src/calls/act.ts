@@ -1,7 +1,7 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
 import type { Handle } from '../kernel/fd.ts'
 import type { Caller, NodevReason, Task } from './caller.ts'
-import type { Context, DetachedMount, MountManner } from './context.ts'
+import type { Context, DetachedMount, MountManner, Parameter } from './context.ts'
 import type { ProgramVerbs } from './device-programs.ts'
 import type { FuseMount } from './fuse.ts'
 import type { MountCall, NodeRequest, RemountCall, SuperblockRequest } from './mounts.ts'
@@ -80,6 +80,19 @@ export interface Verbs extends ProgramVerbs {
     readonly context: Context
     /** undefined if the file system is made already: perhaps by this call, before a signal cancelled it. */
     readonly description?: SuperblockRequest
+  }
+  /** Records what a bpffs shall delegate, for the context of the caller's that is open as `fd`. */
+  readonly delegate: {
+    /** undefined for the first option of this context. */
+    readonly context?: Context
+    readonly fd: number
+    readonly parameter: Parameter
+  }
+  /** Makes the bpffs in the caller's own context. */
+  readonly createBpffs: {
+    readonly context: Context
+    /** The parameters to set; undefined if it is made already: perhaps by this call, before a signal cancelled it. */
+    readonly parameters?: readonly Parameter[]
   }
   /** Makes a mount of what was made in a context, which the caller gets: fsmount(2). */
   readonly mountContext: {

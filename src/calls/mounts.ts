@@ -21,6 +21,8 @@ export interface Source {
 export const IN_MEMORY: ReadonlySet<string> = new Set(['hugetlbfs', 'tmpfs'])
 /** The one that the kernel mounts in any user namespace, too, where no device opens. Ours holds only nodes of ours. */
 export const TMPFS = 'tmpfs'
+/** The one whose options BPF tokens come from. */
+export const BPFFS = 'bpf'
 
 /** The arguments of mount(2). */
 export interface MountCall extends MountManner {
@@ -97,6 +99,14 @@ export interface Mounts {
   openContext(type: string): FdForCaller
   /** Returns the context of ours for which the caller's descriptor is open, locked until the call is over. */
   context(fd: number): Context | undefined
+  /**
+   * Keeps a copy of the context of a bpffs that the container has opened by itself.
+   *
+   * @throws {ContinueError} if the descriptor is not of such a context
+   */
+  adopt(fd: number): Context
+  /** Sets parameters in such a context, and makes the bpffs there. */
+  createBpffs(context: Context, parameters: readonly Parameter[]): void
   /** Returns the mount in which the caller's descriptor is, if `finish` gave that mount to its container. */
   unplaced(fd: number): DetachedMount | undefined
   /** Returns the mount's attributes: MOUNT_ATTR_*. */

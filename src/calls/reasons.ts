@@ -1,5 +1,6 @@
 import { capabilities } from '../abi/credentials.ts'
 import { errnoName } from '../abi/errno.ts'
+import { delegations } from '../policy/delegations.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
@@ -56,8 +57,9 @@ export function unpackAttribute(a: number, b: number): string {
  * the end of `intercede run`, metrics and docs/guide/reasons.md read this table.
  *
  * `{a}` and `{b}` are replaced by the reason's numbers, `{a:int}` by one that may be negative, `{a:cap}` by the name of
- * capability a, `{a:errno}` by that of errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both
- * numbers hold (`packName`), `{a:attribute}` by what a call does to which attribute (`packAttribute`).
+ * capability a, `{a:delegation}` by that of an option of bpffs, `{b:delegated}` by its value b, `{a:errno}` by that of
+ * errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both numbers hold (`packName`),
+ * `{a:attribute}` by what a call does to which attribute (`packAttribute`).
  */
 export const reasons = {
   // Reasons that any call may have.
@@ -312,6 +314,20 @@ export const reasons = {
     "run intercede where it can write to the host's cgroup file systems",
   ],
 
+  // Reasons of BPF tokens.
+  notDelegated: [
+    '{b:delegated} is not in security.syscalls.intercept.bpf.{a:delegation}',
+    'add it there, if the host can bear what the page about BPF tokens says',
+  ],
+  neverDelegated: [
+    '{b:delegated} of {a:delegation} is not for containers: it traces or changes the kernel, reaches objects of others, or is unknown',
+    'list in the mount options only what the container needs, and not "any"',
+  ],
+  notBpffs: [
+    'the descriptor is not of a bpffs that is about to be made, or the kernel has no BPF tokens',
+    'use Linux 6.9 or later',
+  ],
+
   // Reasons of file systems that a FUSE program mounts.
   fuseByMount: ['a FUSE program mounts this type only for mount(2), which programs such as mount(8) try next', ''],
   fuseNoRuntime: [
@@ -457,6 +473,8 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
     'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
     'a:name': () => unpackName(a, b),
     'a:attribute': () => unpackAttribute(a, b),
+    'a:delegation': () => delegations[a]?.option ?? String(a),
+    'b:delegated': () => delegations[a]?.names[b] ?? `the value of bit ${b}`,
     'a:errno': () => errnoName(a),
     'b:reason': () => reasonCodes[b] ?? String(b),
   }

@@ -27,13 +27,13 @@ export interface Syscall<R> {
   readonly name: string
   /** The key that allows the call: it is trapped under a policy that serves this key. */
   readonly key: KeyName
-  /** Another key that wants every such call trapped, whatever `when` says. */
-  readonly also?: KeyName
   /**
    * A call is trapped if all conditions of one of these lists hold. The member is left out where a filter cannot tell
    * the calls apart, so that all are trapped.
    */
   readonly when?: readonly (readonly Condition[])[]
+  /** Other keys that need calls of this name too, and which: all, if `when` is left out. */
+  readonly also?: { readonly keys: readonly KeyName[]; readonly when?: readonly (readonly Condition[])[] }
   /** Says in words for docs/guide/profile.md which calls are trapped, and why if all are. */
   readonly trapped: string
   /** Whether calls are only trapped to say why the kernel refuses them: a filter may well lack the rule. */

@@ -105,6 +105,12 @@ export const kernelProbes: readonly Probe[] = [
     follows: 'mknod on a tmpfs of a container is left to the kernel (EPERM), unless mount.allowed=tmpfs has made it',
     remedy: 'boot Linux 6.15 or later, or set mount.allowed=tmpfs for such containers',
   },
+  {
+    name: 'BPF tokens',
+    probe: feature('bpfTokens'),
+    follows: 'the keys bpf.delegate_* do nothing',
+    remedy: 'boot Linux 6.9 or later with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF',
+  },
 ]
 
 const withoutFlaw = (flaw: string | undefined): Finding =>

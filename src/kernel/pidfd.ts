@@ -10,16 +10,23 @@ import { check, lastErrno, libc } from './libc.ts'
 const syscall3 = libc.func('syscall', 'long', ['long', 'long', 'long', 'uint32_t'])
 const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'uint32_t'])
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
-const { pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.arch)
+const { pidfd_getfd, pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.arch)
+
+/** Of pidfd_open(2): of a thread too (Linux 6.9); linux/pidfd.h has it as O_EXCL. */
+export const PIDFD_THREAD = 0x80
 
 /**
  * Opens a handle of a process; it never refers to a later process of the same number.
  *
- * @throws {SyscallError} ESRCH; EINVAL for a thread
+ * @throws {SyscallError} ESRCH; EINVAL for a thread without PIDFD_THREAD
  */
-export function pidfdOpen(pid: number): Fd {
-  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, 0, 0))))
+export function pidfdOpen(pid: number, flags = 0): Fd {
+  return new Fd(check('pidfd_open', Number(syscall3(pidfd_open, pid, flags, 0))))
 }
+
+/** Returns a copy of a task's descriptor. @throws {SyscallError} EBADF; EPERM without the right to trace the task */
+export const pidfdGetfd = (pidfd: Handle, fd: number): Fd =>
+  new Fd(check('pidfd_getfd', Number(syscall3(pidfd_getfd, pidfd.raw, fd, 0))))
 
 /** Returns the number, in our pid namespace, of the process of a pidfd; -1 once it is reaped. */
 export const numberOf = (pidfd: Handle): number =>

@@ -19,7 +19,7 @@ import { isErrno, orElse, orFalse, SyscallError } from './error.ts'
 import { Fd, kcmpFile } from './fd.ts'
 import { openat, openat2, uniqueMountId } from './files.ts'
 import { address, check, cstring, lastErrno, libc } from './libc.ts'
-import { cloneFile, detachedTmpfs, fsopen } from './mount.ts'
+import { cloneFile, detachedTmpfs, fsconfigSet, fsopen } from './mount.ts'
 import { tidFromNamespace } from './pidfd.ts'
 import { notifSetFlags } from './seccomp.ts'
 
@@ -113,6 +113,22 @@ function copyDetached(): boolean {
 }
 
 /**
+ * Asks for something to delegate, and for nonsense: a kernel without BPF tokens ignores any option of bpffs.
+ *
+ * @throws {SyscallError} EPERM without CAP_SYS_ADMIN
+ */
+function bpfTokens(): boolean {
+  if (!fileSystem('bpf')) return false
+  using context = fsopen(cstring('bpf'))
+  const takes = (value: string): boolean =>
+    orFalse(['EINVAL'], () => {
+      fsconfigSet(context, cstring('delegate_cmds'), cstring(value))
+      return true
+    })
+  return takes('prog_load') && !takes('nonsense')
+}
+
+/**
  * Opens a context and closes it; the kernel loads the file system's module if there is one.
  *
  * @throws {SyscallError} EPERM without CAP_SYS_ADMIN
@@ -156,6 +172,7 @@ export const kernelFeatures = {
   fileComparison: once(fileComparison),
   mountSetattr: once(mountSetattr),
   copyDetached: once(copyDetached),
+  bpfTokens: once(bpfTokens),
   overlay: once(() => fileSystem('overlay')),
 } as const satisfies Record<string, () => boolean>
 

@@ -4,6 +4,7 @@ import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { orElse } from '../kernel/error.ts'
 import { listable } from '../policy/attributes.ts'
+import { delegations } from '../policy/delegations.ts'
 import { GRANTED } from '../policy/devices.ts'
 import { type KeyName, keyNames, keys, type PermittingKey } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
@@ -43,6 +44,11 @@ const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => Wanted
   attributeNotListed(a, b) {
     const name = wholeAttribute(a, b)
     return name === undefined ? undefined : { key: 'setxattr.allowed', value: name }
+  },
+  notDelegated(a, b) {
+    const { option, names } = delegations[a] ?? {}
+    const value = names?.[b]
+    return option && value ? { key: `bpf.${option}`, value } : undefined
   },
   niceTooLow: (a) => ({ key: 'sched_setscheduler.min_nice', value: `${a | 0}` }),
   priorityTooHigh: (a) => ({ key: 'sched_setscheduler.max_priority', value: `${a}` }),

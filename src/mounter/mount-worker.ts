@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { HostId, Mode, PathBytes } from '../abi/brand.ts'
 import { capMask } from '../abi/credentials.ts'
 import { errno } from '../abi/errno.ts'
-import { AT_FDCWD, O_DIRECTORY, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY } from '../abi/fcntl.ts'
 import { ACCESS_TIMES, laterOf, MOUNT_ATTR_NODEV, MS_RDONLY, SET_LATER } from '../abi/mount.ts'
 import { CLONE_NEWNS } from '../abi/process.ts'
 import { PAGE } from '../abi/system.ts'
@@ -13,7 +13,7 @@ import { capsOf, steps } from '../calls/steps.ts'
 import { setFsgid, setFsuid, setGroups } from '../kernel/credentials.ts'
 import { ignoring, orFalse, SyscallError } from '../kernel/error.ts'
 import { dup, type Fd, type Handle, orClose } from '../kernel/fd.ts'
-import { changeDirectory, isMountRoot, linkOf, mknodat, openat, read, statx, umask } from '../kernel/files.ts'
+import { changeDirectory, isMountRoot, linkOf, mknodat, openat, read, readlink, statx, umask } from '../kernel/files.ts'
 import { cstring } from '../kernel/libc.ts'
 import {
   fsconfigCreate,
@@ -29,6 +29,7 @@ import {
   remountHere,
   unmount,
 } from '../kernel/mount.ts'
+import { pidfdGetfd } from '../kernel/pidfd.ts'
 import { setns } from '../kernel/process.ts'
 import { removexattr, setxattr } from '../kernel/xattr.ts'
 import { restoreOrDie } from '../processes/helper.ts'
@@ -139,6 +140,11 @@ export class MountWorker {
         return [this.#inGroups(first!, 'open', () => fsopen(bytesOf(request.type)))]
       case 'pick':
         return this.#inGroups(first!, 'pick', () => [fspick(second!), fspick(second!)])
+      case 'adopt':
+        return [adopt(first!, request.fd)]
+      case 'createBpffs':
+        this.#inGroups(first!, 'createBpffs', () => makeBpffs(request, second!))
+        return []
       case 'greet':
         return []
     }
@@ -333,6 +339,37 @@ function tell(context: Handle, [key, value]: Parameter): void {
 function reconfigure({ parameters }: Asked<'reconfigure'>, context: Handle): void {
   for (const parameter of parameters) tell(context, parameter)
   fsconfigReconfigure(context)
+}
+
+const CONTEXT = 'anon_inode:[fscontext]'
+/** The kernel keeps so many messages of a context. */
+const MESSAGES = 8
+const message = Buffer.alloc(1024)
+
+/**
+ * Copies a descriptor of a context in which a bpffs is described. The type of a context never changes, but only the
+ * kernel's message about an invalid option tells it; nobody else can write such a message.
+ *
+ * @throws {SyscallError} if it is another file
+ * @see linux/fs/fs_context.c logfc()
+ */
+function adopt(caller: Handle, fd: number): Fd {
+  const opened = pidfdGetfd(caller, fd)
+  return orClose([opened], () => {
+    using link = openat(AT_FDCWD, linkOf(opened), O_PATH | O_NOFOLLOW)
+    if (Buffer.from(readlink(link)).toString('latin1') !== CONTEXT) throw new SyscallError('adopt', errno('EBADF'))
+    ignoring('any', () => fsconfigSet(opened, cstring('delegate_cmds'), null))
+    for (let count = 0; count < MESSAGES; count++) {
+      const text = message.toString('latin1', 0, read(opened, message))
+      if (text.startsWith("e bpf: Bad value for 'delegate_cmds'")) return opened
+    }
+    throw new SyscallError('adopt', errno('EINVAL'))
+  })
+}
+
+function makeBpffs({ parameters }: Asked<'createBpffs'>, context: Handle): void {
+  for (const [key, value] of parameters) fsconfigSet(context, bytesOf(key), bytesOf(value!))
+  fsconfigCreate(context)
 }
 
 function shiftTo(tree: Handle, userns: Handle): void {

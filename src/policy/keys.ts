@@ -1,6 +1,7 @@
 import { MIN_NICE } from '../abi/sched.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
 import { attributes } from './attributes.ts'
+import { delegatedAttachments, delegatedCommands, delegatedMaps, delegatedPrograms } from './delegations.ts'
 import { devices, makeable } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { type CallKey, call, expandShort, fullName, type OptionKey, option, PREFIX } from './key.ts'
@@ -43,8 +44,8 @@ export const keys = {
     inPolicy: makeable,
   }),
   bpf: call({
-    help: 'serve bpf(2); needs bpf.devices too',
-    allows: 'nothing by itself: bpf(2) for the next key',
+    help: 'serve bpf(2) and BPF tokens for the keys bpf.*',
+    allows: 'nothing by itself: what the next keys name',
     capabilities: [['SYS_ADMIN'], ['BPF', 'NET_ADMIN']],
     rootless: false,
   }),
@@ -53,6 +54,32 @@ export const keys = {
     essential: true,
     help: 'load and attach device programs of cgroups',
     allows: "[device programs](bpf.md) of cgroups below the container's, for container runtimes and systemd inside it",
+  }),
+  'bpf.delegate_cmds': option(delegatedCommands, {
+    default: '',
+    essential: true,
+    help: 'commands of bpf(2) for which a token may be made',
+    allows:
+      'a [bpffs for BPF tokens](bpf-tokens.md): commands that a token permits, of map_create, prog_load, btf_load',
+  }),
+  'bpf.delegate_maps': option(delegatedMaps, {
+    default: '',
+    essential: true,
+    help: 'types of maps that a token may permit',
+    allows: 'types of maps that a token permits, such as `hash,array`',
+  }),
+  'bpf.delegate_progs': option(delegatedPrograms, {
+    default: '',
+    essential: true,
+    help: 'types of programs that a token may permit',
+    allows:
+      'types of programs that a token permits, such as `xdp,sched_cls`; [what this means for the host](bpf-tokens.md#what-it-means-for-the-host)',
+  }),
+  'bpf.delegate_attachs': option(delegatedAttachments, {
+    default: '',
+    essential: true,
+    help: 'types of attachments that a token may permit',
+    allows: 'types of attachments for which such a program may be loaded, such as `xdp,tcx_ingress`',
   }),
   mount: call({
     help: 'serve mount(2) for the file systems of mount.allowed and mount.fuse',

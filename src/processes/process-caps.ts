@@ -45,7 +45,7 @@ export const processCaps = {
     is: 'a process of the host that mounts for one caller at a time, in its control groups',
     permitted: [
       ...(['SYS_ADMIN', 'SYS_CHROOT', 'MKNOD', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FSETID'] as const),
-      ...(['SETUID', 'SETGID'] as const),
+      ...(['SETUID', 'SETGID', 'SYS_PTRACE'] as const),
     ],
     effective: {
       start: { SYS_ADMIN: OWN, SYS_CHROOT: LOCK_ROOM },
@@ -80,6 +80,8 @@ export const processCaps = {
       open: { SYS_ADMIN: 'fsopen(2)' },
       pick: { SYS_ADMIN: 'fspick(2)' },
       reconfigure: { SYS_ADMIN: 'fsconfig(2)' },
+      adopt: { SYS_PTRACE: "pidfd_getfd(2) of the caller's context of a bpffs" },
+      createBpffs: { SYS_ADMIN: 'fsconfig(2) with the options that delegate, and to make the file system' },
       greet: {},
     },
   },

@@ -105,7 +105,7 @@ const isCommand = (command: number): readonly Condition[] => [
 /** bpf(2): lets a container control device access in the cgroups that it makes below its own. */
 export const bpf: Syscall<Request> = {
   name: 'bpf',
-  key: 'bpf',
+  key: 'bpf.devices',
   when: [...Object.values(BPF), BPF_MAP_CREATE].map(isCommand),
   trapped: `the command is ${Object.keys(BPF).join(', ')}; MAP_CREATE too, only to explain the refusal`,
   screen(args, policy) {

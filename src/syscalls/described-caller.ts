@@ -308,6 +308,7 @@ class DescribedCaller extends DescribedMemory implements Caller {
         reconfigure: unasked,
       },
       ...{ openContext: unasked, lock: unasked, renew: unasked, create: unasked, finish: unasked },
+      ...{ adopt: unasked, createBpffs: unasked },
     }
   }
 

@@ -17,6 +17,7 @@ import type { Context, Parameter } from '../calls/context.ts'
 import type { Syscall } from '../calls/syscall.ts'
 import { act, continueWith, refuse, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
+import { askedBy, delegate, delegates, delegating, isBpffs, ofBpffs } from './delegate.ts'
 import { isVerdict, saysOwner, toChange } from './mount.ts'
 import { isGeneralFlag, judgeParameter } from './mount-options.ts'
 import { superblockRequest } from './mount-source.ts'
@@ -119,9 +120,10 @@ interface FsconfigRequest {
 export const fsconfig: Syscall<FsconfigRequest> = {
   name: 'fsconfig',
   key: 'mount',
-  trapped: IN_MEMORY,
+  also: delegating,
+  trapped: `${IN_MEMORY}; for the keys bpf.delegate_* only FSCONFIG_SET_STRING and FSCONFIG_CMD_CREATE`,
   screen(args, policy) {
-    if (!policy.mount) return continueWith('keyOff')
+    if (!policy.mount && !delegates(policy)) return continueWith('keyOff')
     return isWellFormed(args) ? undefined : continueWith('changesMounts')
   },
   decode(args, memory) {
@@ -130,10 +132,14 @@ export const fsconfig: Syscall<FsconfigRequest> = {
     const value = code === command.SET_STRING ? memory.string(args.pointer(3), STRING) : undefined
     return { fd: args.int(0), command: code, parameter: key === undefined ? undefined : parameterOf(key, value) }
   },
-  decide({ fd, command: code, parameter }, caller, { mount }) {
-    if (!mount) return continueWith('keyOff')
+  decide({ fd, command: code, parameter }, caller, policy) {
+    const { mount } = policy
     const context = caller.mounts.context(fd)
+    const asked = parameter && delegates(policy) ? askedBy(parameter) : undefined
+    if (asked && (!context || isBpffs(context))) return delegate({ fd, asked, context }, caller, policy)
+    if (context && isBpffs(context)) return ofBpffs(context, code, caller, policy)
     if (!context) return continueWith('foreignContext')
+    if (!mount) return continueWith('keyOff')
     if (code === command.CMD_RECONFIGURE) return change(context, caller, mount)
     if (CREATES.has(code)) return make(context, code === command.CMD_CREATE_EXCL, caller, mount)
     // Once fsmount(2) has used it, the kernel accepts parameters again: for CMD_RECONFIGURE, which is left to it.
@@ -216,6 +222,7 @@ export const fsmount: Syscall<Mounted> = {
     if (!mount) return continueWith('keyOff')
     const context = caller.mounts.context(fd)
     if (!context) return continueWith('foreignContext')
+    if (isBpffs(context)) return continueWith('kernelMountsIt')
     const verdict = judgeMounter(caller) ?? judgeKept(context, mount)
     if (verdict) return verdict
     const isBegun = caller.noted !== 0n || (context.isUsed && caller.mayComeAgain)

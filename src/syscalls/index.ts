@@ -30,17 +30,23 @@ export const handlers = [
 
 /** Returns the calls that a filter must trap for a key to do all that it is for; an option of a call often has none. */
 export const callsOf = (key: KeyName): readonly string[] =>
-  handlers.filter((handler) => (handler.key === key || handler.also === key) && !handler.tells).map(({ name }) => name)
+  handlers
+    .filter((handler) => (handler.key === key || handler.also?.keys.includes(key)) && !handler.tells)
+    .map(({ name }) => name)
 
 /** Returns the calls of a key that a policy serves, and that are missing among those that a filter traps. */
 export const untrapped = (policy: Policy, key: KeyName, traps: ReadonlySet<string>): readonly string[] =>
   serves(policy, key) ? callsOf(key).filter((name) => !traps.has(name)) : []
 
-function rulesOf(policy: Policy, { name, key, also, when }: Syscall<unknown>): readonly Rule[] {
-  if (also && serves(policy, also)) return [{ name }]
-  if (!serves(policy, key)) return []
-  return when ? when.map((conditions) => ({ name, when: conditions })) : [{ name }]
+/** Returns the rules of a call: those of its own key, and of others that need it. Without conditions all is trapped. */
+function rulesOf({ name, key, when, also }: Syscall<unknown>, policy: Policy): readonly Rule[] {
+  const lists = [
+    ...(serves(policy, key) ? [when] : []),
+    ...(also?.keys.some((other) => serves(policy, other)) ? [also.when] : []),
+  ]
+  if (lists.includes(undefined)) return [{ name }]
+  return lists.flatMap((all = []) => all.map((conditions) => ({ name, when: conditions })))
 }
 
 /** Returns the rules of what to trap under a policy, for filter/ to compile. */
-export const rulesFor = (policy: Policy): readonly Rule[] => handlers.flatMap((handler) => rulesOf(policy, handler))
+export const rulesFor = (policy: Policy): readonly Rule[] => handlers.flatMap((handler) => rulesOf(handler, policy))

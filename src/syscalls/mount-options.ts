@@ -130,14 +130,20 @@ const isId = (key: string): key is (typeof IDS)[number] => key === 'uid' || key 
  * Reads a number of an option as the kernel does: with one `+` or none, decimal, octal after 0, hexadecimal after 0x,
  * with one line feed or none at the end, and nothing else.
  *
- * @returns undefined if the kernel refuses it, or it has more than 32 bits
- * @see linux/lib/kstrtox.c kstrtouint(), _parse_integer_fixup_radix()
+ * @returns undefined if the kernel refuses it
+ * @see linux/lib/kstrtox.c kstrtoull(), _parse_integer_fixup_radix()
  */
+export function kernelNumber(text: string): bigint | undefined {
+  const [, hexadecimal, octal, decimal] = /^\+?(?:(0x[\da-f]+)|0([0-7]*)|([1-9]\d*))\n?$/i.exec(text) ?? []
+  if (octal !== undefined) return BigInt(`0o0${octal}`)
+  const digits = hexadecimal ?? decimal
+  return digits === undefined ? undefined : BigInt(digits)
+}
+
+/** Returns such a number; undefined if it has more than 32 bits. */
 export function optionNumber(text: string): number | undefined {
-  const [, hexadecimal, octal, decimal] = /^\+?(?:0x([\da-f]+)|(0[0-7]*)|([1-9]\d*))\n?$/i.exec(text) ?? []
-  const [digits, radix] = hexadecimal ? [hexadecimal, 16] : octal ? [octal, 8] : [decimal ?? '', 10]
-  const number = Number.parseInt(digits, radix)
-  return number <= MAXIMUM ? number : undefined
+  const number = kernelNumber(text)
+  return number === undefined || number > MAXIMUM ? undefined : Number(number)
 }
 
 function hostId(caller: Pick<Caller, 'hostId'>, kind: 'uid' | 'gid', text: string): string {

@@ -206,7 +206,7 @@ type Trapped = Pick<Syscall<Request>, 'key' | 'also' | 'when' | 'trapped'>
  * seldom remove an attribute, so with others that is trapped by either key.
  */
 function trappedOf(operation: Operation, { suffix }: Shape): Trapped {
-  const also = 'setxattr.allowed'
+  const also = { keys: ['setxattr.allowed'] } as const
   if (operation === remove) return { key: 'setxattr.read', also, trapped: IN_MEMORY }
   if (operation !== set) return { key: 'setxattr.read', trapped: IN_MEMORY }
   if (suffix === 'at') return { key: 'setxattr', also, trapped: 'all: even the size is in memory' }

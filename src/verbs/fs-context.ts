@@ -6,7 +6,7 @@ import type { FdForCaller, SuperblockRequest } from '../calls/mounts.ts'
 import { steps } from '../calls/steps.ts'
 import { ContinueError, Refused } from '../calls/verdict.ts'
 import { isErrno } from '../kernel/error.ts'
-import type { Handle } from '../kernel/fd.ts'
+import { dup, type Handle } from '../kernel/fd.ts'
 
 export const openContext: Verb<Verbs['openContext']> = {
   steps: [steps.askMounter],
@@ -21,7 +21,10 @@ export const openContext: Verb<Verbs['openContext']> = {
   recover: (_act, _caller, { given }) => (given === undefined ? undefined : { value: BigInt(given) }),
 }
 
-const nameOf = ({ context: { name } }: Verbs['create']): readonly Mark[] => [name.index, name.serial]
+const nameOf = ({ context: { name } }: Verbs['create'] | Verbs['createBpffs']): readonly Mark[] => [
+  name.index,
+  name.serial,
+]
 
 export const create: Verb<Verbs['create']> = {
   steps: [steps.askMounter],
@@ -43,6 +46,46 @@ export const create: Verb<Verbs['create']> = {
   recover: ({ context }, _caller, { note }) => (note === WAS_NOT && context.made ? { value: 0n } : undefined),
   /** A context is made once, so its name says all. */
   once: { conflictErrno: undefined, key: nameOf, fingerprint: nameOf },
+}
+
+export const delegate: Verb<Verbs['delegate']> = {
+  steps: [steps.look, steps.askMounter],
+  safe:
+    'Only values of the policy are recorded. A mounter copies the descriptor, and the kernel itself names the file ' +
+    'system of the context: only a bpffs is kept, and nothing is changed in it yet.',
+  run({ context, fd, parameter }, caller) {
+    const described = context ?? caller.mounts.adopt(fd)
+    if (!described.add(parameter)) throw new Refused('contextFull', errno('E2BIG'))
+    return { value: 0n }
+  },
+}
+
+export const createBpffs: Verb<Verbs['createBpffs']> = {
+  steps: [steps.askMounter],
+  safe:
+    "The container's own context keeps its user namespace, so tokens of the bpffs give capabilities there only. It " +
+    'delegates values that the policy lists at this moment, by their numbers. What the kernel puts into a bpffs ' +
+    "belongs to the host's root, and no container can read it.",
+  run: (act, caller) => madeBpffs(act, caller, caller.mayComeAgain),
+  recover: (act, caller, { note }) => (note === WAS_NOT ? madeBpffs(act, caller, true) : undefined),
+  once: { conflictErrno: undefined, key: nameOf, fingerprint: nameOf },
+}
+
+/** @param isBegun whether it may be made already, which the kernel then says (EBUSY) before it changes anything */
+function madeBpffs({ context, parameters }: Verbs['createBpffs'], caller: Caller, isBegun: boolean): Effect {
+  if (context.made && isBegun) return { value: 0n }
+  if (!parameters) throw new Refused('contextOver', errno('EBUSY'))
+  caller.note(WAS_NOT)
+  try {
+    caller.mounts.createBpffs(context, parameters)
+  } catch (error) {
+    if (!isBegun || !isErrno(error, 'EBUSY')) {
+      if (!isCancelled(error)) context.fail()
+      throw error
+    }
+  }
+  context.keep(dup(context.handle))
+  return { value: 0n }
 }
 
 export const pickContext: Verb<Verbs['pickContext']> = {

@@ -10,7 +10,16 @@ import {
   openProgram,
   updateLink,
 } from './bpf.ts'
-import { create, mountContext, openContext, pickContext, reconfigure, renewMount } from './fs-context.ts'
+import {
+  create,
+  createBpffs,
+  delegate,
+  mountContext,
+  openContext,
+  pickContext,
+  reconfigure,
+  renewMount,
+} from './fs-context.ts'
 import { mknod, placeNode } from './mknod.ts'
 import { fuse, mount, placeMount, remount } from './mount.ts'
 import { schedule } from './schedule.ts'
@@ -44,6 +53,8 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   remount,
   pickContext,
   reconfigure,
+  delegate,
+  createBpffs,
   loadProgram,
   attachProgram,
   detachProgram,

@@ -6,7 +6,7 @@ import { CLI, Daemon } from '../support/daemon.ts'
 import { fixture, missing } from '../support/fixtures.ts'
 import { BASE, execute, USERNS, until } from '../support/host.ts'
 import { Images, nodeFor } from '../support/images.ts'
-import { withReason } from '../support/skipped.ts'
+import { lacks, withReason } from '../support/skipped.ts'
 
 const cannot = missing('gcc', 'losetup', 'mkfs.ext4')
 const KEYS = 'security.syscalls.intercept'
@@ -50,6 +50,10 @@ const KINDS = {
       `@fsconfig =1 ${FSCONFIG.string} s:size s:2m 0`,
     ],
     use: `fsconfig =1 ${FSCONFIG.reconfigure} null null 0`,
+  },
+  'a bpffs that is described': {
+    first: ['@fsopen s:bpf 0', `@fsconfig =0 ${FSCONFIG.string} s:delegate_cmds s:prog_load 0`],
+    use: `fsconfig =0 ${FSCONFIG.create} null null 0`,
   },
 } as const
 type Kind = keyof typeof KINDS
@@ -119,7 +123,8 @@ async function ready(kind: Kind, keys?: readonly string[], use?: string): Promis
   return holder
 }
 
-const kinds = Object.keys(KINDS) as readonly Kind[]
+const BPFFS = 'a bpffs that is described'
+const kinds = (Object.keys(KINDS) as readonly Kind[]).filter((kind) => kind !== BPFFS)
 describe.skipIf(cannot)(withReason('what a container got before its policy was lowered', cannot), () => {
   test.each(kinds)('%s gives nothing after set, and all again when that is raised', async (kind) => {
     const holder = await ready(kind)
@@ -180,3 +185,33 @@ describe.skipIf(cannot)(withReason('what a container got before its policy was l
     expect(await holder.use()).toBe('ok')
   })
 })
+
+const cannotDelegate = cannot ?? lacks('bpfTokens')
+describe.skipIf(cannotDelegate)(
+  withReason('a bpffs that was described before the policy was lowered', cannotDelegate),
+  () => {
+    const given = ['bpf=true', 'bpf.delegate_cmds=prog_load,map_create']
+
+    test('delegates what is still listed when it is made', async () => {
+      const holder = await ready(BPFFS, given)
+      await set(holder.id, 'bpf.delegate_cmds=prog_load')
+      expect(await holder.use()).toBe('ok')
+      expect(await holder.use()).toBe('EBUSY')
+    })
+
+    test.each([
+      { lowered: ['bpf.delegate_cmds=map_create'], reason: 'notDelegated' },
+      { lowered: ['bpf.delegate_cmds=', 'mount=false'], reason: 'notDelegated' },
+      { lowered: ['bpf=false'], reason: 'notDelegated' },
+      { lowered: ['mode=observe'], reason: 'observedAct' },
+    ])('is not made after set $lowered', async ({ lowered, reason }) => {
+      const holder = await ready(BPFFS, given)
+      await set(holder.id, ...lowered)
+      expect(await holder.use()).toBe('EPERM')
+      if (!lowered.includes('mount=false')) expect(await reasons(holder.id)).toContain(reason)
+      await set(holder.id, ...given, 'mode=enforce')
+      // The kernel has refused to make it, and takes no second try.
+      expect(await holder.use()).toBe('EBUSY')
+    })
+  },
+)

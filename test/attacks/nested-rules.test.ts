@@ -7,7 +7,7 @@ import { BPF } from '../../src/abi/bpf.ts'
 import { makedev } from '../../src/abi/stat.ts'
 import { attr, Caller, DENY, DIRECTORY, Group, loading, Outsider, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture } from '../support/fixtures.ts'
-import { BASE, Host, until } from '../support/host.ts'
+import { BASE, devicePrograms, Host, until } from '../support/host.ts'
 import { withReason } from '../support/skipped.ts'
 
 const why = withoutCgroups()
@@ -19,7 +19,7 @@ describe.skipIf(why)(withReason('device rules of nested groups', why), () => {
   let home: Group
   let serial = 0
   beforeAll(async () => {
-    host = await Host.start({ mknod: { devices: new Set([makedev(1, 3)]) }, bpf: { devices: true } })
+    host = await Host.start({ mknod: { devices: new Set([makedev(1, 3)]) }, bpf: devicePrograms })
   })
   afterAll(() => host.close())
   beforeEach(() => {

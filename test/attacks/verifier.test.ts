@@ -8,7 +8,7 @@ import { BPF } from '../../src/abi/bpf.ts'
 import type { Policy } from '../../src/policy/policy.ts'
 import { Caller, Group, insn, loading, MOV, RETURN, withoutCgroups } from '../support/bpf-world.ts'
 import { fixture } from '../support/fixtures.ts'
-import { execute, Host, USERNS, until } from '../support/host.ts'
+import { devicePrograms, execute, Host, USERNS, until } from '../support/host.ts'
 import { withReason } from '../support/skipped.ts'
 import { statFields } from '../support/stat.ts'
 
@@ -19,7 +19,7 @@ const COUNT_MS = 4000
 const RATIO = 0.5
 const POLICIES: Readonly<Record<string, Policy>> = {
   idle: { schedSetscheduler: { maxPriority: MAX, minNice: 0, ioprio: false } },
-  loads: { bpf: { devices: true } },
+  loads: { bpf: devicePrograms },
 }
 /** SCHED_OTHER and SCHED_RR, as /proc/TID/stat has them. */
 const [OTHER, ROUND_ROBIN] = ['0', '2']

@@ -36,6 +36,16 @@ const HARMLESS = [
 ] as const
 export const mknodPolicy: Policy = { mknod: { devices: new Set(HARMLESS.map(([a, b]) => makedev(a, b))) } }
 
+const NONE: ReadonlySet<string> = new Set()
+/** bpf.devices alone, without BPF tokens. */
+export const devicePrograms = {
+  devices: true,
+  delegateCmds: NONE,
+  delegateMaps: NONE,
+  delegateProgs: NONE,
+  delegateAttachs: NONE,
+} as const
+
 export interface Done {
   readonly status: number
   readonly stdout: string

@@ -30,6 +30,11 @@ const FEATURES: Readonly<
   peerPidfd: ['6.5', ['abi/socket', 'SO_PEERPIDFD = 77', 'SO_PEERPIDFD = 30077']],
   syncWakeUp: ['6.6', ['abi/seccomp', 'NOTIF_SET_FLAGS = _IOW(MAGIC, 4', 'NOTIF_SET_FLAGS = _IOW(MAGIC, 99']],
   uniqueMountIds: ['6.8', ['abi/stat', 'MNT_ID_UNIQUE = 0x4000', 'MNT_ID_UNIQUE = 0x40000000']],
+  bpfTokens: [
+    '6.9',
+    ['kernel/probe', "cstring('delegate_cmds')", "cstring('no_option')"],
+    ['mounter/mount-worker', "cstring('delegate_cmds')", "cstring('no_option')"],
+  ],
   pidTranslation: [
     '6.11',
     ['abi/process', 'GET_PID_FROM_PIDNS = _IOR(NSIO, 0x6', 'GET_PID_FROM_PIDNS = _IOR(NSIO, 0x66'],

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Policy } from '../../src/policy/policy.ts'
 import { Group, withoutCgroups } from './bpf-world.ts'
 import { fixture } from './fixtures.ts'
-import { attributesBelow, BASE, type Host, mknodPolicy, USERNS, until } from './host.ts'
+import { attributesBelow, BASE, devicePrograms, type Host, mknodPolicy, USERNS, until } from './host.ts'
 import { JournalView } from './journal-view.ts'
 import { lacksFileSystem } from './skipped.ts'
 import { stateOf } from './stat.ts'
@@ -26,7 +26,7 @@ export const policy: Policy = {
   setxattr: { allowed: new Set<string>(), read: true },
   schedSetscheduler: { maxPriority: 10, minNice: 0, ioprio: false },
   sysinfo: {},
-  bpf: { devices: true },
+  bpf: devicePrograms,
   mount: { allowed: new Set([MOUNTED]), fuse: new Map(), shift: false, nodev: true },
 }
 

@@ -16,6 +16,7 @@ import {
   type Told,
 } from '../../calls/context.ts'
 import {
+  BPFFS,
   type FdForCaller,
   type MountCall,
   type Mounts,
@@ -27,9 +28,10 @@ import {
 import type { ReasonCode } from '../../calls/reasons.ts'
 import { steps } from '../../calls/steps.ts'
 import { ContinueError, Refused } from '../../calls/verdict.ts'
+import { SyscallError } from '../../kernel/error.ts'
 import { dup, Fd, type Handle, kcmpFile, orClose, sharesFds } from '../../kernel/fd.ts'
 import { fileSystemId, fileSystemType, fstatfs, mountId, openat, read, statx } from '../../kernel/files.ts'
-import { ownerOf } from '../../kernel/pidfd.ts'
+import { ownerOf, PIDFD_THREAD, pidfdOpen } from '../../kernel/pidfd.ts'
 import { findMount, type Mount } from '../../kernel/procfs/mountinfo.ts'
 import type { ProcStatus } from '../../kernel/procfs/status.ts'
 import type { Container } from '../identity/container.ts'
@@ -205,6 +207,30 @@ export class CallerMounts implements Mounts {
     return this.#mine(services.keeping.findContext(container, (opened) => kcmpFile(tid, fd, opened)))
   }
 
+  adopt(fd: number): Context {
+    const { tid, container, identity, services, waits } = this.#caller
+    identity.with(steps.look)
+    // Only a kernel with pidfds of threads has BPF tokens.
+    using thread = orNoBpffs(() => pidfdOpen(tid, PIDFD_THREAD))
+    if (!waits()) throw new ContinueError('gone')
+    const [opened] = orNoBpffs(() => this.#ask({ do: 'adopt', fd }, [thread]))
+    const kept = services.keeping.addContext(container, opened!, BPFFS, this.#holder)
+    if (!kept) {
+      opened![Symbol.dispose]()
+      throw new Refused('tooManyContexts', errno('EMFILE'))
+    }
+    services.onKept()
+    const context = this.context(fd)
+    if (context) return context
+    // Another thread has put another file there meanwhile.
+    kept.tell(undefined)
+    throw new ContinueError('foreignContext')
+  }
+
+  createBpffs({ handle }: Context, parameters: readonly Parameter[]): void {
+    this.#ask({ do: 'createBpffs', parameters }, [this.#caller.task(), handle])
+  }
+
   create({ source: { node, ...source }, ...rest }: SuperblockRequest): Fd {
     const [made] = this.#ask({ do: 'create', ...rest, source }, [this.#caller.task(), ...maybe(node)])
     return made!
@@ -335,6 +361,15 @@ export class CallerMounts implements Mounts {
 }
 
 const maybe = (node: Handle | undefined): readonly Handle[] => (node ? [node] : [])
+
+/** Leaves the call to the kernel if there is no such context. */
+function orNoBpffs<T>(look: () => T): T {
+  try {
+    return look()
+  } catch (error) {
+    throw error instanceof SyscallError ? new ContinueError('notBpffs') : error
+  }
+}
 
 function refusal(error: unknown): unknown {
   if (error instanceof MounterLost)

@@ -34,6 +34,8 @@ const LOOK_MS = 200
  *   attribute  the caller's `/proc/TID`, the inode of which an attribute is set or, without a value, removed
  *   open    the caller's `/proc/TID`; answered with what fsopen(2) gives
  *   pick    the caller's `/proc/TID`, the root of a mount; answered with two that fspick(2) gives
+ *   adopt   a pidfd of the caller; answered with its descriptor `fd`, if that is the context of a bpffs
+ *   createBpffs  the caller's `/proc/TID`, this context
  *   greet   descriptors to close; answered when they are closed and all earlier requests are done
  */
 export type MounterRequest =
@@ -58,6 +60,8 @@ export type MounterRequest =
   | { readonly do: 'open'; readonly type: string }
   | { readonly do: 'pick' }
   | { readonly do: 'reconfigure'; readonly parameters: readonly Parameter[] }
+  | { readonly do: 'adopt'; readonly fd: number }
+  | { readonly do: 'createBpffs'; readonly parameters: readonly Parameter[] }
   | { readonly do: 'greet' }
 
 /** Whom a mounter becomes to make a file: the ids that count for file systems, and what is taken off its mode. */
@@ -153,7 +157,9 @@ export function requestMount(
 }
 
 /** Requests that change what the container has, not only by their answers. */
-const CHANGING: ReadonlySet<MounterRequest['do']> = new Set(['attach', 'remount', 'reconfigure', 'node', 'attribute'])
+const CHANGING: ReadonlySet<MounterRequest['do']> = new Set([
+  ...(['attach', 'remount', 'reconfigure', 'node', 'attribute', 'createBpffs'] as const),
+])
 
 const afterCaller = ({ do: what }: MounterRequest): MounterLost['state'] => (CHANGING.has(what) ? 'lost' : 'working')
 

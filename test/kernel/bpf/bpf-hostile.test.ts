@@ -16,7 +16,7 @@ import {
   withoutCgroups,
 } from '../../support/bpf-world.ts'
 import { fixture } from '../../support/fixtures.ts'
-import { Host, until } from '../../support/host.ts'
+import { devicePrograms, Host, until } from '../../support/host.ts'
 import { untraced, withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
 
@@ -52,7 +52,7 @@ describe.skipIf(why)(withReason('a hostile container', why), () => {
   /** Pipes that were there before the first program. */
   let inherited: number
   beforeAll(async () => {
-    host = await Host.start({ bpf: { devices: true } })
+    host = await Host.start({ bpf: devicePrograms })
     home = new Group().delegate()
     caller = Caller.contained(host, home.path)
     native = Caller.native()

@@ -12,7 +12,7 @@ import {
   type Said,
   withoutCgroups,
 } from '../../support/bpf-world.ts'
-import { Host } from '../../support/host.ts'
+import { devicePrograms, Host } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
 
@@ -76,7 +76,7 @@ describe.skipIf(why)(
     let contained: Caller
     let native: Caller
     beforeAll(async () => {
-      host = await Host.start({ bpf: { devices: true } })
+      host = await Host.start({ bpf: devicePrograms })
       home = new Group()
       contained = Caller.contained(host, home.path)
       native = Caller.native()

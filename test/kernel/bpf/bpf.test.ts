@@ -19,7 +19,7 @@ import {
   withoutCgroups,
 } from '../../support/bpf-world.ts'
 import { fixture, no32 } from '../../support/fixtures.ts'
-import { BASE, directory, execute, Host, until } from '../../support/host.ts'
+import { BASE, devicePrograms, directory, execute, Host, until } from '../../support/host.ts'
 import { withReason } from '../../support/skipped.ts'
 
 const why = withoutCgroups()
@@ -38,7 +38,7 @@ describe.skipIf(why)(withReason('device programs of a container', why), () => {
   let home: Group
   let caller: Caller
   beforeAll(async () => {
-    host = await Host.start({ bpf: { devices: true } })
+    host = await Host.start({ bpf: devicePrograms })
     outsider = new Outsider()
   })
   afterAll(async () => {

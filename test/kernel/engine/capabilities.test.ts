@@ -11,14 +11,14 @@ import type { KernelFeature } from '../../../src/kernel/probe.ts'
 import { attr, Caller, DIRECTORY, describing, Group, idOf, loading, withoutCgroups } from '../../support/bpf-world.ts'
 import { MAIN, maskIn, maskOf, named, row, type Sample, Sampler, undeclared } from '../../support/capability-samples.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
-import { BASE, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
+import { BASE, devicePrograms, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
 import { lacks, untraced, withReason } from '../../support/skipped.ts'
 
 const policy = {
   ...mknodPolicy,
-  bpf: { devices: true },
+  bpf: { ...devicePrograms, delegateCmds: new Set(['prog_load']) },
   mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
   schedSetscheduler: { maxPriority: 20, minNice: 0, ioprio: false },
   setxattr: { allowed: new Set<string>(), read: true },
@@ -47,6 +47,7 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
   let programs: Programs
   let mounting: Steps
   let picking: Steps
+  let tokens: Steps
 
   beforeAll(async () => {
     images = new Images()
@@ -59,11 +60,13 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     programs = new Programs()
     const calls = 'fsopen source ro create create-again fsmount fsmount-again mount_setattr move_mount'
     mounting = new Steps(calls, fixture('mount-steps'), 'ext4', device, '/mnt')
+    tokens = new Steps('fsopen option bpffs', fixture('token-steps'))
     picking = new Steps('mount fspick size reconfigure', fixture('pick-steps'), '/mnt')
   })
   afterAll(async () => {
     await mounting?.close()
     await picking?.close()
+    await tokens?.close()
     await programs?.close()
     await sampler?.end()
     host?.close()
@@ -250,6 +253,19 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
     reconfigure: {
       does: () => picking.to('reconfigure'),
       sees: [['sendmsg', steps.askMounter]],
+    },
+    delegate: {
+      does: () => tokens.to('option'),
+      sees: [
+        ['pidfd_open', steps.look],
+        ['sendmsg', steps.askMounter],
+      ],
+      needs: 'bpfTokens',
+    },
+    createBpffs: {
+      does: () => tokens.to('bpffs'),
+      sees: [['sendmsg', steps.askMounter]],
+      needs: 'bpfTokens',
     },
     loadProgram: {
       async does() {

@@ -16,7 +16,7 @@ import {
   withoutCgroups,
 } from '../../support/bpf-world.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
-import { BASE, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
+import { BASE, devicePrograms, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { endEngine, mounters, socketsOf } from '../../support/mounters.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
@@ -25,7 +25,7 @@ import { stateOf } from '../../support/stat.ts'
 
 const policy = {
   ...mknodPolicy,
-  bpf: { devices: true },
+  bpf: devicePrograms,
   mount: { allowed: new Set(['ext4']), fuse: new Map(), shift: false, nodev: true },
 } as const
 

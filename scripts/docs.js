@@ -136,7 +136,9 @@ function keyRows(calls, keys) {
     `| ${code(name)} | ${key.default ? code(key.default) : 'none'} | ${cell(key.allows)} | ${needs} | ${served(key, call)} |`
   const rowsOf = ({ name, key, options }) => [
     row(name, key, key, caps(key.capabilities)),
-    ...options.map((option) => row(option.name, option.key, key, '')),
+    ...options.map((option) =>
+      row(option.name, option.key, key, option.key.capabilities ? caps(option.key.capabilities) : ''),
+    ),
   ]
   const mode = `| ${code('mode')} | ${code(keys.mode.default)} | ${cell(keys.mode.allows)} |  | yes |`
   return [...calls.flatMap(rowsOf), mode].join('\n')
@@ -165,7 +167,9 @@ const ALSO = 'all: the name is in memory'
 function trapTable(handlers, calls) {
   const rows = new Map()
   const families = [...new Set(handlers.map(({ key }) => key.split('.')[0]))]
-  const also = handlers.filter((each) => each.also).map(({ name, also: key }) => ({ name, key, trapped: ALSO }))
+  const also = handlers
+    .filter((each) => each.also && !each.also.when)
+    .map(({ name, also: { keys } }) => ({ name, key: keys[0], trapped: ALSO }))
   const byFamily = [...handlers, ...also].map((each) => [families.indexOf(each.key.split('.')[0]), each])
   for (const [, { name, key, trapped }] of byFamily.toSorted(([one], [other]) => one - other)) {
     const row = rows.get(key + trapped) ?? { key, trapped, names: [] }

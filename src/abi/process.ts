@@ -51,6 +51,9 @@ export const NS_GET_PID_IN_PIDNS = _IOR(NSIO, 0x8, 4)
 export const PROC_USER_INIT_INO = 0xeffffffd
 export const PROC_PID_INIT_INO = 0xeffffffc
 
+/** linux/pidfd.h: a pidfd of a thread, since 6.9. */
+export const PIDFD_THREAD = 0x80
+
 /** linux/kcmp.h: compare two descriptors. */
 export const KCMP_FILE = 0
 export const KCMP_FILES = 2

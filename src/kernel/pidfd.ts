@@ -12,9 +12,6 @@ const syscall4 = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', '
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong'])
 const { pidfd_getfd, pidfd_open, pidfd_send_signal, process_mrelease } = ownSyscalls(process.arch)
 
-/** Of pidfd_open(2): of a thread too (Linux 6.9); linux/pidfd.h has it as O_EXCL. */
-export const PIDFD_THREAD = 0x80
-
 /**
  * Opens a handle of a process; it never refers to a later process of the same number.
  *

@@ -106,7 +106,7 @@ const LOWEST = new Set<string>()
 const listOf = ({ listable, names }: Delegation): ValueType<ReadonlySet<string>> =>
   valueType({
     isList: true,
-    allowed: `a list of ${[...listable].slice(0, 3).join(', ')}${listable.size > 3 ? ', and others that docs/guide/bpf-tokens.md lists' : ''}`,
+    allowed: `a list of ${[...listable].slice(0, 3).join(',')}${listable.size > 3 ? ' and others, which docs/guide/bpf-tokens.md lists' : ''}`,
     offered: [...listable],
     parse: (text) =>
       new Set(

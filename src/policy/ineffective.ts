@@ -2,7 +2,7 @@ import type { Cap } from '../abi/credentials.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
 import { numbersOf, written } from './devices.ts'
 import { callOf, calls, type KeyName, keys } from './keys.ts'
-import type { Policy } from './policy.ts'
+import { type Policy, serves } from './policy.ts'
 import { type DeviceNames, isUnclaimed } from './refused-devices.ts'
 import type { Settings } from './settings.ts'
 
@@ -62,11 +62,17 @@ export const unclaimedDevices = (settings: Settings, named: DeviceNames): readon
     )
 
 /**
- * Returns for each call that takes capabilities the sets of which a container must hold one; the usual set is the
- * first.
+ * Returns for each call and option that takes capabilities the sets of which a container must hold one; the usual set is
+ * the first.
  */
 export const capabilitySets = (policy: Policy): readonly (readonly (readonly Cap[])[])[] =>
-  calls.filter(({ member, key }) => member in policy && key.capabilities.length > 0).map(({ key }) => key.capabilities)
+  calls
+    .filter(({ member }) => member in policy)
+    .flatMap(({ key, options }) => [
+      key,
+      ...options.filter(({ name }) => serves(policy, name)).map((option) => option.key),
+    ])
+    .flatMap(({ capabilities = [] }) => (capabilities.length > 0 ? [capabilities] : []))
 
 /** Returns the capabilities to give a container for a policy. */
 export const capabilitiesFor = (policy: Policy): readonly Cap[] => [

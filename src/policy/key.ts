@@ -38,6 +38,8 @@ interface OptionDefinition<T> extends Described {
   readonly default: string
   /** The call does nothing at all unless an essential option of it has a value. */
   readonly essential?: true
+  /** What a container must hold beside the call's capabilities, for the option to be of any use; as those of a call. */
+  readonly capabilities?: readonly (readonly Cap[])[]
   /** False for an option that a daemon of a user cannot serve although the daemon may serve the call. */
   readonly rootless?: false
   /**

@@ -58,6 +58,7 @@ export const keys = {
   'bpf.delegate_cmds': option(delegatedCommands, {
     default: '',
     essential: true,
+    capabilities: [['SYS_ADMIN', 'BPF']],
     help: 'commands of bpf(2) for which a token may be made',
     allows:
       'a [bpffs for BPF tokens](bpf-tokens.md): commands that a token permits, of map_create, prog_load, btf_load',
@@ -71,6 +72,7 @@ export const keys = {
   'bpf.delegate_progs': option(delegatedPrograms, {
     default: '',
     essential: true,
+    capabilities: [['NET_ADMIN']],
     help: 'types of programs that a token may permit',
     allows:
       'types of programs that a token permits, such as `xdp,sched_cls`; [what this means for the host](bpf-tokens.md#what-it-means-for-the-host)',

@@ -190,7 +190,8 @@ const PREFIXES = {
   delegate_progs: 'bpf_prog_type BPF_PROG_TYPE_',
   delegate_attachs: 'bpf_attach_type BPF_',
 }
-test.skipIf(missing('gcc'))('the numbers of all names are those of the kernel', async () => {
+const noCompiler = missing('gcc')
+test.skipIf(noCompiler)(withReason('the numbers of all names are those of the kernel', noCompiler), async () => {
   const header = readFileSync(HEADER, 'latin1')
   const known = delegations.flatMap(({ option: name, names }) => {
     const [type = '', prefix = ''] = PREFIXES[name].split(' ')

@@ -14,6 +14,7 @@ const FEATURES: readonly KernelFeature[] = [
   'syncWakeUp',
   'addfdSend',
   'pidTranslation',
+  'bpfTokens',
   'resolveCached',
   'uniqueMountIds',
   'fileComparison',

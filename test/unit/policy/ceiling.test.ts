@@ -103,6 +103,10 @@ test.each(keyNames)('%s has a ceiling by its long name, and its value is checked
 })
 const CEILINGS: Readonly<Record<string, string>> = {
   'mknod.devices': '',
+  'bpf.delegate_cmds': 'prog_load',
+  'bpf.delegate_maps': 'hash',
+  'bpf.delegate_progs': 'xdp',
+  'bpf.delegate_attachs': '',
   mode: 'observe',
   'mount.allowed': 'ext4',
   'mount.fuse': '',

@@ -26,6 +26,10 @@ test('every section of a file is in the schema', () => {
 
 const VALUES: Readonly<Record<string, string>> = {
   'mknod.devices': '[c:10:200, "c:10:229"]',
+  'bpf.delegate_cmds': '[prog_load, map_create]',
+  'bpf.delegate_maps': 'hash',
+  'bpf.delegate_progs': 'xdp',
+  'bpf.delegate_attachs': 'xdp',
   'mount.allowed': 'ext4,xfs',
   'mount.fuse': '{ ext4: fuse2fs }',
   'setxattr.allowed': '[security.NTACL, trusted.glusterfs.*]',

@@ -11,7 +11,14 @@ test.each([
   { keys: 'mount.fuse=ext4=fuse2fs', says: ['mount.fuse does nothing without mount=true'] },
   { keys: 'setxattr.allowed=security.NTACL', says: ['setxattr.allowed does nothing without setxattr=true'] },
   { keys: 'setxattr setxattr.allowed=security.NTACL', says: [] },
-  { keys: 'bpf', says: ['bpf does nothing without bpf.devices'] },
+  {
+    keys: 'bpf',
+    says: [
+      'bpf does nothing without bpf.devices or bpf.delegate_cmds or bpf.delegate_maps or bpf.delegate_progs or bpf.delegate_attachs',
+    ],
+  },
+  { keys: 'bpf bpf.delegate_progs=xdp', says: [] },
+  { keys: 'bpf.delegate_cmds=prog_load', says: ['bpf.delegate_cmds does nothing without bpf=true'] },
   { keys: 'bpf.devices', says: ['bpf.devices does nothing without bpf=true'] },
   { keys: 'bpf bpf.devices mknod.devices=c:10:200', says: ['mknod.devices does nothing without mknod=true'] },
 ])('ineffectiveKeys() of $keys', ({ keys, says }) => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { delegations } from '../../../src/policy/delegations.ts'
 import { expandShort } from '../../../src/policy/key.ts'
 import {
   formatLines,
@@ -29,9 +30,16 @@ const OF_LXD = new Set([
 
 test('docs/guide/keys.md names the keys that are not those of LXD', () => {
   const page = readFileSync(new URL('../../../docs/guide/keys.md', import.meta.url), 'utf8')
-  const [, named] = /Eight are our own:\n([^.]*(?:\.\w[^.]*)*)\.\n/.exec(page)!
+  const [, named] = /Twelve are our own:\n([^.]*(?:\.\w[^.]*)*)\.\n/.exec(page)!
   const ours = [...named!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!)
   expect(ours.sort()).toEqual(keyNames.filter((name) => !OF_LXD.has(name)).sort())
+})
+
+test('docs/guide/bpf-tokens.md has all values that tokens may have', () => {
+  const page = readFileSync(new URL('../../../docs/guide/bpf-tokens.md', import.meta.url), 'utf8')
+  const [listed] = /## What can be listed[^#]*/.exec(page.replaceAll('\n', ' '))!
+  for (const { listable } of delegations.slice(1))
+    expect(listed).toContain([...listable].map((name) => `\`${name}\``).join(', '))
 })
 
 test.each([

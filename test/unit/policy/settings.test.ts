@@ -20,6 +20,10 @@ describe('parsePolicy()', () => {
       ['mknod.devices', 'c:10:200, c:10:229,'],
       ['bpf', '1'],
       ['bpf.devices', 'on'],
+      ['bpf.delegate_cmds', 'prog_load, map_create'],
+      ['bpf.delegate_maps', 'hash'],
+      ['bpf.delegate_progs', 'xdp'],
+      ['bpf.delegate_attachs', 'xdp,tcx_ingress'],
       ['mount', 'true'],
       ['mount.allowed', 'xfs'],
       ['mount.fuse', 'ext4=fuse2fs,squashfs=/usr/bin/squashfuse'],
@@ -36,7 +40,13 @@ describe('parsePolicy()', () => {
     ])
     expect(policy).toEqual({
       mknod: { devices: new Set([...harmless, makedev(10, 200), makedev(10, 229)]) },
-      bpf: { devices: true },
+      bpf: {
+        devices: true,
+        delegateCmds: new Set(['prog_load', 'map_create']),
+        delegateMaps: new Set(['hash']),
+        delegateProgs: new Set(['xdp']),
+        delegateAttachs: new Set(['xdp', 'tcx_ingress']),
+      },
       mount: {
         allowed: new Set(['xfs']),
         fuse: new Map([
@@ -222,7 +232,7 @@ test('effective() names every key once, with its canonical value and origin', ()
   const lines = effective(settle([['mknod', 'On', { kind: 'profile', name: 'build' }]]))
   expect(lines.map(({ key }) => key)).toEqual(keyNames.map((name) => `${P}${name}`))
   expect(lines[0]).toEqual({ key: `${P}mknod`, text: 'true', origin: { kind: 'profile', name: 'build' } })
-  expect(lines[8]).toEqual({ key: `${P}mount.nodev`, text: 'true', origin: { kind: 'default' } })
+  expect(lines[12]).toEqual({ key: `${P}mount.nodev`, text: 'true', origin: { kind: 'default' } })
 })
 
 test('the default of every key is canonical', () => {
@@ -244,6 +254,7 @@ describe('types of values', () => {
         const entry = fc.constantFrom('security.NTACL', 'trusted.a.*', 'trusted.a.b', 'trusted.a.b.*', 'trusted.a.b.c')
         return [name, fc.array(entry).map(String)]
       }
+      if (name.startsWith('bpf.delegate_')) return [name, fc.array(fc.constantFrom(...keys[name].offered)).map(String)]
       if (name === 'mode') return [name, fc.constantFrom('enforce', 'Observe', 'observe')]
       if (name.endsWith('max_priority')) return [name, fc.integer({ min: 1, max: 99 }).map(String)]
       if (name.endsWith('min_nice')) return [name, fc.integer({ min: -20, max: 0 }).map(String)]

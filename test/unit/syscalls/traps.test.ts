@@ -23,6 +23,11 @@ const trapped = (policy: Policy, name: string, registers: Readonly<Record<number
       (rule.when ?? []).every(({ arg, mask, equals }) => ((registers[arg] ?? 0n) & mask) === equals),
   )
 
+const TOKENS = parsePolicy([
+  ['bpf', 'true'],
+  ['bpf.delegate_maps', 'hash'],
+])
+
 const GARBAGE = 0xdead_beef_0000_0000n
 
 describe('what is trapped', () => {
@@ -201,4 +206,33 @@ test.each([
   { key: 'mount.allowed', traps: [], missing: [] },
 ] as const)('untrapped() of $key where a filter traps $traps is $missing', ({ key, traps, missing }) => {
   expect(untrapped(ON, key, new Set(traps))).toEqual(missing)
+})
+
+describe('what BPF tokens trap', () => {
+  test.each([
+    { call: 'fsconfig', what: 'FSCONFIG_SET_STRING', registers: { 1: 1n }, is: true },
+    {
+      call: 'fsconfig',
+      what: 'FSCONFIG_SET_STRING and garbage',
+      registers: { 1: (GARBAGE & ~0xffff_ffffn) | 1n },
+      is: true,
+    },
+    { call: 'fsconfig', what: 'FSCONFIG_CMD_CREATE', registers: { 1: 6n }, is: true },
+    ...[0n, 2n, 3n, 4n, 5n, 7n, 8n].map((command) => ({
+      ...{ call: 'fsconfig', what: `command ${command}`, registers: { 1: command }, is: false },
+    })),
+    ...['fsopen', 'fsmount', 'fspick', 'move_mount', 'mount', 'bpf'].map((call) => ({
+      ...{ call, what: 'anything', registers: { 0: 5n }, is: false },
+    })),
+  ])('$call with $what: $is', ({ call, registers, is }) => expect(trapped(TOKENS, call, registers)).toBe(is))
+
+  test('nothing without the keys', () =>
+    expect(
+      rulesFor(
+        parsePolicy([
+          ['bpf', 'true'],
+          ['bpf.devices', 'true'],
+        ]),
+      ).map(({ name }) => name),
+    ).not.toContain('fsconfig'))
 })

@@ -358,7 +358,8 @@ function adopt(caller: Handle, fd: number): Fd {
   return orClose([opened], () => {
     using link = openat(AT_FDCWD, linkOf(opened), O_PATH | O_NOFOLLOW)
     if (Buffer.from(readlink(link)).toString('latin1') !== CONTEXT) throw new SyscallError('adopt', errno('EBADF'))
-    ignoring('any', () => fsconfigSet(opened, cstring('delegate_cmds'), null))
+    // Once the kernel has made or refused to make the file system, it says EBUSY.
+    ignoring(['EINVAL'], () => fsconfigSet(opened, cstring('delegate_cmds'), null))
     for (let count = 0; count < MESSAGES; count++) {
       const text = message.toString('latin1', 0, read(opened, message))
       if (text.startsWith("e bpf: Bad value for 'delegate_cmds'")) return opened

@@ -96,21 +96,16 @@ function recorded({ parameters }: Context, index: number): bigint {
   return parameters.map(askedBy).reduce((all, asked) => (asked?.index === index ? all | (asked.bits ?? 0n) : all), 0n)
 }
 
-const MAKES: ReadonlySet<number | undefined> = new Set([FSCONFIG.CMD_CREATE, FSCONFIG.CMD_CREATE_EXCL])
-
-/** Decides fsconfig(2) with any other command or option, and fsmount(2), in the container's own context of a bpffs. */
-export function ofBpffs(context: Context, command: number | undefined, caller: Caller, { bpf }: Policy): Verdict {
-  if (!MAKES.has(command)) return continueWith('kernelMountsIt')
+/** Decides fsconfig(2) with any other command or option in the container's own context of a bpffs. */
+export function ofBpffs(context: Context, command: number, caller: Caller, { bpf }: Policy): Verdict {
+  const isExclusive = command === FSCONFIG.CMD_CREATE_EXCL
+  if (!isExclusive && command !== FSCONFIG.CMD_CREATE) return continueWith('kernelMountsIt')
   const barred = judgeMounter(caller)
   if (barred) return barred
-  if (command === FSCONFIG.CMD_CREATE_EXCL) {
-    context.fail()
-    return continueWith('kernelMountsIt')
-  }
   if (context.hasFailed) return continueWith('contextOver')
-  if (context.made) return act({ verb: 'createBpffs', context })
+  if (context.made) return isExclusive ? continueWith('contextOver') : act({ verb: 'createBpffs', context })
   const asked = delegations.map((_, index) => ({ index, bits: recorded(context, index) }))
-  const refused = asked.map((each) => judge(each, bpf)).find(Boolean)
+  const refused = isExclusive ? continueWith('kernelMountsIt') : asked.map((each) => judge(each, bpf)).find(Boolean)
   if (refused) {
     // The kernel refuses it, and the context is of no more use.
     context.fail()

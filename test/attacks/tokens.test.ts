@@ -20,7 +20,8 @@ describe.skipIf(cannot)(withReason('a bpffs that delegates', cannot), () => {
     return stdout.trim().split('\n')
   }
 
-  test('while another context takes the place of the descriptor, only a bpffs is ever made', async () => {
+  // A debugfs takes any option, and only root of the host may make one.
+  test('while a context of debugfs takes the place of the descriptor, only a bpffs is ever made', async () => {
     const said = await tricks('race', '300')
     expect(said.join('\n')).not.toContain('other')
     expect(said.join('\n')).toMatch(/times create: ok/)

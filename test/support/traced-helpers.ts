@@ -7,7 +7,7 @@ import type { ProcessCaps } from '../../src/processes/process-caps.ts'
 /** Calls for which the kernel asks for a capability, wherever it asks; and those by which a request begins. */
 const PRIVILEGED = [
   ...['mount', 'umount2', 'fsopen', 'fsconfig', 'fsmount', 'open_tree', 'move_mount', 'mount_setattr', 'pivot_root'],
-  ...['setns', 'unshare', 'chroot', 'mknodat', 'setgroups', 'setresuid', 'setresgid'],
+  ...['setns', 'unshare', 'chroot', 'mknodat', 'setgroups', 'setresuid', 'setresgid', 'pidfd_getfd'],
 ]
 export const TRACED = `trace=capset,execve,recvmsg,${PRIVILEGED.join(',')}`
 

@@ -17,12 +17,12 @@ import { hierarchies } from '../../../src/mounter/join-cgroups.ts'
 import { type ProcessCaps, processCaps } from '../../../src/processes/process-caps.ts'
 import { fixture, missing } from '../../support/fixtures.ts'
 import { TaskGroup } from '../../support/groups.ts'
-import { BASE, Host, mknodPolicy, until } from '../../support/host.ts'
+import { BASE, devicePrograms, Host, mknodPolicy, until } from '../../support/host.ts'
 import { walkersOf } from '../../support/hostile.ts'
 import { Images, must } from '../../support/images.ts'
 import { mounters } from '../../support/mounters.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
-import { lacksFileSystem, withReason } from '../../support/skipped.ts'
+import { lacks, lacksFileSystem, withReason } from '../../support/skipped.ts'
 import { Strace } from '../../support/strace.ts'
 import { namesOf, restDifferences, stepsIn, TRACED } from '../../support/traced-helpers.ts'
 
@@ -31,7 +31,9 @@ const policy = {
   ...mknodPolicy,
   mount: { allowed: new Set(['ext4', 'hugetlbfs', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
   setxattr: { allowed: new Set(['trusted.glusterfs.*']), read: false },
+  bpf: { ...devicePrograms, devices: false, delegateCmds: new Set(['prog_load']) },
 }
+const TOKENS = lacks('bpfTokens') ? [] : ['adopt', 'createBpffs']
 const MOUNTER: ProcessCaps = processCaps.mounter
 const WALKER: ProcessCaps = processCaps.walker
 const TRIES = 3
@@ -93,14 +95,16 @@ async function mountAll(host: Host): Promise<string> {
     chownSync(at(name), BASE, BASE)
   }
   // A task that executes what it may not read belongs to the user namespace of the host: fs/exec.c would_dump().
-  for (const program of ['mount', 'busybox']) {
-    copyFileSync(`/usr/bin/${program}`, at(program))
-    chmodSync(at(program), 0o711)
+  const programs = { mount: '/usr/bin/mount', busybox: '/usr/bin/busybox', 'token-steps': fixture('token-steps') }
+  for (const [name, program] of Object.entries(programs)) {
+    copyFileSync(program, at(name))
+    chmodSync(at(name), 0o711)
   }
   const script = `${at('busybox')} mount -t hugetlbfs none /mnt; umount /mnt; ${at('mount')} -t hugetlbfs none /mnt; umount /mnt
     LIBMOUNT_FORCE_MOUNT2=always mount -t ext4 ${at('open')} /mnt && cat /mnt/hello && umount /mnt
     yes | ${fixture('pick-steps')} /mnt && LIBMOUNT_FORCE_MOUNT2=always mount -o remount,size=3m /mnt && umount /mnt
     yes | ${fixture('mount-steps')} ext4 ${at('closed')} /mnt
+    ${TOKENS.length > 0 ? `yes | ${at('token-steps')} | grep -v ': ok$'` : ''}
     ${at('mount')} -t tmpfs none /mnt && ${fixture('caller')} mknod /mnt/console 020666 5 1
     perl -e 'syscall(${MKNODAT}, -100, "/mnt/$_", 020666, 0x103) for 1..1100'
     ${fixture('caller')} setxattr /mnt trusted.glusterfs.x y; umount -R /mnt`
@@ -226,7 +230,8 @@ describe.skipIf(cannot)(withReason('a mounter has no capability but those declar
       call === 'mknodat' && request === 'node' ? 'nodeAsCaller' : request,
     )
     // To join is no request.
-    expect(new Set([...asked, 'join'])).toEqual(new Set(Object.keys(MOUNTER.effective)))
+    const unasked = ['adopt', 'createBpffs'].filter((kind) => !TOKENS.includes(kind))
+    expect(new Set([...asked, 'join', ...unasked])).toEqual(new Set(Object.keys(MOUNTER.effective)))
     expect(mounterDifferences(seen)).toEqual([])
   })
 
@@ -257,7 +262,7 @@ describe.skipIf(cannot)(withReason('a walker has no capability but those declare
 
 /** For a walker: what any one of several capabilities gives is not among them. */
 const NEEDED = [
-  ...['join', 'mount', 'create', 'finish', 'renew', 'attach'].flatMap((kind) =>
+  ...['join', 'mount', 'create', 'finish', 'renew', 'attach', ...TOKENS].flatMap((kind) =>
     namesIn(MOUNTER.effective, kind).map((cap) => ({ what: 'mounter' as const, kind, cap })),
   ),
   ...(['SETUID', 'SETGID', 'SYS_CHROOT'] as const).map((cap) => ({ what: 'walker' as const, kind: 'become', cap })),

@@ -106,7 +106,10 @@ const LOWEST = new Set<string>()
 const listOf = ({ listable, names }: Delegation): ValueType<ReadonlySet<string>> =>
   valueType({
     isList: true,
-    allowed: `a list of ${[...listable].slice(0, 3).join(',')}${listable.size > 3 ? ' and others, which docs/guide/bpf-tokens.md lists' : ''}`,
+    allowed:
+      listable.size > 3
+        ? `a list of names such as ${[...listable][0]}; docs/guide/bpf-tokens.md has all`
+        : `a list of ${[...listable].join(', ')}`,
     offered: [...listable],
     parse: (text) =>
       new Set(

@@ -62,8 +62,8 @@ export const unclaimedDevices = (settings: Settings, named: DeviceNames): readon
     )
 
 /**
- * Returns for each call and option that takes capabilities the sets of which a container must hold one; the usual set is
- * the first.
+ * Returns for each call and option that takes capabilities the sets of which a container must hold one; the usual set
+ * is the first.
  */
 export const capabilitySets = (policy: Policy): readonly (readonly (readonly Cap[])[])[] =>
   calls

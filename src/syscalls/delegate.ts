@@ -86,6 +86,7 @@ export function delegate(
   if (verdict) return verdict
   if (context && isOver(context)) return continueWith('contextOver')
   if (context && (bits & ~recorded(context, index)) === 0n) return act({ verb: 'report', writes: [] })
+  if (!context) caller.mounts.tidy()
   caller.mounts.namespace()
   const parameter: Parameter = [delegations[index]!.option, `0x${bits.toString(16)}`]
   return act({ verb: 'delegate', fd, parameter, ...(context ? { context } : {}) })

@@ -119,7 +119,7 @@ describe.skipIf(alone)(withReason('an old kernel', alone), () => {
         run([...keys.flatMap((key) => ['-c', key]), '--device', device, '--', 'sh', '-ec', script], '', program)
       const doctor = spawnSync(process.execPath, [program, 'doctor'], { encoding: 'utf8' })
       expect(doctor.stdout.match(/boot Linux \S+ or later/g)).toEqual(
-        ['5.19', '6.6', '6.11', '6.8', '6.15'].map((version) => `boot Linux ${version} or later`),
+        ['5.19', '6.6', '6.11', '6.8', '6.15', '6.9'].map((version) => `boot Linux ${version} or later`),
       )
       const [mount, sysinfo] = [['mount', 'mount.allowed=ext4'], 'mkdir d; setfattr -n trusted.overlay.opaque -v y d']
       for (const [keys, script] of [

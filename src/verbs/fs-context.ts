@@ -67,13 +67,15 @@ export const createBpffs: Verb<Verbs['createBpffs']> = {
     'delegates values that the policy lists at this moment, by their numbers. What the kernel puts into a bpffs ' +
     "belongs to the host's root, and no container can read it.",
   run: (act, caller) => madeBpffs(act, caller, caller.mayComeAgain),
-  recover: (act, caller, { note }) => (note === WAS_NOT ? madeBpffs(act, caller, true) : undefined),
+  recover(act, caller, { note }) {
+    if (note !== WAS_NOT) return undefined
+    return act.context.made ? { value: 0n } : madeBpffs(act, caller, true)
+  },
   once: { conflictErrno: undefined, key: nameOf, fingerprint: nameOf },
 }
 
 /** @param isBegun whether it may be made already, which the kernel then says (EBUSY) before it changes anything */
 function madeBpffs({ context, parameters }: Verbs['createBpffs'], caller: Caller, isBegun: boolean): Effect {
-  if (context.made && isBegun) return { value: 0n }
   if (!parameters) throw new Refused('contextOver', errno('EBUSY'))
   caller.note(WAS_NOT)
   try {

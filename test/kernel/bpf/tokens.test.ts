@@ -57,9 +57,13 @@ describe.skipIf(cannot)(withReason('BPF tokens of a container', cannot), () => {
   afterAll(() => host?.close())
 
   /** @returns what each call that is not silent said */
-  async function calls(steps: readonly string[], within: readonly string[] = []): Promise<readonly string[]> {
+  async function calls(
+    steps: readonly string[],
+    within: readonly string[] = [],
+    options: readonly string[] = [],
+  ): Promise<readonly string[]> {
     const command = [...within, fixture('call-steps'), ...words(steps)]
-    const { stdout, stderr } = await host.run(['--mounts'], ['unshare', '--mount', ...command])
+    const { stdout, stderr } = await host.run(['--mounts', ...options], ['unshare', '--mount', ...command])
     return `${stdout.trim()}${stderr}`.split(', ')
   }
   const why = (): readonly string[] => {
@@ -147,14 +151,17 @@ describe.skipIf(cannot)(withReason('BPF tokens of a container', cannot), () => {
     expect(await calls([opened, commands, nothing, create()])).toEqual(['ok', 'EPERM'])
   })
 
-  test('made once, the context takes no more', async () => {
+  test.each([
+    { what: 'a filter with WAIT_KILLABLE_RECV', options: [] },
+    { what: 'one without', options: ['--no-killable'] },
+  ])('made once, the context takes no more, under $what', async ({ options }) => {
     const again = [
       option('delegate_cmds', 'map_create'),
       create(),
       '@fsmount =0 0 0',
       option('delegate_cmds', 'map_create'),
     ]
-    const said = await calls([...DESCRIBED, create(), ...again, `fsconfig =0 ${RECONFIGURE} null null 0`])
+    const said = await calls([...DESCRIBED, create(), ...again, `fsconfig =0 ${RECONFIGURE} null null 0`], [], options)
     expect(said.slice(4)).toEqual(['ok', 'EBUSY', 'EBUSY', 'EPERM', 'ok'])
   })
 

@@ -87,6 +87,8 @@ function madeBpffs({ context, parameters }: Verbs['createBpffs'], caller: Caller
     }
   }
   context.keep(dup(context.handle))
+  // It only has to be known until the container has mounted it, and makes room for others first.
+  context.use()
   return { value: 0n }
 }
 

@@ -14,8 +14,12 @@ describe.skipIf(cannot)(withReason('a bpffs that delegates', cannot), () => {
   })
   afterAll(() => host?.close())
 
-  async function tricks(...words: readonly string[]): Promise<readonly string[]> {
-    const { stdout, stderr } = await host.run(['--mounts'], ['unshare', '--mount', fixture('token-tricks'), ...words])
+  const tricks = (...words: readonly string[]): Promise<readonly string[]> => tricksIn([], words)
+  async function tricksIn(options: readonly string[], words: readonly string[]): Promise<readonly string[]> {
+    const { stdout, stderr } = await host.run(
+      ['--mounts', ...options],
+      ['unshare', '--mount', fixture('token-tricks'), ...words],
+    )
     expect(stderr).toBe('')
     return stdout.trim().split('\n')
   }
@@ -40,6 +44,14 @@ describe.skipIf(cannot)(withReason('a bpffs that delegates', cannot), () => {
 
   test('an option has at most 255 bytes', async () => {
     expect(await tricks('long')).toEqual(['1 times 255 bytes: ok', '1 times 256 bytes: EINVAL'])
+  })
+
+  test.each([
+    { what: 'that cancel calls', options: ['--no-killable'] },
+    { what: 'that wait', options: [] },
+  ])('signals $what change nothing', async ({ options }) => {
+    const said = await tricksIn(options, ['signals', '100'])
+    expect(said).toEqual(['100 times set: ok', '100 times create: ok', '100 times fsmount: ok'])
   })
 
   test('engines that end at any moment change nothing', async () => {

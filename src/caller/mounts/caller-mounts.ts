@@ -221,6 +221,7 @@ export class CallerMounts implements Mounts {
       throw new Refused('tooManyContexts', errno('EMFILE'))
     }
     services.onKept()
+    kept.tell(fd)
     const context = this.context(fd)
     if (context) return context
     // Another thread has put another file there meanwhile.

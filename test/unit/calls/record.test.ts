@@ -100,7 +100,10 @@ test.each(Object.entries(reasons))('%s is one sentence without a full stop, and 
   for (const text of texts) {
     expect(text).not.toMatch(/[.\n]$/)
     expect(
-      text.replaceAll(/\{(a|b|a:int|b:int|a:cap|a:errno|a:delegation|b:delegated|a:key|a:name|b:reason)\}/g, ''),
+      text.replaceAll(
+        /\{(a|b|a:int|b:int|a:cap|a:errno|a:delegation|b:delegated|a:key|a:name|a:attribute|b:reason)\}/g,
+        '',
+      ),
     ).not.toMatch(/[{}]/)
   }
 })

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { cgroupProblem } from '../../caller/programs/cgroup-lookup.ts'
-import { ineffectiveKeys } from '../../policy/ineffective.ts'
+import { essentialTo, ineffectiveKeys } from '../../policy/ineffective.ts'
 import { fullName } from '../../policy/key.ts'
 import { PROFILE } from '../../policy/key-value-lines.ts'
 import { callOf, type KeyName, keys, toKeyName } from '../../policy/keys.ts'
@@ -86,10 +86,14 @@ function obstacle(
 }
 
 /** Returns the calls of a key that the filter does not trap. They do not matter for switching a key off. */
-const unreached = (name: KeyName, value: string, policy: Policy, traps: ReadonlySet<string>): readonly string[] =>
-  [name, callOf(name) ?? name].flatMap((each) =>
-    value === keys[name].default ? untrapped(policy, each, traps) : callsOf(each).filter((call) => !traps.has(call)),
-  )
+function unreached(name: KeyName, value: string, policy: Policy, traps: ReadonlySet<string>): readonly string[] {
+  const both = [name, callOf(name) ?? name]
+  if (value === keys[name].default) return both.flatMap((each) => untrapped(policy, each, traps))
+  const missing = both.flatMap(callsOf).filter((call) => !traps.has(call))
+  // All calls of a key may be those of its options, of which it needs one.
+  const ofOptions = callsOf(name).length === 0 ? essentialTo(name).flatMap(callsOf) : []
+  return ofOptions.some((call) => traps.has(call)) ? missing : [...missing, ...ofOptions]
+}
 
 /** Returns why requested keys would have no effect. */
 function flawOf(given: ReadonlyMap<KeyName, string>, { said }: Decision, traps: Traps): string | undefined {

@@ -85,7 +85,7 @@ test.each([
     args: ['sched_setscheduler', 'sched_setscheduler.min_nice=-5'],
     says: 'sched_setattr, setpriority; make its profile with security.syscalls.intercept.sched_setscheduler and security.syscalls.intercept.sched_setscheduler.min_nice,',
   },
-  { args: ['bpf'], says: 'does not trap bpf, and bpf does nothing without bpf.devices; make its profile with' },
+  { args: ['bpf'], says: 'does not trap bpf, fsconfig, and bpf does nothing without bpf.devices or ' },
   { args: ['bpf.devices'], says: 'does not trap bpf, and bpf.devices does nothing without bpf=true;' },
   { args: ['mount', 'mount.fuse=ext4=fuse2fs'], says: 'does not trap mount,' },
 ])('set $args is refused: $says', async ({ args, says }) => {

@@ -15,6 +15,7 @@ tests+=(mount e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils ntfs-3g)
 tests+=(fuse2fs squashfuse fuse-overlayfs) # FUSE programs, with ntfs-3g
 tests+=(lxcfs musl-tools) # what sysinfo(2) must agree with
 tests+=(kubernetes-client) # kubectl kustomize
+tests+=(chromium) # looks at the page of intercede web
 guests=(qemu-system-x86 qemu-system-arm mmdebstrap e2fsprogs libarchive13t64 kmod cpio xz-utils zstd util-linux) # npm run guests
 [[ $(uname -m) != x86_64 ]] || tests+=(gcc-multilib) # numbers and calls of i386
 

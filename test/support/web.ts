@@ -13,9 +13,7 @@ import { SLOWNESS } from './slowness.ts'
 const AXE = axe.source
 const CHROMIUM = '/usr/bin/chromium'
 /** Why no page can be looked at here; undefined if it can. */
-export const withoutChromium = existsSync(CHROMIUM)
-  ? undefined
-  : 'there is no chromium, which scripts/setup.sh does not install'
+export const withoutChromium = existsSync(CHROMIUM) ? undefined : 'there is no chromium'
 /** A machine that does other things too takes long to start a browser, and to paint. */
 export const PATIENCE_MS = 30_000 * SLOWNESS
 

@@ -108,8 +108,7 @@ function benches(programs, servers, tmpfs, disk) {
     ...[tmpfs, disk].map((path) => ({
       name: `mknod of 1:3 on ${fileSystemOf(path)}`,
       unit: 'us',
-      // On a tmpfs these are a container's first nodes: more than 1,024 are charged to it, which takes 10 ms each.
-      loop: path === tmpfs ? loop(path, '--count', `${Math.min(count, 900)}`) : loop(path),
+      loop: loop(path),
       sides: [native(programs, NATIVE), servers[C_MKNOD], servers[OURS], servers[BESIDE]],
       goal: atMost(1.25, C_MKNOD),
     })),

@@ -104,6 +104,17 @@ export interface DeviceRulesServices {
   ofHandover(container: Container, dev: TypedDev, callerTask: CallerTask): DeviceRules | undefined
 }
 
+/**
+ * Counts what the kernel keeps for a container in memory of ours. Each method returns false beyond the container's
+ * limit, and then counts nothing.
+ */
+export interface PinnedCounts {
+  /** @param files what is kept, as so many files */
+  count(container: number, files: number): boolean
+  /** @param dir where the file is made */
+  countFile(container: number, dir: Handle): boolean
+}
+
 /** What a thread needs to serve callers; it is made once per thread. */
 export interface ThreadContext extends ProcAccess, LookupServices {
   /** The memory of the thread whose call is served. */
@@ -119,8 +130,7 @@ export interface ThreadContext extends ProcAccess, LookupServices {
   readonly programs: BpfProgramStore
   /** Counts a mount for a container, and tells whether it is within the container's limit. */
   readonly mayMount: (container: Container) => boolean
-  /** Counts files that the kernel keeps in memory of ours, and tells whether they are within the container's limit. */
-  readonly mayPin: (container: Container, files: number) => boolean
+  readonly pinned: PinnedCounts
   /** Returns what sysinfo(2) shall report. */
   readonly sysinfo: { report(container: Container, bits: 32 | 64, caller: CallerTask): Uint8Array }
   readonly mounts: MountServices
@@ -304,8 +314,11 @@ export class NotifiedCaller implements CallerContract, Disposable {
     }
   }
 
-  mustBeCharged(file: Handle, bytes = 1): boolean {
-    return isPinned(file) && !this.#context.mayPin(this.#container, Math.ceil(bytes / FILE_BYTES))
+  mustBeCharged(file: Handle, bytes?: number): boolean {
+    const { pinned } = this.#context
+    const { index } = this.#container
+    if (!isPinned(file)) return false
+    return bytes === undefined ? !pinned.countFile(index, file) : !pinned.count(index, Math.ceil(bytes / FILE_BYTES))
   }
 
   #identityAt(dir: Handle): CallerIdentity {

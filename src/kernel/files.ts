@@ -252,7 +252,7 @@ export function linkMode(dir: Handle, path: Uint8Array): Mode {
 const statfsBytes = new Uint8Array(120)
 const statfsView = new DataView(statfsBytes.buffer)
 
-/** `struct statfs` of 64-bit machines: 0 s64 type | 80 s64 flags (ST_*). */
+/** `struct statfs` of 64-bit machines: 0 s64 type | 40 u64 files | 48 u64 ffree | 56 fsid | 80 s64 flags (ST_*). */
 export interface FileSystem {
   readonly type: number
   readonly flags: number
@@ -269,6 +269,13 @@ export const fileSystemType = (fd: Handle): number => fstatfs(fd).type
 export function fileSystemId(fd: Handle): bigint {
   check('fstatfs', libcFstatfs(fd.raw, statfsBytes))
   return statfsView.getBigUint64(56, true)
+}
+
+/** Returns how many inodes a file system has; undefined if it does not count them, as a tmpfs with `nr_inodes=0`. */
+export function inodesOf(fd: Handle): number | undefined {
+  check('fstatfs', libcFstatfs(fd.raw, statfsBytes))
+  const files = statfsView.getBigUint64(40, true)
+  return files === 0n ? undefined : Number(files - statfsView.getBigUint64(48, true))
 }
 
 /** Returns a path to the file of a handle; it works where /proc is a procfs of our pid namespace. */

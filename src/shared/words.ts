@@ -20,6 +20,10 @@ export function setAndWake(words: Int32Array, at: number, value: number): void {
   wake(words, at)
 }
 
+/** Counts more. What is refused is not counted: the word would begin again. @returns false beyond the limit */
+export const countUpTo = (limit: number, words: Int32Array, at: number, more: number): boolean =>
+  Atomics.load(words, at) + more <= limit && Atomics.add(words, at, more) + more <= limit
+
 /** Reads a 64-bit number from two words. Precondition: no thread writes them meanwhile. */
 export const load64 = (words: Int32Array, at: number): bigint =>
   (BigInt(words[at + 1]! >>> 0) << 32n) | BigInt(words[at]! >>> 0)

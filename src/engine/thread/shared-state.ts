@@ -5,8 +5,9 @@ import { randomBytes } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS } from '../../link/limits.ts'
 import { ENTRIES } from '../../link/persistent-layout.ts'
 import { RateLimit } from '../../shared/rate-limit.ts'
-import { CACHE_LINE, struct, waitWhile, wake } from '../../shared/words.ts'
+import { CACHE_LINE, countUpTo, struct, waitWhile, wake } from '../../shared/words.ts'
 import { DeviceRulesCache, RULES_WORDS, SEED_BYTES } from '../facts/device-rules-cache.ts'
+import { PINNED_WORDS, PinnedFiles } from '../facts/pinned-files.ts'
 import { INFO_WORDS, SysinfoCache } from '../facts/sysinfo-cache.ts'
 import { SpawnGuard } from '../helpers/spawn-guard.ts'
 import { DEDICATED_WORDS } from '../leader/dedicated-receiver.ts'
@@ -22,12 +23,6 @@ import { LANE_WORDS, Lanes } from './lane.ts'
 
 /** The most mounts of one container: each holds kernel memory that is charged to us. */
 const MOUNTS_LIMIT = 4096
-/**
- * The most files in memory that we make for one container: each charges about 1.2 KB to us, and attributes as much as
- * they are long. A mounter in the
- * container's control groups makes further ones, which takes milliseconds.
- */
-const PINNED_LIMIT = 1024
 /** A container is distrusted after this many strikes, for so many seconds after the first. */
 const STRIKES = 16
 const FORGIVEN_S = 10
@@ -66,7 +61,7 @@ const SIZES = {
   containerForgiven: CONTAINERS,
   walkers: WALKER_WORDS * CONTAINERS,
   containerMounts: CONTAINERS,
-  containerPinned: CONTAINERS,
+  pinned: PINNED_WORDS * CONTAINERS,
   containerMuted: CONTAINERS,
   containerWaited: CONTAINERS,
   inTurn: CONTAINERS,
@@ -128,13 +123,14 @@ export class SharedState extends SharedWords {
   readonly rulesSeed = this.#seed(this.part('rulesSeed'))
   /** The figures that sysinfo(2) reports to containers. */
   readonly sysinfo = new SysinfoCache(this.part('sysinfo'))
+  /** What is kept in memory of ours for containers. */
+  readonly pinned = new PinnedFiles(this.part('pinned'))
   readonly spawnGuard = new SpawnGuard(this.#counts.subarray(COUNT.spawning))
   /** For `PersistentState`. */
   readonly persistentLocks = { programs: this.part('programLocks'), contexts: this.part('contextLocks') }
   /** The acts of calls whose answers may get lost. */
   readonly replyCache = new ReplyCache(this.part('replyCache'))
   readonly #containerMounts = this.part('containerMounts')
-  readonly #containerPinned = this.part('containerPinned')
   readonly #containerMuted = this.part('containerMuted')
   readonly #containerWaited = this.part('containerWaited')
   /** The lane of each thread, and the priority of the fast lane. */
@@ -289,7 +285,7 @@ export class SharedState extends SharedWords {
   resetContainer(container: number): void {
     this.#containerForgiven[container] = 0
     this.#containerMounts[container] = 0
-    this.#containerPinned[container] = 0
+    this.pinned.forget(container)
     this.inTurn.forget(container)
     this.slow.forget(container)
     this.deviceRules.forget(container)
@@ -301,17 +297,8 @@ export class SharedState extends SharedWords {
 
   /** Counts a mount that we make for this container. @returns false if it has had too many */
   countMount(container: number): boolean {
-    return countUpTo(MOUNTS_LIMIT, this.#containerMounts, container)
-  }
-
-  /** Counts files that we make in memory for this container. @returns false if it has had too many */
-  countPinned(container: number, files: number): boolean {
-    return countUpTo(PINNED_LIMIT, this.#containerPinned, container, files)
+    return countUpTo(MOUNTS_LIMIT, this.#containerMounts, container, 1)
   }
 }
-
-/** Counts more. What is refused is not counted: the word would begin again. @returns false beyond the limit */
-const countUpTo = (limit: number, words: Int32Array, at: number, more = 1): boolean =>
-  Atomics.load(words, at) + more <= limit && Atomics.add(words, at, more) + more <= limit
 
 const seconds = (): number => Math.trunc(now() / 1000)

@@ -86,7 +86,7 @@ export class ThreadServices {
       programs: persistent.programs,
       mayBlock,
       mayMount: ({ index }) => state.countMount(index),
-      mayPin: ({ index }, files) => state.countPinned(index, files),
+      pinned: state.pinned,
       rules: new CallerDeviceRules({
         cache: state.deviceRules,
         pace: state.rulesPace,

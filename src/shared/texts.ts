@@ -70,9 +70,12 @@ export function didYouMean(word: string, known: Iterable<string>): string {
   return name === undefined ? '' : ` (did you mean ${JSON.stringify(name)}?)`
 }
 
-/** Quotes a word for a shell, if it must be. */
+/**
+ * Quotes a word for a shell, if it must be. The quotes have no backslash: where a text is printed each becomes two, and
+ * a word of a container's would end before its end.
+ */
 export const shellWord = (word: string): string =>
-  /^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+  /^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`
 
 /** Returns the first items, as many as fit into `room` together. */
 export function firstFitting<T>(items: readonly T[], room: number, sizeOf: (item: T) => number): readonly T[] {

@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process'
 import { expect, test } from 'vitest'
+import { escaped } from '../../../src/calls/escape.ts'
 import { Locks } from '../../../src/shared/lock.ts'
-import { oneLine } from '../../../src/shared/texts.ts'
+import { oneLine, shellWord } from '../../../src/shared/texts.ts'
 import { load64, low32, OneShot, setAndWake, store64, struct, waitWhile } from '../../../src/shared/words.ts'
 
 const words = (count: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * count))
@@ -18,6 +20,15 @@ test.each([0n, 1n, 0xffff_ffffn, 0x1_0000_0000n, 0xfedc_ba98_7654_3210n, 2n ** 6
     expect(load64(all, 1)).toBe(value)
     expect([all[0], all[3]]).toEqual([7, 7])
     expect(all[1]).toBe(low32(value))
+  },
+)
+
+test.each(["it's; echo no", "'; echo no; '", "\\'; echo no; \\'", '$(echo no)`echo no`', '"', '', '~ *'])(
+  'shellWord(%j) stays one word for a shell, also as it is printed',
+  (word) => {
+    const read = (text: string): string => execFileSync('sh', ['-c', `printf '<%s>' ${text}`], { encoding: 'latin1' })
+    expect(read(shellWord(word))).toBe(`<${word}>`)
+    expect(read(escaped(shellWord(word)))).toBe(`<${escaped(word)}>`)
   },
 )
 

@@ -160,6 +160,15 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   return named.length > 0 ? named : found
 }
 
+/** Returns containers with the names that their engine gives them now: the daemon learns another name a moment later. */
+export function withNamesNow(all: readonly ContainerView[]): readonly ContainerView[] {
+  const lookup = engineNamesLookup()
+  return all.map((view) => {
+    const names = isEnded(view) ? undefined : lookup(view.id, text(view.about.bundle))
+    return names?.name === undefined ? view : { ...view, name: names.name, about: { ...view.about, name: names.name } }
+  })
+}
+
 /** Returns those that have ended and had the name or id before: the container was made or started again. */
 export const earlierOf = (all: readonly ContainerView[], now: ContainerView, word: string): readonly ContainerView[] =>
   all.filter((view) => {

@@ -1,4 +1,4 @@
-import { constants, existsSync, openSync, readdirSync } from 'node:fs'
+import { constants, existsSync, openSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
 import { Fd } from '../kernel/fd.ts'
@@ -61,6 +61,29 @@ export function engineNamesLookup(): EngineNamesLookup {
     })
 }
 
+/**
+ * Makes what tells by a container's id and bundle which state its engine has now: another text once the engine may have
+ * given it another name. It looks at each file once.
+ */
+export function engineStates(): (id: string, bundle: string) => string {
+  const stores = new Map<string, string>()
+  let docker: readonly string[] | undefined
+  const stateOf = (path: string): string => {
+    const found = orElse(undefined, () => statSync(path))
+    return found ? `${found.ino} ${found.mtimeMs} ${found.size}` : ''
+  }
+  return (id, bundle) => {
+    if (!isPodmans(bundle)) {
+      docker ??= orElse([], dockersRoots)
+      return dockersOf(id, docker).map(stateOf).join()
+    }
+    const store = storeOf(bundle)
+    const state = stores.get(store) ?? storesOf(bundle).map(stateOf).join()
+    stores.set(store, state)
+    return state
+  }
+}
+
 /** Opens the files that have the names of a container now. Engines replace them, so they stay as they are. */
 export const openState = (id: string, bundle: string): readonly Fd[] =>
   (isPodmans(bundle) ? storesOf(bundle) : dockersOf(id, dockersRoots())).flatMap((path) =>
@@ -84,8 +107,9 @@ const storesOf = (bundle: string): readonly string[] => STORES.map((name) => joi
 
 function ofPodman(stored: Stored): EngineNames {
   const metadata = JSON.parse(stored.metadata ?? '{}') as Readonly<Record<string, unknown>>
-  const { 'image-name': image, name = stored.names?.[0] } = metadata
-  return { ...text('name', name), ...text('image', image) }
+  const { 'image-name': image, name } = metadata
+  // `podman rename` leaves the first name in the metadata.
+  return { ...text('name', stored.names?.[0] ?? name), ...text('image', image) }
 }
 
 const storeIn = (files: readonly string[]): ReadonlyMap<string, Stored> =>

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { CountPlaces } from '../../memories/count-places.ts'
 import {
   type DaemonTotals,
@@ -14,6 +15,7 @@ import type { ArgumentMode } from '../../policy/config.ts'
 import { version } from '../../processes/installation.ts'
 import type { EngineNames } from '../../runtimes/engine-names.ts'
 import { explainBarred } from '../containers/admission.ts'
+import { annotatedNames } from '../containers/annotations.ts'
 import type { ContainerEntry } from '../containers/registry.ts'
 import { FewRefusals } from '../log/call-log.ts'
 import { changedKeys, formatChange } from '../log/effective-keys.ts'
@@ -215,7 +217,7 @@ export class Feed {
       this.totals.registration(this.#about.get(index)?.runtime, entry.container.barred ? 'left' : 'served')
     } else this.totals.registration(this.#about.get(index)?.runtime, 'joined')
     this.changed(entry)
-    this.#search(entry)
+    this.#search(entry, names?.name)
   }
 
   /** Publishes the containers of the previous keeper, and removes all others from the directory. */
@@ -266,19 +268,23 @@ export class Feed {
     this.#directory.container(index, about)
   }
 
-  /** Searches the name of a container, unless it was passed on, and publishes it. Then history has the container. */
-  #search({ container: { index, id, serial }, handover: { bundle } }: ContainerEntry): void {
+  /**
+   * Searches the name of a container, unless it was passed on, and publishes it; again when the engine gives it
+   * another one. History has the container once that was searched.
+   */
+  #search({ container, handover }: ContainerEntry, told = annotatedNames(handover.annotations).name): void {
+    const { index, id, serial } = container
     const found = (names: EngineNames | undefined): void => {
       const about = this.#about.get(index)
       if (about?.serial !== serial) return
-      if (names) {
+      const isNew = names !== undefined && !isDeepStrictEqual({ ...about, ...names }, about)
+      if (isNew) {
         this.#about.set(index, { ...about, ...names })
         this.#directory.container(index, this.#about.get(index))
       }
-      this.history.began(index)
+      if (!this.history.began(index) && isNew) this.history.changed(index)
     }
-    if (this.#about.get(index)?.name === undefined) this.#names.add(serial, { id, bundle, found })
-    else found(undefined)
+    if (told !== undefined || !this.#names.add(serial, { id, bundle: handover.bundle, found })) found(undefined)
   }
 
   /** Keeps in history what is known of a container that has ended, with its name if that is still searched. */
@@ -295,7 +301,7 @@ export class Feed {
   }
 
   ended({ container: { index, id, serial } }: ContainerEntry): void {
-    this.#names.hurry(serial)
+    this.#names.ended(serial)
     const about = this.#about.get(index)
     const counts = this.#counts.read(index)
     const { calls, refusals, dropped } = counts
@@ -348,6 +354,7 @@ export class Feed {
       historyFlaw: this.history.flaw?.slice(0, MESSAGE_LIMIT),
       ...(this.history.lost === 0 ? {} : { historyLost: this.history.lost }),
     })
+    this.#names.follow()
     this.history.look()
   }
 

@@ -9,7 +9,7 @@ import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import { type Line, unendedIn } from '../../processes/history-lines.ts'
 import { HISTORY_LINK, lastHistory } from '../../processes/installation.ts'
-import { type EngineNames, engineNamesLookup, openState } from '../../runtimes/engine-names.ts'
+import { type EngineNames, engineNamesLookup, engineStates, openState } from '../../runtimes/engine-names.ts'
 import { firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions, KeeperEvent } from '../process/events.ts'
 import { HistoryFile, lineOf, makePlace } from './history-file.ts'
@@ -152,11 +152,16 @@ export class History {
     this.#file?.add(lineOf(whole).length > LINE.ended ? line : whole)
   }
 
-  /** Keeps that a container is there, with its name, so that it is known if it outlives the daemon. */
-  began(container: number): void {
-    if (this.#paces.has(container)) return
+  /**
+   * Keeps that a container is there, with its name, so that it is known if it outlives the daemon.
+   *
+   * @returns whether that is news
+   */
+  began(container: number): boolean {
+    if (this.#paces.has(container)) return false
     this.#paces.set(container, newPace())
     for (const line of this.#linesOf([container])) this.#file?.add(line)
+    return true
   }
 
   /**
@@ -319,9 +324,10 @@ const STATES = 32
 
 /**
  * The shortest time between two looks at the state of engines, in milliseconds, and how many times longer than what a
- * look takes of a processor it is: less for a container that has ended, which the engine is about to remove.
+ * look takes of a processor it is: less for a container that has ended, which the engine is about to remove, and more
+ * where nobody waits for a name.
  */
-const LOOKS = { shortest: 20, share: 20, shareOfEnded: 2 }
+const LOOKS = { shortest: 20, share: 20, shareOfEnded: 2, shareOfFollowed: 100 }
 
 /** How long this process has used processors, in milliseconds: others that use them too delay no look. */
 function processorTime(): number {
@@ -331,24 +337,40 @@ function processorTime(): number {
 
 /**
  * Finds names of containers in the state of podman or Docker soon after they were handed over, for as soon as they end
- * the engine may remove them. One look is for all that wait, and looks take a part of the time at most: the state may
- * be large.
+ * the engine may remove them, and again once that state has changed, for an engine can rename them. One look is for all
+ * of them, and looks take a part of the time at most: the state may be large.
  */
 export class NameSearch {
-  readonly #waiting = new Map<number, Nameless & { readonly kept: readonly Fd[] }>()
+  readonly #waiting = new Map<number, Nameless & { readonly kept: readonly Fd[]; readonly hasEnded?: boolean }>()
+  /** Containers that run, with the state of their engine at the last look. */
+  readonly #followed = new Map<number, Nameless & { state: string }>()
   #timer: NodeJS.Timeout | undefined
   /** When the last look ended, and how long it took. */
   #last = { end: Number.NEGATIVE_INFINITY, took: 0 }
 
-  add(serial: number, nameless: Nameless): void {
+  /** Searches the name of a container, and follows it until the container ends, if that is not done yet. */
+  add(serial: number, nameless: Nameless): boolean {
+    if (this.#waiting.has(serial) || this.#followed.has(serial)) return false
     const kept = this.#waiting.size < STATES ? openState(nameless.id, nameless.bundle) : []
     this.#waiting.set(serial, { ...nameless, kept })
     this.#timer ??= this.#after(Math.max(LOOKS.shortest, LOOKS.share * this.#last.took))
+    return true
   }
 
-  /** Looks at once for the name of a container that has ended, unless looks would take too much time. */
-  hurry(serial: number): void {
-    if (this.#waiting.has(serial) && now() >= this.#last.end + LOOKS.shareOfEnded * this.#last.took) this.look()
+  /** Looks for other names. To be called once a second. */
+  follow(): void {
+    if (this.#followed.size > 0 && now() >= this.#last.end + LOOKS.shareOfFollowed * this.#last.took) this.look()
+  }
+
+  /**
+   * Looks at once for the name of a container that has ended, unless looks would take too much time, and follows it no
+   * more.
+   */
+  ended(serial: number): void {
+    const waits = this.#waiting.get(serial)
+    if (waits) this.#waiting.set(serial, { ...waits, hasEnded: true })
+    if (waits && now() >= this.#last.end + LOOKS.shareOfEnded * this.#last.took) this.look()
+    this.#followed.delete(serial)
   }
 
   /** Changes who takes the name of a container that has ended, if it is still searched. */
@@ -370,12 +392,21 @@ export class NameSearch {
     clearTimeout(this.#timer)
     this.#timer = undefined
     const start = processorTime()
-    const lookup = engineNamesLookup()
-    const all = [...this.#waiting.values()]
+    const [lookup, stateOf] = [engineNamesLookup(), engineStates()]
+    const all = [...this.#waiting]
     this.#waiting.clear()
-    for (const { id, bundle, kept, found } of all) {
+    for (const [serial, { kept, hasEnded = false, ...nameless }] of all) {
+      const { id, bundle, found } = nameless
+      // The state from before the look: what changes meanwhile is found by the next one.
+      if (!hasEnded) this.#followed.set(serial, { ...nameless, state: stateOf(id, bundle) })
       found(lookup(id, bundle, kept))
       for (const file of kept) file[Symbol.dispose]()
+    }
+    for (const each of this.#followed.values()) {
+      const state = stateOf(each.id, each.bundle)
+      if (state === each.state) continue
+      each.state = state
+      each.found(lookup(each.id, each.bundle))
     }
     this.#last = { end: now(), took: processorTime() - start }
   }

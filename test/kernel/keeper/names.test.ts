@@ -405,7 +405,7 @@ test.skipIf(noDocker).each([
     const docker = (...words: readonly string[]): Promise<Done> =>
       inside('docker', '--host', 'unix:///run/docker.sock', ...words)
     let daemon: Daemon | undefined
-    let maker: Maker | undefined
+    let [maker, other]: (Maker | undefined)[] = []
     try {
       await until('Docker answers', async () => (await docker('version')).status === 0, 60)
       expect(
@@ -413,14 +413,28 @@ test.skipIf(noDocker).each([
       ).toMatchObject({ status: 0 })
       const labels = { tier: 'front\u001b[31m', team: 'a' }
       const given = Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`])
-      const { stdout } = await docker('create', '--name', 'web', ...given, 'empty:1', '/bin/x')
-      const id = stdout.trim()
+      const create = async (name: string, ...more: readonly string[]): Promise<string> =>
+        (await docker('create', '--name', name, ...more, 'empty:1', '/bin/x')).stdout.trim()
+      const id = await create('old', ...given)
       daemon = await Daemon.start(`history: { path: ${join(scratch, `docker${option}`)} }`, CLI, within)
       const off = ['--metadata', 'security.syscalls.intercept.mknod=false']
       maker = new Maker(daemon, ['--id', id, ...off], within)
       await maker.make()
       const shown = { name: 'web', image: 'empty:1', labels: { tier: 'front\\033[31m', team: 'a' } }
-      await until('it has its name', async () => (await rowsOf(daemon!, 'ps'))[0]?.name === 'web')
+      const names = async (): Promise<readonly unknown[]> => (await rowsOf(daemon!, 'ps')).map(({ name }) => name)
+      await until('it has its name', async () => (await names())[0] === 'old')
+      expect((await docker('rename', 'old', 'web')).status).toBe(0)
+      const program = [process.execPath, CLI, 'inspect', '--feed', feedOf(daemon), '--format', '{id}']
+      const find = async (word: string): Promise<string> => (await inside(...program, word)).stdout
+      // At once, and then for everybody.
+      expect(await find('web')).toBe(`${id}\n`)
+      await until('it has its new name', async () => (await names())[0] === 'web')
+      const second = await create('old')
+      other = new Maker(daemon, ['--id', second], within)
+      await until('another one has the old name', async () => (await names())[1] === 'old')
+      expect(await find('old')).toBe(`${second}\n`)
+      other.end()
+      await until('that one has ended', async () => (await names()).length === 1)
       expect((await docker('rm', id)).status).toBe(0)
       for (const words of [['ps'], ['explain'], ['events', '--no-follow', '--filter', 'type=call']])
         expect(await rowsOf(daemon, ...words)).toMatchObject([shown])
@@ -430,6 +444,7 @@ test.skipIf(noDocker).each([
       await until('it has ended', async () => (await rowsOf(daemon!, 'ps')).length === 0)
       expect(await rowsOf(daemon, 'explain', 'web')).toMatchObject([shown])
     } finally {
+      other?.end()
       maker?.end()
       await daemon?.close()
       engine.kill('SIGTERM')

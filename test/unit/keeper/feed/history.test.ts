@@ -63,11 +63,19 @@ test('History has few lines more of a container that chooses new numbers all the
   expect(await linesWhile(2 * HOUR_S, (second) => history.changed(1, refusal(second)))).toBeLessThan(14 + 16)
 })
 
-/** Replaces the state of podman, as podman does. @returns the bundle of a container */
-function store(ids: readonly string[]): string {
+/**
+ * Replaces the state of podman, as podman does.
+ *
+ * @param renamed the last names of some, of which podman keeps the first one too
+ * @returns the bundle of a container
+ */
+function store(ids: readonly string[], renamed: Readonly<Record<string, string>> = {}): string {
   const folder = join(directory, 'overlay-containers')
   mkdirSync(folder, { recursive: true })
-  const all = ids.map((id) => ({ id, names: [`name-of-${id}`] }))
+  const all = ids.map((id) => {
+    const name = `name-of-${id}`
+    return { id, names: [renamed[id] ?? name], metadata: JSON.stringify({ name }) }
+  })
   writeFileSync(join(folder, 'new'), JSON.stringify(all))
   renameSync(join(folder, 'new'), join(folder, 'volatile-containers.json'))
   return join(folder, 'a', 'userdata')
@@ -88,8 +96,29 @@ test('NameSearch looks at once for a container that has ended', () => {
   const search = new NameSearch()
   const names: unknown[] = []
   search.add(1, { id: 'a', bundle: store(['a']), found: (found) => names.push(found) })
-  search.hurry(2)
+  search.ended(2)
   expect(names).toEqual([])
-  search.hurry(1)
+  search.ended(1)
   expect(names).toEqual([{ name: 'name-of-a' }])
+})
+
+test('NameSearch follows a container that is renamed, until it ends, and looks only if the state has changed', () => {
+  const search = new NameSearch()
+  const found: string[] = []
+  const bundle = store(['a', 'b'])
+  for (const [serial, id] of ['a', 'b'].entries())
+    search.add(serial, { id, bundle, found: (names) => found.push(`${id} ${names?.name}`) })
+  search.look()
+  search.look()
+  expect(found.splice(0)).toEqual(['a name-of-a', 'b name-of-b'])
+  store(['a', 'b', 'c'], { a: 'other' })
+  // One look is for all: what gets the old name does not share it.
+  expect(search.add(2, { id: 'c', bundle, found: (names) => found.push(`c ${names?.name}`) })).toBe(true)
+  expect(search.add(0, { id: 'a', bundle, found: () => {} })).toBe(false)
+  search.look()
+  expect(found.splice(0)).toEqual(['c name-of-c', 'a other', 'b name-of-b'])
+  search.ended(0)
+  store(['a'], { a: 'third' })
+  search.look()
+  expect(found).not.toContain('a third')
 })

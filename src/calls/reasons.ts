@@ -31,8 +31,7 @@ export function unpackName(a: number, b: number): string {
 /** What a call does to one attribute, by its first letter. */
 const DEEDS = { g: 'get', s: 'set', r: 'remove' } as const
 export type AttributeDeed = (typeof DEEDS)[keyof typeof DEEDS]
-const SECURITY = 'security.'
-const TRUSTED = 'trusted.'
+const [SECURITY, TRUSTED] = ['security.', 'trusted.']
 
 /**
  * Packs a deed and the name of an attribute `security.*` or `trusted.*`: one letter stands for the deed, and for
@@ -91,6 +90,7 @@ export const reasons = {
     'the container has no user namespace of its own',
     'start it with --userns=auto (podman), hostUsers: false (Kubernetes) or lxc.idmap (LXC); for Docker, set "userns-remap" in its daemon.json, and use no --userns=host',
   ],
+  hostCapability: ['the container has no user namespace of its own, and the caller has CAP_{a:cap} on the host', ''],
   userDaemon: [
     'intercede runs for a user here (serve --user), and the kernel lets only root of the host do this',
     'have the administrator run intercede serve, and start the container as root with its own user namespace',

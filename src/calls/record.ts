@@ -316,8 +316,12 @@ export function forgetArguments(view: DataView, at: number, mode: ArgumentMode):
   view.setUint16(at + TEXTS_LENGTH, kept.length, true)
 }
 
-/** Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory. */
+/**
+ * Reasons of calls that are left to the kernel by design: a filter traps them as it cannot read memory, or the caller
+ * has on the host what the kernel asks for.
+ */
 const ORDINARY: ReadonlySet<ReasonCode> = new Set([
+  'hostCapability',
   'attributeOfAll',
   'attributeAbsent',
   'kernelMakesWhiteouts',

@@ -19,7 +19,8 @@ const path = (facts: NonNullable<CallerDescription['path']>): CallerDescription 
 /** What a reason says of a caller, of whom records have no more. */
 const CALLERS: Readonly<Partial<Record<ReasonCode, CallerDescription>>> = {
   childUserns: { userNamespace: 'nested' },
-  hostUserns: { userNamespace: 'host' },
+  hostUserns: { userNamespace: 'host', capabilities: 'none' },
+  hostCapability: { userNamespace: 'host' },
   hostMounts: { mountNamespace: 'host' },
   lacksCapability: { capabilities: 'none' },
   deviceCgroup: { deviceRules: 'none' },

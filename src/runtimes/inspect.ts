@@ -193,7 +193,8 @@ function read(look: InitLook, { handover, runtime, forUser }: Starter, own: (fd:
   const barred = forUser && isOurs ? undefined : barredInit(look, handover, handles)
   const init = {
     handles,
-    usernsInode: statx(handles.userns.raw).ino,
+    // One that the init has entered by itself is not the container's.
+    usernsInode: barred === 'hostUserns' ? ownInode('user') : statx(handles.userns.raw).ino,
     startedMs: (1000 * started) / ticksPerSecond(),
     uidMap: isOurs ? SAME : mapOf(pid, 'uid_map'),
     gidMap: isOurs ? SAME : mapOf(pid, 'gid_map'),
@@ -244,11 +245,13 @@ function mountsOf(pid: number): Pick<Init, 'nodev' | 'lxcfs'> {
   }
 }
 
-/** Returns whether we are in a namespace. @param name as in /proc/self/ns */
-function isOwn(namespace: Fd, name: string): boolean {
+/** Returns the inode number of a namespace of ours. @param name as in /proc/self/ns */
+function ownInode(name: string): bigint {
   using ours = openat(AT_FDCWD, cstring(`/proc/self/ns/${name}`), O_RDONLY)
-  return statx(namespace.raw).ino === statx(ours.raw).ino
+  return statx(ours.raw).ino
 }
+/** Returns whether we are in a namespace. */
+const isOwn = (namespace: Fd, name: string): boolean => statx(namespace.raw).ino === ownInode(name)
 
 function barredBy(userns: Fd): ReasonCode | undefined {
   if (isOwn(userns, 'user')) return 'hostUserns'

@@ -16,13 +16,15 @@ import type { Mounts, SourceKind } from '../calls/mounts.ts'
 import type { ParsedCall, PointedTo } from '../calls/parse-call.ts'
 import type { Reason, ReasonCode } from '../calls/reasons.ts'
 import { WORDS, type Word } from '../calls/record.ts'
-import type { Condition, Rule } from '../calls/syscall.ts'
+import type { Condition, Rule, Syscall } from '../calls/syscall.ts'
 import { ContinueError, continueWith, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
+import { orElse } from '../kernel/error.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { NOBODYS } from '../policy/devices.ts'
 import { keyNames } from '../policy/keys.ts'
 import { keyThatIsOff, type Policy } from '../policy/policy.ts'
 import type { CallerDescription, DescriptorDescription, PathDescription } from './caller-facts.ts'
+import { judgeOnHost, withoutCaller } from './host-userns.ts'
 import { handlers, rulesFor } from './index.ts'
 
 /* Callers that a person describes, and what the handlers decide for them: nothing here asks the kernel. */
@@ -188,13 +190,12 @@ class DescribedCaller extends DescribedMemory implements Caller {
     )
   }
 
-  /** The reason for which all calls of the container are left, whatever they are. */
-  get barred(): ReasonCode | undefined {
-    return this.#about.userNamespace === 'host' ? 'hostUserns' : undefined
+  get inHostUserns(): boolean {
+    return this.#about.userNamespace === 'host'
   }
 
   get inInitialUserns(): boolean {
-    return this.#fact('userNamespace') === 'container'
+    return this.#fact('userNamespace') !== 'nested'
   }
 
   holds(name: Cap): boolean {
@@ -414,8 +415,8 @@ const byName = new Map(handlers.map((handler) => [handler.name, handler]))
 function verdictOn(call: ParsedCall, caller: DescribedCaller, policy: Policy): Verdict {
   const handler = byName.get(call.name)!
   const registers = registersOf(call.args)
-  if (caller.barred) return continueWith(caller.barred)
   const screened = handler.screen(registers, policy)
+  if (caller.inHostUserns) return withoutCaller(screened) ?? verdictOnHost(handler, registers, caller, policy)
   if (screened?.why.code === 'keyOff')
     return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, handler.key)))
   if (screened) return judgedBy(policy, screened)
@@ -425,6 +426,16 @@ function verdictOn(call: ParsedCall, caller: DescribedCaller, policy: Policy): V
   } catch (error) {
     return judgedBy(policy, verdictOfError(error))
   }
+}
+
+function verdictOnHost(
+  { decode, screenCopy, key }: Syscall<unknown>,
+  registers: Registers,
+  caller: DescribedCaller,
+  policy: Policy,
+): Verdict {
+  const copied = orElse(undefined, () => screenCopy?.(decode(registers, caller, policy)))
+  return withoutCaller(copied) ?? judgeOnHost(key, caller)
 }
 
 /** The rules of each policy, which many cases share. */

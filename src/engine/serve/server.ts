@@ -13,6 +13,7 @@ import { continueWith, judgedBy, type Verdict, verdictOfError } from '../../call
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { keyNames } from '../../policy/keys.ts'
 import { keyThatIsOff } from '../../policy/policy.ts'
+import { judgeOnHost, withoutCaller } from '../../syscalls/host-userns.ts'
 import { handlers } from '../../syscalls/index.ts'
 import { CallerLook } from '../facts/caller-look.ts'
 import type { Replays } from '../replay/replay.ts'
@@ -254,11 +255,13 @@ export class Server {
   #screen(call: Call): Verdict | undefined {
     const { slot, container } = call
     const { view } = this.#slots
-    if (container.barred) return continueWith(container.barred)
+    const { barred } = container
+    if (barred && barred !== 'hostUserns') return continueWith(barred)
     const handler = this.#route(call)
-    if (!handler) return continueWith('notServed')
-    if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith('invisibleCaller')
+    if (!handler) return continueWith(barred ?? 'notServed')
+    if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith(barred ?? 'invisibleCaller')
     const verdict = handler.screen(this.#registers, container.policy)
+    if (barred) return withoutCaller(verdict)
     if (verdict?.why.code === 'keyOff') return off(container, handler)
     if (!verdict && handler.isInKernel?.() === false) return continueWith('callUnknown')
     return verdict && judgedBy(container.policy, verdict)
@@ -282,13 +285,14 @@ export class Server {
     this.#replays.await(container, tid)
     memory.moveTo(tid)
     memory.texts.begin(this.#allTexts.get(handler.name) ?? NO_TEXTS, this.#registers)
+    let verdict: Verdict | undefined
     try {
       call.request = handler.decode(this.#registers, memory, container.policy)
-      const verdict = handler.screenCopy?.(call.request)
-      return verdict && judgedBy(container.policy, verdict)
+      verdict = handler.screenCopy?.(call.request)
     } catch (error) {
-      return verdictOfError(error)
+      verdict = verdictOfError(error)
     }
+    return container.barred ? withoutCaller(verdict) : verdict && judgedBy(container.policy, verdict)
   }
 
   #serve(call: Call): Outcome {
@@ -317,9 +321,9 @@ export class Server {
     }
   }
 
-  #decide({ handler, request, container: { policy } }: Call, caller: NotifiedCaller): Verdict {
+  #decide({ handler, request, container: { barred, policy } }: Call, caller: NotifiedCaller): Verdict {
     try {
-      return handler!.decide(request, caller, policy)
+      return barred ? judgeOnHost(handler!.key, caller) : handler!.decide(request, caller, policy)
     } catch (error) {
       return verdictOfError(error)
     }

@@ -198,7 +198,7 @@ describe('a container of LXC', () => {
   })
 
   test.each([
-    { what: 'no user namespace', options: ['--pidns'], call: mem, returned: 'ok', reason: 'hostUserns' },
+    { what: 'no user namespace', options: ['--pidns'], call: mem, returned: 'ok', reason: 'hostCapability' },
     {
       what: 'the pid namespace of the host',
       options: ['--userns', '200000:65536'],

@@ -6,7 +6,7 @@ import { AT_FDCWD, O_DIRECTORY, O_PATH } from '../../../src/abi/fcntl.ts'
 import { makedev } from '../../../src/abi/stat.ts'
 import { WAS_NOT } from '../../../src/calls/act.ts'
 import type { ReasonCode } from '../../../src/calls/reasons.ts'
-import type { VerdictName } from '../../../src/calls/record.ts'
+import { isRefusal, type VerdictName } from '../../../src/calls/record.ts'
 import { mknodat, openat } from '../../../src/kernel/files.ts'
 import { cstring } from '../../../src/kernel/libc.ts'
 import { mknod } from '../../../src/verbs/mknod.ts'
@@ -29,6 +29,7 @@ beforeAll(async () => {
 })
 afterAll(() => host.close())
 
+const USER = ['--uid', '1000', '--gid', '1000']
 const fresh = (): string => join(dir, `n${serial++}`)
 const nodeAt = (path: string) => {
   const { mode, rdev, uid, gid } = lstatSync(path)
@@ -218,16 +219,39 @@ describe('a node that is not made, with the errno of the kernel', () => {
     expect(records).toMatchObject([{ verdict: 'continue', reason: 'childUserns' }])
   })
 
-  test('in a container without a user namespace of its own everything is left to the kernel', async () => {
-    const path = fresh()
-    const before = host.records.length
-    const caller = [fixture('caller'), 'mknod', path, '020666', '1', '1']
-    const done = await execute(fixture('filtered'), [host.socket, '--await-agent', '--', ...caller])
-    await host.settle(before)
-    expect(JSON.parse(done.stdout)).toEqual({ ok: true })
-    expect(host.records.at(-1)).toMatchObject({ verdict: 'continue', reason: 'hostUserns' })
-    expect(host.events.findLast((event) => event.type === 'registered')).toMatchObject({ barred: 'hostUserns' })
-  })
+  test.each([
+    { who: 'root', said: { ok: true }, reason: { reason: 'hostCapability', a: 27 }, refused: false },
+    { who: 'a user', user: USER, said: { errno: 'EPERM' } },
+    { who: 'root of a child user namespace', child: ['--userns'], said: { errno: 'EPERM' } },
+    {
+      who: 'a user who makes a whiteout',
+      user: USER,
+      dev: ['020000', '0', '0'],
+      said: { ok: true },
+      reason: { reason: 'kernelMakesWhiteouts' },
+      refused: false,
+    },
+  ])(
+    'in a container without a user namespace of its own all is left to the kernel, and refused is what that refuses: $who',
+    async ({
+      user = [],
+      child = [],
+      dev = ['020666', '1', '1'],
+      said,
+      reason = { reason: 'hostUserns' },
+      refused = true,
+    }) => {
+      const path = join(directory(join(dir, `open${serial++}`), BASE, 0o777), 'n')
+      const before = host.records.length
+      const caller = [fixture('caller'), ...child, 'mknod', path, ...dev]
+      const done = await execute(fixture('filtered'), [host.socket, '--await-agent', ...user, '--', ...caller])
+      await host.settle(before)
+      expect(JSON.parse(done.stdout)).toEqual(said)
+      expect(host.records.at(-1)).toMatchObject({ verdict: 'continue', ...reason })
+      expect(isRefusal(host.records.at(-1)!)).toBe(refused)
+      expect(host.events.findLast((event) => event.type === 'registered')).toMatchObject({ barred: 'hostUserns' })
+    },
+  )
 
   test.skipIf(notCopied).each(['tmpfs', 'ramfs'])(
     withReason('in a %s of the container a node of ours is mounted, which works', notCopied),

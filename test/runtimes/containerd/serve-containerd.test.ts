@@ -96,7 +96,7 @@ describe.skipIf(absent)(withReason('containerd', absent), () => {
     const without = flags.filter((flag) => !/^--[ug]idmap/.test(flag))
     await containerd.run(['--rm', ...without], id, 'sh', '-c', 'mknod /tmp/n c 1 3')
     expect(started(id)).toMatchObject({ level: 'warn' })
-    await machine.logged(id, 'hostUserns')
+    await machine.logged(id, 'hostCapability')
   })
 
   test('ctr runs runc, whatever --runc-binary names', async () => {

@@ -67,9 +67,11 @@ describe('podman run', () => {
   })
 
   test('without --userns the log names it', async () => {
-    await run(['--cap-add=MKNOD'], 'mknod /tmp/n c 1 3')
-    expect(started()).toMatchObject({ level: 'warn', cannot: [expect.stringContaining('--userns=auto')] })
-    await machine.logged(String(started().container), 'hostUserns')
+    for (const [options, reason] of [[['--cap-add=MKNOD'], 'hostCapability'] as const, [[], 'hostUserns'] as const]) {
+      await run(options, 'mknod /tmp/n c 1 3')
+      expect(started()).toMatchObject({ level: 'warn', cannot: [expect.stringContaining('--userns=auto')] })
+      await machine.logged(String(started().container), reason)
+    }
   })
 
   test('as a user of the container: refused without the capability, done with it', async () => {

@@ -11,10 +11,10 @@ import { containersOf } from '../reader/container-view.ts'
 import { connect } from '../reader/feed.ts'
 import { briefly, counted } from '../shared/texts.ts'
 import { askDaemon, controlSocket, feedBeside, requireOrders } from './ask-daemon.ts'
-import { formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
+import { at, formatContainer, openFeeds, RUN, requireContainer } from './open-feed.ts'
 import { formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
-import { asUsage, checkUsage, NegativeAnswer } from './usage.ts'
+import { asUsage, checkUsage, NegativeAnswer, STATUS } from './usage.ts'
 
 interface SetOptions {
   readonly unset?: readonly string[]
@@ -70,7 +70,13 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   if (state === 'ended')
     throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)
   const request = { type: 'set', container: id, serial, set, unset } as const
-  const { changed, warnings } = askDaemon<SetAnswer>(socket, request)
+  const { changed, warnings, isPending } = askDaemon<SetAnswer>(socket, request)
+  if (isPending) {
+    say(
+      `The daemon has taken the order, but its engine does not answer: the keys hold once it continues, or another one serves; see "${at(path, 'intercede status')}"`,
+    )
+    process.exitCode = STATUS.failure
+  }
   if (format === 'json') {
     print(`${shownJson({ container: id, name, changed, warnings })}\n`)
     return

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import * as v from 'valibot'
 import type { ContainerNumbers } from '../../caller/identity/container.ts'
 import { orElse } from '../../kernel/error.ts'
@@ -24,6 +25,8 @@ import {
 const text = v.pipe(v.string(), v.maxLength(4096))
 const id = v.pipe(v.string(), v.minLength(1), v.maxLength(1024))
 const KEYS = 64
+/** How long whoever sets keys waits for the engine to use them: it needs milliseconds, unless it hangs. */
+const ENGINE_MS = 1200
 
 const Request = v.variant('type', [
   v.strictObject({
@@ -175,8 +178,8 @@ export class Control {
     const { changed, news } = change
     const holds = this.#make(entry, change)
     options.onEvent({ type: 'set', id, by, who, settings: entry.settings, changed })
-    await holds
-    return { changed, warnings: news }
+    const isPending = await Promise.race([holds, pause(ENGINE_MS, true, { ref: false })])
+    return { changed, warnings: news, ...(isPending ? { isPending } : {}) }
   }
 
   /** Makes a change at once. @returns once the engine uses it */

@@ -39,6 +39,8 @@ export interface SetAnswer {
   readonly changed: ChangedKeys
   /** What cannot work because of the change, or concerns its keys: a sentence with its remedy for each. */
   readonly warnings: readonly string[]
+  /** Set while the engine has not said that it uses the change. */
+  readonly isPending?: true
 }
 
 export interface ReloadAnswer extends Reloaded {

@@ -5,6 +5,7 @@ import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
 import { EVENT_TYPES } from '../memories/directory.ts'
+import type { ContainerView } from '../reader/container-fields.ts'
 import { earlierOf } from '../reader/container-view.ts'
 import {
   concerns,
@@ -224,7 +225,8 @@ async function written(signal: AbortSignal): Promise<void> {
 
 /** Where the events of a container are. */
 interface Source {
-  /** Of the container, and of those that had its name before. */
+  /** The container, and those that had its name before; and the ids of all of them. */
+  readonly views?: readonly ContainerView[]
   readonly ids?: readonly string[]
   connect(): FeedReader
   readonly lastWords?: string
@@ -236,7 +238,7 @@ interface Source {
   readonly missing?: Error | undefined
 }
 
-export function eventSource(
+function eventSource(
   word: string | undefined,
   { since, after, feed: path, history }: Pick<EventsOptions, 'since' | 'after' | 'feed' | 'history'>,
 ): Source {
@@ -244,7 +246,7 @@ export function eventSource(
   const from = after === undefined ? since : undefined
   if (word === undefined && from === undefined) return { connect }
   using feeds = openFeeds(path, { directory: history, since: from })
-  const which = word === undefined ? {} : whichOf(feeds, word)
+  const which: Partial<Source> = word === undefined ? {} : whichOf(feeds, word)
   if (which.lastWords !== undefined) return { connect, ...which }
   const { daemon, missing, historyAt } = feeds
   if (from !== undefined && feeds.keepsNone)
@@ -263,10 +265,12 @@ export function eventSource(
 const onlyHistory = ({ message }: Error, at: string): Error =>
   new Error(`${message}; only history in ${briefly(at)} is shown`)
 
-function whichOf(feeds: Feeds, word: string): Partial<Source> {
+/** Finds the container that a word means, and after it those that had its name before. */
+export function whichOf(feeds: Feeds, word: string): Partial<Source> & Required<Pick<Source, 'views' | 'ids'>> {
   const all = feeds.containers(true, 0, word)
   const view = requireContainer(feeds, word, all)
-  const ids = [...new Set([view, ...earlierOf(all, view, word)].map(({ id }) => id))]
-  if (view.runtime === RUN) return { ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' }
-  return { ids, calls: (feeds.daemon?.records.oldest ?? 0) > 0 ? view.calls : undefined }
+  const views = [view, ...earlierOf(all, view, word)]
+  const ids = [...new Set(views.map(({ id }) => id))]
+  if (view.runtime === RUN) return { views, ids, connect: () => openRunOf(view.id), lastWords: 'the run has ended' }
+  return { views, ids, calls: (feeds.daemon?.records.oldest ?? 0) > 0 ? view.calls : undefined }
 }

@@ -4,14 +4,14 @@ import { CallSyntaxError, type ParsedCall, parseCall } from '../calls/parse-call
 import type { ReasonCode } from '../calls/reasons.ts'
 import type { Policy } from '../policy/policy.ts'
 import { parsePolicy } from '../policy/settings.ts'
-import { type ContainerView, keysGiven } from '../reader/container-fields.ts'
-import { concerns, EventStream, type EventView } from '../reader/event-stream.ts'
+import { keysGiven } from '../reader/container-fields.ts'
+import { concerns, type EventOptions, EventStream, type EventView } from '../reader/event-stream.ts'
 import { briefly, byKey } from '../shared/texts.ts'
 import type { CallerDescription } from '../syscalls/caller-facts.ts'
 import { type CallDecision, decideFor, MissingFact } from '../syscalls/described-caller.ts'
-import { eventSource } from './events.ts'
-import { formatContainer, openFeeds, type ReadOptions, requireContainer } from './open-feed.ts'
-import { print } from './print.ts'
+import { whichOf } from './events.ts'
+import { formatContainer, openFeed, openFeeds, type ReadOptions, sayLost, sayMissing } from './open-feed.ts'
+import { print, say } from './print.ts'
 import { checkUsage, NegativeAnswer } from './usage.ts'
 
 const path = (facts: NonNullable<CallerDescription['path']>): CallerDescription => ({ path: facts })
@@ -74,9 +74,12 @@ function decided(
   }
 }
 
+/** What a case is made of: a call, or the last call of a kind of refusals. */
+type RecordedCall = { readonly [Name in 'call' | 'verdict' | 'errno' | 'reason']?: string | undefined }
+
 /** Returns the case of a recorded call, or why there is none. */
-export function caseOf(event: Partial<EventView>, policy: Policy): RecordCase | string {
-  const { call = '', verdict = '', errno, reason } = event
+export function caseOf(recorded: RecordedCall, policy: Policy): RecordCase | string {
+  const { call = '', verdict = '', errno, reason } = recorded
   const isOfAct = OF_ACTS.has(reason)
   const outcome = isOfAct ? 'done' : verdict
   let parsed: ParsedCall
@@ -106,18 +109,18 @@ const comment = (text: string): string => `# ${printable(text)}\n`
 export function casesFile(
   container: string,
   given: Readonly<Record<string, string>>,
-  events: readonly EventView[],
+  calls: readonly RecordedCall[],
 ): string | undefined {
   const policy = parsePolicy(Object.entries(given))
   const kinds = new Map(
-    events
+    calls
       .filter(({ call, verdict }) => call !== undefined && verdict !== 'gone')
-      .map((event) => [[event.call, event.verdict, event.errno, event.reason].join(' '), event]),
+      .map((each) => [[each.call, each.verdict, each.errno, each.reason].join(' '), each]),
   )
   if (kinds.size === 0) return undefined
-  const all = [...kinds.values()].map((event) => ({ event, found: caseOf(event, policy) }))
+  const all = [...kinds.values()].map((each) => ({ ...each, found: caseOf(each, policy) }))
   const cases = all.flatMap(({ found }) => (typeof found === 'string' ? [] : [found]))
-  const left = all.flatMap(({ event, found }) => (typeof found === 'string' ? [[found, event.call!] as const] : []))
+  const left = all.flatMap(({ call, found }) => (typeof found === 'string' ? [[found, call!] as const] : []))
   return [
     comment(
       `What ${container} did, by the records of Intercede. The policy is that of now. A record does not hold the`,
@@ -142,20 +145,30 @@ export async function fromRecordsCommand(files: readonly string[], { fromRecords
     files.length === 0,
     `Cannot use ${briefly(files[0])} with --from-records, which writes a file; leave it out`,
   )
-  const { view, name } = viewOf(word, options)
-  const { ids = [], connect, lastWords, missing } = eventSource(word, options)
-  if (missing) throw missing
-  const wanted = (event: EventView): boolean => event.type === 'call' && ids.some((id) => concerns(event, id))
-  using stream = new EventStream({ connect, follow: false, wanted, lastWords })
-  const events: EventView[] = []
-  for await (const batch of stream.batches()) events.push(...batch)
-  const text = casesFile(name, Object.fromEntries(keysGiven(view)), events)
+  const { feed, history } = options
+  using feeds = openFeeds(feed, { directory: history })
+  const { views, ids, connect = () => openFeed(feed), lastWords } = whichOf(feeds, word)
+  const view = views[0]!
+  sayMissing(feeds)
+  sayLost(feeds)
+  const isThere = feeds.daemon !== undefined || lastWords !== undefined
+  const calls = isThere ? await callsOf(ids, { connect, lastWords }) : []
+  const name = formatContainer(view)
+  const refused = views.flatMap(({ refusals }) => refusals)
+  const text = casesFile(name, Object.fromEntries(keysGiven(view)), [...calls, ...refused])
   if (text === undefined) throw new NegativeAnswer(`Cannot write cases: no call of ${name} is recorded`)
+  if (calls.length === 0) say(`No record of the calls of ${name} is left: the cases are of what was refused`)
   print(text)
 }
 
-function viewOf(word: string, { feed, history }: ReadOptions): { readonly view: ContainerView; readonly name: string } {
-  using feeds = openFeeds(feed, { directory: history })
-  const view = requireContainer(feeds, word)
-  return { view, name: formatContainer(view) }
+/** Returns the calls of containers whose records are still there. */
+async function callsOf(
+  ids: readonly string[],
+  source: Pick<EventOptions, 'connect' | 'lastWords'>,
+): Promise<readonly EventView[]> {
+  const wanted = (event: EventView): boolean => event.type === 'call' && ids.some((id) => concerns(event, id))
+  using stream = new EventStream({ ...source, follow: false, wanted })
+  const events: EventView[] = []
+  for await (const batch of stream.batches()) events.push(...batch)
+  return events
 }

@@ -889,6 +889,12 @@ describe.sequential('a daemon', () => {
       expect(list.stdout).toMatch(/^waits +unknown +- +1\+ /m)
       expect(inspected.stdout).toMatch(/^state +unknown$/m)
       expect(explained.stdout).toMatch(/^waits: mknod/)
+      const cases = await past('test', '--from-records', 'waits')
+      expect(cases).toMatchObject({
+        ...HANGS,
+        stdout: expect.stringMatching(/^ {2}- call: mknod.*\n.*\n +reason: keyOff$/m),
+      })
+      expect(cases.stderr).toMatch(/; only history in .* is shown\n.*the cases are of what was refused\n$/)
       process.kill(daemon.pid!, 'SIGKILL')
       await until('the daemon has ended', () => daemon.pid === undefined, 10)
       const gone = { status: 125, stderr: expect.stringContaining('no daemon answers there') }

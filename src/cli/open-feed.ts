@@ -334,7 +334,9 @@ export function sayMissing({ missing, historyAt, isOfOther, daemon, path }: Feed
 }
 
 /** Says, after history was read for a list, that it may lack some of it. */
-export function sayLost({ gaps: { lost } }: Feeds): void {
+export function sayLost({ gaps: { lost }, historyAt, daemon, isOfOther }: Feeds): void {
+  const flaw = isOfOther ? undefined : daemon?.directory.daemon.historyFlaw
+  if (flaw !== undefined && historyAt !== undefined) say(`History has nothing of this daemon: ${escaped(flaw)}`)
   if (lost > 0)
     say(`History lacks at least ${counted(lost, 'line')} that could not be written: more may have been refused`)
 }
@@ -427,7 +429,9 @@ export function requireContainer(
   if (found.length === 0) {
     const { lost, begun } = feeds.gaps
     const why = [
-      ...(feeds.keepsNone ? ['the daemon keeps no history, so it forgets those that ended long ago'] : []),
+      ...(feeds.keepsNone
+        ? ['the daemon keeps no history, so it does not know those that ended long ago, or outlived an earlier daemon']
+        : []),
       ...(begun > 0 ? [`history begins at ${isoTime(begun)}`] : []),
       ...historyLacks(lost),
     ]

@@ -127,8 +127,11 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
   const asTable = (): string =>
     (wide ? wideTable() : usualTable(views(), width)) +
     (refused.length > 0 ? `\n${refusedTable(refused, wide ? undefined : width)}` : '')
-  if (all && feeds.keepsNone && feeds.list(true)[Symbol.iterator]().next().done)
-    say('The daemon remembers no container: it keeps no history')
+  const flaw = feeds.daemon?.directory.daemon.historyFlaw
+  if (feeds.keepsNone && (all || flaw !== undefined))
+    say(
+      `The daemon keeps no history: containers that ended long ago, or outlived an earlier daemon, are not known${flaw === undefined ? '' : `. ${formatValue(flaw)}`}`,
+    )
   const text = formatRows(format, rows, asTable)
   sayLost(feeds)
   printAtOnce(text)

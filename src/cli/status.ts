@@ -25,17 +25,23 @@ function lines(
   const lost = row.historyLost ? `, where ${counted(Number(row.historyLost), 'line')} could not be written` : ''
   const { historyFlaw, notReloaded } = daemon
   const flaw = historyFlaw === undefined ? '' : `: ${formatValue(historyFlaw)}`
+  const kept = flaw === '' ? '' : `, where nothing new is kept${flaw}`
   const refused = notReloaded
     ? `; a reload failed ${ago(Date.now() - Number(notReloaded.time))}: ${formatValue(notReloaded.message)}`
     : ''
   const observed = row.observed === 0 ? '' : `, ${row.observed} observed`
-  const unserved = row.unserved === 0 ? '' : `, ${row.unserved} not served by any daemon`
+  const unserved =
+    row.unserved === undefined
+      ? ', those of earlier daemons not known'
+      : row.unserved === 0
+        ? ''
+        : `, ${row.unserved} not served by any daemon`
   return [
     `daemon      pid ${pid}, ${since(began)}`,
     `program     ${formatValue(version)}`,
     `configured  ${since(reloaded)}${refused}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: ${withoutEngine(daemon)}`}`,
-    `history     ${row.history === undefined ? `not kept${flaw}` : formatValue(row.history)}${lost}`,
+    `history     ${row.history === undefined ? `not kept${flaw}` : `${formatValue(row.history)}${kept}`}${lost}`,
     `containers  ${row.served} served${observed}, ${row.left} left to the kernel${unserved}, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
@@ -58,7 +64,7 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
     served: numberOf('served'),
     observed: numberOf('observed'),
     left: numberOf('left'),
-    unserved: numberOf('unserved'),
+    unserved: feeds.keepsNone ? undefined : numberOf('unserved'),
     listeners: views.filter(isServed).reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),
   }
   if (format.kind === 'table')

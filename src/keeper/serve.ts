@@ -254,7 +254,8 @@ class Service {
     const { socketPath: socket, lxcSocketPath: lxcSocket, forUser, configPath } = this.#sockets
     const limits = forUser ? { limits: FOR_USER } : {}
     const none = configPath && !existsSync(configPath) ? { configuration: `none: ${configPath} is not there` } : {}
-    const { directory: history = 'none' } = keeper.shown.history
+    const { directory: history = 'none: containers that outlived an earlier daemon are not known' } =
+      keeper.shown.history
     const details = { socket, lxcSocket, engine: keeper.enginePid, pid: process.pid, history, ...limits, ...none }
     this.#log.write('info', 'serving', details, 'serving')
     for (const text of ineffectiveIn(this.#config)) this.#log.write('warn', text)

@@ -81,7 +81,7 @@ export function DaemonView() {
               ['Keeper', value.keeper],
               ['Engine', value.engine === 0 ? 'none serves now' : `${value.engine}, since ${daemon.engineSince}`],
               ['Engines that ended', counts(daemon.restarts)],
-              ['Containers', `${value.containers}, ${value.unserved ?? 0} not served`],
+              ['Containers', `${value.containers}, ${value.unserved ?? 'an unknown number'} not served`],
               ['Hand-overs', counts(daemon.registrations)],
               ['Reloads', counts(daemon.reloads)],
               ['Stuck calls', text(daemon.stuck)],

@@ -350,7 +350,7 @@ export class Feed {
       stuck: stuck.length,
       mounters,
       ...this.totals.all,
-      history: this.history.directory,
+      history: this.history.readable,
       historyFlaw: this.history.flaw?.slice(0, MESSAGE_LIMIT),
       ...(this.history.lost === 0 ? {} : { historyLost: this.history.lost }),
     })

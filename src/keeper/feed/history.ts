@@ -1,4 +1,4 @@
-import { renameSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { type CallRecord, type VerdictName, WORDS } from '../../calls/record.ts'
 import { now } from '../../kernel/clock.ts'
@@ -8,7 +8,7 @@ import { callKey, spreadKey } from '../../memories/counts-layout.ts'
 import type { ContainerCounts } from '../../memories/read-counts.ts'
 import { refusalView } from '../../memories/refusal-view.ts'
 import { type Line, unendedIn } from '../../processes/history-lines.ts'
-import { HISTORY_LINK, lastHistory } from '../../processes/installation.ts'
+import { HISTORY_FILES, HISTORY_LINK, lastHistory } from '../../processes/installation.ts'
 import { type EngineNames, engineNamesLookup, engineStates, openState } from '../../runtimes/engine-names.ts'
 import { firstFitting } from '../../shared/texts.ts'
 import type { HistoryOptions, KeeperEvent } from '../process/events.ts'
@@ -90,6 +90,8 @@ export class History {
   #file: HistoryFile | undefined
   /** Why nothing can be kept, in a sentence; undefined if it can, or need not. */
   flaw: string | undefined
+  /** Where nothing can be kept, but earlier daemons may have kept something. */
+  #unwritable: string | undefined
 
   /** @param clock in milliseconds */
   constructor(dependencies: HistoryDependencies, clock = now) {
@@ -100,6 +102,11 @@ export class History {
   /** The directory with the files; undefined if nothing is kept. */
   get directory(): string | undefined {
     return this.#file?.options.directory
+  }
+
+  /** Where readers find history; undefined if there is none of ours. */
+  get readable(): string | undefined {
+    return this.directory ?? this.#unwritable
   }
 
   /** How many lines could not be written lately. */
@@ -120,6 +127,7 @@ export class History {
   #begin(options: HistoryOptions | undefined, outlived: ReadonlyMap<number, Line>): string | undefined {
     this.close()
     this.flaw = undefined
+    this.#unwritable = undefined
     if (!options) return undefined
     // What runs is not in another directory.
     const running = [...this.#paces.keys()]
@@ -131,6 +139,9 @@ export class History {
     } catch (error) {
       const why = `Cannot keep history in "${options.directory}": ${(error as Error).message}`
       this.flaw = why
+      // An answer of the kernel does not say that it is another daemon's: the disk may be mounted read-only.
+      const isOurs = (error as NodeJS.ErrnoException).code !== undefined
+      if (isOurs && existsSync(join(options.directory, HISTORY_FILES.now))) this.#unwritable = options.directory
       failed(why)
       return why
     }

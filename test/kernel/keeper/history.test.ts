@@ -45,6 +45,8 @@ const scratch = mkdtempSync(join(tmpdir(), 'intercede-history-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
 let count = 0
+const OUTLIVED =
+  /The daemon keeps no history: containers that ended long ago, or outlived an earlier daemon, are not known/
 const newDirectory = (): string => join(scratch, `${++count}`)
 const event = (number: number, more: object = {}): object => ({ time: new Date(), type: 'refused', number, ...more })
 
@@ -1072,6 +1074,49 @@ describe.sequential('a daemon', () => {
     expect(check.stdout).toContain(`\nhistory: "${file}/x", at most 16 MiB and 30 days\n`)
   })
 
+  test('that cannot write there shows which containers outlived the one before it, and says that it keeps nothing', {
+    timeout: 60_000,
+  }, async () => {
+    const [file, place] = [newDirectory(), newDirectory()]
+    mkdirSync(place)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=755', 'none', place])
+    const first = await Daemon.start(`history: { path: ${place} }`)
+    const maker = new Maker(first, ['--id', 'outlives'])
+    let second: Daemon | undefined
+    try {
+      await until('its line is kept', () => textOf(place).includes('"id":"outlives"'))
+      process.kill(first.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => first.pid === undefined, 10)
+      execFileSync('mount', ['-o', 'remount,ro', place])
+      second = await Daemon.start(`history: { path: ${place} }`)
+      feed = join(second.directory, 'feed.sock')
+      const list = await intercede('ps', '--format', '{id} {state}')
+      expect(list).toMatchObject({ status: 0, stdout: 'outlives unserved\n' })
+      expect(list.stderr).toMatch(/^intercede: History has nothing of this daemon: Cannot keep history in .*EROFS.*\n$/)
+      const { stdout } = await intercede('status')
+      expect(stdout).toMatch(/^history +\/.*, where nothing new is kept: Cannot keep history .*EROFS/m)
+      expect(stdout).toMatch(/^containers .* 1 not served by any daemon/m)
+      // Where nothing was kept before, nothing is known.
+      second.configure(`history: { path: ${file}/x }`)
+      writeFileSync(file, '')
+      await second.reload()
+      const none = await intercede('ps')
+      expect(none).toMatchObject({ status: 0, stderr: expect.stringMatching(OUTLIVED) })
+      expect(none.stderr).toMatch(/are not known\. Cannot keep history in /)
+      second.configure('history: { path: none }')
+      await second.reload()
+      expect((await intercede('ps')).stderr).toBe('')
+      expect((await intercede('ps', '--all')).stderr).toMatch(OUTLIVED)
+      expect((await intercede('status')).stdout).toMatch(/^containers .*, those of earlier daemons not known, /m)
+      expect((await intercede('status', '--format', '{unserved}')).stdout).toBe('\n')
+    } finally {
+      maker.end()
+      await second?.close()
+      await first.close()
+      execFileSync('umount', [place])
+    }
+  })
+
   test('without a path of its own keeps none, and one whose path is taken says so and serves', async () => {
     const daemon = await start()
     const second = await Daemon.start(config)
@@ -1081,7 +1126,7 @@ describe.sequential('a daemon', () => {
         message: expect.stringMatching(/^Cannot keep history in ".*": another daemon keeps its history there/),
       })
       const served = [daemon, second].map(({ log }) => log.find(({ message }) => message === 'serving')?.history)
-      expect(served).toEqual([directory, 'none'])
+      expect(served).toEqual([directory, 'none: containers that outlived an earlier daemon are not known'])
       const maker = new Maker(second, [])
       expect(await maker.once()).toBe('ok')
       feed = join(daemon.directory, 'feed.sock')

@@ -84,8 +84,8 @@ export function rowMaker(
  * wants another one: its command, and its line for good, lack them. No container has its values in another one's row.
  */
 function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => unknown): NoteOf {
-  const isOpen = ({ now, forGood }: Explained): boolean =>
-    forGood !== undefined && now !== ALLOWED && forGood !== ALLOWED
+  const isOpen = ({ now, forGood, allows }: Explained): boolean =>
+    allows !== undefined && now !== ALLOWED && forGood !== ALLOWED
   const ofContainer = ({ container, wants }: Explained): string => JSON.stringify([{ container }, wants?.key])
   const ofProfile = (row: Explained): string => {
     const profile = profileOf(row)

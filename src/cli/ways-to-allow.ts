@@ -36,6 +36,8 @@ const RESTART = 'restart the container: it is not served any more'
 const START = 'start the daemon: the container is not served'
 /** Of a container in observe mode. */
 const OBSERVED = `set ${fullName('mode')} to enforce: the other keys allow it by now`
+/** Of a container that has ended: what the configuration says by now is not known. */
+const UNLESS = 'unless that is so already: '
 /** Of one that has ended. */
 const OBSERVED_BY_SET = 'nothing: only "intercede set" had this container observed'
 /** What a call needs of a container that is observed, or is again without `intercede set`. */
@@ -223,8 +225,7 @@ function forGoodOf(view: ContainerView, wanted: Needed, { daemon, word, feed }: 
   const { value: now = '', asked = now } = lasting(all[key]) ?? {}
   const file = changedIn({ daemon, feed })
   const line = lineFor(key, addToList(key, asked, value), view.about, file)
-  // What the configuration says by now is not known of a container that has ended.
-  const already = view.state === 'ended' ? 'unless that is so already: ' : ''
+  const already = view.state === 'ended' ? UNLESS : ''
   const entry = all[key]
   const isHidden = isServed(view) && originNow(entry).kind === 'set' && !keys[key].lowers(entry!.value, value)
   const whole = `${already}${line}${isHidden ? '; in this container "intercede set" holds over it' : ''}`
@@ -362,6 +363,15 @@ export function kernelAnswer({ errno = 'an errno', call }: Pick<RefusalView, 'er
   return `no key changes that: the kernel itself answered ${errno}${meaning}; "man 2 ${name}" lists what it may mean`
 }
 
+const isInvalid = (view: ContainerView): boolean => barredBy(view) === 'policyInvalid'
+
+/** Says what comes first for a container whose policy is invalid: what its calls need is known once it is valid. */
+function correctFirst({ about, state }: ContainerView, around: Omit<Around, 'knows'>): string {
+  const { says } = about.barred as { readonly says: string }
+  const already = state === 'ended' ? UNLESS : ''
+  return `${already}correct its policy first, ${changedIn(around)}, or in its metadata, and make the container anew: ${says}`
+}
+
 let fileSystems: ReadonlySet<string> | undefined
 /** Says whether the kernel has a file system, or whether that cannot be found out. */
 function knows(name: string): boolean {
@@ -373,6 +383,7 @@ function knows(name: string): boolean {
 function findWays(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
   // What the directory or history names may be of another version, or nothing that we know.
   const ways = orElse(undefined, () => waysToAllow(view, refusal, { ...around, knows }))
+  if (ways && isInvalid(view)) return { forGood: correctFirst(view, around) }
   if (!ways || isJudged(view)) return ways ?? {}
   const { now: _, set: __, ...later } = ways
   return later.forGood === ALLOWED ? {} : later
@@ -381,10 +392,11 @@ function findWays(view: ContainerView, refusal: RefusalView, around: Omit<Around
 const knownWays = new Map<string, Partial<WaysToAllow>>()
 /** Finds each way once: a thousand containers of a build farm were refused the same calls for the same reasons. */
 export function waysOf(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
-  const { keys: all, annotations, profile } = view.about
+  const { runtime, state, about } = view
+  const { keys: all, annotations, profile, barred } = about
   const call = refusal.reason === 'keyOff' ? refusal.call : ''
   const { reason, wants } = refusal
-  const what = JSON.stringify([all, annotations, profile, reason, wants, call, view.runtime, view.state, around.word])
+  const what = JSON.stringify([all, annotations, profile, barred, reason, wants, call, runtime, state, around.word])
   const ways = knownWays.get(what) ?? findWays(view, refusal, around)
   knownWays.set(what, ways)
   return ways
@@ -416,6 +428,7 @@ function findRemedy(
   isKnown = knows,
 ): Partial<Pick<RefusalView, 'says' | 'remedy'>> {
   const { reason, wants } = refusal
+  if (wants && isInvalid(view)) return { remedy: (view.about.barred as { readonly remedy: string }).remedy }
   if (reason === 'kernelAnswered') return { remedy: kernelAnswer(refusal) }
   if (reason === 'noEngine') return isJudged(view) ? SERVES_AGAIN : {}
   if (reason.startsWith('observed')) {

@@ -9,7 +9,7 @@ import type { Config } from '../policy/config.ts'
 import { keyNames } from '../policy/keys.ts'
 import { effectiveLimits } from '../policy/limits.ts'
 import { type Note, resolve } from '../policy/resolve.ts'
-import type { Settings } from '../policy/settings.ts'
+import { clamp, defaults, type Settings } from '../policy/settings.ts'
 import { userState } from '../runtimes/flags.ts'
 import type { Handover } from '../runtimes/handover.ts'
 import { ociRuntimes } from '../runtimes/known/index.ts'
@@ -384,8 +384,15 @@ const daemonChange = (before: Config, config: Config): DaemonChange => ({
 
 const resolveBy =
   (config: Config): KeeperOptions['resolve'] =>
-  (handover, set) =>
-    resolved(config, handover, set)
+  (handover, set) => {
+    try {
+      return resolved(config, handover, set)
+    } catch (error) {
+      // What readers see of the keys must not be above the ceiling, even if none of them has an effect.
+      const settings = clamp(defaults, config.ceiling)
+      return { policy: {}, settings, wrong: (error as Error).message, details: {} }
+    }
+  }
 
 function resolved(config: Config, handover: Handover, given: readonly SetKey[]): PolicyDetails {
   const { metadata, annotations, unknownAnnotations: ignoredMore } = handover

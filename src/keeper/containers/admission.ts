@@ -43,6 +43,15 @@ export interface Decision {
   readonly withheld: readonly string[]
 }
 
+/** Whatever makes a policy unusable must not end the keeper. */
+function orInvalid(resolve: () => PolicyDetails): PolicyDetails {
+  try {
+    return resolve()
+  } catch (error) {
+    return { policy: {}, details: {}, wrong: (error as Error).message }
+  }
+}
+
 /** Admits containers: inspects the init that was handed over, and decides what the engine may do for the container. */
 export class Admission {
   readonly #options: KeeperOptions
@@ -99,19 +108,14 @@ export class Admission {
    * @param resolve resolves policies by another configuration
    */
   say(handover: Handover, set: readonly SetKey[] = [], resolve = this.#options.resolve): Decision {
-    try {
-      const resolved = resolve(handover, set)
-      const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
-      return {
-        resolved,
-        said: { ...said, settings: resolved.settings ?? defaults, profile: resolved.profile },
-        withheld,
-      }
-    } catch (error) {
-      const wrong = (error as Error).message
-      const said = { policy: {}, settings: defaults, barred: 'policyInvalid', wrong } as const
+    const resolved = orInvalid(() => resolve(handover, set))
+    const { settings = defaults, profile, wrong } = resolved
+    if (wrong !== undefined) {
+      const said = { policy: {}, settings, barred: 'policyInvalid', wrong } as const
       return { resolved: { policy: {}, details: {} }, said, withheld: [] }
     }
+    const { withheld, ...said } = servedRootless(resolved.policy, this.#options.forUser)
+    return { resolved, said: { ...said, settings, profile }, withheld }
   }
 }
 

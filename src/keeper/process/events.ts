@@ -41,8 +41,10 @@ export interface Orderer {
 /** A policy, and what the log says about it. */
 export interface PolicyDetails {
   readonly policy: Policy
-  /** Each key with its value and origin; absent if nobody reads it, and for an invalid policy. */
+  /** Each key with its value and origin; absent if nobody reads it. */
   readonly settings?: Settings
+  /** Why the policy is invalid, if it is: then nothing is done for the container. */
+  readonly wrong?: string
   readonly profile?: string | undefined
   /** More fields of the registration's log line, such as ignored annotations. */
   readonly details: Readonly<Record<string, unknown>>

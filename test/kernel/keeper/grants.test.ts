@@ -142,13 +142,25 @@ test('a policy that could not be used is repaired for explain, and inspect keeps
   const reload = (...words: readonly string[]): Promise<Done> =>
     execute(process.execPath, [CLI, 'reload', '--control', join(daemon.directory, 'control.sock'), ...words])
   await intercede('set', 'kb', 'mknod.devices=c:10:200')
-  daemon.configure('profiles: { buidl: { mknod: true } }')
-  expect(await reload('--force')).toMatchObject({ status: 0 })
+  const ceiling = 'sched_setscheduler.max_priority'
+  daemon.configure(`profiles: { buidl: { mknod: true } }\nceiling: { ${ceiling}: 20 }`)
+  expect(await reload('--force')).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining(`${ceiling}: 20 (default asks for 49, the ceiling is 20), instead of 49 (default)\n`),
+  })
   expect(await line()).toMatch(/ - +default; c:10:200, set by root, \d+s ago, returns when the policy is valid again /)
   expect(await makers.at(-1)!.make()).toBe('Operation not permitted')
   const remedy = async (): Promise<string | undefined> =>
     (await explained('kb')).find(({ reason }) => reason === 'policyInvalid')?.remedy
-  expect(await remedy()).toContain('correct the metadata and restart the container')
+  const correct = 'correct the metadata and restart the container'
+  expect(await remedy()).toContain(correct)
+  // What its keys lack now is not what they lack once the policy is valid.
+  const [{ reason, remedy: first, set, forGood, allows } = {}] = await explained('build')
+  expect({ reason, set, allows }).toEqual({ reason: 'deviceNotAllowed' })
+  expect(first).toContain(correct)
+  expect(forGood).toMatch(
+    /^correct its policy first, in \S+\.yaml, then "intercede reload .*: its policy cannot be used: .*"build" at line 1/,
+  )
   daemon.configure(config)
   expect(await reload()).toMatchObject({ status: 0 })
   expect(await makers.at(-1)!.make()).toBe('ok')

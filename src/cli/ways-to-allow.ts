@@ -2,7 +2,7 @@ import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Dev, Mode } from '../abi/brand.ts'
 import type { ErrnoName } from '../abi/errno.ts'
-import { fileType, S_IFBLK, S_IFCHR } from '../abi/stat.ts'
+import { fileType, major, minor, S_IFBLK, S_IFCHR } from '../abi/stat.ts'
 import { type ParsedCall, parseCall } from '../calls/parse-call.ts'
 import { knownFileSystems } from '../keeper/ineffective-keys.ts'
 import { orElse } from '../kernel/error.ts'
@@ -14,8 +14,9 @@ import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
-import { type ContainerView, type KeyEntry, LXC, turnOnBy } from '../reader/container-fields.ts'
+import { type ContainerView, type KeyEntry, LXC, text, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
+import { namesBlockDevice } from '../runtimes/bundle.ts'
 import { at, isJudged, isServed, RUN } from './open-feed.ts'
 import { attributeAt, familyOfShown, type Needed, TYPE_OF } from './run-report.ts'
 
@@ -166,6 +167,17 @@ const textIn = (call: ParsedCall, index: number): string =>
     .toString('latin1')
     .replace(/\0.*/s, '')
 
+/** Returns what a call of mknod(2) or mknodat(2) makes. */
+const deviceIn = ({ name, args }: ParsedCall): readonly [mode: Mode, dev: Dev] =>
+  args.slice(name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]
+
+/** Returns the block device that a call makes, if the container's device rules do not name it: then `granted` does nothing for it. */
+function unnamedDevice({ about: { bundle } }: ContainerView, { call }: RefusalView): string | undefined {
+  const [mode, dev] = deviceIn(parseCall(call))
+  const isUnnamed = fileType(mode) === S_IFBLK && namesBlockDevice(text(bundle), major(dev), minor(dev)) === false
+  return isUnnamed ? `${major(dev)}:${minor(dev)}` : undefined
+}
+
 /** Tells whether a program mounts a file system. */
 const isMounted = (type: string, all: Keys): boolean =>
   (all['mount.fuse']?.value ?? '').split(',').some((each) => each.startsWith(`${type}=`))
@@ -189,7 +201,7 @@ function alsoWanted({ call, reason, wants }: RefusalView, all: Keys): readonly W
     return one === undefined ? undefined : listed('setxattr.allowed', one)
   }
   if (wants.key === 'mknod') {
-    const [mode, dev] = parsed.args.slice(parsed.name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]
+    const [mode, dev] = deviceIn(parsed)
     if (fileType(mode) === S_IFBLK) return listed('mknod.devices', GRANTED)
     if (fileType(mode) !== S_IFCHR) return []
     return harmless.includes(dev) ? [] : listed('mknod.devices', written(dev))
@@ -306,12 +318,17 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const words = wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`)
   const above = wanted.find((each) => ceilingBelow(view, each) !== undefined)
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
-  const beyond = above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
+  const device = whole.some(dependsOnRules) ? unnamedDevice(view, refusal) : undefined
+  const beyond =
+    device === undefined
+      ? above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
+      : `nothing: its device rules do not name ${device}, so ${GRANTED} does not make it`
   const set = `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
   const nothing = isTold ? allowed(view) : ON_BY_NOW
   const lacking = whole.filter((each) => !hasValue(each, all) || !isLasting(each, all))
   const steps = lacking.map((each) => forGoodOf(view, each, around)).filter((step) => !SAYS_NOTHING.has(step))
   if (!isChosen) steps.push(CHOOSE)
+  if (device !== undefined) steps.unshift(`start the container with ${device}, for podman by --device`)
   const isOver = lacking.some((each) => each === ENFORCE) && view.state === 'ended'
   const forGood = steps.join('; and ') || (isOver ? OBSERVED_BY_SET : WAS_ALLOWED)
   return {
@@ -394,9 +411,10 @@ const knownWays = new Map<string, Partial<WaysToAllow>>()
 export function waysOf(view: ContainerView, refusal: RefusalView, around: Omit<Around, 'knows'>): Partial<WaysToAllow> {
   const { runtime, state, about } = view
   const { keys: all, annotations, profile, barred } = about
-  const call = refusal.reason === 'keyOff' ? refusal.call : ''
+  const call = ['keyOff', 'notCharDevice'].includes(refusal.reason) ? refusal.call : ''
   const { reason, wants } = refusal
-  const what = JSON.stringify([all, annotations, profile, barred, reason, wants, call, runtime, state, around.word])
+  const alike = [all, annotations, profile, barred, reason, wants, call, runtime, state, around.word]
+  const what = JSON.stringify(call.includes('S_IFBLK') ? [...alike, about.bundle] : alike)
   const ways = knownWays.get(what) ?? findWays(view, refusal, around)
   knownWays.set(what, ways)
   return ways

@@ -40,6 +40,31 @@ export const givesUserns = (bundle: string): boolean | undefined =>
 export const isUnreadable = (bundle: string): boolean =>
   isAbsolute(bundle) && existsSync(join(bundle, 'config.json')) && readBundle(bundle, v.unknown()) === undefined
 
+const DeviceRule = v.object({
+  allow: v.boolean(),
+  type: v.optional(v.string(), 'a'),
+  major: v.nullish(v.number()),
+  minor: v.nullish(v.number(), -1),
+  access: v.optional(v.string(), 'rwm'),
+})
+const Resources = v.object({ devices: v.nullish(v.array(DeviceRule), []) })
+const Devices = v.object({ linux: v.object({ resources: v.nullish(Resources, { devices: [] }) }) })
+
+/**
+ * Tells whether a device rule of a container names a block device, which it then may read and write.
+ *
+ * @returns undefined if the bundle does not say
+ */
+export const namesBlockDevice = (bundle: string, major: number, minor: number): boolean | undefined =>
+  readBundle(bundle, Devices)?.linux.resources.devices.some(
+    (rule) =>
+      rule.allow &&
+      ['a', 'b'].includes(rule.type) &&
+      rule.major === major &&
+      [minor, -1].includes(rule.minor) &&
+      /r.*w|w.*r/.test(rule.access),
+  )
+
 /** Reads the `config.json` of a bundle. @returns undefined if there is none, or it does not match `schema` */
 export function readBundle<S extends v.GenericSchema>(bundle: string, schema: S): v.InferOutput<S> | undefined {
   if (!isAbsolute(bundle)) return undefined

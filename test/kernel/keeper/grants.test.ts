@@ -146,7 +146,9 @@ test('a policy that could not be used is repaired for explain, and inspect keeps
   daemon.configure(`profiles: { buidl: { mknod: true } }\nceiling: { ${ceiling}: 20 }`)
   expect(await reload('--force')).toMatchObject({
     status: 0,
-    stdout: expect.stringContaining(`${ceiling}: 20 (default asks for 49, the ceiling is 20), instead of 49 (default)\n`),
+    stdout: expect.stringContaining(
+      `${ceiling}: 20 (default asks for 49, the ceiling is 20), instead of 49 (default)\n`,
+    ),
   })
   expect(await line()).toMatch(/ - +default; c:10:200, set by root, \d+s ago, returns when the policy is valid again /)
   expect(await makers.at(-1)!.make()).toBe('Operation not permitted')

@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { kernelAnswer, remedyHere, waysOf, waysToAllow } from '../../../src/cli/ways-to-allow.ts'
 import type { RefusalView } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
@@ -458,4 +461,43 @@ test('a block device is not said to be allowed by now, since its rules decide, a
     set: 'intercede set abc mknod.devices=granted',
     forGood: expect.stringMatching(/^"\S+mknod: true" in place.*; and "\S+mknod\.devices: granted" /),
   })
+})
+
+const bundle = mkdtempSync(join(tmpdir(), 'intercede-bundle-'))
+beforeAll(() => {
+  const rule = (major: number | undefined, more: object) => ({ allow: true, type: 'b', major, access: 'rwm', ...more })
+  const devices = [
+    { allow: false, access: 'rwm' },
+    rule(undefined, { access: 'm' }),
+    rule(7, { minor: 5 }),
+    rule(8, { minor: -1 }),
+    rule(9, { minor: 1, access: 'rm' }),
+    rule(10, { minor: 1, type: 'c' }),
+  ]
+  writeFileSync(join(bundle, 'config.json'), JSON.stringify({ linux: { resources: { devices } } }))
+})
+afterAll(() => rmSync(bundle, { recursive: true }))
+
+test.each([
+  ['7:5', true],
+  ['7:9', false],
+  ['8:3', true],
+  ['9:1', false],
+  ['10:1', false],
+])('a block device is granted only where the device rules of the container name it: %s', (device, isNamed) => {
+  const call = `mknodat(AT_FDCWD, "n", S_IFBLK|0660, ${device})`
+  const view = { state: 'served', about: { bundle, profile: 'build', keys: on } } as unknown as ContainerView
+  const off = { ...view, about: { bundle } } as unknown as ContainerView
+  const granted = { call, reason: 'notCharDevice', wants: { key: DEVICES, value: 'granted' } } as RefusalView
+  const keyOff = { call, reason: 'keyOff', wants: { key: 'mknod', value: 'true' } } as RefusalView
+  const line = `"${P}mknod.devices: granted" under profiles: build: ${AT}`
+  const start = `start the container with ${device}, for podman by --device; and `
+  const now = `nothing: its device rules do not name ${device}, so granted does not make it`
+  const around = { word: device, daemon }
+  for (const [of, refusal, words] of [
+    [view, granted, 'mknod.devices=granted'],
+    [off, keyOff, 'mknod=true mknod.devices=granted'],
+  ] as const)
+    expect(waysOf(of, refusal, around).now).toBe(isNamed ? `intercede set ${device} ${words}` : now)
+  expect(waysOf(view, granted, around)).toMatchObject({ forGood: isNamed ? line : `${start}${line}` })
 })

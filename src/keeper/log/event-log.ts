@@ -42,12 +42,15 @@ export function registrationWarnings(event: Registered): readonly string[] {
 
 /**
  * Lists the keys that were meant for this container and have no effect there. Keys of the configuration's default are
- * for containers of all kinds, so they do not count. An annotation that switches a call off is intended, too.
+ * for containers of all kinds, so they do not count. An annotation that switches a call off is intended, too, unless
+ * somebody set an option of the call.
  */
 function idle({ resolved: { settings, policy }, traps }: Registered): readonly string[] {
   if (!settings) return []
-  const isMeant = (name: KeyName): boolean =>
-    !isOfAll(settings.get(name)!) && !isOfAnnotation(settings.get(callOf(name) ?? name)!)
+  const isMeant = (name: KeyName): boolean => {
+    const own = settings.get(name)!
+    return own.origin.kind === 'set' || !(isOfAll(own) || isOfAnnotation(settings.get(callOf(name) ?? name)!))
+  }
   return [
     ...ineffectiveKeys(settings, isMeant),
     ...(traps instanceof Set ? untrappedKeys(settings, policy, traps) : []),

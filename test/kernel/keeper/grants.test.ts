@@ -217,6 +217,15 @@ test('set says once what cannot work since a change, and again for the same key 
   expect((await intercede('set', TENANT, '--unset', 'bpf')).stderr).not.toContain(idle)
 })
 
+test('set says that an option does nothing while an annotation keeps its call off', async () => {
+  const off = ['--annotation', 'security.syscalls.intercept.mknod=false']
+  makers.push(new Maker(daemon, ['--id', 'lowered', ...off]))
+  expect(await makers.at(-1)!.make()).toBe('Operation not permitted')
+  const idle = 'Cannot work: mknod.devices does nothing without mknod=true\n'
+  expect((await intercede('set', 'lowered', 'mknod.devices=c:10:200')).stderr).toContain(idle)
+  expect((await intercede('set', 'lowered', 'mknod')).stderr).not.toContain(idle)
+})
+
 test('inspect shows the annotations that are ignored, and why', async () => {
   const key = 'security.syscalls.intercept'
   const ignored = [`${key}.mkond=true`, `${key}.sysinfo=true`]

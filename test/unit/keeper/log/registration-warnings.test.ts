@@ -89,6 +89,14 @@ test.each([
     ]),
     says: [],
   },
+  {
+    what: 'a set option whose call an annotation switched off',
+    event: given([
+      ['mknod', 'false', { kind: 'annotation' }],
+      ['mknod.devices', 'c:10:200', { kind: 'set' }],
+    ]),
+    says: [/^mknod\.devices does nothing without mknod=true$/],
+  },
 ])('obstacles() of $what, in words', ({ event, says }) => {
   const said = registrationWarnings(event)
   expect(said).toHaveLength(says.length)

@@ -8,7 +8,7 @@ import { harmless, numbersOf } from '../policy/devices.ts'
 import { capabilitiesFor } from '../policy/ineffective.ts'
 import { PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { resolve } from '../policy/resolve.ts'
-import { settle } from '../policy/settings.ts'
+import { clamped, settle } from '../policy/settings.ts'
 import { type Instructions, lxcfsFiles } from '../runtimes/flags.ts'
 import { instructed, namesWith } from '../runtimes/known/index.ts'
 import { nodevStorage, readerByRunc } from '../runtimes/known/podman.ts'
@@ -133,13 +133,16 @@ function configForAnnotations({ daemonConfig, user = false }: PolicyOptions): Co
   return file === undefined ? parseConfig('', '') : readConfiguration(file)
 }
 
-/** Lists the annotations that the daemon's configuration ignores. */
-function ignored({ metadata }: WantedPolicy, annotations: readonly Annotation[], config: Config): readonly string[] {
+/** Lists the annotations that the daemon's configuration ignores, or lowers to its ceiling. */
+function lessened({ metadata }: WantedPolicy, annotations: readonly Annotation[], config: Config): readonly string[] {
   const sources = { metadata: metadata.join('\n'), annotations: Object.fromEntries(annotations) }
-  return resolve(config, sources, deviceNames).notes.map(({ key, why }) => {
+  const { settings, notes } = resolve(config, sources, deviceNames)
+  const ignored = notes.map(({ key, why }) => {
     const section = key === PROFILE ? 'annotations.profiles' : 'annotations.raise'
     return `${key}: ${why}; unless ${section} of the daemon's configuration lists it`
   })
+  const annotated = [...settings].filter(([, { origin }]) => origin.kind === 'annotation')
+  return [...ignored, ...clamped(new Map(annotated))]
 }
 
 /** Says what becomes of the annotations; the configuration may be readable for root alone. */
@@ -150,7 +153,7 @@ function remarksOn(
 ): readonly string[] {
   if (annotations.length === 0) return []
   try {
-    return ignored(wanted, annotations, configForAnnotations(options))
+    return lessened(wanted, annotations, configForAnnotations(options))
   } catch (error) {
     return [`which annotations hold is not known: ${(error as Error).message}`]
   }

@@ -5,11 +5,11 @@ import { type Config, parseConfig } from '../policy/config.ts'
 import { formatLines, type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { mustServeUser, type Policy } from '../policy/policy.ts'
 import { resolve } from '../policy/resolve.ts'
-import { clamped, effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
+import { clamp, clamped, effective, type Settings, settle, toPolicy } from '../policy/settings.ts'
 import { readText } from '../runtimes/text-file.ts'
 import { briefly, didYouMean } from '../shared/texts.ts'
 import { rulesFor } from '../syscalls/index.ts'
-import { configFile } from './paths.ts'
+import { configFile, configFileIfThere } from './paths.ts'
 import { asUsage, checkUsage, UsageError } from './usage.ts'
 
 /**
@@ -112,6 +112,16 @@ const nothing = ({ profile }: PolicyOptions, settings: Settings): string => {
     : `no key is on in the profile ${briefly(profile)}; turn one on there, or name with --trap what it may have later`
 }
 
+/** Says what a daemon would lower to a ceiling of its configuration, if that is there. */
+function lowered({ daemonConfig, user = false }: PolicyOptions, config: Config | undefined, most: Settings) {
+  try {
+    const { ceiling } = config ?? readConfiguration(daemonConfig ?? configFileIfThere(user))
+    return clamped(clamp(most, ceiling))
+  } catch (error) {
+    return [`whether a ceiling of the daemon's configuration lowers that is not known: ${(error as Error).message}`]
+  }
+}
+
 /**
  * Reads which policy a container shall have.
  *
@@ -130,7 +140,7 @@ export function wantedPolicy(options: PolicyOptions): WantedPolicy {
     checkOnlyAdds(rulesFor(toPolicy(settings, deviceNames)), rules)
     checkUsage(rules.length > 0, `Cannot make a profile: ${nothing(options, most)}`)
     if (options.user) mustServeUser(reach)
-    const ineffective = [...new Set([settings, most].flatMap(ineffectiveHere))]
+    const ineffective = [...new Set([...[settings, most].flatMap(ineffectiveHere), ...lowered(options, config, most)])]
     return { metadata, settings, reach, rules, ineffective }
   })
 }

@@ -116,7 +116,7 @@ export const clamped = (settings: Settings): readonly string[] =>
     asked === undefined || origin.kind === 'default'
       ? []
       : [
-          `${fullName(name)}: ${formatOrigin(origin)} asks for ${quoted(asked)}, and its ceiling is ${quoted(ceiling)}, so ` +
+          `${fullName(name)}: ${origin.kind === 'given' ? 'the command line' : formatOrigin(origin)} asks for ${quoted(asked)}, and its ceiling is ${quoted(ceiling)}, so ` +
             `${quoted(text)} holds; lower the one, or raise the other in the configuration`,
         ],
   )

@@ -70,7 +70,7 @@ export const reasons = {
     'turn it on: off is the default, unless "intercede inspect" names another source of its value',
   ],
   observedAct: [
-    'observe mode: intercede would do this for the caller, as far as the kernel then allows, and left it to the kernel',
+    'observe mode: intercede would try this for the caller, and left it to the kernel; whether it succeeds is not known: the source of a mount, for example, was not opened',
     'have it done: set security.syscalls.intercept.mode to enforce',
   ],
   observedErrno: [

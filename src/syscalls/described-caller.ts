@@ -403,6 +403,9 @@ export interface CallDecision {
   readonly isUntrapped?: true
 }
 
+/** Reasons that name the key which would have a filter trap the call, too. */
+const BY_KEY: ReadonlySet<ReasonCode> = new Set(['keyOff', 'niceTooLow'])
+
 const registersOf = (args: readonly bigint[]): Registers => ({
   int: (index) => Number(BigInt.asIntN(32, args[index]!)),
   uint: (index) => Number(BigInt.asUintN(32, args[index]!)),
@@ -486,6 +489,6 @@ export function decideFor(call: ParsedCall, about: CallerDescription, policy: Po
     why,
     ...(verdict.is === 'act' ? { act: fieldsOf(verdict.act) } : {}),
     assumed: [...caller.assumed],
-    ...(isTrapped(call, policy) || why.code === 'keyOff' ? {} : { isUntrapped: true as const }),
+    ...(isTrapped(call, policy) || BY_KEY.has(why.code) ? {} : { isUntrapped: true as const }),
   }
 }

@@ -191,9 +191,12 @@ test('what was made with more than the policy gives is refused, and no more is m
 })
 
 test('a call that a filter for the policy does not trap is marked', () => {
-  const of = (call: string) => run(`  - { call: '${call}', expect: left }`)[0]!.decision!.isUntrapped
+  const of = (call: string, policy?: string) =>
+    run(`  - { call: '${call}', expect: left }`, policy)[0]!.decision!.isUntrapped
   expect(of('mknod("n", S_IFIFO, 0)')).toBe(true)
   expect(of('mknod("n", S_IFBLK, 0)')).toBeUndefined()
+  // The reason names the key to lower, which has the call trapped.
+  expect(of('setpriority(PRIO_PROCESS, 0, -10)', 'policy: { sched_setscheduler: true }\n')).toBeUndefined()
 })
 
 test('the caller of a case is laid over that of the file', () => {

@@ -96,7 +96,7 @@ export interface Feeds extends Disposable {
   readonly isOfOther: boolean
   /** Whether the daemon says that it keeps none. */
   readonly keepsNone: boolean
-  /** How many lines history lacks, and when it begins, as far as it was read last. */
+  /** How many lines history lacks, and when it begins, as far as it was read last; 0 if that was said. */
   readonly gaps: Pick<PastLines, 'lost' | 'begun'>
   /** The daemon, and the runs that are there now. */
   readonly all: readonly FeedReader[]
@@ -163,8 +163,7 @@ function pastIn({
     return undefined
   }
   let said = false
-  // What somebody asks for, until it is said that history lacks a part of it.
-  let asked = since ?? Number.POSITIVE_INFINITY
+  let isBeginSaid = false
   const sayOnce = (text: string): void => {
     if (!said) say(text)
     said = true
@@ -172,15 +171,15 @@ function pastIn({
   return (...what) => {
     try {
       const past = readHistory(directory, ...what)
-      if (past.begun > asked) {
-        say(`History begins at ${new Date(past.begun).toISOString()}: what happened before is not known`)
-        asked = Number.POSITIVE_INFINITY
+      if (!isBeginSaid && past.begun > (since ?? Number.POSITIVE_INFINITY)) {
+        say(`History begins at ${isoTime(past.begun)}: what happened before is not known`)
+        isBeginSaid = true
       }
       if (past.corrupt > 0)
         sayOnce(
           `${counted(past.corrupt, 'line')} of history in "${directory}" cannot be read, and ${past.corrupt === 1 ? 'is' : 'are'} left out`,
         )
-      return past
+      return isBeginSaid ? { ...past, begun: 0 } : past
     } catch (error) {
       sayOnce(`Cannot read history in "${directory}": ${(error as Error).message}`)
       return NOTHING

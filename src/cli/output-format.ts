@@ -97,15 +97,17 @@ export function parseFormat(given: string | undefined, { words, fields }: Format
   return { kind: 'template', template: given!, fields: named }
 }
 
+const timed = (name: string, value: unknown): unknown => timeMember(name, value) ?? value
+
 /** Shows one value in a table or template. It may be a container's own text, so it is escaped. */
 export function formatValue(value: unknown): string {
   if (value === undefined || value === null) return ''
   if (Array.isArray(value)) return value.map(formatValue).join(',')
-  return escaped(typeof value === 'object' ? JSON.stringify(value) : String(value))
+  return escaped(typeof value === 'object' ? JSON.stringify(value, timed) : String(value))
 }
 
 const formatMember = (name: string, value: unknown): string =>
-  typeof value === 'string' ? escapedMember(name, value) : formatValue(timeMember(name, value) ?? value)
+  typeof value === 'string' ? escapedMember(name, value) : formatValue(timed(name, value))
 
 export const byTemplate = (template: string, row: Row): string =>
   template.replaceAll(FIELD, (_, name: string) => formatMember(name, row[name]))

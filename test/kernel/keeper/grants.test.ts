@@ -168,6 +168,9 @@ test('a policy that could not be used is repaired for explain, and inspect keeps
   expect(await makers.at(-1)!.make()).toBe('ok')
   expect(await remedy()).toBe('nothing: the policy is valid by now')
   expect(await line()).toMatch(/ c:10:200 +set by root, \d+s ago /)
+  // A time is the same in a template as in JSON.
+  const { stdout } = await intercede('inspect', 'kb', '--format', '{set}')
+  expect(stdout).toMatch(/"time":"20\d\d-[^"]+Z"\}\n$/)
 })
 
 test('explain of a reason that is the name of a container says both', async () => {

@@ -647,6 +647,7 @@ describe.sequential('a daemon', () => {
       status: 1,
       stderr: expect.stringMatching(`${begins.source}.*none has that name.*\n$`),
     })
+    expect(absent.stderr.match(/istory begins/g)).toHaveLength(1)
     for (const words of [[], ['build-2']]) {
       const past = (since: string): Promise<Done> => intercede('events', '--no-follow', '--since', since, ...words)
       expect((await past('2h')).stderr).toMatch(new RegExp(`${begins.source}$`))

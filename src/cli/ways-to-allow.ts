@@ -171,7 +171,7 @@ const textIn = (call: ParsedCall, index: number): string =>
 const deviceIn = ({ name, args }: ParsedCall): readonly [mode: Mode, dev: Dev] =>
   args.slice(name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]
 
-/** Returns the block device that a call makes, if the container's device rules do not name it: then `granted` does nothing for it. */
+/** Returns the block device that a call makes, if it is known that the container's device rules do not name it. */
 function unnamedDevice({ about: { bundle } }: ContainerView, { call }: RefusalView): string | undefined {
   const [mode, dev] = deviceIn(parseCall(call))
   const isUnnamed = fileType(mode) === S_IFBLK && namesBlockDevice(text(bundle), major(dev), minor(dev)) === false

@@ -1,10 +1,19 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type PolicyOptions, wantedPolicy } from '../../../src/cli/wanted-policy.ts'
 
-const directory = mkdtempSync(join(tmpdir(), 'intercede-ceiling-'))
+let directory: string
+let daemonConfig: string
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'intercede-ceiling-'))
+  daemonConfig = file(
+    'config.yaml',
+    'profiles: { plain: { mknod: true }, more: { mknod: true, mknod.devices: "c:10:200,c:10:229" } }\n' +
+      'ceiling: { mknod.devices: c:10:200, sysinfo: false }\n',
+  )
+})
 afterAll(() => rmSync(directory, { recursive: true }))
 
 const file = (name: string, text: string): string => {
@@ -12,11 +21,6 @@ const file = (name: string, text: string): string => {
   writeFileSync(path, text)
   return path
 }
-const daemonConfig = file(
-  'config.yaml',
-  'profiles: { plain: { mknod: true }, more: { mknod: true, mknod.devices: "c:10:200,c:10:229" } }\n' +
-    'ceiling: { mknod.devices: c:10:200, sysinfo: false }\n',
-)
 const above = (who: string, key: string, asked: string, ceiling: string) => [
   expect.stringMatching(`^security\\.\\S+\\.${key}: ${who} asks for "${asked}", and its ceiling is "${ceiling}", so "`),
 ]
@@ -34,7 +38,7 @@ test.each<[PolicyOptions, unknown]>([
   expect(wantedPolicy({ ...options, daemonConfig }).ineffective).toEqual(expected)
 })
 
-test('a configuration that cannot be read may have a ceiling', () => {
+test('a configuration that cannot be read may have a ceiling, in words', () => {
   const wrong = file('wrong.yaml', 'wrong')
   expect(wantedPolicy({ config: ['mknod'], annotation: [], daemonConfig: wrong }).ineffective).toEqual([
     expect.stringMatching(/^whether a ceiling .* lowers that is not known: Cannot read policy ".*wrong\.yaml"/),

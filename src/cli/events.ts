@@ -246,7 +246,7 @@ function eventSource(
   const from = after === undefined ? since : undefined
   if (word === undefined && from === undefined) return { connect }
   using feeds = openFeeds(path, { directory: history, since: from })
-  const which: Partial<Source> = word === undefined ? {} : whichOf(feeds, word)
+  const which: Partial<Source> = word === undefined ? {} : containerSource(feeds, word)
   if (which.lastWords !== undefined) return { connect, ...which }
   const { daemon, missing, historyAt } = feeds
   if (from !== undefined && feeds.keepsNone)
@@ -266,7 +266,7 @@ const onlyHistory = ({ message }: Error, at: string): Error =>
   new Error(`${message}; only history in ${briefly(at)} is shown`)
 
 /** Finds the container that a word means, and after it those that had its name before. */
-export function whichOf(feeds: Feeds, word: string): Partial<Source> & Required<Pick<Source, 'views' | 'ids'>> {
+export function containerSource(feeds: Feeds, word: string): Partial<Source> & Required<Pick<Source, 'views' | 'ids'>> {
   const all = feeds.containers(true, 0, word)
   const view = requireContainer(feeds, word, all)
   const views = [view, ...earlierOf(all, view, word)]

@@ -9,7 +9,7 @@ import { concerns, type EventOptions, EventStream, type EventView } from '../rea
 import { briefly, byKey } from '../shared/texts.ts'
 import type { CallerDescription } from '../syscalls/caller-facts.ts'
 import { type CallDecision, decideFor, MissingFact } from '../syscalls/described-caller.ts'
-import { whichOf } from './events.ts'
+import { containerSource } from './events.ts'
 import { formatContainer, openFeed, openFeeds, type ReadOptions, sayLost, sayMissing } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { checkUsage, NegativeAnswer } from './usage.ts'
@@ -147,7 +147,7 @@ export async function fromRecordsCommand(files: readonly string[], { fromRecords
   )
   const { feed, history } = options
   using feeds = openFeeds(feed, { directory: history })
-  const { views, ids, connect = () => openFeed(feed), lastWords } = whichOf(feeds, word)
+  const { views, ids, connect = () => openFeed(feed), lastWords } = containerSource(feeds, word)
   const view = views[0]!
   sayMissing(feeds)
   sayLost(feeds)

@@ -160,7 +160,7 @@ export function findContainer(all: readonly ContainerView[], word: string): read
   return named.length > 0 ? named : found
 }
 
-/** Returns containers with the names that their engine gives them now: the daemon learns another name a moment later. */
+/** Returns containers with the names that their engine gives them now: the daemon learns of others a moment later. */
 export function withNamesNow(all: readonly ContainerView[]): readonly ContainerView[] {
   const lookup = engineNamesLookup()
   return all.map((view) => {

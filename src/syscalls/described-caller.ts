@@ -18,7 +18,6 @@ import type { Reason, ReasonCode } from '../calls/reasons.ts'
 import { WORDS, type Word } from '../calls/record.ts'
 import type { Condition, Rule, Syscall } from '../calls/syscall.ts'
 import { ContinueError, continueWith, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
-import { orElse } from '../kernel/error.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { NOBODYS } from '../policy/devices.ts'
 import { keyNames } from '../policy/keys.ts'
@@ -437,7 +436,13 @@ function verdictOnHost(
   caller: DescribedCaller,
   policy: Policy,
 ): Verdict {
-  const copied = orElse(undefined, () => screenCopy?.(decode(registers, caller, policy)))
+  let copied: Verdict | undefined
+  try {
+    copied = screenCopy?.(decode(registers, caller, policy))
+  } catch (error) {
+    // Where the copy is not described, the caller decides.
+    if (!(error instanceof MissingFact)) copied = verdictOfError(error)
+  }
   return withoutCaller(copied) ?? judgeOnHost(key, caller)
 }
 

@@ -481,9 +481,10 @@ describe('the schema for editors', () => {
   ])('refuses %s', (text) => expect(isValid(parse(text))).toBe(false))
 })
 
-test('200 cases take less than a second', () => {
-  const begin = process.hrtime.bigint()
+test('200 cases take less than a second of a processor', () => {
+  const before = process.cpuUsage()
   const results = readTests(CASES, {}).map(runTest)
   expect(results.length).toBeGreaterThan(190)
-  expect(Number(process.hrtime.bigint() - begin) / 1e6).toBeLessThan(1000)
+  const { user, system } = process.cpuUsage(before)
+  expect((user + system) / 1e6).toBeLessThan(1)
 })

@@ -141,6 +141,7 @@ export const BPF = {
 /** No call of a container is served for it. */
 export const BPF_LINK_GET_FD_BY_ID = 30
 export const BPF_MAP_CREATE = 0
+export const BPF_TOKEN_CREATE = 36
 
 export const BPF_PROG_TYPE_CGROUP_SKB = 8
 export const BPF_PROG_TYPE_CGROUP_DEVICE = 15

@@ -232,6 +232,10 @@ export class NotifiedCaller implements CallerContract, Disposable {
     return this.#callerTask.userns === Number(this.#container.userns)
   }
 
+  get mayHaveTokens(): boolean {
+    return this.#container.mayHaveTokens === true
+  }
+
   holds(cap: Cap): boolean {
     return (this.#callerTask.status.effective & capBit(cap)) !== 0n
   }

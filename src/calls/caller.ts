@@ -95,6 +95,8 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
   holds(cap: Cap): boolean
   /** Whether the caller is in the container's initial user namespace: only there its capabilities count. */
   readonly inInitialUserns: boolean
+  /** Whether a policy of the container has ever delegated anything: nobody can take back a BPF token. */
+  readonly mayHaveTokens: boolean
   /**
    * Resolves all but the last component as the caller.
    *

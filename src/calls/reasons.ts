@@ -314,20 +314,6 @@ export const reasons = {
     "run intercede where it can write to the host's cgroup file systems",
   ],
 
-  // Reasons of BPF tokens.
-  notDelegated: [
-    '{b:delegated} is not in security.syscalls.intercept.bpf.{a:delegation}',
-    'add it there, if the host can bear what the page about BPF tokens says',
-  ],
-  neverDelegated: [
-    '{b:delegated} of {a:delegation} is not for containers: it traces or changes the kernel, reaches objects of others, or is unknown',
-    'list in the mount options only what the container needs, and not "any"',
-  ],
-  notBpffs: [
-    'the descriptor is not of a bpffs that is about to be made, or the kernel has no BPF tokens',
-    'use Linux 6.9 or later',
-  ],
-
   // Reasons of file systems that a FUSE program mounts.
   fuseByMount: ['a FUSE program mounts this type only for mount(2), which programs such as mount(8) try next', ''],
   fuseNoRuntime: [
@@ -399,7 +385,21 @@ export const reasons = {
     'use Linux 6.11 or later, or name the calling thread, or the first thread of its process',
   ],
 
-  // Reasons of bpf(2).
+  // Reasons of bpf(2), and of BPF tokens.
+  notDelegated: [
+    '{b:delegated} is not in security.syscalls.intercept.bpf.{a:delegation}',
+    'add it there, if the host can bear what the page about BPF tokens says',
+  ],
+  neverDelegated: [
+    '{b:delegated} of {a:delegation} is not for containers: it traces or changes the kernel, reaches objects of others, or is unknown',
+    'list in the mount options only what the container needs, and not "any"',
+  ],
+  notBpffs: ['the context is of no bpffs that is to be made, or the kernel has no tokens', 'use Linux 6.9 or later'],
+  readsKernel: [
+    'with CAP_{a:cap}, the holder of a BPF token could read all memory of the kernel',
+    'drop CAP_SYS_ADMIN and CAP_PERFMON first: setpriv --bounding-set=-sys_admin,-perfmon COMMAND',
+  ],
+  tokenDecides: ['the kernel decides by the BPF token of the call, if it has one', ''],
   bpfMap: ['a map of bpf, which no device program needs; only root of the host can make one', ''],
   bpfCommand: ['the command {a} of bpf is not one for device programs', ''],
   bpfProgramType: ['a program of type {a}: only device programs of cgroups are served', ''],

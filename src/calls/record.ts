@@ -330,6 +330,7 @@ const ORDINARY: ReadonlySet<ReasonCode> = new Set([
   'foreignContext',
   'foreignMount',
   'contextTold',
+  'tokenDecides',
   'fuseByMount',
 ])
 

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { delegations } from './delegations.ts'
 import { PolicyError } from './error.ts'
 import { fullName } from './key.ts'
 import {
@@ -71,6 +72,10 @@ export function keyThatIsOff(policy: Policy, name: KeyName): KeyName {
 /** Returns the highest real-time priority that a policy gives; undefined if it gives none. */
 export const maxPriorityOf = ({ mode, schedSetscheduler }: Policy): number | undefined =>
   mode === 'observe' ? undefined : schedSetscheduler?.maxPriority
+
+/** Tells whether a policy delegates anything to the holders of BPF tokens. */
+export const delegates = ({ bpf }: Policy): boolean =>
+  bpf !== undefined && delegations.some(({ member }) => bpf[member].size > 0)
 
 /** What is left of a policy for an intercede that a user runs, and the keys that are not. */
 interface ForUser {

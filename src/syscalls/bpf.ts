@@ -5,18 +5,24 @@ import {
   BPF_CGROUP_DEVICE,
   BPF_F_QUERY_EFFECTIVE,
   BPF_MAP_CREATE,
+  BPF_TOKEN_CREATE,
   BY_ID,
   INFO,
   QUERY,
   strayByte,
 } from '../abi/bpf.ts'
 import { type Cap, capNumber } from '../abi/credentials.ts'
-import type { Caller } from '../calls/caller.ts'
+import type { Caller, MemoryReader, Registers } from '../calls/caller.ts'
+import type { ReasonCode } from '../calls/reasons.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
-import { act, continueWith, type Verdict } from '../calls/verdict.ts'
+import { act, continueWith, type Verdict, verdictOfError } from '../calls/verdict.ts'
+import { keyNames } from '../policy/keys.ts'
+import { delegates, keyThatIsOff, type Policy } from '../policy/policy.ts'
 import { attach, createLink, detach, detachLink, noGroup, updateLink } from './bpf-cgroup.ts'
 import { type Argument, type Command, deny, ours } from './bpf-command.ts'
 import { load, readProgram } from './bpf-load.ts'
+import { judgeToken, tokenCommands } from './bpf-token.ts'
+import { delegatingKeys } from './delegate.ts'
 
 /**
  * BPF_PROG_QUERY of one cgroup. BPF_F_QUERY_EFFECTIVE is refused, since it would reveal programs of the cgroups
@@ -76,10 +82,11 @@ const objectInfoById: Command = {
   },
 }
 
-interface Request extends Argument {
-  readonly number: number
+interface Parsed extends Argument {
   readonly attr: Uint8Array
 }
+/** `left` says why the registers or the memory alone leave a command to the kernel. */
+type Request = { readonly number: number } & (Parsed | { readonly left: Verdict })
 
 const COMMAND = 0
 const ATTR = 1
@@ -106,33 +113,62 @@ const isCommand = (command: number): readonly Condition[] => [
 export const bpf: Syscall<Request> = {
   name: 'bpf',
   key: 'bpf.devices',
-  when: [...Object.values(BPF), BPF_MAP_CREATE].map(isCommand),
-  trapped: `the command is ${Object.keys(BPF).join(', ')}; MAP_CREATE too, only to explain the refusal`,
-  screen(args, policy) {
-    if (!policy.bpf?.devices) return continueWith('keyOff')
-    if (args.int(COMMAND) === BPF_MAP_CREATE) return continueWith('bpfMap')
-    if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))
-    // The kernel answers E2BIG.
-    if (args.uint(SIZE) > ATTR_MAX) return continueWith('bpfUnknownMember', ATTR_MAX)
-    return undefined
+  when: [...Object.values(BPF), BPF_MAP_CREATE, BPF_TOKEN_CREATE].map(isCommand),
+  also: { keys: delegatingKeys, when: tokenCommands.map(isCommand) },
+  trapped:
+    `the command is ${Object.keys(BPF).join(', ')}; MAP_CREATE and TOKEN_CREATE too, only to explain the refusal; ` +
+    'for the keys bpf.delegate_* only PROG_LOAD, MAP_CREATE and TOKEN_CREATE',
+  screen: (args, policy) => (tokenCommands.includes(args.int(COMMAND)) ? undefined : leftOf(args, policy)),
+  decode(args, memory, policy) {
+    const number = args.int(COMMAND)
+    const left = leftOf(args, policy)
+    if (left) return { number, left }
+    try {
+      return { number, ...parse(args, memory) }
+    } catch (error) {
+      return { number, left: verdictOfError(error) }
+    }
   },
-  decode(args, memory) {
-    const [number, at, size] = [args.int(COMMAND), args.pointer(ATTR), args.uint(SIZE)]
-    const attr = memory.bytes(at, size)
-    const view = attrView(attr)
-    return { number, attr, at, size, view, text: number === BPF.PROG_LOAD ? readProgram(view, memory) : undefined }
+  decide(request, caller, policy) {
+    const verdict = judge(request, caller)
+    // In observe mode the kernel gets the call, whose memory may be another by then.
+    if (verdict.is !== 'continue' && policy.mode !== 'observe') return verdict
+    const isByToken = delegates(policy) && tokenCommands.includes(request.number) && OTHERS.has(verdict.why.code)
+    return judgeToken(request.number, caller, policy) ?? (isByToken ? continueWith('tokenDecides') : verdict)
   },
-  decide(request, caller) {
-    const { number, attr, view } = request
-    const command = commands.get(number)!
-    const foreign = command.foreign(view)
-    if (foreign) return foreign
-    const stray = strayByte(number, attr)
-    if (stray && !stray.known) return continueWith('bpfUnknownMember', stray.at)
-    const barred = unable(command, caller)
-    if (barred) return barred
-    return stray ? deny('EINVAL', 'bpfMember', stray.at) : command.decide(request, caller)
-  },
+}
+
+/** Why a command is not one for device programs. */
+const OTHERS: ReadonlySet<ReasonCode> = new Set(['keyOff', 'bpfMap', 'bpfCommand', 'bpfProgramType'])
+
+/** Returns the verdict if the registers alone leave a command to the kernel. */
+function leftOf(args: Registers, policy: Policy): Verdict | undefined {
+  if (!policy.bpf?.devices) return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, 'bpf.devices')))
+  if (args.int(COMMAND) === BPF_MAP_CREATE) return continueWith('bpfMap')
+  if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))
+  // The kernel answers E2BIG.
+  return args.uint(SIZE) > ATTR_MAX ? continueWith('bpfUnknownMember', ATTR_MAX) : undefined
+}
+
+function parse(args: Registers, memory: MemoryReader): Parsed {
+  const [at, size] = [args.pointer(ATTR), args.uint(SIZE)]
+  const attr = memory.bytes(at, size)
+  const view = attrView(attr)
+  const text = args.int(COMMAND) === BPF.PROG_LOAD ? readProgram(view, memory) : undefined
+  return { attr, at, size, view, text }
+}
+
+function judge(request: Request, caller: Caller): Verdict {
+  if ('left' in request) return request.left
+  const { number, attr, view } = request
+  const command = commands.get(number)!
+  const foreign = command.foreign(view)
+  if (foreign) return foreign
+  const stray = strayByte(number, attr)
+  if (stray && !stray.known) return continueWith('bpfUnknownMember', stray.at)
+  const barred = unable(command, caller)
+  if (barred) return barred
+  return stray ? deny('EINVAL', 'bpfMember', stray.at) : command.decide(request, caller)
 }
 
 /**

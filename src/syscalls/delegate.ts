@@ -10,9 +10,10 @@ import { kernelNumber } from './mount-options.ts'
 import { judgeMounter } from './mount-types.ts'
 
 const COMMAND = 1
+export const delegatingKeys = delegations.map(({ option }): KeyName => `bpf.${option}`)
 /** The calls of fsconfig(2) that BPF tokens need: setting a string, and making the file system. */
 export const delegating = {
-  keys: delegations.map(({ option }): KeyName => `bpf.${option}`),
+  keys: delegatingKeys,
   when: [FSCONFIG.SET_STRING, FSCONFIG.CMD_CREATE].map((command) => [
     { arg: COMMAND, mask: 0xffff_ffffn, equals: BigInt(command) },
   ]),
@@ -61,10 +62,6 @@ function judge({ index, bits = 0n }: Asked, bpf: Policy['bpf']): Verdict | undef
   const missing = asked.find((bit) => !bpf?.[member].has(names[bit]!))
   return missing === undefined ? undefined : continueWith('notDelegated', index, missing)
 }
-
-/** Tells whether a policy delegates anything. */
-export const delegates = ({ bpf }: Policy): boolean =>
-  bpf !== undefined && delegations.some(({ member }) => bpf[member].size > 0)
 
 const isOver = ({ made, hasFailed }: Context): boolean => made !== undefined || hasFailed
 

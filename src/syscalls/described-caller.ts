@@ -193,6 +193,9 @@ class DescribedCaller extends DescribedMemory implements Caller {
     return this.#about.userNamespace === 'host'
   }
 
+  /** The policy of a case is the only one that its container has had, and says so itself. */
+  readonly mayHaveTokens = false
+
   get inInitialUserns(): boolean {
     return this.#fact('userNamespace') !== 'nested'
   }

@@ -30,6 +30,7 @@ afterAll(async () => {
 const FSCONFIG = { string: 1, create: 6, reconfigure: 7 } as const
 const WAIT = '@read 0 p:1 1'
 const SAYS_OK = 'umask 022'
+const TOKEN_CREATE = 36
 const NO_ATIME = 'w:0x10/0x70/0/0'
 /** Each begins with what is done while it is allowed; then comes the call that is made anew after each change. */
 const KINDS = {
@@ -54,6 +55,14 @@ const KINDS = {
   'a bpffs that is described': {
     first: ['@fsopen s:bpf 0', `@fsconfig =0 ${FSCONFIG.string} s:delegate_cmds s:prog_load 0`],
     use: `fsconfig =0 ${FSCONFIG.create} null null 0`,
+  },
+  'a BPF token': {
+    first: [
+      '@fsopen s:bpf 0',
+      ...['cmds s:map_create', 'maps s:hash'].map((one) => `@fsconfig =0 ${FSCONFIG.string} s:delegate_${one} 0`),
+      ...['create', '@fsmount =0 0 0', '@openat =4 s:. 0', `@bpf ${TOKEN_CREATE} t:4@0+4@=5 8`],
+    ],
+    use: `bpf 0 t:4@1+4@4+4@4+4@1+4@0x10000+${Array(14).fill('4@0').join('+')}+4@=6 80`,
   },
 } as const
 type Kind = keyof typeof KINDS
@@ -92,7 +101,17 @@ class Holder {
     const uses = Array.from({ length: 4 }, () => [WAIT, use])
     const steps = [...first.map((step) => short[step] ?? step), SAYS_OK, ...uses.flat()]
     const metadata = ['mount=true', 'mount.allowed=ext4,tmpfs', ...keys].map((key) => `${KEYS}.${key}`).join('\n')
-    const container = ['--userns', USERNS, '--await-agent', '--mounts', '--id', this.id, '--metadata', metadata]
+    const container = [
+      '--userns',
+      USERNS,
+      '--await-agent',
+      '--mounts',
+      '--bpf',
+      '--id',
+      this.id,
+      '--metadata',
+      metadata,
+    ]
     const command = ['unshare', '--mount', fixture('call-steps'), ...steps.join(' , ').split(' ')]
     this.#child = spawn(fixture('filtered'), [daemon.socket, ...container, '--', ...command], {
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -124,7 +143,8 @@ async function ready(kind: Kind, keys?: readonly string[], use?: string): Promis
 }
 
 const BPFFS = 'a bpffs that is described'
-const kinds = (Object.keys(KINDS) as readonly Kind[]).filter((kind) => kind !== BPFFS)
+const TOKEN = 'a BPF token'
+const kinds = (Object.keys(KINDS) as readonly Kind[]).filter((kind) => kind !== BPFFS && kind !== TOKEN)
 describe.skipIf(cannot)(withReason('what a container got before its policy was lowered', cannot), () => {
   test.each(kinds)('%s gives nothing after set, and all again when that is raised', async (kind) => {
     const holder = await ready(kind)
@@ -212,6 +232,17 @@ describe.skipIf(cannotDelegate)(
       await set(holder.id, ...given, 'mode=enforce')
       // The kernel has refused to make it, and takes no second try.
       expect(await holder.use()).toBe('EBUSY')
+    })
+
+    // Nobody can take the token back, and with CAP_SYS_ADMIN it would let a program read all memory of the kernel.
+    test.each([
+      { lowered: ['bpf=false'] },
+      { lowered: ['bpf.delegate_cmds=', 'bpf.delegate_maps=', 'bpf.devices=true'] },
+    ])('a token gives no more than before after set $lowered', async ({ lowered }) => {
+      const holder = await ready(TOKEN, ['bpf=true', 'bpf.delegate_cmds=map_create', 'bpf.delegate_maps=hash'])
+      await set(holder.id, ...lowered)
+      expect(await holder.use()).toBe('EPERM')
+      expect(await reasons(holder.id)).toContain('readsKernel')
     })
   },
 )

@@ -27,6 +27,7 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   bits: 64,
   systemInfo: unasked,
   inInitialUserns: true,
+  mayHaveTokens: false,
   bytes: unasked,
   path: () => Uint8Array.of(0x6e, 0) as PathBytes,
   holds: () => true,

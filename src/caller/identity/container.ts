@@ -40,6 +40,8 @@ export interface Container {
   readonly policy: Policy
   /** The highest real-time priority that its tasks may have, also by an earlier policy; absent for none. */
   readonly rtHighest?: number
+  /** Set if its policy, also an earlier one, delegates anything to the holders of BPF tokens. */
+  readonly mayHaveTokens?: boolean
   /** The uid map of the initial user namespace: a host id that it maps belongs to the container. */
   readonly uidMap: readonly IdExtent[]
   readonly gidMap: readonly IdExtent[]

@@ -5,7 +5,7 @@ import { map } from '../../kernel/shared-memory.ts'
 import { Heartbeat, Slots } from '../../link/journal.ts'
 import type { PolicyPart, ToEngine } from '../../link/messages.ts'
 import { setInFlight } from '../../memories/counts-layout.ts'
-import { maxPriorityOf } from '../../policy/policy.ts'
+import { delegates, maxPriorityOf } from '../../policy/policy.ts'
 import { KeeperFdStore } from '../kept/keeper-fd-store.ts'
 import { PersistentState } from '../kept/persistent-state.ts'
 import { IdleWaker } from '../leader/dedicated-receiver.ts'
@@ -110,7 +110,8 @@ export class Pool {
     const known = this.#containers.get(numbers.index)
     if (known?.serial === numbers.serial) {
       const { ofUser: _, barred: __, ...rest } = known
-      const container = { ...rest, ...said }
+      const mayHaveTokens = known.mayHaveTokens === true || delegates(known.policy)
+      const container = { ...rest, ...said, mayHaveTokens }
       this.#containers.set(numbers.index, container)
       this.#priority.raise(numbers.index, container.barred ? undefined : maxPriorityOf(container.policy))
       this.#threads.tell({ container })

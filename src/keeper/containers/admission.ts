@@ -157,8 +157,9 @@ export function announce({ container, init }: ContainerEntry, tell: EngineProces
 
 /** What the next keeper must know of a container. */
 export const keptOf = ({ container, handover, init, settings, set }: ContainerEntry): KeptContainer => {
-  const { index, serial, rtHighest } = container
-  return { index, serial, handover, init, settings, set, ...(rtHighest === undefined ? {} : { rtHighest }) }
+  const { index, serial, rtHighest, mayHaveTokens } = container
+  const lasting = { ...(rtHighest ? { rtHighest } : {}), ...(mayHaveTokens ? { mayHaveTokens } : {}) }
+  return { index, serial, handover, init, settings, set, ...lasting }
 }
 
 /** Restores the containers of the previous keeper. Our configuration decides again what the engine may do for them. */

@@ -4,7 +4,7 @@ import { dup, type Fd } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { randomNumber } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS, leavesRoom, OWN_LISTENERS, SHARED_LISTENERS } from '../../link/limits.ts'
-import { maxPriorityOf } from '../../policy/policy.ts'
+import { delegates, maxPriorityOf } from '../../policy/policy.ts'
 import type { Settings } from '../../policy/settings.ts'
 import { waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
@@ -43,13 +43,16 @@ export interface HeldListener {
   readonly type: 'listener' | 'monitor'
 }
 
-/** Returns the highest real-time priority of a container's tasks: they keep what an earlier policy has given them. */
-function highestOf(
+/** What a container's tasks keep of an earlier policy: a real-time priority, and BPF tokens. */
+export type Lasting = Pick<Container, 'rtHighest' | 'mayHaveTokens'>
+
+function lastingOf(
   { policy, barred }: Pick<Container, 'policy' | 'barred'>,
-  { rtHighest = 0 }: Pick<Container, 'rtHighest'> = {},
-): Pick<Container, 'rtHighest'> {
+  { rtHighest = 0, mayHaveTokens = false }: Lasting = {},
+): Lasting {
   const highest = Math.max(rtHighest, barred ? 0 : (maxPriorityOf(policy) ?? 0))
-  return highest > 0 ? { rtHighest: highest } : {}
+  const tokens = mayHaveTokens || (!barred && policy.mode !== 'observe' && delegates(policy))
+  return { ...(highest > 0 ? { rtHighest: highest } : {}), ...(tokens ? { mayHaveTokens: true } : {}) }
 }
 
 /** The free numbers below `count`. The lowest comes last, where `pop` takes it. */
@@ -134,7 +137,7 @@ export class Registry {
     handover: Handover,
     { settings, profile, wrong, ...said }: PolicyDecision,
     init: Init | undefined,
-    before?: ContainerNumbers & Pick<Container, 'rtHighest'>,
+    before?: ContainerNumbers & Lasting,
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
@@ -151,7 +154,7 @@ export class Registry {
       startedMs,
       waitKillable: waitsKillably(handover.bundle),
       ...said,
-      ...highestOf(said, before),
+      ...lastingOf(said, before),
       ...(exec ? { exec } : {}),
       ...(nodev ? { nodev } : {}),
       ...(lxcfs ? { lxcfs } : {}),
@@ -203,7 +206,7 @@ export class Registry {
   /** Changes a container's policy, and what an administrator has set. */
   change(entry: ContainerEntry, { settings, profile, wrong, ...said }: PolicyDecision, set: readonly SetKey[]): void {
     const { ofUser: _, barred: __, ...rest } = entry.container
-    entry.container = { ...rest, ...said, ...highestOf(said, rest) }
+    entry.container = { ...rest, ...said, ...lastingOf(said, rest) }
     entry.settings = settings
     entry.profile = profile
     entry.wrong = wrong

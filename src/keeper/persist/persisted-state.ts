@@ -32,6 +32,7 @@ export interface KeptContainer {
   readonly set: readonly SetKey[]
   /** As in `Container`. */
   readonly rtHighest?: number
+  readonly mayHaveTokens?: boolean
 }
 
 /** A listener as the previous keeper stored it. */

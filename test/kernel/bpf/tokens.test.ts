@@ -41,10 +41,22 @@ const TOKEN_FLAG = 0x1_0000
 const zeros = (count: number): string => Array.from({ length: count }, () => '4@0').join('+')
 /** @param type of a map with keys and values of 4 bytes */
 const map = (type: number): string => `bpf 0 t:4@${type}+4@4+4@4+4@1+4@${TOKEN_FLAG}+${zeros(14)}+4@=${TOKEN} 80`
-const NOTHING = 'w:0xb7/0x95'
-const program = (type: number, attachment: number): string =>
-  `bpf 5 t:4@${type}+4@2+8@${NOTHING}+8@s:GPL+${zeros(5)}+4@${TOKEN_FLAG}+${zeros(5)}+4@${attachment}+${zeros(18)}+4@=${TOKEN} 148`
+const NOTHING = '0xb7/0x95'
+/** Reads 8 bytes of the kernel's memory: r1 = r10 - 8, r2 = 8, r3 = 0, bpf_probe_read_kernel(). */
+const READER = `0xa1bf/0xfffffff800000107/0x8000002b7/0x3b7/0x7100000085/${NOTHING}`
+const program = (type: number, attachment: number, code = NOTHING): string =>
+  `bpf 5 t:4@${type}+4@${code.split('/').length}+8@w:${code}+8@s:GPL+${zeros(5)}+4@${TOKEN_FLAG}+${zeros(5)}+4@${attachment}+${zeros(18)}+4@=${TOKEN} 148`
 const [HASH, ARRAY, SOCKET_FILTER, KPROBE, SCHED_CLS, XDP, ATTACH_XDP] = [1, 2, 1, 2, 3, 6, 37]
+
+const [CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF] = [12, 21, 38, 39]
+/** Keeps only these capabilities. */
+function keep(...caps: readonly number[]): string {
+  const half = (from: number): number =>
+    caps.reduce((bits, cap) => (cap >= from && cap < from + 32 ? bits + 2 ** (cap - from) : bits), 0)
+  const [low, high] = [half(0), half(32)]
+  return `capset t:4@0x20080522+4@0 t:4@${low}+4@${low}+4@0+4@${high}+4@${high}+4@0`
+}
+const WEAK = `@${keep(CAP_BPF, CAP_NET_ADMIN)}`
 
 const words = (steps: readonly string[]): readonly string[] => steps.join(' , ').split(' ')
 
@@ -63,7 +75,7 @@ describe.skipIf(cannot)(withReason('BPF tokens of a container', cannot), () => {
     options: readonly string[] = [],
   ): Promise<readonly string[]> {
     const command = [...within, fixture('call-steps'), ...words(steps)]
-    const { stdout, stderr } = await host.run(['--mounts', ...options], ['unshare', '--mount', ...command])
+    const { stdout, stderr } = await host.run(['--mounts', '--bpf', ...options], ['unshare', '--mount', ...command])
     return `${stdout.trim()}${stderr}`.split(', ')
   }
   const why = (): readonly string[] => {
@@ -75,10 +87,31 @@ describe.skipIf(cannot)(withReason('BPF tokens of a container', cannot), () => {
     const said = await calls([
       ...MOUNTED,
       token,
+      WEAK,
       ...[map(HASH), map(ARRAY), program(SOCKET_FILTER, 0), program(XDP, ATTACH_XDP)],
       ...[program(SCHED_CLS, 0), program(KPROBE, 0)],
     ])
     expect(said).toEqual(['ok', 'ok', 'ok', 'ok', 'ok', 'ok', 'EPERM', 'ok', 'ok', 'EPERM', 'EPERM'])
+  })
+
+  test.each([
+    { who: 'CAP_SYS_ADMIN', caps: [CAP_SYS_ADMIN] },
+    { who: 'CAP_PERFMON', caps: [CAP_PERFMON, CAP_BPF, CAP_NET_ADMIN] },
+  ])('nobody with $who uses a token, which would let a program read the memory of the kernel', async ({ caps }) => {
+    const before = host.records.length
+    const uses = [map(HASH), program(SOCKET_FILTER, 0), program(SOCKET_FILTER, 0, READER)]
+    const said = await calls([...MOUNTED, token, `@${keep(...caps)}`, ...uses])
+    expect(said.slice(-3)).toEqual(['EPERM', 'EPERM', 'EPERM'])
+    await host.settle(before)
+    expect(
+      why()
+        .slice(before)
+        .filter((reason) => reason === 'readsKernel'),
+    ).toHaveLength(3)
+  })
+
+  test('a program of a token does not read the memory of the kernel', async () => {
+    expect((await calls([...MOUNTED, token, WEAK, program(SOCKET_FILTER, 0, READER)])).at(-1)).toMatch(/EINVAL|EPERM/)
   })
 
   test('mount(8) mounts it, with the options that native root sees', async () => {
@@ -175,7 +208,7 @@ describe.skipIf(cannot)(withReason('BPF tokens of a container', cannot), () => {
       '%umask 0',
     ]
     const child = spawn(fixture('filtered'), [
-      ...[host.socket, '--userns', USERNS, '--await-agent', '--mounts', '--'],
+      ...[host.socket, '--userns', USERNS, '--await-agent', '--mounts', '--bpf', '--'],
       ...['unshare', '--mount', fixture('call-steps'), ...words(steps)],
     ])
     let said = ''

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { BPF } from '../../../src/abi/bpf.ts'
+import type { Cap } from '../../../src/abi/credentials.ts'
 import { errnos } from '../../../src/abi/errno.ts'
-import type { Caller } from '../../../src/calls/caller.ts'
+import type { Caller, Registers } from '../../../src/calls/caller.ts'
 import type { DevicePrograms, Group, OwnProgram } from '../../../src/calls/device-programs.ts'
-import { ContinueError, type Verdict } from '../../../src/calls/verdict.ts'
+import { ContinueError, judgedBy, type Verdict } from '../../../src/calls/verdict.ts'
+import type { Policy } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { bpf } from '../../../src/syscalls/bpf.ts'
 import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
@@ -52,6 +54,7 @@ function decide(
   bytes: Uint8Array,
   changes: Partial<DevicePrograms> = {},
   more: Partial<Caller> = {},
+  by: Policy = policy,
 ): Verdict {
   const memory = new Map([
     [BigInt(ATTR), bytes],
@@ -68,7 +71,7 @@ function decide(
   })
   Object.defineProperty(caller, 'devicePrograms', { value: programs(changes) })
   const args = registers(BigInt(command), BigInt(ATTR), BigInt(bytes.length))
-  return bpf.screen(args, policy) ?? bpf.decide(bpf.decode(args, caller, policy), caller, policy)
+  return bpf.screen(args, by) ?? bpf.decide(bpf.decode(args, caller, by), caller, by)
 }
 
 const loading = (words: Readonly<Record<number, number>> = {}, size = 144): Uint8Array =>
@@ -76,7 +79,15 @@ const loading = (words: Readonly<Record<number, number>> = {}, size = 144): Uint
 const attaching = (words: Readonly<Record<number, number>> = {}): Uint8Array =>
   attr(32, { 0: 3, 4: 4, 8: 6, 12: 2, ...words })
 
-describe('bpf.screen() decides by the registers alone', () => {
+/** What the registers alone say: the commands of tokens wait for a look at the caller, but for no look at its memory. */
+const byRegisters = (args: Registers, by = policy): string | undefined => {
+  const verdict = bpf.screen(args, by)
+  if (verdict) return verdict.why.code
+  const request = bpf.decode(args, standIn({ bytes: () => new Uint8Array(144) }), by)
+  return 'left' in request ? bpf.decide(request, standIn(), by).why.code : undefined
+}
+
+describe('bpf decides by the registers alone', () => {
   test.each([
     { what: 'a command of another kind', command: 1, size: 32, reason: 'bpfCommand' },
     { what: 'a map', command: 0, size: 32, reason: 'bpfMap' },
@@ -85,12 +96,12 @@ describe('bpf.screen() decides by the registers alone', () => {
   ])('$what: $reason', ({ command, size, reason }) => {
     for (const high of [0n, GARBAGE]) {
       const args = registers(high | BigInt(command), 0n, high | BigInt(size))
-      expect(bpf.screen(args, policy)?.why.code).toBe(reason)
+      expect(byRegisters(args)).toBe(reason)
     }
   })
 
   test.each([{}, parsePolicy([['bpf', 'true']])])('without both keys nothing is served', (without) => {
-    expect(bpf.screen(registers(5n, 0n, 144n), without)).toMatchObject({ is: 'continue', why: { code: 'keyOff' } })
+    for (const command of [5n, 8n]) expect(byRegisters(registers(command, 0n, 144n), without)).toBe('keyOff')
   })
 })
 
@@ -334,5 +345,69 @@ describe('bpf.decide()', () => {
     for (const caps of enough) expect(by(caps).is).toBe('act')
     if (few) expect(by(few)).toMatchObject({ is: 'continue', why: { code: 'lacksCapability' } })
     expect(decide(command, bytes, {}, { inInitialUserns: false })).toMatchObject({ why: { code: 'childUserns' } })
+  })
+})
+
+describe('the holder of a BPF token', () => {
+  const [MAP_CREATE, PROG_LOAD, TOKEN_CREATE] = [0, 5, 36]
+  const delegating = parsePolicy([
+    ['bpf', 'true'],
+    ['bpf.delegate_cmds', 'prog_load'],
+  ])
+  const both = parsePolicy([
+    ['bpf', 'true'],
+    ['bpf.devices', 'true'],
+    ['bpf.delegate_cmds', 'prog_load'],
+  ])
+  const having =
+    (...caps: readonly Cap[]) =>
+    (cap: Cap): boolean =>
+      caps.includes(cap)
+  const weak = having('BPF', 'NET_ADMIN')
+  const judged = (command: number, by: Policy, changes: Partial<Caller> = {}): Verdict => {
+    // Its memory cannot be read now, which says nothing about what the kernel will read.
+    const caller = standIn({
+      holds: weak,
+      ...changes,
+      bytes: () => {
+        throw new ContinueError('unreadable')
+      },
+    })
+    return (
+      bpf.screen(registers(BigInt(command), 0n, 144n), by) ??
+      judgedBy(by, bpf.decide(bpf.decode(registers(BigInt(command), 0n, 144n), caller, by), caller, by))
+    )
+  }
+
+  test.each([
+    { who: 'with CAP_SYS_ADMIN', holds: having('SYS_ADMIN', 'BPF') },
+    { who: 'with CAP_PERFMON', holds: having('PERFMON', 'BPF', 'NET_ADMIN') },
+    { who: 'with CAP_SYS_ADMIN of a child user namespace', holds: having('SYS_ADMIN'), inInitialUserns: false },
+  ])('$who makes no map and loads no program, whatever is in its memory', ({ who: _, ...changes }) => {
+    for (const command of [MAP_CREATE, PROG_LOAD])
+      for (const by of [delegating, both, { ...delegating, mode: 'observe' as const }])
+        expect(judged(command, by, changes)).toMatchObject({ is: 'errno', errno: 1, why: { code: 'readsKernel' } })
+  })
+
+  test('neither does it by a token of an earlier policy', () => {
+    for (const by of [{}, policy, { ...policy, mode: 'observe' as const }])
+      expect(judged(PROG_LOAD, by, { holds: () => true, mayHaveTokens: true })).toMatchObject({ is: 'errno', errno: 1 })
+    expect(judged(PROG_LOAD, {}, { holds: () => true })).toMatchObject({ is: 'continue', why: { code: 'keyOff' } })
+  })
+
+  test('makes none in a child user namespace, where it may have every capability', () => {
+    expect(judged(TOKEN_CREATE, delegating, { inInitialUserns: false })).toMatchObject({ is: 'errno', errno: 1 })
+    expect(judged(TOKEN_CREATE, delegating, { holds: () => true })).toMatchObject({ is: 'continue' })
+  })
+
+  test('without these capabilities is left to the kernel, which decides by the token', () => {
+    for (const command of [MAP_CREATE, PROG_LOAD, TOKEN_CREATE])
+      expect(judged(command, delegating)).toMatchObject({ is: 'continue', why: { code: 'tokenDecides' } })
+  })
+
+  test('with them still loads device programs', () => {
+    const verdict = decide(PROG_LOAD, loading(), {}, {}, both)
+    expect(verdict).toMatchObject({ is: 'act', act: { verb: 'loadProgram' } })
+    expect(decide(PROG_LOAD, loading(), {}, {}, { ...both, mode: 'observe' })).toMatchObject({ is: 'errno', errno: 1 })
   })
 })

@@ -66,7 +66,7 @@ describe('what is trapped', () => {
     { call: 'bpf', what: 'BPF_PROG_LOAD and garbage', registers: { 0: GARBAGE | 5n }, is: true },
     { call: 'bpf', what: 'BPF_LINK_DETACH', registers: { 0: 34n }, is: true },
     { call: 'bpf', what: 'BPF_MAP_CREATE', registers: { 0: 0n }, is: true },
-    { call: 'bpf', what: 'BPF_TOKEN_CREATE', registers: { 0: 36n }, is: false },
+    { call: 'bpf', what: 'BPF_TOKEN_CREATE', registers: { 0: 36n }, is: true },
     { call: 'bpf', what: 'a negative command', registers: { 0: 0xffff_ffffn }, is: false },
     { call: 'fsopen', what: 'anything', registers: {}, is: true },
     { call: 'fsconfig', what: 'anything', registers: {}, is: true },
@@ -221,7 +221,11 @@ describe('what BPF tokens trap', () => {
     ...[0n, 2n, 3n, 4n, 5n, 7n, 8n].map((command) => ({
       ...{ call: 'fsconfig', what: `command ${command}`, registers: { 1: command }, is: false },
     })),
-    ...['fsopen', 'fsmount', 'fspick', 'move_mount', 'mount', 'bpf'].map((call) => ({
+    ...[0n, 5n, 36n].map((command) => ({
+      ...{ call: 'bpf', what: `command ${command}`, registers: { 0: command }, is: true },
+    })),
+    { call: 'bpf', what: 'command 8', registers: { 0: 8n }, is: false },
+    ...['fsopen', 'fsmount', 'fspick', 'move_mount', 'mount'].map((call) => ({
       ...{ call, what: 'anything', registers: { 0: 5n }, is: false },
     })),
   ])('$call with $what: $is', ({ call, registers, is }) => expect(trapped(TOKENS, call, registers)).toBe(is))

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { CLI, Daemon } from '../support/daemon.ts'
 import { fixture, missing } from '../support/fixtures.ts'
-import { BASE, execute, USERNS, until } from '../support/host.ts'
+import { BASE, directory, execute, USERNS, until } from '../support/host.ts'
 import { Images, nodeFor } from '../support/images.ts'
 import { lacks, withReason } from '../support/skipped.ts'
 
@@ -246,3 +246,69 @@ describe.skipIf(cannotDelegate)(
     })
   },
 )
+
+const noPython = missing('gcc', 'python3')
+describe.skipIf(noPython)(withReason('setxattr.allowed that changes while a container makes calls', noPython), () => {
+  const LOOP = `
+import os, sys
+open("f", "w").close()
+print("ready", flush=True)
+for line in sys.stdin:
+  name = line.strip()
+  try:
+    os.setxattr("f", name, b"a value")
+    os.removexattr("f", name)
+    print("ok", flush=True)
+  except OSError as error:
+    print(error.strerror, flush=True)
+`
+  test('raised, lowered, and taken away, it holds from the next call on', async () => {
+    const id = `attributes${process.pid}`
+    const metadata = ['setxattr=true', 'setxattr.allowed=security.NTACL'].map((key) => `${KEYS}.${key}`).join('\n')
+    const place = directory(join(daemon.directory, 'attributes'), BASE, 0o755)
+    started = spawn(
+      fixture('filtered'),
+      [
+        ...[
+          daemon.socket,
+          '--userns',
+          USERNS,
+          '--await-agent',
+          '--all-xattr',
+          '--id',
+          id,
+          '--metadata',
+          metadata,
+          '--',
+        ],
+        ...['python3', '-c', LOOP],
+      ],
+      { stdio: ['pipe', 'pipe', 'inherit'], cwd: place },
+    )
+    let said = ''
+    started.stdout!.on('data', (chunk: Buffer) => (said += chunk.toString()))
+    await until('it is ready', () => /.\n$/.test(said))
+    const call = async (name: string): Promise<string> => {
+      said = ''
+      started!.stdin!.write(`${name}\n`)
+      await until(`it has set ${name}`, () => /.\n$/.test(said))
+      return said.trim()
+    }
+    const both = async (): Promise<readonly string[]> => [
+      await call('security.NTACL'),
+      await call('trusted.glusterfs.x'),
+    ]
+    const refused = 'Operation not permitted'
+    expect(await both()).toEqual(['ok', refused])
+    await set(id, 'setxattr.allowed=security.NTACL,trusted.glusterfs.*')
+    expect(await both()).toEqual(['ok', 'ok'])
+    await set(id, 'setxattr.allowed=trusted.glusterfs.*')
+    expect(await both()).toEqual([refused, 'ok'])
+    await set(id, 'setxattr.allowed=')
+    expect(await both()).toEqual([refused, refused])
+    await set(id, 'setxattr.allowed=security.NTACL', 'setxattr=false')
+    expect(await both()).toEqual([refused, refused])
+    await set(id, 'setxattr=true')
+    expect(await both()).toEqual(['ok', refused])
+  })
+})

@@ -141,7 +141,7 @@ export class MountWorker {
       case 'pick':
         return this.#inGroups(first!, 'pick', () => [fspick(second!), fspick(second!)])
       case 'adopt':
-        return [adopt(first!, request.fd)]
+        return [adopt(first!, request)]
       case 'createBpffs':
         this.#inGroups(first!, 'createBpffs', () => makeBpffs(request, second!))
         return []
@@ -350,10 +350,13 @@ const message = Buffer.alloc(1024)
  * Copies a descriptor of a context in which a bpffs is described. The type of a context never changes, but only the
  * kernel's message about an invalid option tells it; nobody else can write such a message.
  *
+ * The caller's group, which the root directory has anyway, must be mapped in the user namespace of the context: tokens
+ * for a user of the host, or for a container with other ids, would be under no filter of ours.
+ *
  * @throws {SyscallError} if it is another file
- * @see linux/fs/fs_context.c logfc()
+ * @see linux/fs/fs_context.c logfc(), linux/kernel/bpf/inode.c bpf_parse_param()
  */
-function adopt(caller: Handle, fd: number): Fd {
+function adopt(caller: Handle, { fd, gid }: Asked<'adopt'>): Fd {
   const opened = pidfdGetfd(caller, fd)
   return orClose([opened], () => {
     using link = openat(AT_FDCWD, linkOf(opened), O_PATH | O_NOFOLLOW)
@@ -362,7 +365,9 @@ function adopt(caller: Handle, fd: number): Fd {
     ignoring(['EINVAL'], () => fsconfigSet(opened, cstring('delegate_cmds'), null))
     for (let count = 0; count < MESSAGES; count++) {
       const text = message.toString('latin1', 0, read(opened, message))
-      if (text.startsWith("e bpf: Bad value for 'delegate_cmds'")) return opened
+      if (!text.startsWith("e bpf: Bad value for 'delegate_cmds'")) continue
+      fsconfigSet(opened, cstring('gid'), cstring(String(gid)))
+      return opened
     }
     throw new SyscallError('adopt', errno('EINVAL'))
   })

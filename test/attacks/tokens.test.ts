@@ -1,11 +1,37 @@
 // What a container can do to the descriptor, the context and the engine while a bpffs is described and made.
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture, missing } from '../support/fixtures.ts'
-import { devicePrograms, Host } from '../support/host.ts'
+import { BASE, devicePrograms, directory, execute, Host, until } from '../support/host.ts'
 import { endEngine } from '../support/mounters.ts'
 import { lacks, withReason } from '../support/skipped.ts'
 
-const cannot = missing('gcc') ?? lacks('bpfTokens')
+const PYTHON = `
+import array, ctypes, os, socket, sys
+call = ctypes.CDLL(None).syscall
+FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
+s = socket.socket(socket.AF_UNIX)
+`
+const OPENS = `
+os.setgid(54321); os.setuid(54321)
+ctypes.CDLL(None).unshare(0x10020000)
+fd = call(FSOPEN, b"bpf", 0)
+s.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o777); s.listen(1)
+open(os.path.dirname(sys.argv[1]) + "/ready", "w").close()
+c, _ = s.accept()
+socket.send_fds(c, [b"c"], [fd])
+c.recv(1)
+print(call(FSMOUNT, fd, 0, 0))
+`
+const DESCRIBES = `
+s.connect(sys.argv[1])
+fd = socket.recv_fds(s, 1, 1)[1][0]
+print(call(FSCONFIG, fd, 1, b"delegate_cmds", b"prog_load", 0), call(FSCONFIG, fd, 6, None, None, 0))
+s.send(b"m")
+`
+
+const cannot = missing('gcc', 'python3') ?? lacks('bpfTokens')
 
 describe.skipIf(cannot)(withReason('a bpffs that delegates', cannot), () => {
   let host: Host
@@ -42,6 +68,15 @@ describe.skipIf(cannot)(withReason('a bpffs that delegates', cannot), () => {
       expect(await tricks('nested', who)).toEqual(['1 times set: ok', '1 times create: ok', '1 times token: EPERM'])
     },
   )
+
+  test('a context that a user of the host has opened is not served', async () => {
+    const place = directory(join(host.directory, 'passed'), BASE, 0o777)
+    const socket = join(place, 'socket')
+    const outer = execute('python3', ['-c', PYTHON + OPENS, socket])
+    await until('the context is there', () => existsSync(join(place, 'ready')))
+    const { stdout, stderr } = await host.run(['--mounts', '--bpf'], ['python3', '-c', PYTHON + DESCRIBES, socket])
+    expect([stdout, stderr, (await outer).stdout]).toEqual(['-1 -1\n', '', '-1\n'])
+  })
 
   test('an option has at most 255 bytes', async () => {
     expect(await tricks('long')).toEqual(['1 times 255 bytes: ok', '1 times 256 bytes: EINVAL'])

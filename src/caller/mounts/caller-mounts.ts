@@ -214,7 +214,8 @@ export class CallerMounts implements Mounts {
     // Only a kernel with pidfds of threads has BPF tokens.
     using thread = orNoBpffs(() => pidfdOpen(tid, PIDFD_THREAD))
     if (!waits()) throw new ContinueError('gone')
-    const [opened] = orNoBpffs(() => this.#ask({ do: 'adopt', fd }, [thread]))
+    const gid = this.#caller.status().gids[3]
+    const [opened] = orNoBpffs(() => this.#ask({ do: 'adopt', fd, gid }, [thread]))
     const kept = services.keeping.addContext(container, opened!, BPFFS, this.#holder)
     if (!kept) {
       opened![Symbol.dispose]()

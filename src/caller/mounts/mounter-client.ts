@@ -60,7 +60,7 @@ export type MounterRequest =
   | { readonly do: 'open'; readonly type: string }
   | { readonly do: 'pick' }
   | { readonly do: 'reconfigure'; readonly parameters: readonly Parameter[] }
-  | { readonly do: 'adopt'; readonly fd: number }
+  | { readonly do: 'adopt'; readonly fd: number; readonly gid: HostId }
   | { readonly do: 'createBpffs'; readonly parameters: readonly Parameter[] }
   | { readonly do: 'greet' }
 

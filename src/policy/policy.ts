@@ -77,6 +77,13 @@ export const maxPriorityOf = ({ mode, schedSetscheduler }: Policy): number | und
 export const delegates = ({ bpf }: Policy): boolean =>
   bpf !== undefined && delegations.some(({ member }) => bpf[member].size > 0)
 
+export const delegatingNothing = (policy: Policy): Policy => ({
+  ...policy,
+  ...(policy.bpf
+    ? { bpf: { ...policy.bpf, ...Object.fromEntries(delegations.map(({ member }) => [member, new Set()])) } }
+    : {}),
+})
+
 /** What is left of a policy for an intercede that a user runs, and the keys that are not. */
 interface ForUser {
   readonly policy: Policy

@@ -4,9 +4,9 @@ import { dup, type Fd } from '../../kernel/fd.ts'
 import { pidfdIsAlive } from '../../kernel/pidfd.ts'
 import { randomNumber } from '../../kernel/system-info.ts'
 import { CONTAINERS, LISTENERS, leavesRoom, OWN_LISTENERS, SHARED_LISTENERS } from '../../link/limits.ts'
-import { delegates, maxPriorityOf } from '../../policy/policy.ts'
+import { delegates, delegatingNothing, maxPriorityOf } from '../../policy/policy.ts'
 import type { Settings } from '../../policy/settings.ts'
-import { waitsKillably } from '../../runtimes/bundle.ts'
+import { trappedCalls, waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
 import { recordedInit } from '../../runtimes/recorded.ts'
@@ -53,6 +53,15 @@ function lastingOf(
   const highest = Math.max(rtHighest, barred ? 0 : (maxPriorityOf(policy) ?? 0))
   const tokens = mayHaveTokens || (!barred && policy.mode !== 'observe' && delegates(policy))
   return { ...(highest > 0 ? { rtHighest: highest } : {}), ...(tokens ? { mayHaveTokens: true } : {}) }
+}
+
+/**
+ * Delegates nothing to a container whose filter does not trap bpf(2): nothing would keep the holder of a token from
+ * reading the kernel. Then a warning says that the filter does not trap it.
+ */
+function withoutLooseTokens<D extends Pick<Container, 'policy'>>(decided: D, handover: Handover): D {
+  const isLoose = delegates(decided.policy) && trappedCalls(handover)?.has('bpf') === false
+  return isLoose ? { ...decided, policy: delegatingNothing(decided.policy) } : decided
 }
 
 /** The free numbers below `count`. The lowest comes last, where `pop` takes it. */
@@ -135,13 +144,14 @@ export class Registry {
    */
   add(
     handover: Handover,
-    { settings, profile, wrong, ...said }: PolicyDecision,
+    { settings, profile, wrong, ...decided }: PolicyDecision,
     init: Init | undefined,
     before?: ContainerNumbers & Lasting,
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
     const { usernsInode: userns = 0n, uidMap = [], gidMap = [], startedMs = 0, nodev, lxcfs, time, exec } = init ?? {}
+    const said = withoutLooseTokens(decided, handover)
     const container: Container = {
       index,
       // Random, since the next keeper does not know up to which number we have counted.
@@ -204,7 +214,12 @@ export class Registry {
   }
 
   /** Changes a container's policy, and what an administrator has set. */
-  change(entry: ContainerEntry, { settings, profile, wrong, ...said }: PolicyDecision, set: readonly SetKey[]): void {
+  change(
+    entry: ContainerEntry,
+    { settings, profile, wrong, ...decided }: PolicyDecision,
+    set: readonly SetKey[],
+  ): void {
+    const said = withoutLooseTokens(decided, entry.handover)
     const { ofUser: _, barred: __, ...rest } = entry.container
     entry.container = { ...rest, ...said, ...lastingOf(said, rest) }
     entry.settings = settings

@@ -1,9 +1,13 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type ContainerEntry, Registry } from '../../../../src/keeper/containers/registry.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
 import { CONTAINERS, LISTENERS, OWN_LISTENERS } from '../../../../src/link/limits.ts'
 import { LIMITS } from '../../../../src/policy/limits.ts'
-import { defaults } from '../../../../src/policy/settings.ts'
+import { delegates } from '../../../../src/policy/policy.ts'
+import { defaults, parsePolicy } from '../../../../src/policy/settings.ts'
 
 const noFd = { raw: -1, [Symbol.dispose]() {} } as unknown as Fd
 
@@ -54,6 +58,30 @@ test('hold(): all containers that there may be get their own, in whatever order,
   // Each keeps its first, so that it is not forgotten.
   for (const numbers of taken) for (const number of numbers.slice(1)) registry.release(number)
   expect(takeAll(registry, entries[0]!)).toHaveLength(first - 1)
+})
+
+test.each([
+  { traps: ['fsconfig'], delegated: false },
+  { traps: ['fsconfig', 'bpf'], delegated: true },
+])('a container whose filter traps $traps gets BPF tokens: $delegated', ({ traps, delegated }) => {
+  const bundle = mkdtempSync(join(tmpdir(), 'intercede-tokens-'))
+  try {
+    const syscalls = [{ names: traps, action: 'SCMP_ACT_NOTIFY' }]
+    writeFileSync(join(bundle, 'config.json'), JSON.stringify({ linux: { seccomp: { syscalls } } }))
+    const policy = parsePolicy([
+      ['security.syscalls.intercept.bpf', 'true'],
+      ['security.syscalls.intercept.bpf.delegate_cmds', 'prog_load'],
+    ])
+    const handover = { id: 'c', creating: true, pid: 0, bundle, annotations: {}, metadata: '' }
+    const registry = new Registry()
+    const added = registry.add(handover, { policy, settings: defaults }, undefined)
+    expect(delegates(added.container.policy)).toBe(delegated)
+    registry.change(added, { policy: {}, settings: defaults }, [])
+    registry.change(added, { policy, settings: defaults }, [])
+    expect(delegates(added.container.policy)).toBe(delegated)
+  } finally {
+    rmSync(bundle, { recursive: true })
+  }
 })
 
 test('known(): an id is one of a place; who comes from nowhere known gets the only one, and none of several', () => {

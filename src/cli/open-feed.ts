@@ -12,13 +12,13 @@ import {
   describeAmbiguity,
   eachContainer,
   findContainer,
+  findNow,
   isCalled,
   isLikeId,
   isStray,
   joinOutlived,
   namesakesOf,
   pastViews,
-  withNamesNow,
 } from '../reader/container-view.ts'
 import { connect, DaemonSilent, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type Few, type PastLines, readHistory } from '../reader/history.ts'
@@ -413,8 +413,7 @@ export function requireContainer(
   all: readonly ContainerView[] = feeds.containers(true, 0, word),
   reasons: readonly string[] = [],
 ): ContainerView {
-  const shown = findContainer(all, word)
-  const found = shown.length > 0 ? shown : findContainer(withNamesNow(all), word)
+  const found = findNow(all, word)
   // No name that looks like an id is taken for one.
   const called = found.length === 0 ? all.filter((view) => isCalled(view, word)).map(({ id }) => shortId(id)) : []
   if (called.length > 0)

@@ -161,12 +161,18 @@ export function findContainer(all: readonly ContainerView[], word: string): read
 }
 
 /** Returns containers with the names that their engine gives them now: the daemon learns of others a moment later. */
-export function withNamesNow(all: readonly ContainerView[]): readonly ContainerView[] {
+function withNamesNow(all: readonly ContainerView[]): readonly ContainerView[] {
   const lookup = engineNamesLookup()
   return all.map((view) => {
     const names = isEnded(view) ? undefined : lookup(view.id, text(view.about.bundle))
     return names?.name === undefined ? view : { ...view, name: names.name, about: { ...view.about, name: names.name } }
   })
+}
+
+/** Finds what runs under a name by the names of now, and only otherwise what had it before. */
+export function findNow(all: readonly ContainerView[], word: string): readonly ContainerView[] {
+  const named = findContainer(withNamesNow(findContainer(all, word)), word)
+  return named.some((view) => !isEnded(view)) ? named : findContainer(withNamesNow(all), word)
 }
 
 /** Returns those that have ended and had the name or id before: the container was made or started again. */

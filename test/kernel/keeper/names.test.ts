@@ -433,6 +433,20 @@ test.skipIf(noDocker).each([
       other = new Maker(daemon, ['--id', second], within)
       await until('another one has the old name', async () => (await names())[1] === 'old')
       expect(await find('old')).toBe(`${second}\n`)
+      // Names that change hands are those of now, although the daemon shows others for a moment.
+      const swap = async (): Promise<void> => {
+        for (const [from, to] of [
+          ['old', 'third'],
+          ['web', 'old'],
+          ['third', 'web'],
+        ] as const)
+          expect((await docker('rename', from, to)).status).toBe(0)
+      }
+      await swap()
+      expect([await find('web'), await find('old')]).toEqual([`${second}\n`, `${id}\n`])
+      await swap()
+      expect([await find('web'), await find('old')]).toEqual([`${id}\n`, `${second}\n`])
+      await until('the daemon has these names, too', async () => (await names()).join() === 'web,old')
       other.end()
       await until('that one has ended', async () => (await names()).length === 1)
       expect((await docker('rm', id)).status).toBe(0)

@@ -1,4 +1,5 @@
 import { _IO, _IOR } from './ioctl.ts'
+import { type ResourceLimit, RLIM_INFINITY } from './rlimit.ts'
 
 /** asm-generic/signal.h and linux/wait.h: the same on x86 and ARM. */
 export const SIGHUP = 1
@@ -78,19 +79,15 @@ const names: Readonly<Record<string, string>> = {
   'Max realtime timeout': 'RTTIME',
 }
 
-export interface ResourceLimit {
+interface NamedLimit extends ResourceLimit {
   /** `RLIMIT_NOFILE` and the like. */
   readonly type: string
-  readonly soft: bigint
-  readonly hard: bigint
 }
 
-/** RLIM_INFINITY. */
-const UNLIMITED = 2n ** 64n - 1n
-const amount = (text: string): bigint => (text === 'unlimited' ? UNLIMITED : BigInt(text))
+const amount = (text: string): bigint => (text === 'unlimited' ? RLIM_INFINITY : BigInt(text))
 
-/** @see proc_pid_limits(5) */
-export function parseLimits(text: string): readonly ResourceLimit[] {
+/** Returns the limits in the order of their numbers; none of a process that has ended. @see proc_pid_limits(5) */
+export function parseLimits(text: string): readonly NamedLimit[] {
   return text.split('\n').flatMap((line) => {
     const [, name = '', soft = '', hard = ''] = /^(Max(?: [a-z]+)+) {2,}(\w+) +(\w+)/.exec(line) ?? []
     const type = names[name]

@@ -3,6 +3,7 @@ import { type Cap, capBit, type IdExtent, OVERFLOW_ID, toInside, toOutside } fro
 import { errno } from '../abi/errno.ts'
 import { AT_FDCWD, O_NOFOLLOW, O_PATH, O_RDONLY, R_OK, W_OK } from '../abi/fcntl.ts'
 import { ST_NODEV } from '../abi/mount.ts'
+import { parseLimits } from '../abi/process.ts'
 import type { SchedAttr } from '../abi/sched.ts'
 import {
   CGROUP2_SUPER_MAGIC,
@@ -51,6 +52,7 @@ import { CallerBpf, type CgroupLink } from './programs/caller-bpf.ts'
 import { CallerTask } from './task/caller-task.ts'
 import { findTask } from './task/find-task.ts'
 import type { ProcAccess } from './task/proc-access.ts'
+import { readProcText } from './task/same-as-init.ts'
 import type { SleepState } from './task/sleep-state.ts'
 
 /** The descriptor table of one thread, which need not be the table of its process (CLONE_FILES). */
@@ -77,6 +79,8 @@ const LINK = 'anon_inode:bpf_link'
 /** @see linux/kernel/bpf/syscall.c bpf_link_show_fdinfo(), linux/kernel/bpf/cgroup.c bpf_cgroup_link_show_fdinfo() */
 const FIELDS = /^link_id:\s*(\d+)\n(?:.*\n)*prog_id:\s*(\d+)\n(?:.*\n)*cgroup_id:\s*(\d+)\nattach_type:\s*(\d+)$/m
 const fdinfo = Buffer.alloc(4096)
+/** More than /proc/TID/limits has. */
+const LIMITS_SIZE = 4096
 
 /**
  * Returns the BPF link for which a descriptor is open; undefined if it is closed, or of another kind. The descriptor is
@@ -275,6 +279,18 @@ export class NotifiedCaller implements CallerContract, Disposable {
 
   scheduling({ tid }: Task): SchedAttr {
     return schedulingOf(tid)
+  }
+
+  hardLimit({ pidfd }: Task, resource: number): bigint | undefined {
+    // An ended task has no such file any more, or an empty one.
+    return orUndefined(
+      ['ESRCH', 'ENOENT'],
+      () => parseLimits(readProcText(pidfd, 'limits', LIMITS_SIZE))[resource]?.hard,
+    )
+  }
+
+  get canRaiseLimits(): boolean {
+    return this.#context.identity.permits(steps.limit)
   }
 
   deviceRules(dev: Dev, type = S_IFCHR): DeviceRules {

@@ -1,4 +1,5 @@
 import type { Errno, PathBytes } from '../abi/brand.ts'
+import type { ResourceLimit } from '../abi/rlimit.ts'
 import type { Handle } from '../kernel/fd.ts'
 import type { Caller, NodevReason, Task } from './caller.ts'
 import type { Context, DetachedMount, MountManner, Parameter } from './context.ts'
@@ -49,6 +50,13 @@ export interface Verbs extends ProgramVerbs {
   readonly report: { readonly writes: readonly Write[] }
   readonly mknod: NodeRequest
   readonly schedule: { readonly task: Task; readonly to: Scheduling }
+  /** Sets the limits of a task's process; the old ones go to address `old`, unless that is 0. */
+  readonly limit: {
+    readonly task: Task
+    readonly resource: number
+    readonly limit: ResourceLimit
+    readonly old: bigint
+  }
   readonly mount: { readonly call: MountCall; readonly target: Handle; readonly namespace: Handle }
   /** Mounts by a FUSE program of the container's own image. */
   readonly fuse: FuseMount

@@ -22,6 +22,7 @@ export type ArgumentKind =
   | 'bpfCommand'
   | 'schedPolicy'
   | 'atFlags'
+  | 'resource'
 
 /** A kind, and before it the name of the argument where that is not the kind's. */
 type NamedKind = ArgumentKind | `${string}:${ArgumentKind}`
@@ -44,6 +45,8 @@ const TABLE: ArgumentTable = {
   sched_setparam: ['pid:int', 'param:pointer'],
   sched_setattr: ['pid:int', 'attr:pointer', 'flags:uint'],
   setpriority: ['which:int', 'who:int', 'prio:int'],
+  prlimit64: ['pid:int', 'resource', 'new:pointer', 'old:pointer'],
+  setrlimit: ['resource', 'limit:pointer'],
   ioprio_set: ['which:int', 'who:int', 'ioprio:hex'],
 }
 

@@ -130,6 +130,14 @@ export interface Caller extends Pick<MemoryReader, 'bytes'> {
   /** Returns how a task is scheduled now. */
   scheduling(task: Task): SchedAttr
   /**
+   * Returns the hard limit of a task's process on a resource; undefined if the process has ended.
+   *
+   * @param resource RLIMIT_*
+   */
+  hardLimit(task: Task, resource: number): bigint | undefined
+  /** Whether we ourselves have the capability to raise limits: root of some machines lacks it. */
+  readonly canRaiseLimits: boolean
+  /**
    * Returns what the device rules of the caller's control groups allow.
    *
    * @param type S_IFCHR or S_IFBLK; without it, S_IFCHR

@@ -2,6 +2,7 @@ import * as ofBpf from '../abi/bpf.ts'
 import type { Mode } from '../abi/brand.ts'
 import * as ofFcntl from '../abi/fcntl.ts'
 import * as ofMount from '../abi/mount.ts'
+import * as ofLimits from '../abi/rlimit.ts'
 import * as ofSched from '../abi/sched.ts'
 import * as ofStat from '../abi/stat.ts'
 import * as ofXattr from '../abi/xattr.ts'
@@ -18,9 +19,13 @@ const prefixed = (prefix: string, names: Readonly<Record<string, number>>): read
 /** Every constant of the kernel's headers that abi/ has, by its name. */
 const CONSTANTS: ReadonlyMap<string, bigint> = new Map(
   [
-    ...[ofBpf, ofFcntl, ofMount, ofSched, ofStat, ofXattr].flatMap((module) => Object.entries<unknown>(module)),
+    ...[ofBpf, ofFcntl, ofLimits, ofMount, ofSched, ofStat, ofXattr].flatMap((module) =>
+      Object.entries<unknown>(module),
+    ),
     ...prefixed('BPF_', BPF),
     ...prefixed('FSCONFIG_', ofMount.FSCONFIG),
+    ...prefixed('RLIMIT_', ofLimits.RLIMIT),
+    ['RLIM64_INFINITY', ofLimits.RLIM_INFINITY] as const,
     ...prefixed('SCHED_FLAG_', ofSched.SCHED_FLAG),
     ...prefixed('SCHED_', ofSched.SCHED),
     ...prefixed('PRIO_', ofSched.PRIO),
@@ -112,6 +117,7 @@ const BPF_ATTRS: Readonly<Record<number, StructLayout>> = {
 }
 
 const SCHED_PARAM: StructLayout = { size: 4, members: { sched_priority: [0, 4] } }
+const RLIMITS: StructLayout = { size: ofLimits.limitSize(64), members: { rlim_cur: [0, 8], rlim_max: [8, 8] } }
 const XATTR_ARGS: StructLayout = {
   size: ofXattr.XATTR_ARGS_SIZE,
   members: { value: [0, 8], size: [8, 4], flags: [12, 4] },
@@ -129,6 +135,8 @@ const LAYOUTS: Readonly<Record<string, StructLayout>> = {
       ...{ sched_util_min: [48, 4], sched_util_max: [52, 4] },
     },
   },
+  prlimit64: RLIMITS,
+  setrlimit: RLIMITS,
   mount_setattr: {
     size: ofMount.MOUNT_ATTR_SIZE,
     members: { attr_set: [0, 8], attr_clr: [8, 8], propagation: [16, 8], userns_fd: [24, 8] },

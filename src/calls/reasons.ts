@@ -4,52 +4,8 @@ import { delegations } from '../policy/delegations.ts'
 import { fullName } from '../policy/key.ts'
 import { keyNames } from '../policy/keys.ts'
 import { givenHere } from '../policy/refused-devices.ts'
-
-/** The bytes that two numbers of a record hold. */
-const SIZE = 8
-/** Ends a name that was cut; no name of a file system has this byte. */
-const CUT = 1
-
-/** Packs a name into the two numbers of a reason, for a record has no room for texts; a long name is cut. */
-export function packName(name: string): readonly [a: number, b: number] {
-  const bytes = Buffer.alloc(SIZE)
-  bytes.write(name, 'latin1')
-  if (name.length > SIZE) bytes[SIZE - 1] = CUT
-  return [bytes.readUInt32LE(0), bytes.readUInt32LE(4)]
-}
-
-/** Unpacks a name, in quotes. It comes from a container: what is not printable becomes a question mark. */
-export function unpackName(a: number, b: number): string {
-  const bytes = Buffer.alloc(SIZE)
-  bytes.writeUInt32LE(a, 0)
-  bytes.writeUInt32LE(b, 4)
-  const isCut = bytes[SIZE - 1] === CUT
-  const text = bytes.toString('latin1', 0, isCut ? SIZE - 1 : SIZE).replace(/\0.*$/s, '')
-  return `"${text.replaceAll(/[^!#-~]/g, '?')}${isCut ? '...' : ''}"`
-}
-
-/** What a call does to one attribute, by its first letter. */
-const DEEDS = { g: 'get', s: 'set', r: 'remove' } as const
-export type AttributeDeed = (typeof DEEDS)[keyof typeof DEEDS]
-const [SECURITY, TRUSTED] = ['security.', 'trusted.']
-
-/**
- * Packs a deed and the name of an attribute `security.*` or `trusted.*`: one letter stands for the deed, and for
- * `security.` if it is a capital, so that as much as possible of the name fits.
- */
-export function packAttribute(deed: AttributeDeed, name: string): readonly [a: number, b: number] {
-  const letter = deed.charAt(0)
-  return name.startsWith(SECURITY)
-    ? packName(letter.toUpperCase() + name.slice(SECURITY.length))
-    : packName(letter + name.slice(TRUSTED.length))
-}
-
-/** Unpacks what a call does, and the name in quotes. */
-export function unpackAttribute(a: number, b: number): string {
-  const [quote, letter = '', ...rest] = unpackName(a, b)
-  const deed = letter.toLowerCase()
-  return `${DEEDS[deed as keyof typeof DEEDS]} ${quote}${letter === deed ? TRUSTED : SECURITY}${rest.join('')}`
-}
+import { limitName } from '../policy/resource-limits.ts'
+import { unpackAttribute, unpackLimit, unpackName } from './packed.ts'
 
 /**
  * Maps the code of each reason to its sentence, and its remedy if there is one. It is the only place of them: the log,
@@ -58,7 +14,8 @@ export function unpackAttribute(a: number, b: number): string {
  * `{a}` and `{b}` are replaced by the reason's numbers, `{a:int}` by one that may be negative, `{a:cap}` by the name of
  * capability a, `{a:delegation}` by that of an option of bpffs, `{b:delegated}` by its value b, `{a:errno}` by that of
  * errno a, `{b:reason}` by the code of reason b, `{a:name}` by the name that both numbers hold (`packName`),
- * `{a:attribute}` by what a call does to which attribute (`packAttribute`).
+ * `{a:attribute}` by what a call does to which attribute (`packAttribute`), `{a:resource}` by the name of resource a of
+ * setrlimit(2), `{a:limit}` by a limit on it (`packLimit`).
  */
 export const reasons = {
   // Reasons that any call may have.
@@ -385,6 +342,21 @@ export const reasons = {
     'use Linux 6.11 or later, or name the calling thread, or the first thread of its process',
   ],
 
+  // Reasons of setrlimit(2) and prlimit64(2).
+  limitNotRaised: ['the call raises no hard limit, so the kernel asks for no privilege', ''],
+  limitTooHigh: [
+    'the hard limit {a:limit} is above the highest that the policy allows, or not in its list',
+    'if the host can bear it, list it in security.syscalls.intercept.rlimits.allowed',
+  ],
+  limitNeverServed: [
+    'no policy can raise the limit {a:resource}: it counts for a whole user namespace, or permits priorities',
+    'for priorities, use security.syscalls.intercept.sched_setscheduler',
+  ],
+  weLackCapability: [
+    'intercede itself lacks CAP_{a:cap}',
+    'run intercede where root has this capability; in a service, do not narrow CapabilityBoundingSet',
+  ],
+
   // Reasons of bpf(2), and of BPF tokens.
   notDelegated: [
     '{b:delegated} is not in security.syscalls.intercept.bpf.{a:delegation}',
@@ -473,6 +445,8 @@ export function explain({ code, a = 0, b = 0 }: Reason): { readonly says: string
     'a:key': () => (keyNames[a] === undefined ? String(a) : fullName(keyNames[a])),
     'a:name': () => unpackName(a, b),
     'a:attribute': () => unpackAttribute(a, b),
+    'a:resource': () => limitName(a),
+    'a:limit': () => unpackLimit(a, b),
     'a:delegation': () => delegations[a]?.option ?? String(a),
     'b:delegated': () => delegations[a]?.names[b] ?? `the value of bit ${b}`,
     'a:errno': () => errnoName(a),

@@ -324,6 +324,7 @@ const ORDINARY: ReadonlySet<ReasonCode> = new Set([
   'hostCapability',
   'attributeOfAll',
   'attributeAbsent',
+  'limitNotRaised',
   'kernelMakesWhiteouts',
   'kernelMountsIt',
   'changesMounts',

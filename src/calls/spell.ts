@@ -19,6 +19,7 @@ import {
   MS_SLAVE,
   MS_UNBINDABLE,
 } from '../abi/mount.ts'
+import { RLIMIT } from '../abi/rlimit.ts'
 import { SCHED, SCHED_RESET_ON_FORK } from '../abi/sched.ts'
 import { fileType, major, minor, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG } from '../abi/stat.ts'
 import { bitsOf, syscallName } from '../abi/syscalls.ts'
@@ -43,6 +44,7 @@ const inverse = (names: Readonly<Record<string, number>>, prefix: string): Reado
   new Map(Object.entries(names).map(([name, number]) => [number, `${prefix}${name}`]))
 const FSCONFIG_NAMES = inverse(FSCONFIG, 'FSCONFIG_')
 const BPF_NAMES = inverse(BPF, 'BPF_')
+const RLIMIT_NAMES = inverse(RLIMIT, 'RLIMIT_')
 const SCHED_NAMES = inverse(SCHED, 'SCHED_')
 
 const MOUNT_FLAGS: readonly (readonly [bigint, string])[] = [
@@ -107,6 +109,7 @@ const spellings: Readonly<Record<ArgumentKind, (register: bigint) => string>> = 
   fsconfigCommand: (register) => FSCONFIG_NAMES.get(uint(register)) ?? hex(register),
   bpfCommand: (register) => BPF_NAMES.get(uint(register)) ?? hex(register),
   schedPolicy,
+  resource: (register) => RLIMIT_NAMES.get(uint(register)) ?? hex(register),
   atFlags: (register) => hex(BigInt(uint(register))),
 }
 

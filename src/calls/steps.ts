@@ -66,6 +66,7 @@ export const steps = {
   /** For `trusted.*` the kernel does not check permissions of the file: linux/fs/xattr.c xattr_permission() */
   attribute: step('get, set or remove the attribute', ['SYS_ADMIN']),
   schedule: step('change the scheduling of the task', ['SYS_NICE']),
+  limit: step('change the limits of the process', ['SYS_RESOURCE']),
   /** With more capabilities, the verifier would allow a program more. */
   changePrograms: step('load, attach or detach programs', ['BPF', 'NET_ADMIN']),
   describeProgram: step('ask what the program is', ['BPF']),

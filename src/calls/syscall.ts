@@ -3,12 +3,20 @@ import type { Policy } from '../policy/policy.ts'
 import type { Caller, MemoryReader, Registers } from './caller.ts'
 import type { Verdict } from './verdict.ts'
 
-/** One condition on a register: `(args[arg] & mask) === equals`. */
+/**
+ * One condition on a register: `(args[arg] & mask) === equals`, or the opposite. It may be negated only if it compares
+ * all 64 bits, as SCMP_CMP_NE does; otherwise "not 1" would take 64 rules.
+ */
 export interface Condition {
   readonly arg: number
   readonly mask: bigint
   readonly equals: bigint
+  readonly negated?: true
 }
+
+/** Tells whether a condition holds for these registers. */
+export const holds = ({ arg, mask, equals, negated }: Condition, args: readonly bigint[]): boolean =>
+  (((args[arg] ?? 0n) & mask) === equals) !== (negated === true)
 
 /** Traps the system call `name` if all conditions hold. The handlers say what to trap; filter/ compiles their rules. */
 export interface Rule {

@@ -3,7 +3,8 @@ import { major, minor } from '../abi/stat.ts'
 import { SyscallError } from '../kernel/error.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { Act } from './act.ts'
-import { packName, type Reason, type ReasonCode, reasonCodes, why } from './reasons.ts'
+import { packName } from './packed.ts'
+import { type Reason, type ReasonCode, reasonCodes, why } from './reasons.ts'
 
 /**
  * What is to be done about a call. continue: the kernel runs the call as the caller, unprivileged. errno: an errno

@@ -43,6 +43,7 @@ const TRIED: Keys = new Map([
     .map((name) => [name, 'true'] as const),
   ['sched_setscheduler.min_nice', '-1'],
   ['setxattr.allowed', 'trusted.intercede.advise'],
+  ['rlimits.allowed', 'locks=0'],
 ])
 
 /** The descriptor on which `run` reports. */

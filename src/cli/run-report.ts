@@ -10,6 +10,7 @@ import { allowedBy, listable } from '../policy/attributes.ts'
 import { GRANTED, harmless, written } from '../policy/devices.ts'
 import { type CallName, callOf, type KeyName } from '../policy/keys.ts'
 import type { Policy } from '../policy/policy.ts'
+import { writtenLimit } from '../policy/resource-limits.ts'
 import type { WrittenFiles } from '../runtimes/launch/root.ts'
 import { handlers } from '../syscalls/index.ts'
 
@@ -94,6 +95,10 @@ const optionsOf: { readonly [Call in CallName]?: (call: DoneCall) => readonly Wa
     if (name === 'setpriority')
       return [{ key: 'sched_setscheduler.min_nice', value: `${Math.min(LEAST_NICE, record.a | 0)}` }]
     return [{ key: 'sched_setscheduler.max_priority', value: `${Math.max(LEAST_PRIORITY, record.a)}` }]
+  },
+  rlimits({ record, policy: { rlimits } }) {
+    const most = rlimits?.allowed.get(record.a)
+    return most === undefined ? [] : [{ key: 'rlimits.allowed', value: writtenLimit(record.a, most) }]
   },
   setxattr({ name, args, policy: { setxattr } }) {
     const entry = allowedBy(setxattr?.allowed ?? new Set(), attributeIn(name, args))

@@ -69,6 +69,7 @@ const SAFETY: Readonly<Record<CallName, string>> = {
   bpf: 'loadprogram',
   mount: 'mount',
   sched_setscheduler: 'schedule',
+  rlimits: 'limit',
   setxattr: 'setxattr',
   sysinfo: 'report',
 }

@@ -146,6 +146,14 @@ const surroundings: readonly Probe[] = [
       'run it as root, with sudo, or by podman unshare for the containers of a user; in a service, do not narrow CapabilityBoundingSet',
   },
   {
+    name: 'the capability to raise limits (CAP_SYS_RESOURCE)',
+    probe: ({ read }) => ({
+      ok: (statusMask(read('/proc/self/status'), 'CapEff') & capMask('SYS_RESOURCE')) !== 0n,
+    }),
+    follows: 'the key rlimits does nothing',
+    remedy: 'run it where root has this capability; in a service, do not narrow CapabilityBoundingSet',
+  },
+  {
     name: "the host's user namespace",
     needed: 'on the host',
     probe: initial('user', PROC_USER_INIT_INO),

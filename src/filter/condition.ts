@@ -5,12 +5,8 @@ import type { OciArg, OciRule } from './oci.ts'
  * A condition on one argument, of which sets of registers are built. libseccomp promises no order between overlapping
  * rules of different actions, so profiles must not have any: that takes exact intersection and difference of such
  * sets.
- *
- * A term may be negated only if it compares all 64 bits, as SCMP_CMP_NE does; otherwise "not 1" would take 64 rules.
  */
-interface Term extends Condition {
-  readonly negated?: true
-}
+type Term = Condition
 
 /** The set of registers for which every term holds; it has at most one term per argument, as an OCI rule does. */
 export type Cube = readonly Term[]

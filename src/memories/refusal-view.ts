@@ -1,5 +1,6 @@
 import { errnoName } from '../abi/errno.ts'
-import { explain, type Reason, type ReasonCode, unpackAttribute, unpackName } from '../calls/reasons.ts'
+import { unpackAttribute, unpackLimit, unpackName } from '../calls/packed.ts'
+import { explain, type Reason, type ReasonCode } from '../calls/reasons.ts'
 import { callerOf, reasonOf, WORDS } from '../calls/record.ts'
 import { spell } from '../calls/spell.ts'
 import { orElse } from '../kernel/error.ts'
@@ -50,6 +51,7 @@ const wanted: { readonly [Code in ReasonCode]?: (a: number, b: number) => Wanted
     const value = names?.[b]
     return option && value ? { key: `bpf.${option}`, value } : undefined
   },
+  limitTooHigh: (a, b) => ({ key: 'rlimits.allowed', value: unpackLimit(a, b) }),
   niceTooLow: (a) => ({ key: 'sched_setscheduler.min_nice', value: `${a | 0}` }),
   priorityTooHigh: (a) => ({ key: 'sched_setscheduler.max_priority', value: `${a}` }),
 }

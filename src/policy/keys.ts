@@ -5,6 +5,7 @@ import { delegatedAttachments, delegatedCommands, delegatedMaps, delegatedProgra
 import { devices, makeable } from './devices.ts'
 import { type Place, PolicyError } from './error.ts'
 import { type CallKey, call, expandShort, fullName, type OptionKey, option, PREFIX } from './key.ts'
+import { resourceLimits } from './resource-limits.ts'
 import { enforcement, fileSystems, fusePrograms, numberWithin, permission, protection } from './value-types.ts'
 
 interface MountLists {
@@ -137,6 +138,19 @@ export const keys = {
     default: 'false',
     help: 'set I/O priorities, also of the real-time class',
     allows: 'ioprio_set(2) too, with [the real-time class](scheduling.md#input-and-output)',
+  }),
+  rlimits: call({
+    help: 'raise hard limits of resources, up to those of rlimits.allowed',
+    allows: 'nothing by itself: setrlimit(2) and prlimit64(2) for the next list',
+    capabilities: [['SYS_RESOURCE']],
+    rootless: false,
+  }),
+  'rlimits.allowed': option(resourceLimits, {
+    default: '',
+    essential: true,
+    help: 'hard limits of resources, up to which the container may raise its own',
+    allows:
+      'hard limits of processes of the container up to these, such as `nofile=1048576,memlock=2G`; [what they mean for the host](resource-limits.md)',
   }),
   setxattr: call({
     help: 'set trusted.overlay.opaque on the files of the container',

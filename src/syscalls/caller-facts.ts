@@ -3,6 +3,7 @@ import { type Cap, capabilities } from '../abi/credentials.ts'
 import { type ErrnoName, errnos } from '../abi/errno.ts'
 import { RT_PRIORITY_MAX, SCHED } from '../abi/sched.ts'
 import { reasonCodes } from '../calls/reasons.ts'
+import { limitValue } from '../policy/resource-limits.ts'
 import { mapOf } from '../policy/yaml-file.ts'
 
 const oneOf = <const T extends readonly string[]>(words: T) => v.picklist(words, words.join(', '))
@@ -144,6 +145,17 @@ const task = v.pipe(
   ),
 )
 
+/** A limit as a list of a policy has it, without the name of its resource. */
+const hardLimit = v.pipe(
+  v.union([v.string(), v.number()], 'a limit such as 4096, 2G or unlimited'),
+  v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
+    const limit = limitValue(String(value))
+    if (limit !== undefined) return limit
+    addIssue({ message: 'a limit such as 4096, 2G or unlimited' })
+    return NEVER
+  }),
+)
+
 /** What a caller is like. What is not described is as `USUAL` says, or the handler's question has no answer. */
 export const CallerFacts = v.strictObject(
   {
@@ -184,6 +196,12 @@ export const CallerFacts = v.strictObject(
       v.pipe(
         v.union([oneOf(['none']), task], 'none, or a map of policy and priority'),
         v.description('how the task that a scheduling call names is scheduled now; none if it is not there'),
+      ),
+    ),
+    hardLimit: v.exactOptional(
+      v.pipe(
+        hardLimit,
+        v.description('the hard limit that the process has by now on the resource that the call names'),
       ),
     ),
     descriptors: v.exactOptional(

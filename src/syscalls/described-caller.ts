@@ -16,7 +16,7 @@ import type { Mounts, SourceKind } from '../calls/mounts.ts'
 import type { ParsedCall, PointedTo } from '../calls/parse-call.ts'
 import type { Reason, ReasonCode } from '../calls/reasons.ts'
 import { WORDS, type Word } from '../calls/record.ts'
-import type { Condition, Rule, Syscall } from '../calls/syscall.ts'
+import type { Syscall } from '../calls/syscall.ts'
 import { ContinueError, continueWith, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { NOBODYS } from '../policy/devices.ts'
@@ -24,7 +24,7 @@ import { keyNames } from '../policy/keys.ts'
 import { keyThatIsOff, type Policy } from '../policy/policy.ts'
 import type { CallerDescription, DescriptorDescription, PathDescription } from './caller-facts.ts'
 import { judgeOnHost, withoutCaller } from './host-userns.ts'
-import { handlers, rulesFor } from './index.ts'
+import { handlers, isTrapped } from './index.ts'
 
 /* Callers that a person describes, and what the handlers decide for them: nothing here asks the kernel. */
 
@@ -241,6 +241,13 @@ class DescribedCaller extends DescribedMemory implements Caller {
     return { policy: SCHED[policy.slice('SCHED_'.length) as keyof typeof SCHED], flags: 0n, priority }
   }
 
+  hardLimit(): bigint {
+    if (this.#about.hardLimit === undefined) this.assumed.add('hardLimit: 0')
+    return this.#about.hardLimit ?? 0n
+  }
+
+  readonly canRaiseLimits = true
+
   deviceRules(dev: Dev, type = S_IFCHR): DeviceRules {
     const rules = this.#fact('deviceRules')
     this.#device = `${type === S_IFBLK ? 'b' : 'c'} ${major(dev)}:${minor(dev)}`
@@ -449,16 +456,6 @@ function verdictOnHost(
   return withoutCaller(copied) ?? judgeOnHost(key, caller)
 }
 
-/** The rules of each policy, which many cases share. */
-const rulesByPolicy = new WeakMap<Policy, readonly Rule[]>()
-
-function isTrapped({ name, args }: ParsedCall, policy: Policy): boolean {
-  const rules = rulesByPolicy.get(policy) ?? rulesFor(policy)
-  rulesByPolicy.set(policy, rules)
-  const holds = ({ arg, mask, equals }: Condition): boolean => (args[arg]! & mask) === equals
-  return rules.some(({ name: trapped, when = [] }) => trapped === name && when.every(holds))
-}
-
 /** Writes what an act has as texts, those of an object in it beside the others. */
 function actFields(value: object): Readonly<Record<string, string>> {
   const entries = Object.entries(value).flatMap(([name, member]: [string, unknown]): (readonly [string, string])[] => {
@@ -497,6 +494,6 @@ export function decideFor(call: ParsedCall, about: CallerDescription, policy: Po
     why,
     ...(verdict.is === 'act' ? { act: fieldsOf(verdict.act) } : {}),
     assumed: [...caller.assumed],
-    ...(isTrapped(call, policy) || BY_KEY.has(why.code) ? {} : { isUntrapped: true as const }),
+    ...(isTrapped(policy, call) || BY_KEY.has(why.code) ? {} : { isUntrapped: true as const }),
   }
 }

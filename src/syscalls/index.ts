@@ -1,4 +1,4 @@
-import type { Rule, Syscall } from '../calls/syscall.ts'
+import { holds, type Rule, type Syscall } from '../calls/syscall.ts'
 import type { KeyName } from '../policy/keys.ts'
 import { type Policy, serves } from '../policy/policy.ts'
 import { bpf } from './bpf.ts'
@@ -7,6 +7,7 @@ import { mknod, mknodat } from './mknod.ts'
 import { mount, umount } from './mount.ts'
 import { mountSetattr } from './mount-setattr.ts'
 import { moveMount } from './move-mount.ts'
+import { rlimits } from './rlimits.ts'
 import { sched, taskPriorities } from './sched.ts'
 import { sysinfo } from './sysinfo.ts'
 import { xattrHandlers } from './xattr.ts'
@@ -23,6 +24,7 @@ export const handlers = [
   ...xattrHandlers,
   ...sched,
   ...taskPriorities,
+  ...rlimits,
   sysinfo,
   ...mounts,
   bpf,
@@ -50,3 +52,18 @@ function rulesOf({ name, key, when, also }: Syscall<unknown>, policy: Policy): r
 
 /** Returns the rules of what to trap under a policy, for filter/ to compile. */
 export const rulesFor = (policy: Policy): readonly Rule[] => handlers.flatMap((handler) => rulesOf(handler, policy))
+
+/** The rules of each policy, which many calls share. */
+const rulesByPolicy = new WeakMap<Policy, readonly Rule[]>()
+
+/** Tells whether a filter for a policy traps a call with these registers. */
+export function isTrapped(
+  policy: Policy,
+  { name, args }: { readonly name: string; readonly args: readonly bigint[] },
+): boolean {
+  const rules = rulesByPolicy.get(policy) ?? rulesFor(policy)
+  rulesByPolicy.set(policy, rules)
+  return rules.some(
+    ({ name: trapped, when = [] }) => trapped === name && when.every((condition) => holds(condition, args)),
+  )
+}

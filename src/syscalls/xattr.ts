@@ -13,7 +13,7 @@ import {
 } from '../abi/xattr.ts'
 import type { Act } from '../calls/act.ts'
 import type { Caller, MemoryReader, Registers } from '../calls/caller.ts'
-import { type AttributeDeed, packAttribute } from '../calls/reasons.ts'
+import { type AttributeDeed, packAttribute } from '../calls/packed.ts'
 import { EXACT, type Syscall } from '../calls/syscall.ts'
 import { act, ContinueError, continueWith, type Verdict } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'

@@ -20,6 +20,7 @@ import {
   reconfigure,
   renewMount,
 } from './fs-context.ts'
+import { limit } from './limit.ts'
 import { mknod, placeNode } from './mknod.ts'
 import { fuse, mount, placeMount, remount } from './mount.ts'
 import { schedule } from './schedule.ts'
@@ -43,6 +44,7 @@ export const verbs: { readonly [V in keyof Verbs]: Verb<Verbs[V]> } = {
   getxattr,
   listxattr,
   schedule,
+  limit,
   mount,
   fuse,
   openContext,

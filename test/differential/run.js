@@ -1,9 +1,9 @@
-// npm run differential -- [--call mknod|setxattr|sched] [--cases N] [--seed S]: as the tests, with the call, as many cases
+// npm run differential -- [--call mknod|setxattr|sched|rlimits] [--cases N] [--seed S]: as the tests, with the call, as many cases
 // and the seed that you want.
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 
-const CALLS = ['mknod', 'setxattr', 'sched']
+const CALLS = ['mknod', 'setxattr', 'sched', 'rlimits']
 
 function options() {
   const { values } = parseArgs({
@@ -22,7 +22,7 @@ try {
   values = options()
 } catch (error) {
   console.error(
-    `differential: ${error.message}\nusage: npm run differential -- [--call mknod|setxattr|sched] [--cases N] [--seed S]`,
+    `differential: ${error.message}\nusage: npm run differential -- [--call mknod|setxattr|sched|rlimits] [--cases N] [--seed S]`,
   )
   process.exit(2)
 }

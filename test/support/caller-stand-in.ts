@@ -34,6 +34,8 @@ export const standIn = (changes: Partial<Caller & MemoryReader> = {}): Caller & 
   commands: () => true,
   task: unasked,
   scheduling: () => ({ policy: 0, flags: 0n, priority: 0 }),
+  hardLimit: () => 0n,
+  canRaiseLimits: true,
   deviceRules: () => ({ mknod: true, open: true, full: true }),
   deniesOtherDevices: () => true,
   parent: unasked,

@@ -41,6 +41,18 @@ export class Look {
     return Number(said)
   }
 
+  async setLimit(tid: number, resource: number, soft: bigint, hard: bigint): Promise<void> {
+    const [said] = await this.#conversation.ask(`limit ${tid} ${resource} ${soft} ${hard}\n`)
+    if (said !== 'ok') throw new Error(`Cannot limit task ${tid}: ${said}`)
+  }
+
+  /** The soft limit and the hard one of a task's process. */
+  async limit(tid: number, resource: number): Promise<string> {
+    const [said = ''] = await this.#conversation.ask(`limit ${tid} ${resource}\n`)
+    if (!/^\d+ \d+$/.test(said)) throw new Error(`Cannot look at the limits of task ${tid}: ${said}`)
+    return said
+  }
+
   close(): void {
     this.#child.kill('SIGKILL')
   }

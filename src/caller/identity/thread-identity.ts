@@ -104,6 +104,11 @@ export class ThreadIdentity {
       throw new LostThread('Cannot give capabilities up: they are there still')
   }
 
+  /** Tells whether this process has the capabilities of a step, so that the thread may take it. */
+  permits({ caps }: Step): boolean {
+    return (capMask(...caps) & ~this.#permitted) === 0n
+  }
+
   get inside(): boolean {
     return this.#inside
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BPF } from '../../../src/abi/bpf.ts'
 import type { Cap } from '../../../src/abi/credentials.ts'
+import { RLIMIT } from '../../../src/abi/rlimit.ts'
 import type { Verbs } from '../../../src/calls/act.ts'
 import { type Step, steps } from '../../../src/calls/steps.ts'
 import type { KernelFeature } from '../../../src/kernel/probe.ts'
@@ -14,12 +15,13 @@ import { fixture, missing } from '../../support/fixtures.ts'
 import { BASE, devicePrograms, Host, mknodPolicy, USERNS, until } from '../../support/host.ts'
 import { Images } from '../../support/images.ts'
 import { PatchedBuild } from '../../support/patched-build.ts'
-import { lacks, untraced, withReason } from '../../support/skipped.ts'
+import { cannotRaiseLimits, lacks, untraced, withReason } from '../../support/skipped.ts'
 
 const policy = {
   ...mknodPolicy,
   bpf: { ...devicePrograms, delegateCmds: new Set(['prog_load']) },
   mount: { allowed: new Set(['ext4', 'tmpfs']), fuse: new Map(), shift: false, nodev: true },
+  rlimits: { allowed: new Map([[RLIMIT.NOFILE, 4096n]]) },
   schedSetscheduler: { maxPriority: 20, minNice: 0, ioprio: false },
   setxattr: { allowed: new Set<string>(), read: true },
   sysinfo: {},
@@ -37,6 +39,8 @@ interface Scene {
   readonly does: () => Promise<void>
   readonly sees: readonly Seen[]
   readonly needs?: KernelFeature
+  /** Why it cannot be done here, if it is for another reason. */
+  readonly cannot?: string | undefined
 }
 
 describe.skipIf(absent)(withReason('the capabilities in effect during each act', absent), () => {
@@ -230,6 +234,11 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
       does: () => says(['--sched'], 'chrt -f 10 true', ''),
       sees: [['sched_setscheduler', steps.schedule]],
     },
+    limit: {
+      does: () => says(['--rlimits'], 'ulimit -n 1000; prlimit --nofile=2000:2000 true', ''),
+      sees: [['prlimit64', steps.limit]],
+      cannot: cannotRaiseLimits,
+    },
     mount: {
       does: () => says(['--mounts'], `${caller('mount', '/mnt', device, 'ext4')} && cat /mnt/hello`, `${OK}hello\n`),
       sees: [['sendmsg', steps.askMounter]],
@@ -354,8 +363,8 @@ describe.skipIf(absent)(withReason('the capabilities in effect during each act',
 
   test.for(Object.entries(scenes) as [keyof typeof scenes, Scene][])(
     '%s',
-    async ([verb, { does, sees, needs }], { skip }) => {
-      const why = needs && lacks(needs)
+    async ([verb, { does, sees, needs, cannot }], { skip }) => {
+      const why = cannot ?? (needs && lacks(needs))
       if (why) skip(why)
       await sampler.take()
       await does()

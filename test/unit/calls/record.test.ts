@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Tid } from '../../../src/abi/brand.ts'
-import { explain, explainInGeneral, packAttribute, packName, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
+import { packAttribute, packName } from '../../../src/calls/packed.ts'
+import { explain, explainInGeneral, reasonCodes, reasons } from '../../../src/calls/reasons.ts'
 import { type CallRecord, decodeRecord, encodeRecord, RECORD_SIZE, verdicts } from '../../../src/calls/record.ts'
 import { spell } from '../../../src/calls/spell.ts'
 import { keyNames } from '../../../src/policy/keys.ts'
@@ -101,7 +102,7 @@ test.each(Object.entries(reasons))('%s is one sentence without a full stop, and 
     expect(text).not.toMatch(/[.\n]$/)
     expect(
       text.replaceAll(
-        /\{(a|b|a:int|b:int|a:cap|a:errno|a:delegation|b:delegated|a:key|a:name|a:attribute|b:reason)\}/g,
+        /\{(a|b|a:int|b:int|a:cap|a:errno|a:delegation|b:delegated|a:key|a:name|a:attribute|a:resource|a:limit|b:reason)\}/g,
         '',
       ),
     ).not.toMatch(/[{}]/)

@@ -158,10 +158,18 @@ test.each<{ what: string; on: HostFacts; missing: string; able: boolean; remedy:
   },
   {
     what: 'an ordinary user',
-    on: machine([], reading({ '/proc/self/status': 'CapEff:\t0000000000000000\n' })),
+    // That it cannot raise limits goes without saying.
+    on: machine([], reading({ '/proc/self/status': 'CapEff:\t0000000001000000\n' })),
     missing: 'capabilities of this process',
     able: false,
     remedy: /sudo/,
+  },
+  {
+    what: 'a root that cannot raise limits',
+    on: machine([], reading({ '/proc/self/status': 'CapEff:\t000001fffeffffff\n' })),
+    missing: 'the capability to raise limits (CAP_SYS_RESOURCE)',
+    able: true,
+    remedy: /CapabilityBoundingSet/,
   },
   {
     what: 'the inside of a container',

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
+import { packName } from '../../../src/calls/packed.ts'
 import type { ReasonCode } from '../../../src/calls/reasons.ts'
-import { packName } from '../../../src/calls/reasons.ts'
 import { wantedKey } from '../../../src/memories/refusal-view.ts'
 import type { KeyName } from '../../../src/policy/keys.ts'
 import { keyNames } from '../../../src/policy/keys.ts'

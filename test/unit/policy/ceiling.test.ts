@@ -111,6 +111,7 @@ const CEILINGS: Readonly<Record<string, string>> = {
   'mount.allowed': 'ext4',
   'mount.fuse': '',
   'setxattr.allowed': 'security.NTACL',
+  'rlimits.allowed': 'nofile=65536',
   'sched_setscheduler.max_priority': '7',
   'sched_setscheduler.min_nice': '-7',
 }

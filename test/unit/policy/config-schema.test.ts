@@ -32,6 +32,7 @@ const VALUES: Readonly<Record<string, string>> = {
   'bpf.delegate_attachs': 'xdp',
   'mount.allowed': 'ext4,xfs',
   'mount.fuse': '{ ext4: fuse2fs }',
+  'rlimits.allowed': '{ nofile: 1048576, memlock: 2G }',
   'setxattr.allowed': '[security.NTACL, trusted.glusterfs.*]',
   'sched_setscheduler.max_priority': '7',
   'sched_setscheduler.min_nice': '-7',

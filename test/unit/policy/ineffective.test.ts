@@ -9,6 +9,8 @@ test.each([
   { keys: 'mount', says: ['mount does nothing without mount.allowed or mount.fuse'] },
   { keys: 'mount mount.allowed=ext4', says: [] },
   { keys: 'mount.fuse=ext4=fuse2fs', says: ['mount.fuse does nothing without mount=true'] },
+  { keys: 'rlimits', says: ['rlimits does nothing without rlimits.allowed'] },
+  { keys: 'rlimits rlimits.allowed=nofile=4096', says: [] },
   { keys: 'setxattr.allowed=security.NTACL', says: ['setxattr.allowed does nothing without setxattr=true'] },
   { keys: 'setxattr setxattr.allowed=security.NTACL', says: [] },
   {

@@ -28,6 +28,8 @@ const values: Record<PermittingKey, { readonly more: string; readonly less: stri
   'sched_setscheduler.max_priority': { more: '99', less: '1' },
   'sched_setscheduler.min_nice': { more: '-20', less: '0' },
   'sched_setscheduler.ioprio': { more: 'true', less: 'false' },
+  rlimits: { more: 'true', less: 'false' },
+  'rlimits.allowed': { more: 'nofile=1048576,memlock=2G', less: 'nofile=4096' },
   setxattr: { more: 'true', less: 'false' },
   'setxattr.allowed': { more: 'security.NTACL', less: '' },
   'setxattr.read': { more: 'true', less: 'false' },

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { RLIM_INFINITY, RLIMIT } from '../../../src/abi/rlimit.ts'
 import { makedev } from '../../../src/abi/stat.ts'
 import { harmless } from '../../../src/policy/devices.ts'
 import { fullName } from '../../../src/policy/key.ts'
@@ -8,6 +9,7 @@ import { defaults, effective, parsePolicy, settle } from '../../../src/policy/se
 
 const P = 'security.syscalls.intercept.'
 const BOOLEAN = 'true, 1, yes, on, false, 0, no or off'
+const LIMITS = 'a list of RESOURCE=LIMIT such as nofile=1048576,memlock=2G'
 const ATTRIBUTES = 'a list of names such as security.NTACL, and of beginnings such as trusted.glusterfs.*'
 const DEVICES = 'a list of c:MAJOR:MINOR such as c:10:200, majors to 4095, minors to 1048575, and of "granted"'
 
@@ -33,6 +35,8 @@ describe('parsePolicy()', () => {
       ['sched_setscheduler.max_priority', '7'],
       ['sched_setscheduler.min_nice', '-7'],
       ['sched_setscheduler.ioprio', 'yes'],
+      ['rlimits', 'true'],
+      ['rlimits.allowed', 'memlock=2G, nofile = 1024, nofile=65536,core=unlimited'],
       ['setxattr', 'true'],
       ['setxattr.allowed', 'security.NTACL, trusted.glusterfs.*,'],
       ['setxattr.read', 'true'],
@@ -57,6 +61,13 @@ describe('parsePolicy()', () => {
         nodev: false,
       },
       schedSetscheduler: { maxPriority: 7, minNice: -7, ioprio: true },
+      rlimits: {
+        allowed: new Map([
+          [RLIMIT.CORE, RLIM_INFINITY],
+          [RLIMIT.NOFILE, 65_536n],
+          [RLIMIT.MEMLOCK, 1n << 31n],
+        ]),
+      },
       setxattr: { allowed: new Set(['security.NTACL', 'trusted.glusterfs.*']), read: true },
       sysinfo: {},
     })
@@ -91,6 +102,13 @@ describe('parsePolicy()', () => {
         [fullName('sysinfo'), 'yes'],
       ]),
     ).toEqual({ sysinfo: {} })
+  })
+
+  test('writes limits in the order of their numbers, bytes with units, and of several values the highest', () => {
+    const { canonical } = keys['rlimits.allowed']
+    expect(canonical('MEMLOCK=2097152k, nofile=1024,nofile=1m,core=UNLIMITED,stack=1000')).toBe(
+      'stack=1000,core=unlimited,nofile=1048576,memlock=2G',
+    )
   })
 
   test('leaves out attributes that another entry stands for', () => {
@@ -143,6 +161,27 @@ describe('parsePolicy()', () => {
       'mount.allowed',
       'ext4,zfs',
       ': "zfs" would mount any file system of the pools of the host; mount.fuse can name a program that runs in the container, allowed is a list of file systems such as ext4,xfs',
+    ],
+    [
+      'rlimits.allowed',
+      'nproc=4096',
+      `: "nproc" cannot be listed: the kernel counts it for a whole user namespace, with the limits that its maker had, allowed is ${LIMITS}`,
+    ],
+    [
+      'rlimits.allowed',
+      'rtprio=99',
+      `: "rtprio" cannot be listed: sched_setscheduler is for that, and keeps the engine ahead of the container, allowed is ${LIMITS}`,
+    ],
+    ['rlimits.allowed', 'nofiles=9', `: "nofiles" is no resource (did you mean "nofile"?), allowed is ${LIMITS}`],
+    [
+      'rlimits.allowed',
+      'nofile',
+      `: "nofile" has no value, which is a number such as 4096 or 2G, or "unlimited", allowed is ${LIMITS}`,
+    ],
+    [
+      'rlimits.allowed',
+      'core=18446744073709551615',
+      `: "core=18446744073709551615" has no value, which is a number such as 4096 or 2G, or "unlimited", allowed is ${LIMITS}`,
     ],
     [
       'setxattr.allowed',
@@ -254,6 +293,11 @@ describe('types of values', () => {
         const entry = fc.constantFrom('security.NTACL', 'trusted.a.*', 'trusted.a.b', 'trusted.a.b.*', 'trusted.a.b.c')
         return [name, fc.array(entry).map(String)]
       }
+      if (name === 'rlimits.allowed') {
+        const most = fc.oneof(fc.constantFrom('unlimited', '2G', '1k'), fc.nat(4096).map(String))
+        const resource = fc.constantFrom('nofile', 'memlock', 'CORE', 'rttime')
+        return [name, fc.array(fc.tuple(resource, most)).map((list) => list.map((pair) => pair.join('=')).join())]
+      }
       if (name.startsWith('bpf.delegate_')) return [name, fc.array(fc.constantFrom(...keys[name].offered)).map(String)]
       if (name === 'mode') return [name, fc.constantFrom('enforce', 'Observe', 'observe')]
       if (name.endsWith('max_priority')) return [name, fc.integer({ min: 1, max: 99 }).map(String)]
@@ -302,6 +346,9 @@ describe('types of values', () => {
     ['mknod.devices', '', 'c:10:200', false],
     ['sched_setscheduler.max_priority', '49', '9', true],
     ['sched_setscheduler.max_priority', '49', '50', false],
+    ['rlimits.allowed', 'nofile=unlimited', 'nofile=65536', true],
+    ['rlimits.allowed', 'nofile=65536', 'nofile=65537', false],
+    ['rlimits.allowed', 'nofile=65536', 'core=0', false],
     ['setxattr.allowed', 'trusted.glusterfs.*', 'trusted.glusterfs.a,trusted.glusterfs.b.*', true],
     ['setxattr.allowed', 'trusted.glusterfs.a', 'trusted.glusterfs.*', false],
     ['setxattr.allowed', 'trusted.glusterfs.*', 'trusted.glusterfs2', false],

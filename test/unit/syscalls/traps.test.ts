@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { holds } from '../../../src/calls/syscall.ts'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { handlers, rulesFor, untrapped } from '../../../src/syscalls/index.ts'
@@ -9,6 +10,8 @@ const ON = parsePolicy([
   ['setxattr', 'true'],
   ['sysinfo', 'true'],
   ['sched_setscheduler', 'true'],
+  ['rlimits', 'true'],
+  ['rlimits.allowed', 'nofile=4096'],
   ['bpf', 'true'],
   ['bpf.devices', 'true'],
   ['mount', 'true'],
@@ -19,8 +22,7 @@ const ON = parsePolicy([
 const trapped = (policy: Policy, name: string, registers: Readonly<Record<number, bigint>>): boolean =>
   rulesFor(policy).some(
     (rule) =>
-      rule.name === name &&
-      (rule.when ?? []).every(({ arg, mask, equals }) => ((registers[arg] ?? 0n) & mask) === equals),
+      rule.name === name && (rule.when ?? []).every((condition) => holds(condition, Object.assign([], registers))),
   )
 
 const TOKENS = parsePolicy([
@@ -62,6 +64,10 @@ describe('what is trapped', () => {
     { call: 'sched_setaffinity', what: 'anything', registers: {}, is: false },
     { call: 'setpriority', what: 'anything, without min_nice', registers: {}, is: false },
     { call: 'ioprio_set', what: 'anything, without ioprio', registers: { 0: 1n }, is: false },
+    { call: 'setrlimit', what: 'anything', registers: {}, is: true },
+    { call: 'prlimit64', what: 'reading', registers: { 3: 4096n }, is: false },
+    { call: 'prlimit64', what: 'setting', registers: { 2: 4096n }, is: true },
+    { call: 'prlimit64', what: 'setting, from a high address', registers: { 2: GARBAGE }, is: true },
     { call: 'bpf', what: 'BPF_PROG_LOAD', registers: { 0: 5n }, is: true },
     { call: 'bpf', what: 'BPF_PROG_LOAD and garbage', registers: { 0: GARBAGE | 5n }, is: true },
     { call: 'bpf', what: 'BPF_LINK_DETACH', registers: { 0: 34n }, is: true },

@@ -21,6 +21,8 @@ const KEYS = [
   'sched_setscheduler.max_priority=10',
   'sched_setscheduler.min_nice=-10',
   'sched_setscheduler.ioprio',
+  'rlimits',
+  'rlimits.allowed=core=unlimited,rss=1M,memlock=1M,locks=1048576',
   'sysinfo',
 ]
 const PROCESSES = 5

@@ -89,6 +89,11 @@ describe.skipIf(cannot)(withReason('the observer', cannot), { timeout: 60_000 },
       finds: /^a thread of the host was scheduled: .* sleep: nice 0, .* became nice 7,/,
     },
     {
+      what: 'a limit of a process of the host',
+      does: () => execFileSync('prlimit', ['--pid', `${bystander.pid}`, '--core=0:0']),
+      finds: /^the limits of a process of the host changed: .* sleep$/,
+    },
+    {
       what: 'a cgroup',
       does() {
         const path = new Group().path

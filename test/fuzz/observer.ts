@@ -28,11 +28,19 @@ interface Thread {
   readonly scheduling: string
 }
 
+/** A process of the host. */
+interface Limited {
+  readonly name: string
+  /** As /proc/PID/limits has them. */
+  readonly limits: string
+}
+
 /** What must stay as it is, whatever a container does. */
 interface World {
   readonly mounts: ReadonlyMap<string, string>
   readonly groups: ReadonlyMap<string, string>
   readonly threads: ReadonlyMap<string, Thread>
+  readonly processes: ReadonlyMap<string, Limited>
   readonly outside: readonly string[]
   readonly loops: readonly string[]
 }
@@ -80,7 +88,7 @@ export class Observer {
   /** What can be seen in a moment; called again and again. */
   check(): void {
     const now = this.#look()
-    const { mounts, groups, threads, outside, loops } = this.#before
+    const { mounts, groups, threads, outside, loops, processes } = this.#before
     for (const [id, line] of mounts) if (now.mounts.get(id) !== line) this.note('a mount of the host changed', line)
     for (const [id, line] of now.mounts) if (!mounts.has(id)) this.note('a mount came to the host', line)
     for (const [path, owner] of now.groups)
@@ -92,6 +100,9 @@ export class Observer {
       if (then !== undefined && then !== scheduling)
         this.note('a thread of the host was scheduled', `${id} ${name}: ${scheduling} became ${then}`)
     }
+    for (const [id, { name, limits }] of processes)
+      if ((now.processes.get(id)?.limits || limits) !== limits)
+        this.note('the limits of a process of the host changed', `${id} ${name}`)
     if (now.outside.join() !== outside.join()) this.note('outside of the container', difference(outside, now.outside))
     if (now.loops.join() !== loops.join()) this.note('loop devices', difference(loops, now.loops))
     for (const path of this.#strays.look()) this.note('made outside of the container', path)
@@ -135,6 +146,7 @@ export class Observer {
         [...this.#groupOwners()].filter(([path]) => !path.includes('intercede') || path.includes(MARKED)),
       ),
       threads: this.#threads(),
+      processes: this.#limited(),
       outside: this.#tree(this.#scene.outside),
       loops: this.#loops(),
     }
@@ -159,10 +171,23 @@ export class Observer {
     return path.includes(`/intercede/${this.#keeper}-`)
   }
 
+  /** The processes of the host, and of Intercede. */
+  #ofHost(): string[] {
+    const own = new Set(family(this.#keeper))
+    return processes().filter((each) => isOfHost(each) && (own.has(each) || !isOthers(each)))
+  }
+
+  #limited(): Map<string, Limited> {
+    const found = this.#ofHost().map((pid): [string, Limited] => [
+      `${pid}@${statFields(`/proc/${pid}/stat`)[19]}`,
+      { name: read(`/proc/${pid}/comm`).trim(), limits: read(`/proc/${pid}/limits`) },
+    ])
+    return new Map(found)
+  }
+
   #threads(): Map<string, Thread> {
     const found = new Map<string, Thread>()
-    const own = new Set(family(this.#keeper))
-    for (const pid of processes().filter((each) => isOfHost(each) && (own.has(each) || !isOthers(each)))) {
+    for (const pid of this.#ofHost()) {
       for (const tid of list(`/proc/${pid}/task`)) {
         const stat = statFields(`/proc/${pid}/task/${tid}/stat`)
         if (stat.length < 40) continue

@@ -210,6 +210,15 @@ cat said
 grep -q '^itself' said && grep -q 'use Linux 6.11' said && echo 'this kernel can do the first only, and says so' && exit 77
 exit 1`,
   },
+  {
+    name: 'run: a hard limit is raised, and one above the list is not',
+    seconds: 120,
+    script: `intercede run -c rlimits -c rlimits.allowed=nofile=1048576 -- sh -c '
+ulimit -n 1000; ulimit -n 1048576 && ulimit -n; ulimit -n 1048577' >said 2>&1 || :
+cat said
+grep -q '^1048576' said
+grep -q 'above the highest that the policy allows' said`,
+  },
   ...['false', 'true'].map((shift) => ({
     name: `run: mount ext4 and unmount it, 50 times, with mount.shift=${shift}`,
     seconds: 1800,

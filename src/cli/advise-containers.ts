@@ -4,7 +4,7 @@ import { orElse } from '../kernel/error.ts'
 import type { CallCount } from '../memories/read-counts.ts'
 import { type CallName, callOf, type PermittingKey } from '../policy/keys.ts'
 import { parsePolicy } from '../policy/settings.ts'
-import { type ContainerView, keysGiven, number } from '../reader/container-fields.ts'
+import { type ContainerView, keysGiven, number, RUN } from '../reader/container-fields.ts'
 import type { FeedReader } from '../reader/feed.ts'
 import { counted } from '../shared/texts.ts'
 import { adviceOf, formatAdvice, joinValues, jsonOf, type Keys, MANNERS, writeAdvice } from './advice.ts'
@@ -14,7 +14,6 @@ import {
   openFeeds,
   openRunOf,
   type ReadOptions,
-  RUN,
   requireContainer,
   sayMissing,
   whyLeft,

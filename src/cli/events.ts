@@ -5,7 +5,7 @@ import { escaped, isoTime, shownJson } from '../calls/escape.ts'
 import { reasonCodes } from '../calls/reasons.ts'
 import { WORDS } from '../calls/record.ts'
 import { EVENT_TYPES } from '../memories/directory.ts'
-import type { ContainerView } from '../reader/container-fields.ts'
+import { type ContainerView, RUN } from '../reader/container-fields.ts'
 import { earlierOf } from '../reader/container-view.ts'
 import {
   concerns,
@@ -28,7 +28,6 @@ import {
   openFeeds,
   openRunOf,
   type ReadOptions,
-  RUN,
   requireContainer,
 } from './open-feed.ts'
 import { byTemplate, formatCaller, formatValue, type OutputFormat, parseFormat } from './output-format.ts'

@@ -5,18 +5,16 @@ import { PREFIX } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { callOf, type KeyName } from '../policy/keys.ts'
 import type { Note } from '../policy/resolve.ts'
-import type { ContainerView, KeyEntry } from '../reader/container-fields.ts'
-import { everythingOf } from '../reader/container-view.ts'
+import { type ContainerView, type KeyEntry, RUN } from '../reader/container-fields.ts'
+import { everythingOf, stateWord } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
 import {
   formatDropped,
   isServed,
   openFeeds,
   type ReadOptions,
-  RUN,
   requireContainer,
   sayMissing,
-  stateWord,
   whyLeft,
 } from './open-feed.ts'
 import { ago, duration, formatRows, formatValue, parseFormat, table } from './output-format.ts'

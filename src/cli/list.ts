@@ -1,7 +1,7 @@
-import type { ContainerView } from '../reader/container-fields.ts'
+import { type ContainerView, RUN } from '../reader/container-fields.ts'
 import { findRuns } from '../reader/runs.ts'
 import { type Asked, isPlain, type ListName, type Offer, printOffers } from './completion.ts'
-import { openFeeds, RUN, shortId } from './open-feed.ts'
+import { openFeeds, shortId } from './open-feed.ts'
 
 const isAlone = (name: string, all: readonly ContainerView[]): boolean =>
   all.filter((view) => view.name === name && view.state !== 'ended').length <= 1

@@ -7,7 +7,7 @@ import { isAbandoned } from '../kernel/fd.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
 import type { WhichRefusals } from '../memories/read-counts.ts'
 import { FEED_SOCKET, HISTORY, HISTORY_FILES, lastHistory } from '../processes/installation.ts'
-import { type ContainerView, LXC, number, shownName } from '../reader/container-fields.ts'
+import { type ContainerView, LXC, number, RUN, shownName } from '../reader/container-fields.ts'
 import {
   describeAmbiguity,
   eachContainer,
@@ -19,6 +19,7 @@ import {
   joinOutlived,
   namesakesOf,
   pastViews,
+  together,
 } from '../reader/container-view.ts'
 import { connect, DaemonSilent, type FeedReader, NoDaemon } from '../reader/feed.ts'
 import { type Few, type PastLines, readHistory } from '../reader/history.ts'
@@ -187,22 +188,6 @@ function pastIn({
   }
 }
 
-/** Puts together what the daemon shows and what history has: of the same container, the one that knows more. */
-function together(
-  shown: readonly ContainerView[],
-  past: readonly ContainerView[],
-  unread: PastLines['unread'],
-): readonly ContainerView[] {
-  const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
-  const over = new Set(shown.map(({ serial }) => serial))
-  // The end of a container may be a line that could not be written.
-  const isOld = ({ serial, about }: ContainerView): boolean => about.outlived === true && over.has(serial)
-  const kept = past.filter((view) => !running.has(view.serial) && !isOld(view))
-  const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
-  const isKept = (serial: number): boolean => ended.has(serial) || unread.has(serial)
-  return joinOutlived([...shown.filter(({ serial, state }) => state !== 'ended' || !isKept(serial)), ...kept])
-}
-
 /**
  * Opens all that may be read.
  *
@@ -297,9 +282,6 @@ export function openFeeds(path: string | undefined, history?: HistorySource): Fe
   }
 }
 
-/** What stands for the runtime of a container of `intercede run`. */
-export const RUN = 'run'
-
 function readDaemon(path: string | undefined): Partial<Pick<Feeds, 'daemon' | 'missing'>> {
   try {
     return { daemon: openFeed(path) }
@@ -353,12 +335,6 @@ export function formatContainer({ id, ...names }: Named): string {
 export const isJudged = ({ state }: Pick<ContainerView, 'state'>): boolean => state === 'served' || state === 'observed'
 /** Whether a daemon, or a run, has the container now. */
 export const isServed = (view: Pick<ContainerView, 'state'>): boolean => isJudged(view) || view.state === 'left'
-
-/** Says in which state a container is. Of one that its daemon does not know, only the exec'd process has ended. */
-export function stateWord(view: Pick<ContainerView, 'state' | 'about'>): string {
-  if (view.state === 'ended' && isStray(view)) return 'process ended'
-  return view.state === 'unserved' ? 'not served' : view.state
-}
 
 /** Says why all calls of a container are left to the kernel; empty if they are not. */
 export function whyLeft({ about }: Pick<ContainerView, 'about'>): string {

@@ -1,16 +1,7 @@
 import { CONTAINER_FIELDS, type ContainerView, type Field, shownName } from '../reader/container-fields.ts'
-import { summaryOf } from '../reader/container-view.ts'
+import { countIn, stateWord, summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import {
-  aloneAmong,
-  openFeeds,
-  type ReadOptions,
-  sayLost,
-  sayMissing,
-  shortId,
-  stateWord,
-  terminalWidth,
-} from './open-feed.ts'
+import { aloneAmong, openFeeds, type ReadOptions, sayLost, sayMissing, shortId, terminalWidth } from './open-feed.ts'
 import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce, say } from './print.ts'
 
@@ -61,14 +52,6 @@ const USUAL_CELLS: Cells = {
   ...CELLS,
   name: (view) => CELLS.name!(view) || `${shortId(view.id)} ${cut(formatValue(view.command), COMMAND_MOST)}`.trim(),
   lastRefusal: ({ refusals: [last] }) => (last ? `${/^\w*/.exec(last.call)} ${last.reason}, ${agoOf(last)}` : ''),
-}
-
-/** Nobody knows what a container did after its last line in history, at least until the next daemon counted again. */
-function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
-  return ({ [name]: count, countedUntil, countedAgain }) => {
-    if (countedUntil === undefined) return `${count}`
-    return count === 0 && countedAgain === undefined ? '-' : `${count}+`
-  }
 }
 
 const agoOf = ({ time }: { readonly time: number }): string => ago(Date.now() - time)

@@ -14,10 +14,10 @@ import { essentialTo } from '../policy/ineffective.ts'
 import { fullName } from '../policy/key.ts'
 import { type Origin, parseOrigin } from '../policy/key-value-lines.ts'
 import { type CallName, callOf, type KeyName, keys } from '../policy/keys.ts'
-import { type ContainerView, type KeyEntry, LXC, text, turnOnBy } from '../reader/container-fields.ts'
+import { type ContainerView, type KeyEntry, LXC, RUN, text, turnOnBy } from '../reader/container-fields.ts'
 import { barredBy } from '../reader/container-view.ts'
 import { namesBlockDevice } from '../runtimes/bundle.ts'
-import { at, isJudged, isServed, RUN } from './open-feed.ts'
+import { at, isJudged, isServed } from './open-feed.ts'
 import { attributeAt, familyOfShown, type Needed, TYPE_OF } from './run-report.ts'
 
 /** What an administrator can do so that a refused call is done, and what that means. */

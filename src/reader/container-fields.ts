@@ -118,6 +118,9 @@ export function namesOf(about: Entry, names?: Named): ContainerNames {
 /** What stands for the runtime of a container of LXC. */
 export const LXC = 'lxc'
 
+/** What stands for the runtime of a container of `intercede run`. */
+export const RUN = 'run'
+
 /**
  * `observed`: served in observe mode. `unknown`: the daemon cannot be asked, and history says only that the container
  * was there.

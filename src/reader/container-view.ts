@@ -273,6 +273,36 @@ export function joinOutlived(all: readonly ContainerView[]): readonly ContainerV
   return rows.filter((row) => row !== undefined)
 }
 
+/** Puts together what the daemon shows and what history has: of the same container, the one that knows more. */
+export function together(
+  shown: readonly ContainerView[],
+  past: readonly ContainerView[],
+  unread: ReadonlyMap<number, unknown>,
+): readonly ContainerView[] {
+  const running = new Set(shown.flatMap(({ serial, state }) => (state === 'ended' ? [] : [serial])))
+  const over = new Set(shown.map(({ serial }) => serial))
+  // The end of a container may be a line that could not be written.
+  const isOld = ({ serial, about }: ContainerView): boolean => about.outlived === true && over.has(serial)
+  const kept = past.filter((view) => !running.has(view.serial) && !isOld(view))
+  const ended = new Set(kept.flatMap(({ serial, state }) => (state === 'ended' ? [serial] : [])))
+  const isKept = (serial: number): boolean => ended.has(serial) || unread.has(serial)
+  return joinOutlived([...shown.filter(({ serial, state }) => state !== 'ended' || !isKept(serial)), ...kept])
+}
+
+/** Says in which state a container is. Of one that its daemon does not know, only the exec'd process has ended. */
+export function stateWord(view: Pick<ContainerView, 'state' | 'about'>): string {
+  if (view.state === 'ended' && isStray(view)) return 'process ended'
+  return view.state === 'unserved' ? 'not served' : view.state
+}
+
+/** Nobody knows what a container did after its last line in history, at least until the next daemon counted again. */
+export function countIn(name: 'calls' | 'done' | 'left' | 'errors'): (view: ContainerView) => string {
+  return ({ [name]: count, countedUntil, countedAgain }) => {
+    if (countedUntil === undefined) return `${count}`
+    return count === 0 && countedAgain === undefined ? '-' : `${count}+`
+  }
+}
+
 type Row = Readonly<Record<string, unknown>>
 
 /** A container in a list, for programs. */

@@ -11,11 +11,11 @@ import type { PageRoutes } from './page-routes.ts'
 import { streamEvents } from './streams.ts'
 
 /** What a browser loads before it has entered: nothing in it is secret. */
-const FILES: Readonly<Record<string, readonly [file: string, type: string]>> = {
-  '': ['page.html', 'text/html'],
-  'page.js': ['page.js', 'text/javascript'],
-  'style.css': ['style.css', 'text/css'],
-}
+const FILES: ReadonlyMap<string, readonly [file: string, type: string]> = new Map([
+  ['', ['page.html', 'text/html']],
+  ['page.js', ['page.js', 'text/javascript']],
+  ['style.css', ['style.css', 'text/css']],
+])
 /** The most bytes of a report of the browser, and the most reports that are told. */
 const REPORT_BYTES = 8192
 const REPORTS = 10
@@ -73,7 +73,7 @@ export class PageServer {
 
   async #give(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method } = request
-    const [file, type] = FILES[path] ?? []
+    const [file, type] = FILES.get(path) ?? []
     const wanted = path === 'enter' ? 'POST' : 'GET'
     if (method !== wanted) throw new HttpError(405, `Cannot answer: the method is not ${wanted}`)
     if (file !== undefined) {
@@ -105,6 +105,7 @@ export class PageServer {
 
   /** Tells what the browser has refused to do for the page, which never happens. */
   async #report(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#door.requireEntered(request)
     let text = ''
     for await (const chunk of request) {
       text += String(chunk)

@@ -379,7 +379,7 @@ command('web')
   .option(
     '--listen <address:port>',
     'the loopback address to serve on, such as 127.0.0.1:9471 (default: a free port)',
-    value.parseListen,
+    value.parseOwnListen,
   )
   .option('--open', 'open the page in the browser, with xdg-open')
   .option(...FEED_OPTION)

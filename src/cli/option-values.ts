@@ -81,13 +81,18 @@ export function parseInstructed(name: string): string {
   )
 }
 
-/** Parses `ADDRESS:PORT`. */
-export function parseListen(text: string): { host: string; port: number } {
-  const [, address = '', digits] = /^(.+):(\d{1,5})$/.exec(text) ?? []
-  const [host, port] = [address.replace(/^\[(.*)\]$/, '$1'), Number(digits)]
-  if (isIP(host) && port > 0 && port < 65_536) return { host, port }
-  throw new InvalidArgumentError('It must be an address and a port, such as 192.0.2.1:9470.')
-}
+/** Parses `ADDRESS:PORT`. @param example of the command */
+const listenParser =
+  (example: string) =>
+  (text: string): { host: string; port: number } => {
+    const [, address = '', digits] = /^(.+):(\d{1,5})$/.exec(text) ?? []
+    const [host, port] = [address.replace(/^\[(.*)\]$/, '$1'), Number(digits)]
+    if (isIP(host) && port > 0 && port < 65_536) return { host, port }
+    throw new InvalidArgumentError(`It must be an address and a port, such as ${example}.`)
+  }
+export const parseListen = listenParser('192.0.2.1:9470')
+/** Of what only this machine reaches. */
+export const parseOwnListen = listenParser('127.0.0.1:9471')
 
 /** Parses `UID[:GID]`, ids of the container. Without GID, the group has the number of the user. */
 export function parseUser(text: string): { uid: number; gid: number } {

@@ -66,7 +66,7 @@ function openInBrowser(address: string): string {
 export async function webCommand({ listen = { host: '127.0.0.1', port: 0 }, open, feed }: WebOptions): Promise<void> {
   checkUsage(
     LOOPBACK.test(listen.host),
-    `Cannot serve the page at ${listen.host}: other machines could reach that address; use 127.0.0.1, and a tunnel such as "ssh -L"`,
+    `Cannot serve the page at ${listen.host}: only at 127.0.0.1 and ::1; for another machine, use a tunnel such as "ssh -L"`,
   )
   const daemon = new DaemonLink(feed ?? usualSocket())
   const routes = new PageRoutes(daemon, { explain: explainIn(feed), examine: () => examine(feed) })
@@ -81,7 +81,11 @@ export async function webCommand({ listen = { host: '127.0.0.1', port: 0 }, open
     process.exitCode = STATUS.interrupted
     end()
   })
-  const address = await server.listen(listen)
+  const address = await server.listen(listen).catch((error: NodeJS.ErrnoException) => {
+    server.close()
+    const why = error.code === 'EADDRINUSE' ? 'another program has that port; name another' : error.message
+    throw new Error(`Cannot serve the page at ${listen.host}:${listen.port}: ${why}`)
+  })
   print(`${address}\n`)
   say('Open this address in a browser. It admits one browser, once. Ctrl-C ends the page')
   if (open) directory = openInBrowser(address)

@@ -50,7 +50,7 @@ export class DaemonLink {
     } catch (error) {
       const why = (error as Error).message
       this.#failed = error instanceof DaemonSilent ? { at: now(), why } : undefined
-      throw new HttpError(503, why)
+      throw new HttpError(503, why, { cause: error })
     }
   }
 
@@ -84,16 +84,17 @@ export class DaemonLink {
 
 /** Containers that outlived their daemon. History is read once for each daemon: only the end of one adds to them. */
 class Outlived {
-  #feed: FeedReader | undefined
+  /** The daemon is the same after a new connection to it. */
+  #daemon: string | undefined
   #entries: readonly Entry[] | undefined
   #next = 0
 
   of(feed: FeedReader): readonly ContainerView[] | undefined {
     const start = now()
-    if (feed !== this.#feed) this.#entries = outlivedIn(feed)
+    if (feed.records.id !== this.#daemon) this.#entries = outlivedIn(feed)
     else if (start < this.#next) return this.#views()
     else this.#entries = this.#entries && stillThere(this.#entries)
-    this.#feed = feed
+    this.#daemon = feed.records.id
     this.#next = now() + Math.max(LOOKS.shortest, LOOKS.times * (now() - start))
     return this.#views()
   }

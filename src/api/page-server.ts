@@ -5,7 +5,6 @@ import { fileURLToPath } from 'node:url'
 import { shownJson } from '../calls/escape.ts'
 import type { TcpAddress } from './api-server.ts'
 import { CONNECTIONS, HEAD_BYTES, HEAD_MS, HttpError, LOOK_MS, QUIET_MS } from './bounds.ts'
-import type { DaemonLink } from './daemon-link.ts'
 import { PageDoor } from './page-door.ts'
 import type { PageRoutes } from './page-routes.ts'
 import { streamEvents } from './streams.ts'
@@ -19,9 +18,10 @@ const FILES: ReadonlyMap<string, readonly [file: string, type: string]> = new Ma
 /** The most bytes of a report of the browser, and the most reports that are told. */
 const REPORT_BYTES = 8192
 const REPORTS = 10
+/** The most calls of a second that a page gets as events: more would keep it from showing anything else. */
+const EVENT_RATE = 50
 
 interface PageOptions {
-  readonly daemon: DaemonLink
   readonly routes: PageRoutes
   /** Takes a sentence for whoever started it. */
   readonly say: (message: string) => void
@@ -54,7 +54,7 @@ export class PageServer {
   close(): void {
     this.#server.close()
     this.#server.closeAllConnections()
-    this.#options.daemon.close()
+    this.#options.routes.close()
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -96,11 +96,11 @@ export class PageServer {
   }
 
   async #stream(serial: string | undefined, response: ServerResponse): Promise<void> {
-    const container = this.#options.routes.idOf(serial)
+    const { id: container, open, lastWords } = this.#options.routes.eventsOf(serial)
     response.req.socket.setTimeout(0)
     response.setHeader('content-type', 'application/x-ndjson')
-    const options = { tail: '200' }
-    await streamEvents(response, () => this.#options.daemon.open(), { container, options, isHead: false })
+    const wanted = { container, options: { tail: '200' }, isHead: false, rate: EVENT_RATE, lastWords }
+    await streamEvents(response, open, wanted)
   }
 
   /** Tells what the browser has refused to do for the page, which never happens. */

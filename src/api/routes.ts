@@ -66,7 +66,7 @@ export function containersIn(daemon: AskedDaemon, ended: boolean): readonly Cont
 }
 
 /** What history has of a container is all that is known of it. @returns undefined if it has gone meanwhile */
-export const wholeIn = (daemon: AskedDaemon, view: ContainerView): ContainerView | undefined =>
+const wholeIn = (daemon: AskedDaemon, view: ContainerView): ContainerView | undefined =>
   view.state === 'unserved' ? view : wholeContainer(daemon.feed, view)
 
 /** @throws {HttpError} if there is none, or are several */

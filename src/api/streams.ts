@@ -10,6 +10,10 @@ interface Wanted {
   readonly container: string | undefined
   readonly options: QueryValues
   readonly isHead: boolean
+  /** The most calls of a second. */
+  readonly rate?: number
+  /** See `EventStream`. */
+  readonly lastWords?: string | undefined
 }
 
 const lineOf = (event: EventView): string => `${shownJson(event)}\n`
@@ -22,7 +26,7 @@ const lineOf = (event: EventView): string => `${shownJson(event)}\n`
 export async function streamEvents(
   response: ServerResponse,
   open: () => FeedReader,
-  { container, options: { after, follow = 'true', tail }, isHead }: Wanted,
+  { container, options: { after, follow = 'true', tail }, isHead, rate = STREAM_RATE, lastWords }: Wanted,
 ): Promise<boolean> {
   const end = new AbortController()
   const stop = (): void => end.abort()
@@ -34,7 +38,7 @@ export async function streamEvents(
     stop()
   })
   using stream = new EventStream({
-    ...{ connect: open, follow: follow === 'true', rate: STREAM_RATE, after },
+    ...{ connect: open, follow: follow === 'true', rate, after, lastWords },
     tail: tail === undefined ? undefined : Number(tail),
     wanted: container === undefined ? undefined : (event) => concerns(event, container),
   })

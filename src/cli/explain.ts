@@ -39,6 +39,7 @@ interface ExplainOptions extends ReadOptions {
 interface Explained extends RefusalRow, Partial<WaysToAllow> {
   /** When the container ended, in ISO 8601. */
   readonly ended?: string
+  readonly note?: string
 }
 
 type Daemon = Partial<DaemonTotals>
@@ -111,6 +112,21 @@ function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => un
   }
 }
 type NoteOf = (row: Explained) => readonly string[]
+
+/** Makes rows, each with the notes about it. @param makeRow see `rowMaker` */
+export function rowsWithNotes(
+  found: readonly Found[],
+  makeRow: ReturnType<typeof rowMaker>,
+): readonly (readonly [row: Explained, notes: readonly string[]])[] {
+  const rows = found.map(makeRow)
+  const profiles = new Map(rows.map((row, at) => [row, found[at]!.view.about.profile]))
+  const noteOf = noteMaker(rows, (row) => profiles.get(row))
+  return rows.map((row, at) => [row, [...ignoredBy(row, found[at]!.view), ...noteOf(row)]])
+}
+
+/** Returns rows for programs. */
+export const withNote = ([row, notes]: readonly [Explained, readonly string[]]): Explained =>
+  notes.length === 0 ? row : { ...row, note: notes.join('; ') }
 
 /** Says when a container ended; if its daemon did not know it, only the process that was exec'd into it did. */
 function formatEnd({ ended }: Explained, view: ContainerView): string {
@@ -301,13 +317,6 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     .filter(({ refusal }) => refusal.time >= (since ?? 0))
     .sort(byImportance)
   const rowOf = rowMaker(all, daemon, path)
-  /** Makes rows, each with the notes about it. */
-  const rowsOf = (some: readonly Found[]): readonly (readonly [row: Explained, notes: readonly string[]])[] => {
-    const rows = some.map(rowOf)
-    const profiles = new Map(rows.map((row, at) => [row, some[at]!.view.about.profile]))
-    const noteOf = noteMaker(rows, (row) => profiles.get(row))
-    return rows.map((row, at) => [row, [...ignoredBy(row, some[at]!.view), ...noteOf(row)]])
-  }
   const orphans = [...formatUnserved(views), ...formatRefused(feeds, views, since)]
   const isPart = word === undefined && since === undefined && feeds.gaps.begun > 0 && feeds.gaps.begun < from
   const leftOut = isPart
@@ -315,7 +324,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     : []
   const asText = (): string => {
     const listed = found.slice(0, LISTED)
-    const rows = rowsOf(listed)
+    const rows = rowsWithNotes(listed, rowOf)
     const isAll = listed.length === found.length && unread.size === 0
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [
@@ -329,8 +338,6 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     const text = paragraphs.length === 0 ? [formatNone(feeds, word, since, views)] : paragraphs
     return `${[...text, ...leftOut].join('\n\n')}\n`
   }
-  const withNote = ([row, notes]: readonly [Explained, readonly string[]]): object =>
-    notes.length === 0 ? row : { ...row, note: notes.join('; ') }
   if (format.kind !== 'table') for (const text of [...orphans, ...leftOut]) say(text)
-  print(formatRows(format, () => rowsOf(found).map(withNote), asText))
+  print(formatRows(format, () => rowsWithNotes(found, rowOf).map(withNote), asText))
 }

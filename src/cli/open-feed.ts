@@ -15,7 +15,6 @@ import {
   findNow,
   isCalled,
   isLikeId,
-  isStray,
   joinOutlived,
   namesakesOf,
   pastViews,

@@ -9,7 +9,7 @@ import { type PageKnowledge, PageRoutes } from '../api/page-routes.ts'
 import { PageServer } from '../api/page-server.ts'
 import { escaped } from '../calls/escape.ts'
 import { ownProgram } from '../processes/node-programs.ts'
-import { rowMaker } from './explain.ts'
+import { rowMaker, rowsWithNotes, withNote } from './explain.ts'
 import { usualSocket } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
@@ -43,8 +43,9 @@ const examine = (feed: string | undefined): Promise<unknown> =>
  */
 const explainIn =
   (path: string | undefined): PageKnowledge['explain'] =>
-  ({ directory }, all, view) => {
-    const rows = view.refusals.map((refusal) => rowMaker(all, directory.daemon, path)({ view, refusal }))
+  (daemon, all, view) => {
+    const found = view.refusals.map((refusal) => ({ view, refusal }))
+    const rows = rowsWithNotes(found, rowMaker(all, daemon, path)).map(withNote)
     if (escaped(view.id) === view.id) return rows
     return rows.map(({ set: _, now: __, forGood, ...row }) => ({
       ...row,
@@ -69,8 +70,12 @@ export async function webCommand({ listen = { host: '127.0.0.1', port: 0 }, open
     `Cannot serve the page at ${listen.host}: only at 127.0.0.1 and ::1; for another machine, use a tunnel such as "ssh -L"`,
   )
   const daemon = new DaemonLink(feed ?? usualSocket())
-  const routes = new PageRoutes(daemon, { explain: explainIn(feed), examine: () => examine(feed) })
-  const server = new PageServer({ daemon, routes, say })
+  const routes = new PageRoutes(daemon, {
+    showsRuns: feed === undefined,
+    explain: explainIn(feed),
+    examine: () => examine(feed),
+  })
+  const server = new PageServer({ routes, say })
   let directory: string | undefined
   const end = (): void => {
     server.close()

@@ -62,14 +62,17 @@ entered.catch(() => {})
 const troubleOf = (error: unknown): Trouble => (error instanceof Trouble ? error : new Trouble('ended'))
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 const RETRY_MS = 2000
-/** So many times as long as an answer took it is waited until the next question. */
-const TIMES = 4
+/**
+ * So many times as long as an answer took it is waited until the next question, but no longer than this: the end of the
+ * daemon must be seen soon.
+ */
+const [TIMES, MOST_MS] = [4, 4000]
 
 export interface Polled<T> {
   /** The last answer. */
   readonly value: T | undefined
   readonly trouble: Trouble | undefined
-  /** When it was given, and how long it is until the next, in milliseconds. */
+  /** When it was given, and how long it is until the next, in milliseconds; 0 if there is none. */
   readonly at: number
   readonly every: number
 }
@@ -91,8 +94,8 @@ export function usePolled<T>(path: string, every: number): Polled<T> {
         try {
           await entered
           const value = (await (await ask(path, { signal })).json()) as T
-          wait = Math.max(every, TIMES * (Date.now() - start))
-          if (!signal.aborted) set({ path, value, trouble: undefined, at: Date.now(), every: wait })
+          wait = Math.min(MOST_MS, Math.max(every, TIMES * (Date.now() - start)))
+          if (!signal.aborted) set({ path, value, trouble: undefined, at: Date.now(), every: every && wait })
           if (every === 0) return
         } catch (error) {
           const trouble = troubleOf(error)
@@ -125,16 +128,16 @@ export interface EventRow {
 
 /** How many events are shown, and how often new ones are. */
 export const SHOWN_EVENTS = 200
-const SHOW_MS = 500
+const SHOW_MS = 1000
 
 export interface Events {
   readonly rows: readonly EventRow[]
-  /** How many came, and how many came too fast for the server. */
+  /** How many came, and how many the server has left out. */
   readonly seen: number
   readonly lost: number
 }
 
-/** Follows events. They are shown twice a second, the last ones only, however fast they come. */
+/** Follows events. They are shown once a second, the last ones only, however fast they come. */
 export function useEvents(path: string): Events {
   const [state, set] = useState<Events>({ rows: [], seen: 0, lost: 0 })
   const last = useRef<Events>(state)

@@ -1,9 +1,9 @@
 import { usePolled } from './client.ts'
 import { spaced } from './formats.ts'
-import { type Names, Notice, nameOf, Recent } from './parts.tsx'
+import { type Names, Notice, nameOf, Recent, useTitle } from './parts.tsx'
 import { Facts, Table } from './table.tsx'
 
-const SLOW_MS = 10_000
+const SLOW_MS = 4000
 
 interface Status {
   readonly keeper: number
@@ -66,6 +66,7 @@ export function DaemonView() {
   const polled = usePolled<Status>('daemon', SLOW_MS)
   const { value } = polled
   const { daemon } = value ?? {}
+  useTitle('Daemon')
   return (
     <>
       <h1>Daemon</h1>

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks'
 import { usePolled } from './client.ts'
 import { formatAge, formatMicroseconds } from './formats.ts'
 import type { Summary } from './list-view.tsx'
-import { Calls, LIVE_MS, Notice, nameOf, type Rate, Recent, type Refusal, refusalKind } from './parts.tsx'
+import { Calls, LIVE_MS, Notice, nameOf, type Rate, Recent, type Refusal, refusalKind, useTitle } from './parts.tsx'
 import { Plot, useCollected } from './plot.tsx'
 import { Facts, Table } from './table.tsx'
 
@@ -52,7 +52,7 @@ function Copy({ text }: { readonly text: string }) {
 }
 
 function Refused({ of }: { readonly of: Refusal }) {
-  const { call, verdict, errno, count, time, reason, says, remedy, now, set, forGood, allows } = of
+  const { call, verdict, errno, count, time, reason, says, remedy, now, set, forGood, allows, note } = of
   return (
     <li>
       <code class="text">{call}</code>
@@ -64,6 +64,7 @@ function Refused({ of }: { readonly of: Refusal }) {
           ],
           ['Why', `${says} [${reason}]`],
           ['What to do', remedy],
+          ['Note', note],
           ['Now', set === undefined ? now : <Copy text={set} />],
           ['For good', forGood],
           ['Which allows', allows],
@@ -82,6 +83,7 @@ export function DetailView({ serial }: { readonly serial: string }) {
     rates?.reduce((top, rate) => Math.max(top, rate[of] ?? 0), 0) || null
   const latency = useCollected(path, polled.at, [most('p50'), most('p99')])
   const { traps } = container ?? {}
+  useTitle(container ? nameOf(container) : 'Container')
   return (
     <>
       <h1 class="text">{container ? nameOf(container) : 'Container'}</h1>
@@ -93,14 +95,14 @@ export function DetailView({ serial }: { readonly serial: string }) {
               ['Id', container.id],
               ['Image', container.image],
               ['Runtime', container.runtime],
-              ['State', container.barred ? `${container.state}: ${container.barred.says}` : container.state],
+              ['State', container.barred ? `${container.stateWord}: ${container.barred.says}` : container.stateWord],
               ['PID', container.pid || undefined],
               ['Since', container.since],
               ['Ended', container.ended],
               ['Profile', container.profile],
               ['Control group', container.cgroup],
               ['Traps', typeof traps === 'string' ? traps : traps?.join(', ')],
-              ['Calls', `${container.calls}, ${container.inFlight} in flight, ${container.stuck} stuck`],
+              ['Calls', `${container.callsWord}, ${container.inFlight} in flight, ${container.stuck} stuck`],
             ]}
           />
           <Calls of={path} at={polled.at} rates={rates} />

@@ -24,7 +24,7 @@ export const csvOf = (rows: readonly (readonly (string | number | undefined)[])[
 
 /** Formats a number of calls per second. */
 export const perSecond = (rate: number | undefined): string =>
-  rate === undefined ? '' : rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`
+  rate === undefined ? '' : rate > 0 && rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`
 
 /** Formats microseconds. Infinity becomes null in JSON. */
 export function formatMicroseconds(us: number | null | undefined): string {

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import { usePolled } from './client.ts'
 import { formatAge } from './formats.ts'
-import { Notice, nameOf, type Refusal, refusalKind } from './parts.tsx'
+import { Notice, nameOf, type Refusal, refusalKind, useTitle } from './parts.tsx'
 import { Plot } from './plot.tsx'
 import { Table } from './table.tsx'
 
@@ -17,10 +17,16 @@ const DAYS = [1, 7, 30]
 const DAY_MS = 86_400_000
 const dayOf = (time: number): number => new Date(time).setHours(0, 0, 0, 0)
 
+/** Returns the beginnings of the last days, of which today is one. */
+const lastDays = (days: number): readonly number[] => {
+  const today = dayOf(Date.now())
+  // Some days have an hour more or less.
+  return Array.from({ length: days }, (_, index) => dayOf(today - (days - 1 - index) * DAY_MS + DAY_MS / 2))
+}
+
 /** Adds up refusals by the day of the last one of their kind. */
 function byDay(refusals: readonly Refusal[], days: number): number[][] {
-  const today = dayOf(Date.now())
-  const all = Array.from({ length: days + 1 }, (_, index) => dayOf(today - (days - index) * DAY_MS + DAY_MS / 2))
+  const all = lastDays(days)
   const counts = new Map(all.map((day) => [day, 0]))
   for (const { time, count } of refusals) {
     const day = dayOf(Date.parse(time))
@@ -33,8 +39,9 @@ function byDay(refusals: readonly Refusal[], days: number): number[][] {
 export function HistoryView() {
   const [days, setDays] = useState(7)
   const [by, setBy] = useState<'container' | 'image'>('container')
-  const polled = usePolled<Past>(`history/${days}`, 0)
+  const polled = usePolled<Past>(`history/${lastDays(days)[0]}`, 0)
   const { value: past } = polled
+  useTitle('History')
   const groupOf = (row: Refusal): string => (by === 'image' ? (row.image ?? 'no image known') : nameOf(row))
   const groups = new Map<string, Map<string, Refusal>>()
   for (const row of past?.refusals ?? []) {

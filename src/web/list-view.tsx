@@ -1,6 +1,6 @@
 import { usePolled } from './client.ts'
 import { formatAge, formatMicroseconds, perSecond } from './formats.ts'
-import { Calls, LIVE_MS, Notice, nameOf, type Rate } from './parts.tsx'
+import { Calls, LIVE_MS, Notice, nameOf, type Rate, useTitle } from './parts.tsx'
 import { Table } from './table.tsx'
 
 export interface Summary {
@@ -13,16 +13,38 @@ export interface Summary {
   readonly pod?: string
   readonly state: string
   readonly calls: number
+  /** What "intercede ps" says. */
+  readonly stateWord: string
+  readonly callsWord: string
   readonly lastRefusal?: string
   readonly lastRefusalTime?: string
 }
+
+const SERVED: ReadonlySet<string> = new Set(['served', 'observed', 'left'])
+const NO_CALLS = { rate: 0, done: 0, left: 0, errors: 0 }
+/** Infinity becomes null in JSON. */
+const boundOf = (us: number | null | undefined): number | undefined => (us === null ? Number.POSITIVE_INFINITY : us)
+/** Undefined where it is not known. */
+const callsOf = ({ calls, callsWord }: Summary): number | undefined => (callsWord === '-' ? undefined : calls)
 
 /** All containers, live. */
 export function ListView() {
   const polled = usePolled<{ containers: readonly Summary[]; rates?: readonly Rate[] }>('containers', LIVE_MS)
   const { containers = [], rates } = polled.value ?? {}
   const byId = new Map(rates?.map((rate) => [rate.container, rate]))
-  const rateOf = ({ id }: Summary): Partial<Rate> => byId.get(id) ?? {}
+  /** A container that is served and makes no calls has no rate of its own; of others, none is known. */
+  const rateOf = ({ id, state }: Summary): Partial<Rate> => byId.get(id) ?? (rates && SERVED.has(state) ? NO_CALLS : {})
+  const rateColumn = (title: string, name: keyof typeof NO_CALLS) => ({
+    title,
+    of: (row: Summary) => rateOf(row)[name],
+    shown: (row: Summary) => perSecond(rateOf(row)[name]),
+  })
+  const boundColumn = (title: string, name: 'p50' | 'p99') => ({
+    ...{ title, unit: 'us' },
+    of: (row: Summary) => boundOf(rateOf(row)[name]),
+    shown: (row: Summary) => formatMicroseconds(rateOf(row)[name]),
+  })
+  useTitle('Containers')
   return (
     <>
       <h1>Containers</h1>
@@ -42,14 +64,14 @@ export function ListView() {
               shown: (row) => <a href={`#/containers/${row.serial}`}>{nameOf(row)}</a>,
             },
             { title: 'Image', of: ({ image }) => image },
-            { title: 'State', of: ({ state }) => state },
-            { title: 'Calls', of: ({ calls }) => calls },
-            { title: 'Calls/s', of: (row) => rateOf(row).rate ?? 0, shown: (row) => perSecond(rateOf(row).rate) },
-            { title: 'Done/s', of: (row) => rateOf(row).done ?? 0, shown: (row) => perSecond(rateOf(row).done) },
-            { title: 'Left/s', of: (row) => rateOf(row).left ?? 0, shown: (row) => perSecond(rateOf(row).left) },
-            { title: 'Errors/s', of: (row) => rateOf(row).errors ?? 0, shown: (row) => perSecond(rateOf(row).errors) },
-            { title: 'P50', of: (row) => rateOf(row).p50 ?? 0, shown: (row) => formatMicroseconds(rateOf(row).p50) },
-            { title: 'P99', of: (row) => rateOf(row).p99 ?? 0, shown: (row) => formatMicroseconds(rateOf(row).p99) },
+            { title: 'State', of: ({ stateWord }) => stateWord },
+            { title: 'Calls', of: callsOf, shown: ({ callsWord }) => callsWord },
+            rateColumn('Calls/s', 'rate'),
+            rateColumn('Done/s', 'done'),
+            rateColumn('Left/s', 'left'),
+            rateColumn('Errors/s', 'errors'),
+            boundColumn('P50', 'p50'),
+            boundColumn('P99', 'p99'),
             { title: 'Last refusal', of: ({ lastRefusal }) => lastRefusal },
             {
               title: 'When',

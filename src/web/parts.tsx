@@ -1,3 +1,4 @@
+import { useEffect, useState } from 'preact/hooks'
 import { type EventRow, type Polled, SHOWN_EVENTS, useEvents } from './client.ts'
 import { clock, formatMicroseconds, perSecond } from './formats.ts'
 import { Plot, useCollected } from './plot.tsx'
@@ -5,6 +6,8 @@ import { Table } from './table.tsx'
 
 /** The shortest time between two looks at what changes, in milliseconds. */
 export const LIVE_MS = 1000
+/** So much older than usual is old, in milliseconds. */
+const LATE_MS = 2000
 
 export interface Names {
   readonly container: string
@@ -38,6 +41,7 @@ export interface Refusal extends Names {
   readonly set?: string
   readonly forGood?: string
   readonly allows?: string
+  readonly note?: string
 }
 
 /** What tells kinds of refusals of a container: their last calls change. */
@@ -50,21 +54,39 @@ export const nameOf = ({ name = '', namespace, pod, ...rest }: Partial<Names & {
   return [ofPod, name === ofPod ? '' : name].filter(Boolean).join('/') || shortId(rest.id ?? rest.container ?? '')
 }
 
+/** Renders again and again, so that what is old says so. */
+function useSeconds(): number {
+  const [now, set] = useState(Date.now())
+  useEffect(() => {
+    const timer = setInterval(() => set(Date.now()), LIVE_MS)
+    return () => clearInterval(timer)
+  }, [])
+  return now
+}
+
+/** Names what the tab shows, among other tabs. */
+export const useTitle = (name: string): void =>
+  useEffect(() => {
+    document.title = `${name} - Intercede`
+  }, [name])
+
+const asSentence = (text: string): string => (text.endsWith('.') ? text : `${text}.`)
+
 /** Says what is wrong, and how old what is shown is. */
-export function Notice({ of: { trouble, value, at, every } }: { readonly of: Polled<unknown> }) {
-  if (!trouble)
+export function Notice({ of: { trouble, value, at, every } }: { readonly of: Polled<object> }) {
+  const age = useSeconds() - at
+  const missing = trouble?.message ?? (value as { readonly missing?: string } | undefined)?.missing
+  if (missing !== undefined)
     return (
-      <p class="fresh">
-        {value === undefined
-          ? 'Loading\u2026'
-          : every >= 2 * LIVE_MS && `Shown every ${Math.round(every / 1000)} seconds`}
+      <p class="trouble" role="alert">
+        {asSentence(missing)} {trouble && value !== undefined && `What is shown is of ${clock(at)}.`}
       </p>
     )
-  return (
-    <p class="trouble" role="alert">
-      {trouble.message} {value !== undefined && `What is shown is of ${clock(at)}.`}
-    </p>
-  )
+  if (value === undefined) return <p class="fresh">Loading\u2026</p>
+  if (every === 0) return <p class="fresh">As of {clock(at)}</p>
+  if (age > every + LATE_MS)
+    return <p class="trouble">What is shown is {Math.round(age / 1000)} seconds old: the next answer takes long.</p>
+  return <p class="fresh">{every >= 2 * LIVE_MS && `Shown every ${Math.round(every / 1000)} seconds`}</p>
 }
 
 const sum = (rates: readonly Rate[] | undefined, of: 'done' | 'left' | 'errors'): number | null =>
@@ -96,6 +118,7 @@ const eventColumns = [
   { title: 'Reason', of: ({ reason }: EventRow) => reason ?? '' },
   {
     title: 'Took',
+    unit: 'us',
     of: ({ microseconds }: EventRow) => microseconds,
     shown: (row: EventRow) => formatMicroseconds(row.microseconds),
   },
@@ -108,8 +131,8 @@ export function Recent({ path }: { readonly path: string }) {
     <>
       <h2>Recent events</h2>
       <p class="fresh">
-        {seen > SHOWN_EVENTS && `A sample: the last ${SHOWN_EVENTS} of ${seen} events. `}
-        {lost > 0 && `${lost} more came faster than they could be read.`}
+        {seen > SHOWN_EVENTS && `The last ${SHOWN_EVENTS} events that the page has received. `}
+        {lost > 0 && `${lost} more came too fast, and were left out: "intercede events" shows more.`}
       </p>
       <Table
         name="Events"

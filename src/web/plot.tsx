@@ -29,6 +29,8 @@ function optionsFor({ labels, format, isByDay }: PlotProps, width: number, style
     isByDay && uPlot.paths.bars ? { paths: uPlot.paths.bars({ size: [0.7, 60] }), points: { show: false } } : {}
   return {
     ...{ width, height: HEIGHT, legend: { show: false }, cursor: { show: false } },
+    // The last label of the axis is half beyond it.
+    padding: [null, 35, null, null],
     scales: {
       x: { range: (_, from, to) => (isByDay ? [from - DAY / 2, to + DAY / 2] : [Math.min(from, to - LEAST), to]) },
       y: { range: (_, _from, to) => [0, Math.max(to * 1.1, 1)] },
@@ -48,6 +50,33 @@ function optionsFor({ labels, format, isByDay }: PlotProps, width: number, style
       })),
     ],
   }
+}
+
+/** Draws a plot with what the page has around it. */
+function pictureOf(
+  plot: HTMLCanvasElement,
+  title: string,
+  legend: readonly string[],
+  style: CSSStyleDeclaration,
+): HTMLCanvasElement {
+  const picture = document.createElement('canvas')
+  const line = 24 * devicePixelRatio
+  picture.width = plot.width
+  picture.height = plot.height + 2 * line
+  const to = picture.getContext('2d')!
+  to.fillStyle = style.getPropertyValue('--back')
+  to.fillRect(0, 0, picture.width, picture.height)
+  to.font = `${14 * devicePixelRatio}px ${style.fontFamily}`
+  to.fillStyle = style.getPropertyValue('--text')
+  to.fillText(title, line / 3, 0.75 * line, picture.width - line)
+  let left = line / 3
+  for (const [index, label] of legend.entries()) {
+    to.fillStyle = style.getPropertyValue(`--series${index}`)
+    to.fillText(label, left, 1.75 * line)
+    left += to.measureText(label).width + line
+  }
+  to.drawImage(plot, 0, 2 * line)
+  return picture
 }
 
 /** A plot that says its last values in words, and is saved as a picture. */
@@ -77,7 +106,13 @@ export function Plot(props: PlotProps) {
     const value = isByDay ? values.reduce<number>((sum, each) => sum + (each ?? 0), 0) : values.at(-1)
     return [label, value === undefined || value === null ? '-' : format(value)] as const
   })
-  const asFile = (): void => plot.current?.ctx.canvas.toBlob((blob) => blob && save(`${name}.png`, blob))
+  const asFile = (): void => {
+    const { current } = place
+    if (!current || !plot.current) return
+    const legend = last.map(([label, value]) => `${label} ${value}`)
+    const picture = pictureOf(plot.current.ctx.canvas, `${document.title}: ${name}`, legend, getComputedStyle(current))
+    picture.toBlob((blob) => blob && save(`${name}.png`, blob))
+  }
   return (
     <figure>
       <figcaption>

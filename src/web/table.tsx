@@ -8,6 +8,8 @@ interface Column<Row> {
   readonly title: string
   /** What it is sorted and filtered by, and what a file has. */
   readonly of: (row: Row) => Value
+  /** What the values are in, for a file. */
+  readonly unit?: string
   /** What is shown instead. */
   readonly shown?: (row: Row) => ComponentChildren
 }
@@ -62,7 +64,10 @@ export function Table<Row>({ name, columns, rows, keyOf, by, none }: TableProps<
   const asFile = (): void =>
     save(
       `${name}.csv`,
-      csvOf([columns.map((each) => each.title), ...sorted.map((row) => columns.map(({ of }) => of(row)))]),
+      csvOf([
+        columns.map(({ title, unit }) => (unit ? `${title} (${unit})` : title)),
+        ...sorted.map((row) => columns.map(({ of }) => of(row))),
+      ]),
     )
   if (rows.length === 0) return <p class="none">{none}</p>
   return (

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { fixture } from '../../support/fixtures.ts'
 import { execute, USERNS, until } from '../../support/host.ts'
 import { CLI, Machine } from '../../support/machine.ts'
+import { ended, sh, start, unable } from '../../support/run-machine.ts'
 import { withReason } from '../../support/skipped.ts'
 import { SLOWNESS } from '../../support/slowness.ts'
 import { byUser } from '../../support/user.ts'
@@ -43,7 +44,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     const own = ['--userns', USERNS, '--pidns', '--await-agent', '--id', id, ...more]
     const policy = ['--metadata', 'security.syscalls.intercept.mknod=true']
     const calls = `cd ${machine.shared}; while :; do for p; do ${fixture('caller')} mknod "$p" 020666 10 200; ${fixture('caller')} mknod "$p" 020666 1 1
-      ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null 2>&1`
+      ${fixture('caller')} mknod "$p" 020666 10 229; ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null 2>&1`
     const words = [machine.socket, ...own, ...policy, '--', 'sh', '-c', calls, 'sh', ...paths]
     containers.push(spawn(fixture('filtered'), words, { stdio: ['ignore', 'ignore', 'inherit'], detached: true }))
   }
@@ -147,6 +148,9 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
 
   test('a container has its policy, its calls, and refusals with a command that works', async () => {
     await see('mknod.devices=c:10:200')
+    expect(await page.title()).toBe('build - Intercede')
+    // The two commands would undo each other.
+    await see(/asks for c:10:229 of mknod.devices: each command replaces the value, so put all that you allow into one/)
     await page.getByRole('row', { name: /^mknod true metadata/ }).waitFor()
     await page.getByRole('img', { name: /^Calls per second: done \d/ }).waitFor()
     await page.getByRole('img', { name: /^Latency of the slowest call: p50 \d/ }).waitFor()
@@ -167,11 +171,10 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       page.getByRole('button', { name: 'Save as PNG' }).first().click(),
     ])
     expect(picture.suggestedFilename()).toBe('Calls per second.png')
-    expect(
-      readFileSync(await picture.path())
-        .subarray(1, 4)
-        .toString(),
-    ).toBe('PNG')
+    const png = readFileSync(await picture.path())
+    expect(png.subarray(1, 4).toString()).toBe('PNG')
+    // The title and the legend have a line each.
+    expect(png.readUInt32BE(20)).toBe(180 + 2 * 24)
     contain('=HYPERLINK("x")', ['tun'])
     await open('Containers')
     await page.getByRole('link', { name: '=HYPERLINK' }).waitFor()
@@ -180,7 +183,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       page.getByRole('button', { name: 'Save as CSV' }).click(),
     ])
     const text = readFileSync(await table.path(), 'utf8')
-    expect(text).toMatch(/^"Container","Image","State","Calls"/)
+    expect(text).toMatch(/^"Container","Image","State","Calls",.*,"P50 \(us\)","P99 \(us\)",/)
     expect(text).toContain(`"'=HYPERLINK(""x"")"`)
   })
 
@@ -223,7 +226,33 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
   })
 
   test('history adds up refusals by image', async () => {
+    const { stdout } = await execute(process.execPath, [
+      CLI,
+      'explain',
+      '--feed',
+      feed,
+      '--since',
+      '1h',
+      '--format',
+      'json',
+    ])
+    await page.reload()
     await open('History')
+    const rows = page.getByRole('row', { name: /^build / })
+    await rows.first().waitFor()
+    const counts = new Map<string, number>()
+    for (const row of await rows.all()) {
+      const [, count = '', call = ''] = await row.getByRole('cell').allTextContents()
+      counts.set(/\d+:\d+/.exec(call)?.[0] ?? '', Number(count))
+    }
+    type Refused = { readonly container: string; readonly call: string; readonly count: number }
+    const refused = (JSON.parse(stdout) as Refused[]).filter(({ container }) => container === 'build')
+    expect(refused.length).toBeGreaterThan(1)
+    for (const { call, count } of refused) {
+      const shown = counts.get(/\d+:\d+/.exec(call)![0])
+      expect(shown, call).toBeGreaterThanOrEqual(count)
+    }
+    await see(/^As of \d/)
     await page.getByRole('combobox', { name: 'By' }).selectOption('image')
     await page
       .getByRole('row', { name: /no image known/ })
@@ -250,16 +279,63 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
   })
 
   test('while the daemon is gone, what was shown stays and says how old it is; the next one is found', async () => {
+    await open('Daemon')
+    await see('listeners per container')
+    await machine.stop('SIGKILL')
+    const timeout = 6000 * SLOWNESS
+    await page
+      .getByRole('alert')
+      .getByText(/Cannot read .*\. What is shown is of/)
+      .waitFor({ timeout })
+    await see('listeners per container')
     await open('Containers')
-    await page.getByRole('link', { name: 'build' }).waitFor()
-    await machine.stop()
-    await page.getByRole('alert').getByText('What is shown is of').waitFor()
-    expect(await page.getByRole('link', { name: 'build' }).count()).toBe(1)
+    const row = page.getByRole('row', { name: /^build / })
+    await row.getByRole('cell', { name: 'not served', exact: true }).waitFor()
+    await page.reload()
+    await row.getByRole('cell', { name: 'not served', exact: true }).waitFor()
+    expect(await row.getByRole('cell').nth(3).textContent()).toMatch(/^(\d+\+|-)$/)
+    await page.getByRole('alert').getByText('only history is shown.').waitFor()
     expect(await viewer.flaws(page)).toEqual([])
+    await page.getByRole('link', { name: 'build' }).click()
+    await see(/^not served/)
+    await page.getByRole('alert').getByText('only history is shown.').waitFor()
+    await open('Containers')
     await machine.serve(`history: { path: ${history} }`)
     contain('again', ['tun'])
     await page.getByRole('link', { name: 'again' }).waitFor()
     expect(await page.getByRole('alert').count()).toBe(0)
+  })
+
+  test('while the program hangs, what is shown says how old it is, and soon after that it is new again', async () => {
+    await page.getByRole('link', { name: 'again' }).click()
+    const plot = page.getByRole('img', { name: /^Calls per second: done \d/ })
+    await plot.waitFor()
+    web.child.kill('SIGSTOP')
+    await see(/^What is shown is \d+ seconds old/)
+    web.child.kill('SIGCONT')
+    await see(/^Shown every [234] seconds/)
+    await plot.waitFor()
+    await page.getByText(/^Shown every/).waitFor({ state: 'detached', timeout: 8000 * SLOWNESS })
+    expect(await viewer.flaws(page)).toEqual([])
+  })
+
+  const noRun = unable()
+  test.skipIf(noRun)(withReason('what intercede run has started is shown, too', noRun), async () => {
+    const usual = await serve([process.execPath, CLI, 'web'])
+    const script = 'echo ready; while :; do busybox mknod /tmp/n c 10 200; sleep 0.2; done 2>&1'
+    const run = await start(['--name', `runner-${process.pid}`, '-c', 'mknod', ...sh(script)])
+    const other = await viewer.page()
+    await other.goto(usual.address)
+    await other.getByRole('link', { name: `runner-${process.pid}` }).click()
+    await other.getByRole('heading', { name: `runner-${process.pid}`, level: 1 }).waitFor()
+    await see('the policy of a run is that of its command line', other)
+    await other.getByRole('img', { name: /^Calls per second: done \d/ }).waitFor()
+    await other.getByRole('region', { name: 'Events' }).getByText('deviceNotAllowed').first().waitFor()
+    run.kill('SIGTERM')
+    await ended(run)
+    // A daemon of this machine, or another run, may be there.
+    await other.getByRole('alert').getByText('What is shown is of').waitFor()
+    await other.context().close()
   })
 
   test('another browser, or a wrong token, is not admitted', async () => {

@@ -74,6 +74,16 @@ test('the token admits one browser; its cookie is for the secret path, and no sc
     expect(String(proofOf(asked))).not.toBe(secret)
 })
 
+test('whoever asks seldom gets the rates of calls, too', async () => {
+  const rates = async (): Promise<unknown> => JSON.parse((await ask('containers', { cookie })).text).rates
+  for (let times = 0; times < 3; times++) {
+    await rates()
+    // The daemon is asked for its memories again after 1.5 seconds without a look.
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+  }
+  expect(await rates()).toEqual([])
+})
+
 test.each([
   ['a name that leads to us, as of DNS rebinding', 403, { host: 'evil.example:80' }],
   ['no name of this machine', 403, { host: '-' }],

@@ -239,7 +239,7 @@ test('status says since when which engine and configuration serve', async () => 
   expect(status).toBe(0)
   expect(stdout).toMatch(
     new RegExp(
-      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\)\nconfigured {2}since .*\nengine {6}pid ${daemon.engine}, since .*\nhistory {5}not kept\ncontainers {2}1 served, 0 left to the kernel, 1 listener\n$`,
+      `^daemon {6}pid ${daemon.pid}, since .*\nprogram {5}\\d.* \\(build [0-9a-f]{16}\\)\nconfigured {2}since .*\nengine {6}pid ${daemon.engine}, since .*\nhistory {5}not kept\ncontainers {2}1 served, 0 left to the kernel, those of earlier daemons not known, 1 listener\n$`,
     ),
   )
   const [said] = await read('status')
@@ -579,7 +579,7 @@ test('status and ps say that calls are left to the kernel, and when the next eng
     const none = /calls are left to the kernel, because engines keep failing; the next one is tried in [\d hms]+$/m
     const { stdout } = await ask('status')
     expect(stdout).toMatch(new RegExp(`^engine {6}none now, after \\d+ others that ended: ${none.source}`, 'm'))
-    expect(stdout).toMatch(/^containers {2}0 served, 1 left to the kernel, 1 listener$/m)
+    expect(stdout).toMatch(/^containers {2}0 served, 1 left to the kernel, those of earlier daemons not known, 1 listener$/m)
     const [said] = JSON.parse(`[${(await ask('status', '--format', 'json')).stdout}]`)
     expect(said).toMatchObject({ engine: 0, nextEngine: expect.stringMatching(/Z$/) })
     expect(said.engineSince).toBeUndefined()

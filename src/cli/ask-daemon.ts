@@ -16,9 +16,12 @@ import { connectUnix, receive, send, waitReadable } from '../kernel/socket.ts'
 import { FEED_SOCKET } from '../processes/installation.ts'
 import { connect, DaemonSilent } from '../reader/feed.ts'
 import { usualSocket } from './open-feed.ts'
+import { say } from './print.ts'
 
 /** Limit of the wait: a new program is checked for half a minute at most, and hand-overs are waited for. */
 const ANSWER_MS = 90_000
+/** After that it is said what is waited for. */
+const SILENT_MS = 2000
 
 const REMEDIES: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such socket; start the service, or "intercede serve" as root, or name its socket with --control',
@@ -92,6 +95,8 @@ function take(connection: Fd): Fd | undefined {
 }
 
 function answerOn(connection: Fd, path: string): ControlAnswer {
+  if (!waitReadable(connection, SILENT_MS))
+    say('The daemon has not answered yet: it answers once its engine does, or another one serves; waiting')
   if (!waitReadable(connection, ANSWER_MS))
     throw new Error(`Cannot wait for the daemon at "${path}" any longer: it does not answer; see "intercede status"`)
   const file = take(connection)

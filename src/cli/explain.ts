@@ -232,7 +232,7 @@ function formatRefused({ daemon }: Feeds, views: readonly ContainerView[], since
 }
 
 function formatNone(
-  { missing, historyAt, keepsNone }: Feeds,
+  { missing, historyAt, keepsNone, gaps: { begun } }: Feeds,
   word: string | undefined,
   since: number | undefined,
   [view]: readonly ContainerView[],
@@ -245,13 +245,21 @@ function formatNone(
     return `Nothing was refused${where}${when}, as far as is known: calls between ${isoTime(until)} and ${isoTime(again)} are not. They failed with ENOSYS if no daemon was there.`
   if (until !== undefined)
     return `Nothing was refused${where}${when} until ${isoTime(until)}. Later calls are not known: they failed with ENOSYS if no daemon was there.`
-  const remembered = keepsNone ? ', as far as the daemon remembers: it keeps no history' : ''
+  const remembered = keepsNone
+    ? ', as far as the daemon remembers: it keeps no history'
+    : word === undefined
+      ? sinceHistoryBegan(begun, since)
+      : ''
   const left = word === undefined ? 0 : (view?.left ?? 0)
   const byDesign =
     left === 0 ? '' : ` The kernel judged ${counted(left, 'call')}, which may have failed: "intercede events" has them.`
   const unseen = word === undefined || view === undefined ? '' : formatUnseen(view)
   return `Nothing was refused${where}${when}${remembered}.${byDesign}${unseen}`
 }
+
+/** Says that history may lack what happened before it began. */
+const sinceHistoryBegan = (begun: number, since = listedSince()): string =>
+  begun > since ? ` since history begins, at ${isoTime(begun)}; what happened before is not known` : ''
 
 /** Says which calls of a container nobody here has seen: the kernel alone judges what no filter traps. */
 function formatUnseen({ about: { traps } }: ContainerView): string {

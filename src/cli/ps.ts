@@ -1,7 +1,17 @@
+import { isoTime } from '../calls/escape.ts'
 import { CONTAINER_FIELDS, type ContainerView, type Field, shownName } from '../reader/container-fields.ts'
 import { countIn, stateWord, summaryOf } from '../reader/container-view.ts'
 import { FORMATS } from './formats.ts'
-import { aloneAmong, openFeeds, type ReadOptions, sayLost, sayMissing, shortId, terminalWidth } from './open-feed.ts'
+import {
+  aloneAmong,
+  listedSince,
+  openFeeds,
+  type ReadOptions,
+  sayLost,
+  sayMissing,
+  shortId,
+  terminalWidth,
+} from './open-feed.ts'
 import { ago, cut, duration, formatRows, formatValue, parseFormat, type Row, table } from './output-format.ts'
 import { end, printAtOnce, say } from './print.ts'
 
@@ -116,6 +126,9 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
       `The daemon keeps no history: containers that ended long ago, or outlived an earlier daemon, are not known${flaw === undefined ? '' : `. ${formatValue(flaw)}`}`,
     )
   const text = formatRows(format, rows, asTable)
+  const { begun } = feeds.gaps
+  if (all && begun > listedSince() && views()[Symbol.iterator]().next().done)
+    say(`History begins at ${isoTime(begun)}: containers that ended before are not known`)
   sayLost(feeds)
   printAtOnce(text)
 }

@@ -12,7 +12,7 @@ import { containersOf } from '../reader/container-view.ts'
 import { connect } from '../reader/feed.ts'
 import { briefly, counted } from '../shared/texts.ts'
 import { askDaemon, controlSocket, feedBeside, requireOrders } from './ask-daemon.ts'
-import { at, formatContainer, openFeeds, requireContainer } from './open-feed.ts'
+import { formatContainer, openFeeds, requireContainer } from './open-feed.ts'
 import { formatValue } from './output-format.ts'
 import { print, say } from './print.ts'
 import { asUsage, checkUsage, NegativeAnswer, STATUS } from './usage.ts'
@@ -74,7 +74,7 @@ export function setCommand(word: string, words: readonly string[], options: SetO
   const { changed, warnings, isPending } = askDaemon<SetAnswer>(socket, request)
   if (isPending) {
     say(
-      `The daemon has taken the order, but its engine does not answer: the keys hold once it continues, or another one serves; see "${at(path, 'intercede status')}"`,
+      `The daemon has taken the order, but its engine does not answer: the keys hold once it continues, or another one serves, which takes ten seconds if it hangs`,
     )
     process.exitCode = STATUS.failure
   }

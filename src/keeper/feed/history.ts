@@ -380,7 +380,8 @@ export class NameSearch {
   ended(serial: number): void {
     const waits = this.#waiting.get(serial)
     if (waits) this.#waiting.set(serial, { ...waits, hasEnded: true })
-    if (waits && now() >= this.#last.end + LOOKS.shareOfEnded * this.#last.took) this.look()
+    const isSearched = waits !== undefined || this.#followed.has(serial)
+    if (isSearched && now() >= this.#last.end + LOOKS.shareOfEnded * this.#last.took) this.look()
     this.#followed.delete(serial)
   }
 

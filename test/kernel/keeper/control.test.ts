@@ -579,7 +579,9 @@ test('status and ps say that calls are left to the kernel, and when the next eng
     const none = /calls are left to the kernel, because engines keep failing; the next one is tried in [\d hms]+$/m
     const { stdout } = await ask('status')
     expect(stdout).toMatch(new RegExp(`^engine {6}none now, after \\d+ others that ended: ${none.source}`, 'm'))
-    expect(stdout).toMatch(/^containers {2}0 served, 1 left to the kernel, those of earlier daemons not known, 1 listener$/m)
+    expect(stdout).toMatch(
+      /^containers {2}0 served, 1 left to the kernel, those of earlier daemons not known, 1 listener$/m,
+    )
     const [said] = JSON.parse(`[${(await ask('status', '--format', 'json')).stdout}]`)
     expect(said).toMatchObject({ engine: 0, nextEngine: expect.stringMatching(/Z$/) })
     expect(said.engineSince).toBeUndefined()
@@ -795,6 +797,15 @@ describe('a daemon that is stopped', () => {
       expect(accept(listening)).toBeUndefined()
     },
   )
+
+  test.concurrent('reload says that it waits, where the daemon takes the order and does not answer', async () => {
+    const path = join(mkdtempSync(join(scratch, 'mute-')), 'control.sock')
+    using _ = listenUnix(path, 'packet')
+    const done = await execute('timeout', ['-s', 'KILL', '4', process.execPath, CLI, 'reload', '--control', path])
+    expect(done.stderr).toBe(
+      'intercede: The daemon has not answered yet: it answers once its engine does, or another one serves; waiting\n',
+    )
+  })
 
   test('says of orders whose sender has given up that it did nothing, when it continues', async () => {
     await intercede('reload', '--control', join(stopped.directory, 'control.sock'))

@@ -588,6 +588,27 @@ function other(): string {
   return path
 }
 
+test('where history has just begun, an empty answer says so', async () => {
+  const daemon = await Daemon.start(`history: { path: ${newDirectory()} }`)
+  try {
+    const ask = (command: string, ...words: readonly string[]): Promise<Done> =>
+      execute(process.execPath, [CLI, command, '--feed', join(daemon.directory, 'feed.sock'), ...words])
+    const { stdout } = await ask('explain')
+    expect(stdout).toMatch(
+      /^Nothing was refused since history begins, at 20.*Z; what happened before is not known\.\n$/,
+    )
+    expect(await ask('ps', '--all')).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(
+        /^intercede: History begins at 20.*Z: containers that ended before are not known\n$/,
+      ),
+    })
+    expect(await ask('explain', '--since', '0s')).toMatchObject({ stdout: expect.stringMatching(/Z\.\n$/), stderr: '' })
+  } finally {
+    await daemon.close()
+  }
+})
+
 describe.sequential('a daemon', () => {
   const directory = newDirectory()
   const config = `history: { path: ${directory}, size: 1m }`

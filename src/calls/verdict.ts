@@ -20,6 +20,9 @@ export const continueWith = (code: ReasonCode, a?: number, b?: number): Verdict 
   is: 'continue',
   why: why(code, a, b),
 })
+/** Tells whether a handler leaves a call because the policy does not serve it. It does not say which key is off. */
+export const isOff = (verdict: Verdict | undefined): boolean =>
+  verdict?.is === 'continue' && verdict.why.code === 'keyOff'
 export const refuse = (code: ReasonCode, errno: Errno, a?: number, b?: number): Verdict => ({
   is: 'errno',
   errno,

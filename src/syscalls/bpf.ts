@@ -16,8 +16,7 @@ import type { Caller, MemoryReader, Registers } from '../calls/caller.ts'
 import type { ReasonCode } from '../calls/reasons.ts'
 import type { Condition, Syscall } from '../calls/syscall.ts'
 import { act, continueWith, type Verdict, verdictOfError } from '../calls/verdict.ts'
-import { keyNames } from '../policy/keys.ts'
-import { delegates, keyThatIsOff, type Policy } from '../policy/policy.ts'
+import { delegates, type Policy } from '../policy/policy.ts'
 import { attach, createLink, detach, detachLink, noGroup, updateLink } from './bpf-cgroup.ts'
 import { type Argument, type Command, deny, ours } from './bpf-command.ts'
 import { load, readProgram } from './bpf-load.ts'
@@ -143,7 +142,7 @@ const OTHERS: ReadonlySet<ReasonCode> = new Set(['keyOff', 'bpfMap', 'bpfCommand
 
 /** Returns the verdict if the registers alone leave a command to the kernel. */
 function leftOf(args: Registers, policy: Policy): Verdict | undefined {
-  if (!policy.bpf?.devices) return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, 'bpf.devices')))
+  if (!policy.bpf?.devices) return continueWith('keyOff')
   if (args.int(COMMAND) === BPF_MAP_CREATE) return continueWith('bpfMap')
   if (!commands.has(args.int(COMMAND))) return continueWith('bpfCommand', args.uint(COMMAND))
   // The kernel answers E2BIG.

@@ -17,7 +17,7 @@ import type { ParsedCall, PointedTo } from '../calls/parse-call.ts'
 import type { Reason, ReasonCode } from '../calls/reasons.ts'
 import { WORDS, type Word } from '../calls/record.ts'
 import type { Syscall } from '../calls/syscall.ts'
-import { ContinueError, continueWith, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
+import { ContinueError, continueWith, isOff, judgedBy, type Verdict, verdictOfError } from '../calls/verdict.ts'
 import type { Handle } from '../kernel/fd.ts'
 import { NOBODYS } from '../policy/devices.ts'
 import { keyNames } from '../policy/keys.ts'
@@ -429,12 +429,13 @@ function verdictOn(call: ParsedCall, caller: DescribedCaller, policy: Policy): V
   const registers = registersOf(call.args)
   const screened = handler.screen(registers, policy)
   if (caller.inHostUserns) return withoutCaller(screened) ?? verdictOnHost(handler, registers, caller, policy)
-  if (screened?.why.code === 'keyOff')
-    return continueWith('keyOff', keyNames.indexOf(keyThatIsOff(policy, handler.key)))
-  if (screened) return judgedBy(policy, screened)
+  const off = keyNames.indexOf(keyThatIsOff(policy, handler.key))
+  const judged = (verdict: Verdict): Verdict =>
+    isOff(verdict) ? continueWith('keyOff', off) : judgedBy(policy, verdict)
+  if (screened) return judged(screened)
   try {
     const request = handler.decode(registers, caller, policy)
-    return judgedBy(policy, handler.screenCopy?.(request) ?? handler.decide(request, caller, policy))
+    return judged(handler.screenCopy?.(request) ?? handler.decide(request, caller, policy))
   } catch (error) {
     return judgedBy(policy, verdictOfError(error))
   }

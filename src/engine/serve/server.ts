@@ -9,7 +9,7 @@ import { allTexts } from '../../calls/arguments.ts'
 import type { Registers } from '../../calls/caller.ts'
 import { type ReasonCode, why } from '../../calls/reasons.ts'
 import type { Syscall } from '../../calls/syscall.ts'
-import { continueWith, judgedBy, type Verdict, verdictOfError } from '../../calls/verdict.ts'
+import { continueWith, isOff, judgedBy, type Verdict, verdictOfError } from '../../calls/verdict.ts'
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { keyNames } from '../../policy/keys.ts'
 import { keyThatIsOff } from '../../policy/policy.ts'
@@ -262,7 +262,7 @@ export class Server {
     if (view.getUint32(slot + NOTIF.tid, true) === 0) return continueWith(barred ?? 'invisibleCaller')
     const verdict = handler.screen(this.#registers, container.policy)
     if (barred) return withoutCaller(verdict)
-    if (verdict?.why.code === 'keyOff') return off(container, handler)
+    if (isOff(verdict)) return off(container, handler)
     if (!verdict && handler.isInKernel?.() === false) return continueWith('callUnknown')
     return verdict && judgedBy(container.policy, verdict)
   }
@@ -321,9 +321,11 @@ export class Server {
     }
   }
 
-  #decide({ handler, request, container: { barred, policy } }: Call, caller: NotifiedCaller): Verdict {
+  #decide({ handler, request, container }: Call, caller: NotifiedCaller): Verdict {
+    const { barred, policy } = container
     try {
-      return barred ? judgeOnHost(handler!.key, caller) : handler!.decide(request, caller, policy)
+      const verdict = barred ? judgeOnHost(handler!.key, caller) : handler!.decide(request, caller, policy)
+      return isOff(verdict) ? off(container, handler!) : verdict
     } catch (error) {
       return verdictOfError(error)
     }

@@ -12,19 +12,15 @@ const HOST = /^(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?$/i
 
 const COOKIE = 'intercede'
 
-/** No inline code or style, nothing of another host, no frame around it, and no text ever becomes markup. */
-const policyFor = (path: string): string =>
-  [
-    ...["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", 'img-src data:'],
-    ...[
-      "base-uri 'none'",
-      "form-action 'none'",
-      "frame-ancestors 'none'",
-      "require-trusted-types-for 'script'",
-      "trusted-types 'none'",
-    ],
-    `report-uri ${path}report`,
-  ].join('; ')
+/**
+ * No inline code or style, nothing of another host, no frame around it, and no text ever becomes markup. Reports go
+ * below the path of the page: those who do not know that path get this policy, too.
+ */
+const POLICY = [
+  ...["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", 'img-src data:'],
+  ...["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"],
+  ...["require-trusted-types-for 'script'", "trusted-types 'none'", 'report-uri report'],
+].join('; ')
 
 /**
  * Lets one browser in. Whoever has the address enters once with its token, and has a cookie from then on. The browser
@@ -80,7 +76,7 @@ export class PageDoor {
   /** @param isTrusted whether it is for the browser that entered */
   setHeaders(response: ServerResponse, isTrusted: boolean): void {
     response.setHeader('cache-control', 'no-store')
-    response.setHeader('content-security-policy', policyFor(this.path))
+    response.setHeader('content-security-policy', POLICY)
     response.setHeader('cross-origin-opener-policy', 'same-origin')
     response.setHeader('cross-origin-resource-policy', 'same-origin')
     response.setHeader('referrer-policy', 'no-referrer')

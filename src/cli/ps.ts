@@ -128,7 +128,9 @@ function show({ all = false, wide = false, format: given, feed: path, history }:
   const text = formatRows(format, rows, asTable)
   const { begun } = feeds.gaps
   if (all && begun > listedSince() && views()[Symbol.iterator]().next().done)
-    say(`History begins at ${isoTime(begun)}: containers that ended before are not known`)
+    say(
+      `History begins at ${isoTime(begun)}: containers that ended before, or outlived an earlier daemon, are not known`,
+    )
   sayLost(feeds)
   printAtOnce(text)
 }

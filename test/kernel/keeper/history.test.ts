@@ -600,7 +600,7 @@ test('where history has just begun, an empty answer says so', async () => {
     expect(await ask('ps', '--all')).toMatchObject({
       status: 0,
       stderr: expect.stringMatching(
-        /^intercede: History begins at 20.*Z: containers that ended before are not known\n$/,
+        /^intercede: History begins at 20.*Z: containers that ended before, or outlived an earlier daemon, are not known\n$/,
       ),
     })
     expect(await ask('explain', '--since', '0s')).toMatchObject({ stdout: expect.stringMatching(/Z\.\n$/), stderr: '' })

@@ -402,4 +402,13 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     impostor.close()
     expect(viewer.complaints).toEqual([])
   })
+
+  test('the program says what the browser refuses', async () => {
+    const other = await serve()
+    const own = await viewer.page()
+    await own.goto(other.address)
+    await own.evaluate("document.body.append(Object.assign(new Image(), { src: 'http://192.0.2.1/' }))")
+    await until('it is told', () => other.said.includes('refused a part of the page'))
+    expect(other.said).toContain('img-src')
+  })
 })

@@ -129,6 +129,16 @@ test('there is nothing outside of the secret path, and nothing else in it', asyn
   expect((await ask('enter', { cookie })).status).toBe(405)
 })
 
+test('whoever does not know the path does not learn it', async () => {
+  const { pathname, port } = web.url
+  for (const path of ['/', '/x', `${pathname.slice(0, -2)}_/`, `/x${pathname}`])
+    for (const host of [`127.0.0.1:${port}`, 'evil.example']) {
+      const { status, headers, text } = await ask(path, { host })
+      expect([path, status]).toEqual([path, host === 'evil.example' ? 403 : 404])
+      expect(`${JSON.stringify(headers)}${text}`).not.toContain(pathname.slice(1, 20))
+    }
+})
+
 test('its policy allows no inline code, no other host, no frame and no markup from text', async () => {
   const { headers, text } = await ask('')
   const policy = String(headers['content-security-policy'])

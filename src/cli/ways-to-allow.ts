@@ -37,7 +37,7 @@ const RESTART = 'restart the container: it is not served any more'
 const START = 'start the daemon: the container is not served'
 /** Of a container in observe mode. */
 const OBSERVED = `set ${fullName('mode')} to enforce: the other keys allow it by now`
-/** Of a container that has ended: what the configuration says by now is not known. */
+/** Of a container that is not served any more: what the configuration says by now is not known. */
 const UNLESS = 'unless that is so already: '
 /** Of one that has ended. */
 const OBSERVED_BY_SET = 'nothing: only "intercede set" had this container observed'
@@ -46,8 +46,8 @@ const ENFORCE: Needed = { key: 'mode', value: 'enforce' }
 const ENFORCED = 'nothing: the container is no longer observed'
 const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
-/** Of a container that has ended: what the configuration says by now is not known. */
-const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it allowed that when the container ended'
+/** Of a container that is not served any more: what the configuration says by now is not known. */
+const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it allowed that when the container was last served'
 /** Of a call whose key was off: its record does not say what else it needs. */
 const ON_BY_NOW = 'nothing by this key, which is on by now: repeat the call, which may need more'
 /** Of a container that has ended. */

@@ -23,13 +23,14 @@ const json = (path: string): unknown => JSON.parse(readText(path, { limit: STATE
 
 const DOCKER = '/var/lib/docker'
 
-/** Returns where Docker keeps its containers: with userns-remap, below a directory of the first ids, UID.GID. */
+/**
+ * Returns where Docker keeps its containers: with userns-remap, below a directory of the first ids, UID.GID. Only root
+ * may read that.
+ */
 const dockersRoots = (): readonly string[] =>
-  existsSync(DOCKER)
-    ? ['', ...readdirSync(DOCKER).filter((name) => /^\d+\.\d+$/.test(name))].map((root) =>
-        join(DOCKER, root, 'containers'),
-      )
-    : []
+  orElse([], () => ['', ...readdirSync(DOCKER).filter((name) => /^\d+\.\d+$/.test(name))]).map((root) =>
+    join(DOCKER, root, 'containers'),
+  )
 
 /**
  * Looks up names by a container's id and bundle: undefined if neither engine has it, or the state cannot be read.
@@ -74,7 +75,7 @@ export function engineStates(): (id: string, bundle: string) => string {
   }
   return (id, bundle) => {
     if (!isPodmans(bundle)) {
-      docker ??= orElse([], dockersRoots)
+      docker ??= dockersRoots()
       return dockersOf(id, docker).map(stateOf).join()
     }
     const store = storeOf(bundle)

@@ -60,11 +60,12 @@ const family = ({ request, ...form }: Form): Syscall<Request> => ({
     if (limit.soft > limit.hard) return continueWith('invalidArguments')
     const task = caller.task(pid)
     if (limit.hard <= (caller.hardLimit(task, resource) ?? -1n)) return continueWith('limitNotRaised')
+    // Before the list, which changes nothing then.
+    if (!caller.canRaiseLimits) return continueWith('weLackCapability', capNumber('SYS_RESOURCE'))
     if (isNeverRaised(resource)) return continueWith('limitNeverServed', resource)
     const most = rlimits.allowed.get(resource)
     if (most === undefined || limit.hard > most) return continueWith('limitTooHigh', ...packLimit(resource, limit.hard))
     if (!caller.inInitialUserns) return continueWith('childUserns')
-    if (!caller.canRaiseLimits) return continueWith('weLackCapability', capNumber('SYS_RESOURCE'))
     if (!caller.holds('SYS_RESOURCE')) return continueWith('lacksCapability', capNumber('SYS_RESOURCE'))
     return act({ verb: 'limit', task, resource, limit, old }, 'done', resource)
   },

@@ -509,3 +509,13 @@ test('status says the same times again, also after a reload and after the end of
     await daemon.close()
   }
 })
+
+test('who may not read the state of Docker has no names of it, and no error', async () => {
+  const module = new URL('../../../out/runtimes/engine-names.js', import.meta.url).href
+  const asks = `import('${module}').then(({ openState, engineNamesLookup, engineStates }) =>
+    console.log(openState('a', '/b'), engineNamesLookup()('a', '/b'), engineStates()('a', '/b')))`
+  const script = `mount -t tmpfs -o size=1m none /var/lib && mkdir -m 700 /var/lib/docker && chown 1 /var/lib/docker
+    exec setpriv --bounding-set=-dac_override,-dac_read_search sh -c 'ls /var/lib/docker 2>/dev/null || exec "$@"' sh "$@"`
+  const done = await execute('unshare', ['--mount', 'sh', '-c', script, 'sh', process.execPath, '-e', asks])
+  expect(done).toEqual({ status: 0, stdout: '[] undefined \n', stderr: '' })
+})

@@ -80,7 +80,7 @@ test.each<Row>([
     state: 'ended',
     about: { profile: 'build', keys: { mknod: set('false', 'true', 'profile build') } },
     now: 'intercede set abc mknod=true',
-    forGood: 'nothing, unless the configuration has changed since: it allowed that when the container ended',
+    forGood: 'nothing, unless the configuration has changed since: it allowed that when the container was last served',
   },
   {
     ...{ is: 'a default of a container with a profile that ended', key: DEVICES, value: 'c:10:200', state: 'ended' },
@@ -207,7 +207,7 @@ test.each([
   { state: 'served', origin: 'set', remedy: 'nothing: it is allowed by now' },
   {
     ...{ state: 'ended', origin: 'profile build' },
-    remedy: 'nothing, unless the configuration has changed since: it allowed that when the container ended',
+    remedy: 'nothing, unless the configuration has changed since: it allowed that when the container was last served',
   },
   {
     ...{ state: 'left', origin: 'profile build' },

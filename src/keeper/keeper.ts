@@ -439,6 +439,7 @@ export class Keeper {
     if (!ended) return
     this.#readers.feed.ended(ended)
     this.#state.dropContainer(ended.container.index, ended.init)
+    if (ended.handover.isLate) this.#state.keepLxcSets(this.#registry.lxcSets)
     this.#engine.tell({ type: 'forget', container: ended.container.index })
     const { id, barred } = ended.container
     this.#options.onEvent({ type: 'ended', id, barred })

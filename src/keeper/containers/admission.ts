@@ -194,4 +194,5 @@ export function restoreContainers(
     else leave(number, container, fd)
   }
   for (const { container, init } of registry.tidy()) state.dropContainer(container.index, init)
+  for (const [pid, set] of state.lxcSets()) registry.part(pid, set)
 }

@@ -10,6 +10,7 @@ import { trappedCalls, waitsKillably } from '../../runtimes/bundle.ts'
 import type { Handover } from '../../runtimes/handover.ts'
 import type { Init } from '../../runtimes/inspect.ts'
 import { recordedInit } from '../../runtimes/recorded.ts'
+import type { LxcSet } from '../persist/persisted-state.ts'
 import type { SetKey } from '../process/events.ts'
 
 /** A container that has at least one listener. */
@@ -81,7 +82,7 @@ export class Registry {
   readonly #byIndex = new Map<number, ContainerEntry>()
   readonly #listeners = new Map<number, HeldListener>()
   /** What was set for containers of LXC that live on without a connection of their monitor, by their init's number. */
-  readonly #parted = new Map<number, { readonly init: Fd; readonly set: readonly SetKey[] }>()
+  readonly #parted = new Map<number, LxcSet>()
   /** The most recently ended containers, by serial, oldest first. */
   readonly #ended = new Map<number, Container>()
   readonly #free = numbers(CONTAINERS)
@@ -115,6 +116,23 @@ export class Registry {
   setBefore({ isLate, pid }: Handover): readonly SetKey[] {
     for (const [each, { init }] of this.#parted) if (!pidfdIsAlive(init)) this.#forgetSet(each)
     return (isLate && this.#parted.get(pid)?.set) || []
+  }
+
+  /** What is set for containers of LXC, with a connection of their monitor and without, by their init's number. */
+  get lxcSets(): ReadonlyMap<number, LxcSet> {
+    const all = new Map(this.#parted)
+    for (const { handover, init, set } of this.entries) {
+      if (!handover.isLate || !init) continue
+      if (set.length > 0) all.set(handover.pid, { init: init.handles.init, set })
+      else all.delete(handover.pid)
+    }
+    return all
+  }
+
+  /** Keeps what was set for such a container until its monitor connects. @param set owned here from now on */
+  part(pid: number, set: LxcSet): void {
+    this.#forgetSet(pid)
+    this.#parted.set(pid, set)
   }
 
   #forgetSet(pid: number): void {
@@ -255,7 +273,7 @@ export class Registry {
     if (handover.isLate && init) {
       this.#forgetSet(handover.pid)
       // Only the orders of administrators are kept, so that no container can fill this.
-      if (set.length > 0) this.#parted.set(handover.pid, { init: dup(init.handles.init), set })
+      if (set.length > 0) this.part(handover.pid, { init: dup(init.handles.init), set })
     }
     const [oldest] = this.#ended.keys()
     if (this.#ended.size > ENDED) this.#ended.delete(oldest!)

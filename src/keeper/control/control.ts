@@ -194,9 +194,10 @@ export class Control {
 
   /** Stores a change for the next keeper. The engine uses the change even if it cannot be stored. */
   #store(entry: ContainerEntry): void {
-    const { state, options } = this.#dependencies
+    const { state, registry, options } = this.#dependencies
     try {
-      state.renewContainer(keptOf(entry))
+      if (entry.handover.isLate) state.keepLxcSets(registry.lxcSets)
+      else state.renewContainer(keptOf(entry))
     } catch (error) {
       const message = `Cannot store what has changed of container ${entry.container.id}: ${(error as Error).message}`
       options.onEvent({ type: 'fault', message })

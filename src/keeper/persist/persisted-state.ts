@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { deserialize, serialize } from 'node:v8'
 import type { ContainerHandles } from '../../caller/identity/container.ts'
+import { orElse } from '../../kernel/error.ts'
 import { type Fd, type Handle, setNonblocking } from '../../kernel/fd.ts'
 import { bytesFile } from '../../kernel/shared-memory.ts'
 import { JOURNAL_LAYOUT } from '../../link/journal.ts'
@@ -33,6 +34,13 @@ export interface KeptContainer {
   /** As in `Container`. */
   readonly rtHighest?: number
   readonly mayHaveTokens?: boolean
+}
+
+/** What was set for a container of LXC: it lives on without a connection of its monitor. */
+export interface LxcSet {
+  /** The pidfd of its init. */
+  readonly init: Fd
+  readonly set: readonly SetKey[]
 }
 
 /** A listener as the previous keeper stored it. */
@@ -94,6 +102,8 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   cN~               what has changed of container N, while it takes the place of cN
  *   cN.H              handle number H of the init of container N, in the order of the names in cN
  *   lN.C              listener N, of container C
+ *   pN                what was set for the container of LXC whose init has number N
+ *   pN.i              the pidfd of that init
  *   aN                connection N of an administrator who waits for the end of a reload
  *   gN                connection N, on which nothing was sent so far
  *   gN.r              its runtime (a file)
@@ -107,6 +117,8 @@ export class PersistedState {
   readonly #manager: ServiceManager | undefined
   readonly #restored: Map<string, Fd>
   #connections = 0
+  /** The names of what is stored of `LxcSet`. */
+  #lxcSets: string[] = []
 
   constructor(manager: ServiceManager | undefined) {
     this.#manager = manager
@@ -188,6 +200,31 @@ export class PersistedState {
   #writeContainer(name: string, { index: _, init, ...rest }: KeptContainer): void {
     const written: WrittenContainer = { ...rest, init: init && { ...plain(init), handles: handlesOf(init) } }
     this.#write(name, written)
+  }
+
+  /** Stores all of these, by the numbers of their inits, and no others. */
+  keepLxcSets(all: ReadonlyMap<number, LxcSet>): void {
+    for (const name of this.#lxcSets) this.#manager?.remove(name)
+    this.#lxcSets = []
+    if (!this.#manager) return
+    for (const [pid, { init, set }] of all) {
+      this.#manager.store(`p${pid}.i`, init)
+      // Last, as for a container.
+      this.#write(`p${pid}`, set)
+      this.#lxcSets.push(`p${pid}.i`, `p${pid}`)
+    }
+  }
+
+  /** Takes those that can be read. */
+  lxcSets(): readonly (readonly [pid: number, set: LxcSet])[] {
+    return this.#numbers(/^p(\d+)$/).flatMap(([name, pid]) => {
+      const init = this.#take(`${name}.i`)
+      this.#lxcSets.push(`${name}.i`, name)
+      const set = orElse(undefined, () => this.#read(name) as readonly SetKey[])
+      if (init && set) return [[pid!, { init, set }]]
+      init?.[Symbol.dispose]()
+      return []
+    })
   }
 
   keepListener({ number, container, fd }: Omit<KeptListener, 'fd'> & { readonly fd: Handle }): void {

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { execute, until } from '../../support/host.ts'
 import { Lxc } from '../../support/lxc.ts'
-import { BASE, Machine } from '../../support/machine.ts'
+import { BASE, CLI, Machine } from '../../support/machine.ts'
 
 const KEY = 'security.syscalls.intercept'
 // LXC forwards the next call as soon as it has the reply to the last one, so more than one is never served.
@@ -153,6 +153,25 @@ test('a cookie of LXC that is not understood serves nothing, and is said', async
   expect(machine.log).toContainEqual(
     expect.objectContaining({ message: expect.stringMatching(/policy of container .*unknown profile "nonesuch"/) }),
   )
+})
+
+describe('a key that was taken from a container', () => {
+  const intercede = (command: string, ...words: readonly string[]) =>
+    execute(process.execPath, [CLI, command, ...words, '--control', join(machine.directory, 'control.sock')])
+  test('stays taken over reloads that need another program of the daemon, whether it calls in between or not', async () => {
+    const lxc = await container(['mknod'])
+    await start(lxc)
+    expect((await lxc.ask(call('s1'))).said).toBe('{"ok":true}\n')
+    expect(await intercede('set', lxc.name, 'mknod=false')).toMatchObject({ status: 0 })
+    expect((await lxc.ask(call('s2'))).said).toBe('{"errno":"EPERM"}\n')
+    for (const calls of [20, 21, 22]) {
+      writeFileSync(join(machine.directory, 'config.yaml'), CONFIG.replace('limits: {', `limits: { calls: ${calls},`))
+      expect(await intercede('reload')).toMatchObject({ status: 0 })
+      if (calls === 21) continue
+      expect((await lxc.ask(call(`s${calls}`))).said).toBe('{"errno":"EPERM"}\n')
+      expect((await lxc.attach([], 'caller', 'mknod', '/tmp/a', '020666', '1', '3')).stdout).toBe('{"errno":"EPERM"}\n')
+    }
+  })
 })
 
 describe('a daemon that stops', () => {

@@ -361,10 +361,14 @@ interface Named {
   readonly pod?: string | undefined
 }
 
-/** Returns the word of a shell that means this container and no other, whatever names the others have chosen. */
+/**
+ * Returns the word of a shell that means this container and no other, whatever names the others have chosen. No id is
+ * taken for an option.
+ */
 export function unmistakable(all: readonly ContainerView[], id: string): string {
   const isEnough = findContainer(all, shortId(id)).every((found) => found.id === id)
-  return shellWord(isEnough ? shortId(id) : escaped(id))
+  const word = shellWord(isEnough ? shortId(id) : escaped(id))
+  return id.startsWith('-') ? `-- ${word}` : word
 }
 
 /** Says how many lines history lacks; what a daemon that was killed could not write is not counted. */

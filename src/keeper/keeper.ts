@@ -315,7 +315,7 @@ export class Keeper {
         onEvent(event)
       },
       onRecord: (record, id, hasEnded, args) => {
-        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.changed(record.container, record)
+        if (!hasEnded && isRefusal(record)) this.#readers.feed.history.refused(record.container, record)
         onRecord(record, id, hasEnded, args)
       },
     }

@@ -175,17 +175,18 @@ export class History {
     return true
   }
 
-  /**
-   * Notes other keys of a container, or a refused call. It is called for each record, so it only sets marks.
-   *
-   * @param refused undefined for other keys
-   */
-  changed(container: number, refused?: CallRecord): void {
+  /** Keeps other keys of a container, or another name, at once: neither is of the container's doing. */
+  changed(container: number): void {
+    for (const line of this.#linesOf([container])) this.#file?.add(line)
+  }
+
+  /** Notes a refused call. It is called for each record, so it only sets marks. */
+  refused(container: number, record: CallRecord): void {
     if (!this.#file) return
     const pace = this.#paces.get(container) ?? newPace()
     this.#paces.set(container, pace)
     pace.isNew = true
-    if (refused === undefined || isNewKind(pace.kinds, refused))
+    if (isNewKind(pace.kinds, record))
       pace.next = Math.min(pace.next, pace.last + SHORTEST_MS)
     else pace.isMoreOfTheSame = true
   }

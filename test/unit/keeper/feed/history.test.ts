@@ -31,9 +31,10 @@ afterEach(() => {
   rmSync(directory, { recursive: true })
 })
 
+const lines = (): number => readFileSync(join(directory, 'history.jsonl'), 'utf8').split('\n').length
+
 /** How many lines are written while each second something happens. */
 async function linesWhile(seconds: number, happens: (second: number) => void): Promise<number> {
-  const lines = (): number => readFileSync(join(directory, 'history.jsonl'), 'utf8').split('\n').length
   await history.settle()
   const before = lines()
   for (let second = 0; second < seconds; second++) {
@@ -46,21 +47,28 @@ async function linesWhile(seconds: number, happens: (second: number) => void): P
 }
 
 test('History keeps what goes on and on at growing intervals', async () => {
-  expect(await linesWhile(2 * HOUR_S, () => history.changed(1, refusal(1)))).toBeLessThan(14)
+  expect(await linesWhile(2 * HOUR_S, () => history.refused(1, refusal(1)))).toBeLessThan(14)
 })
 
 test('History keeps a new kind of refusal within ten seconds, whatever went on before', async () => {
-  await linesWhile(HOUR_S, (second) => (second % 60 === 0 ? history.changed(1) : history.changed(1, refusal(1))))
-  expect(await linesWhile(10, (second) => second === 0 && history.changed(1, refusal(2)))).toBe(1)
+  await linesWhile(HOUR_S, (second) => (second % 60 === 0 ? history.changed(1) : history.refused(1, refusal(1))))
+  expect(await linesWhile(10, (second) => second === 0 && history.refused(1, refusal(2)))).toBe(1)
 })
 
-test('History keeps what an administrator changes within ten seconds, and that delays no refusal', async () => {
+test('History keeps what an administrator changes at once, and that delays no refusal', async () => {
+  await history.settle()
+  const before = lines()
+  for (const kept of [1, 2]) {
+    history.changed(1)
+    await history.settle()
+    expect(lines() - before).toBe(kept)
+  }
   expect(await linesWhile(HOUR_S, (second) => second % 15 === 0 && history.changed(1))).toBe(HOUR_S / 15)
-  expect(await linesWhile(10, (second) => second === 0 && history.changed(1, refusal(1)))).toBe(1)
+  expect(await linesWhile(10, (second) => second === 0 && history.refused(1, refusal(1)))).toBe(1)
 })
 
 test('History has few lines more of a container that chooses new numbers all the time', async () => {
-  expect(await linesWhile(2 * HOUR_S, (second) => history.changed(1, refusal(second)))).toBeLessThan(14 + 16)
+  expect(await linesWhile(2 * HOUR_S, (second) => history.refused(1, refusal(second)))).toBeLessThan(14 + 16)
 })
 
 /**

@@ -86,7 +86,8 @@ export class PageRoutes {
   eventsOf(serial: string | undefined): EventSource {
     const open = (): FeedReader => this.#daemon.open()
     if (serial === undefined) return { id: undefined, open }
-    const { id, runtime } = this.#find(Number(serial)).view
+    const { id, runtime, state } = this.#find(Number(serial)).view
+    if (isUnserved(state)) throw new HttpError(503, 'Cannot follow the container: no daemon is known to serve it')
     if (runtime !== RUN) return { id, open }
     return { id, open: () => requireRun(id), lastWords: 'the run has ended' }
   }
@@ -120,7 +121,7 @@ export class PageRoutes {
 
   /** What history has of a container that nobody serves is all that is known of it. */
   #wholeOf(view: ContainerView): ContainerView | undefined {
-    if (view.state === 'unserved' || view.state === 'unknown') return view
+    if (isUnserved(view.state)) return view
     const found = this.#feeds.flatMap((feed) => wholeContainer(feed, view) ?? [])[0]
     return found && { ...found, runtime: view.runtime }
   }
@@ -231,6 +232,8 @@ export class PageRoutes {
 
 /** What "intercede ps" says of it. */
 const wordsOf = (view: ContainerView): object => ({ stateWord: stateWord(view), callsWord: countIn('calls')(view) })
+
+const isUnserved = (state: string): boolean => state === 'unserved' || state === 'unknown'
 
 const runsIn = (feeds: readonly FeedReader[], which: 'all' | 'last'): readonly ContainerView[] =>
   feeds.flatMap((feed) => containersOf(feed, false, which).map((view) => ({ ...view, runtime: RUN })))

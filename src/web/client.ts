@@ -135,6 +135,8 @@ export interface Events {
   /** How many came, and how many the server has left out. */
   readonly seen: number
   readonly lost: number
+  /** Whether more may come; undefined until that is known. */
+  readonly isOpen?: boolean
 }
 
 /** Follows events. They are shown once a second, the last ones only, however fast they come. */
@@ -147,17 +149,20 @@ export function useEvents(path: string): Events {
     const take = (event: EventRow): void => {
       const { rows, seen, lost } = last.current
       const [, count = 0] = event.type === 'lost' ? (/(\d+)/.exec(event.message ?? '') ?? []) : []
-      last.current = { rows: [event, ...rows].slice(0, SHOWN_EVENTS), seen: seen + 1, lost: lost + Number(count) }
+      const shown = [event, ...rows].slice(0, SHOWN_EVENTS)
+      last.current = { rows: shown, seen: seen + 1, lost: lost + Number(count), isOpen: true }
     }
     const run = async (): Promise<void> => {
       while (!signal.aborted && !end) {
-        last.current = { rows: [], seen: 0, lost: 0 }
         try {
           await entered
-          await eachLine(await ask(path, { signal }), (line) => take(JSON.parse(line) as EventRow))
+          const response = await ask(path, { signal })
+          last.current = { rows: [], seen: 0, lost: 0, isOpen: true }
+          await eachLine(response, (line) => take(JSON.parse(line) as EventRow))
         } catch {
           // Another question tells why.
         }
+        last.current = { ...last.current, isOpen: false }
         await pause(RETRY_MS)
       }
     }

@@ -56,7 +56,7 @@ export function HistoryView() {
   return (
     <>
       <h1>History</h1>
-      <Notice of={polled} />
+      <Notice key={days} of={polled} />
       <div class="tools">
         <label>
           Days{' '}

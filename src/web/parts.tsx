@@ -6,7 +6,7 @@ import { Table } from './table.tsx'
 
 /** The shortest time between two looks at what changes, in milliseconds. */
 export const LIVE_MS = 1000
-/** So much older than usual is old, in milliseconds. */
+/** So much older than usual is old, and so long is waited until the page says so, in milliseconds. */
 const LATE_MS = 2000
 
 export interface Names {
@@ -74,7 +74,9 @@ const asSentence = (text: string): string => (text.endsWith('.') ? text : `${tex
 
 /** Says what is wrong, and how old what is shown is. */
 export function Notice({ of: { trouble, value, at, every } }: { readonly of: Polled<object> }) {
-  const age = useSeconds() - at
+  const now = useSeconds()
+  const [asked] = useState(Date.now())
+  const age = now - at
   const missing = trouble?.message ?? (value as { readonly missing?: string } | undefined)?.missing
   if (missing !== undefined)
     return (
@@ -82,7 +84,9 @@ export function Notice({ of: { trouble, value, at, every } }: { readonly of: Pol
         {asSentence(missing)} {trouble && value !== undefined && `What is shown is of ${clock(at)}.`}
       </p>
     )
-  if (value === undefined) return <p class="fresh">Loading\u2026</p>
+  if (value === undefined && now - asked > LATE_MS)
+    return <p class="trouble">"intercede web" has not answered yet, for {Math.round((now - asked) / 1000)} seconds.</p>
+  if (value === undefined) return <p class="fresh">{'Loading\u2026'}</p>
   if (every === 0) return <p class="fresh">As of {clock(at)}</p>
   if (age > every + LATE_MS)
     return <p class="trouble">What is shown is {Math.round(age / 1000)} seconds old: the next answer takes long.</p>
@@ -125,18 +129,19 @@ const eventColumns = [
 ]
 
 export function Recent({ path }: { readonly path: string }) {
-  const { rows, seen, lost } = useEvents(path)
+  const { rows, seen, lost, isOpen } = useEvents(path)
   const keys = new Map(rows.map((row, index) => [row, seen - index]))
   return (
     <>
       <h2>Recent events</h2>
       <p class="fresh">
+        {isOpen === false && 'No events are received now. '}
         {seen > SHOWN_EVENTS && `The last ${SHOWN_EVENTS} events that the page has received. `}
         {lost > 0 && `${lost} more came too fast, and were left out: "intercede events" shows more.`}
       </p>
       <Table
         name="Events"
-        none="Nothing has happened yet."
+        none={isOpen ? 'Nothing has happened yet.' : ''}
         rows={rows}
         keyOf={(row) => keys.get(row)!}
         columns={eventColumns}

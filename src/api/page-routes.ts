@@ -29,6 +29,8 @@ export interface PageKnowledge {
   readonly showsRuns: boolean
   /** Explains the refusals of a container, one of these, and says what to do. */
   explain(daemon: Partial<DaemonTotals>, all: readonly ContainerView[], view: ContainerView): readonly object[]
+  /** Says what follows for containers that no daemon serves, and what to do; nothing for others. */
+  hintsFor(views: readonly ContainerView[]): readonly string[]
   /** Returns what "intercede doctor" finds. */
   examine(): Promise<unknown>
 }
@@ -109,7 +111,8 @@ export class PageRoutes {
     if (!whole) throw new HttpError(404, 'Cannot find the container: it has ended, and was forgotten')
     const rates = this.#rates(false)?.filter(({ container }) => container === view.id)
     const refusals = this.#knowledge.explain(this.#served?.directory.daemon ?? {}, all, whole)
-    return { missing, container: { ...everythingOf(whole), ...wordsOf(whole), refusals }, rates }
+    const [hint] = this.#knowledge.hintsFor([whole])
+    return { missing, container: { ...everythingOf(whole), ...wordsOf(whole), hint, refusals }, rates }
   }
 
   #find(serial: number): { readonly view: ContainerView; readonly all: readonly ContainerView[]; missing?: string } {

@@ -178,7 +178,7 @@ function formatRest(rest: readonly Found[], unread: readonly number[]): readonly
 }
 
 /** Says which containers nobody serves any more; nothing if there are none. */
-function formatUnserved(views: readonly ContainerView[]): readonly string[] {
+export function formatUnserved(views: readonly ContainerView[]): readonly string[] {
   const orphans = views.filter(({ state }) => state === 'unserved')
   // LXC asks whichever daemon is there.
   const [ofLxc, others] = [true, false].map((is) => orphans.filter(({ runtime }) => (runtime === LXC) === is))

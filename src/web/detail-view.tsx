@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import { usePolled } from './client.ts'
 import { formatAge, formatMicroseconds } from './formats.ts'
-import type { Summary } from './list-view.tsx'
+import { SERVED, type Summary } from './list-view.tsx'
 import { Calls, LIVE_MS, Notice, nameOf, type Rate, Recent, type Refusal, refusalKind, useTitle } from './parts.tsx'
 import { Plot, useCollected } from './plot.tsx'
 import { Facts, Table } from './table.tsx'
@@ -25,6 +25,10 @@ interface Detail extends Omit<Summary, 'name' | 'image'> {
   readonly inFlight: number
   readonly stuck: number
   readonly barred?: { readonly says: string }
+  /** What to do if no daemon serves it. */
+  readonly hint?: string
+  /** Until when its calls are counted: more may have come later. */
+  readonly countedUntil?: string
   readonly refusals: readonly Refusal[]
   readonly droppedRefusals?: number
 }
@@ -51,7 +55,7 @@ function Copy({ text }: { readonly text: string }) {
   )
 }
 
-function Refused({ of }: { readonly of: Refusal }) {
+function Refused({ of, isLeast }: { readonly of: Refusal; readonly isLeast: boolean }) {
   const { call, verdict, errno, count, time, reason, says, remedy, now, set, forGood, allows, note } = of
   return (
     <li>
@@ -60,7 +64,7 @@ function Refused({ of }: { readonly of: Refusal }) {
         of={[
           [
             'Outcome',
-            `${verdict === 'left' ? 'left to the kernel' : `${verdict} ${errno ?? ''}`}, ${count} times, the last ${formatAge(time)}`,
+            `${verdict === 'left' ? 'left to the kernel' : `${verdict} ${errno ?? ''}`}, ${count}${isLeast ? '+' : ''} times, the last ${formatAge(time)}`,
           ],
           ['Why', `${says} [${reason}]`],
           ['What to do', remedy],
@@ -78,7 +82,11 @@ function Refused({ of }: { readonly of: Refusal }) {
 export function DetailView({ serial }: { readonly serial: string }) {
   const path = `containers/${serial}`
   const polled = usePolled<{ container: Detail; rates?: readonly Rate[] }>(path, LIVE_MS)
-  const { container, rates } = polled.value ?? {}
+  const { container } = polled.value ?? {}
+  /** Of others, none is known. */
+  const isServed = container !== undefined && SERVED.has(container.state)
+  const rates = isServed ? polled.value?.rates : undefined
+  const isLeast = container?.countedUntil !== undefined
   const most = (of: 'p50' | 'p99'): number | null =>
     rates?.reduce((top, rate) => Math.max(top, rate[of] ?? 0), 0) || null
   const latency = useCollected(path, polled.at, [most('p50'), most('p99')])
@@ -96,22 +104,30 @@ export function DetailView({ serial }: { readonly serial: string }) {
               ['Image', container.image],
               ['Runtime', container.runtime],
               ['State', container.barred ? `${container.stateWord}: ${container.barred.says}` : container.stateWord],
+              ['What to do', container.hint],
               ['PID', container.pid || undefined],
               ['Since', container.since],
               ['Ended', container.ended],
               ['Profile', container.profile],
               ['Control group', container.cgroup],
               ['Traps', typeof traps === 'string' ? traps : traps?.join(', ')],
-              ['Calls', `${container.callsWord}, ${container.inFlight} in flight, ${container.stuck} stuck`],
+              [
+                'Calls',
+                isServed
+                  ? `${container.callsWord}, ${container.inFlight} in flight, ${container.stuck} stuck`
+                  : container.callsWord,
+              ],
             ]}
           />
           <Calls of={path} at={polled.at} rates={rates} />
           <Plot name="Latency of the slowest call" labels={['p50', 'p99']} data={latency} format={formatMicroseconds} />
           <h2>Refusals</h2>
-          {container.refusals.length === 0 && <p class="none">Nothing was refused.</p>}
+          {container.refusals.length === 0 && (
+            <p class="none">Nothing was refused{isLeast && ', as far as is known'}.</p>
+          )}
           <ul class="refusals">
             {container.refusals.toSorted(byFirst).map((each) => (
-              <Refused key={refusalKind(each)} of={each} />
+              <Refused key={refusalKind(each)} of={each} isLeast={isLeast} />
             ))}
           </ul>
           {(container.droppedRefusals ?? 0) > 0 && (

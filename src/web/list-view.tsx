@@ -20,7 +20,8 @@ export interface Summary {
   readonly lastRefusalTime?: string
 }
 
-const SERVED: ReadonlySet<string> = new Set(['served', 'observed', 'left'])
+/** The states in which a daemon counts calls. */
+export const SERVED: ReadonlySet<string> = new Set(['served', 'observed', 'left'])
 const NO_CALLS = { rate: 0, done: 0, left: 0, errors: 0 }
 /** Infinity becomes null in JSON. */
 const boundOf = (us: number | null | undefined): number | undefined => (us === null ? Number.POSITIVE_INFINITY : us)

@@ -156,8 +156,21 @@ export class PageRoutes {
       return { views }
     } catch (error) {
       if (!(error instanceof HttpError)) throw error
-      const missing = `${error.message}; only history${this.#knowledge.showsRuns ? ' and what "intercede run" has started' : ''} is shown`
-      return { views: this.#withoutDaemon(error), missing }
+      return { views: this.#withoutDaemon(error), missing: this.#shownWithout(error) }
+    }
+  }
+
+  #shownWithout({ message }: HttpError): string {
+    return `${message}; only history${this.#knowledge.showsRuns ? ' and what "intercede run" has started' : ''} is shown`
+  }
+
+  /** Says why there is no daemon, and what is shown; undefined if there is one. */
+  get #missing(): string | undefined {
+    try {
+      void this.#daemon.feed
+      return undefined
+    } catch (error) {
+      return this.#shownWithout(error as HttpError)
     }
   }
 
@@ -197,7 +210,7 @@ export class PageRoutes {
 
   /** @param since in milliseconds since 1970 */
   #past(since: number): object {
-    const daemon = this.#served
+    const [missing, daemon] = [this.#missing, this.#served]
     this.#history = daemon?.directory.daemon.history ?? this.#history
     try {
       const past = readHistory(this.#historyAt, since, '', { most: MOST_KINDS, since })
@@ -205,9 +218,12 @@ export class PageRoutes {
       const views = together(shown, pastViews(past.containers), past.unread)
       const unread = [...past.unread.values()].reduce((sum, count) => sum + count, 0)
       const refusals = refusalsOf(views).filter(({ time }) => time >= since)
-      return { begun: new Date(past.begun).toISOString(), lost: past.lost, corrupt: past.corrupt, unread, refusals }
+      const { lost, corrupt } = past
+      return { missing, begun: new Date(past.begun).toISOString(), lost, corrupt, unread, refusals }
     } catch (error) {
-      throw new HttpError(503, `Cannot read history in ${this.#historyAt}: ${(error as Error).message}`)
+      const { code, message } = error as NodeJS.ErrnoException
+      const why = code === 'EACCES' ? 'only root and members of the group intercede may' : message
+      throw new HttpError(503, `Cannot read history in ${this.#historyAt}: ${why}`)
     }
   }
 

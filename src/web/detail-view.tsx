@@ -101,6 +101,7 @@ export function DetailView({ serial }: { readonly serial: string }) {
           <Facts
             of={[
               ['Id', container.id],
+              ['Command', container.command],
               ['Image', container.image],
               ['Runtime', container.runtime],
               ['State', container.barred ? `${container.stateWord}: ${container.barred.says}` : container.stateWord],

@@ -9,6 +9,8 @@ export interface Summary {
   readonly runtime: string
   readonly name: string
   readonly image: string
+  /** Of a run. */
+  readonly command?: string
   readonly namespace?: string
   readonly pod?: string
   readonly state: string

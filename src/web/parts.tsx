@@ -49,9 +49,17 @@ export const refusalKind = ({ call, verdict, errno, says }: Refusal): string =>
   [/^\w+/.exec(call), verdict, errno, says].join(' ')
 
 const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id)
-export const nameOf = ({ name = '', namespace, pod, ...rest }: Partial<Names & { id: string }>): string => {
+/** The most characters of a command beside an id. */
+const COMMAND_MOST = 40
+export const nameOf = ({
+  name = '',
+  namespace,
+  pod,
+  ...rest
+}: Partial<Names & { id: string; command: string }>): string => {
   const ofPod = [namespace, pod].filter(Boolean).join('/')
-  return [ofPod, name === ofPod ? '' : name].filter(Boolean).join('/') || shortId(rest.id ?? rest.container ?? '')
+  const ofAll = [ofPod, name === ofPod ? '' : name].filter(Boolean).join('/')
+  return ofAll || `${shortId(rest.id ?? rest.container ?? '')} ${(rest.command ?? '').slice(0, COMMAND_MOST)}`.trim()
 }
 
 /** Renders again and again, so that what is old says so. */
@@ -81,7 +89,7 @@ export function Notice({ of: { trouble, value, at, every } }: { readonly of: Pol
   if (missing !== undefined)
     return (
       <p class="trouble" role="alert">
-        {asSentence(missing)} {trouble && value !== undefined && `What is shown is of ${clock(at)}.`}
+        {asSentence(missing)} {(trouble || every === 0) && value !== undefined && `What is shown is of ${clock(at)}.`}
       </p>
     )
   if (value === undefined && now - asked > LATE_MS)

@@ -306,6 +306,15 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     expect(await page.getByText('in flight').count()).toBe(0)
     expect(await page.getByText('Nothing has happened yet.').count()).toBe(0)
     await page.getByRole('alert').getByText('only history is shown.').waitFor()
+    await open('History')
+    await page
+      .getByRole('row', { name: /^build / })
+      .first()
+      .waitFor()
+    await page
+      .getByRole('alert')
+      .getByText(/only history is shown\. What is shown is of/)
+      .waitFor()
     await open('Containers')
     await machine.serve(`history: { path: ${history} }`)
     contain('again', ['tun'])
@@ -336,16 +345,20 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
   test.skipIf(noRun)(withReason('what intercede run has started is shown, too', noRun), async () => {
     const usual = await serve([process.execPath, CLI, 'web'])
     const script = 'echo ready; while :; do busybox mknod /tmp/n c 10 200; sleep 0.2; done 2>&1'
+    const nameless = await start(['-c', 'mknod', ...sh('echo ready; sleep 1000')])
     const run = await start(['--name', `runner-${process.pid}`, '-c', 'mknod', ...sh(script)])
     const other = await viewer.page()
     await other.goto(usual.address)
+    await other.getByRole('link', { name: / sh -c echo ready; sleep 1000$/ }).waitFor()
     await other.getByRole('link', { name: `runner-${process.pid}` }).click()
     await other.getByRole('heading', { name: `runner-${process.pid}`, level: 1 }).waitFor()
     await see('the policy of a run is that of its command line', other)
     await other.getByRole('img', { name: /^Calls per second: done \d/ }).waitFor()
     await other.getByRole('region', { name: 'Events' }).getByText('deviceNotAllowed').first().waitFor()
-    run.kill('SIGTERM')
-    await ended(run)
+    for (const each of [nameless, run]) {
+      each.kill('SIGTERM')
+      await ended(each)
+    }
     // A daemon of this machine, or another run, may be there.
     await other.getByRole('alert').getByText('What is shown is of').waitFor()
     await other.context().close()
@@ -362,7 +375,8 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
   })
 
   test('a user who may not read the daemon is told so', async () => {
-    const user = await serve(['unshare', ...byUser('web', '--feed', feed)])
+    const hidden = ['--mount', 'sh', '-c', 'mount -t tmpfs -o mode=700 none /var/lib && exec "$@"', 'sh']
+    const user = await serve(['unshare', ...hidden, 'unshare', ...byUser('web', '--feed', feed)])
     const other = await viewer.page()
     await other.goto(user.address)
     await other
@@ -371,6 +385,11 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       .waitFor()
     await other.getByRole('link', { name: 'Daemon' }).click()
     await see('No events are received now.', other)
+    await other.getByRole('link', { name: 'History' }).click()
+    await other
+      .getByRole('alert')
+      .getByText(/history in \/var\/lib\S*: only root and members of the group intercede may/)
+      .waitFor()
     expect(await viewer.flaws(other)).toEqual([])
     await other.context().close()
   })

@@ -345,19 +345,23 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
   test.skipIf(noRun)(withReason('what intercede run has started is shown, too', noRun), async () => {
     const usual = await serve([process.execPath, CLI, 'web'])
     const script = 'echo ready; while :; do busybox mknod /tmp/n c 10 200; sleep 0.2; done 2>&1'
-    const nameless = await start(['-c', 'mknod', ...sh('echo ready; sleep 1000')])
-    const run = await start(['--name', `runner-${process.pid}`, '-c', 'mknod', ...sh(script)])
+    const waits = `echo ready; sleep 1000; ${process.pid}`
+    const runs = [await start(['-c', 'mknod', ...sh(waits)])]
     const other = await viewer.page()
-    await other.goto(usual.address)
-    await other.getByRole('link', { name: / sh -c echo ready; sleep 1000$/ }).waitFor()
-    await other.getByRole('link', { name: `runner-${process.pid}` }).click()
-    await other.getByRole('heading', { name: `runner-${process.pid}`, level: 1 }).waitFor()
-    await see('the policy of a run is that of its command line', other)
-    await other.getByRole('img', { name: /^Calls per second: done \d/ }).waitFor()
-    await other.getByRole('region', { name: 'Events' }).getByText('deviceNotAllowed').first().waitFor()
-    for (const each of [nameless, run]) {
-      each.kill('SIGTERM')
-      await ended(each)
+    try {
+      runs.push(await start(['--name', `runner-${process.pid}`, '-c', 'mknod', ...sh(script)]))
+      await other.goto(usual.address)
+      await other.getByRole('link', { name: new RegExp(` sh -c ${waits}$`) }).waitFor()
+      await other.getByRole('link', { name: `runner-${process.pid}` }).click()
+      await other.getByRole('heading', { name: `runner-${process.pid}`, level: 1 }).waitFor()
+      await see('the policy of a run is that of its command line', other)
+      await other.getByRole('img', { name: /^Calls per second: done \d/ }).waitFor()
+      await other.getByRole('region', { name: 'Events' }).getByText('deviceNotAllowed').first().waitFor()
+    } finally {
+      for (const each of runs) {
+        each.kill('SIGTERM')
+        await ended(each)
+      }
     }
     // A daemon of this machine, or another run, may be there.
     await other.getByRole('alert').getByText('What is shown is of').waitFor()

@@ -47,7 +47,8 @@ const ENFORCED = 'nothing: the container is no longer observed'
 const LEFT = 'nothing of its policy, which allows it by now: all calls are left to the kernel'
 const VALID = 'nothing: the policy is valid by now'
 /** Of a container that is not served any more: what the configuration says by now is not known. */
-const WAS_ALLOWED = 'nothing, unless the configuration has changed since: it allowed that when the container was last served'
+const WAS_ALLOWED =
+  'nothing, unless the configuration has changed since: it allowed that when the container was last served'
 /** Of a call whose key was off: its record does not say what else it needs. */
 const ON_BY_NOW = 'nothing by this key, which is on by now: repeat the call, which may need more'
 /** Of a container that has ended. */

@@ -186,8 +186,7 @@ export class History {
     const pace = this.#paces.get(container) ?? newPace()
     this.#paces.set(container, pace)
     pace.isNew = true
-    if (isNewKind(pace.kinds, record))
-      pace.next = Math.min(pace.next, pace.last + SHORTEST_MS)
+    if (isNewKind(pace.kinds, record)) pace.next = Math.min(pace.next, pace.last + SHORTEST_MS)
     else pace.isMoreOfTheSame = true
   }
 

@@ -120,6 +120,7 @@ const OF_MODULES = [
   'kernel/engine/journal-race.test.ts',
   'kernel/engine/locks.test.ts',
   'kernel/engine/suspend.test.ts',
+  'kernel/keeper/names.test.ts',
   'kernel/mount/own-mounts.test.ts',
   'kernel/mount/user-mounts.test.ts',
   'kernel/sched/rt-priority.test.ts',

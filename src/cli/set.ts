@@ -7,7 +7,7 @@ import { fullName } from '../policy/key.ts'
 import { type KeyValueLine, PROFILE, parseAssignment } from '../policy/key-value-lines.ts'
 import { toKeyName } from '../policy/keys.ts'
 import { settle } from '../policy/settings.ts'
-import { RUN } from '../reader/container-fields.ts'
+import { LXC, RUN } from '../reader/container-fields.ts'
 import { containersOf } from '../reader/container-view.ts'
 import { connect } from '../reader/feed.ts'
 import { briefly, counted } from '../shared/texts.ts'
@@ -68,8 +68,14 @@ export function setCommand(word: string, words: readonly string[], options: SetO
     throw new NegativeAnswer(
       `Cannot set keys of container ${briefly(word)}: the daemon has not seen it since it was restarted; it serves the container once LXC asks it, and takes orders then; if its calls fail with ENOSYS, stop and start it`,
     )
-  if (state === 'ended')
-    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: it has ended; start it again`)
+  if (state === 'ended') {
+    // LXC hands a container over with its first call.
+    const why =
+      runtime === LXC
+        ? 'it has ended, or was started again and has made no trapped call since; make one, such as "mknod x c 1 3"'
+        : 'it has ended; start it again'
+    throw new NegativeAnswer(`Cannot set keys of container ${briefly(word)}: ${why}`)
+  }
   const request = { type: 'set', container: id, serial, set, unset } as const
   const { changed, warnings, isPending } = askDaemon<SetAnswer>(socket, request)
   if (isPending) {

@@ -316,6 +316,12 @@ test('a container of LXC keeps what was set over a reload, and has what that cha
     expect((await reload()).status).toBe(0)
     expect(await call()).toBe('EPERM')
     expect(daemon.log.map(({ message }) => message)).not.toContainEqual(expect.stringContaining('Cannot take over'))
+    const gone = daemon.logged('container ended')
+    await monitor.end()
+    await until('it has ended', () => daemon.logged('container ended') > gone)
+    expect(await set(String(id), 'mknod')).toMatchObject({
+      ...{ status: 1, stderr: expect.stringContaining('or was started again and has made no trapped call since') },
+    })
   } finally {
     daemon.configure('')
     await reload()

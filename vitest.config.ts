@@ -25,6 +25,7 @@ const TIMED = [
   'test/kernel/engine/lane.test.ts',
   'test/kernel/engine/storm.test.ts',
   'test/kernel/engine/stuck.test.ts',
+  'test/kernel/engine/two-callers.test.ts',
   'test/kernel/keeper/events-flood.test.ts',
   'test/kernel/keeper/footprint.test.ts',
   'test/kernel/keeper/history-flood.test.ts',

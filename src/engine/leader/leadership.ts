@@ -9,7 +9,7 @@ import { NO_CONTAINER, type ThreadActivity } from './thread-activity.ts'
  * lead: as in `LeaderWord`. deputy: 1 while a thread is the deputy. leader: the line of the leader in `ThreadActivity`.
  * epoch: how often a message was posted to the threads. progress: how many calls were begun. alarmed: the millisecond
  * at which the last call began, 0 after the alarm went off. rung: 1 if the deputy must come at once. looked: the
- * millisecond at which the deputy last looked.
+ * millisecond at which the deputy last looked. crowd: for how many more calls leaders share the lead.
  */
 const [WORD, WORDS] = struct({
   lead: CACHE_LINE,
@@ -20,6 +20,7 @@ const [WORD, WORDS] = struct({
   alarmed: CACHE_LINE,
   rung: CACHE_LINE,
   looked: CACHE_LINE,
+  crowd: CACHE_LINE,
   parking: PARKING_WORDS,
 })
 export const LEADERSHIP_WORDS = WORDS
@@ -37,6 +38,9 @@ const LOOK_MS = 16
  */
 const SPINS = 500
 const RECEIVING_SPINS = 2000
+
+/** How many calls leaders share the lead for, after one has waited. Most calls of two callers do not wait. */
+const CROWD = 64
 
 /** Every 64th post wakes the parked threads. */
 const POSTS = 64
@@ -69,7 +73,7 @@ interface LeadershipDependencies extends Hangs {
  * call has begun since the last alarm and the leader is not back, the deputy leads. A leader that knows that it will
  * block hands over the lead first. docs/internals/architecture.md has an example, step by step.
  *
- * When more than one call waits, as many threads as there are processors share the lead. Each holds it only while it
+ * When calls of several tasks wait, as many threads as there are processors share the lead. Each holds it only while it
  * receives. None has to be woken, because each comes back for the next call by itself. A thread that comes back while
  * another one receives spins: if it parked, both would soon be woken on the same processor, and the other processor
  * would be idle.
@@ -134,6 +138,18 @@ export class Leadership {
     this.#lead.set(this.#term!, LEAD.waiting)
   }
 
+  /** A call of another task has waited while the leader served. */
+  noteCrowd(): void {
+    Atomics.store(this.#words, WORD.crowd, CROWD)
+  }
+
+  /** Whether leaders share the lead. Asked for each call that they could share it for; a lost count does not matter. */
+  get isCrowded(): boolean {
+    const left = Atomics.load(this.#words, WORD.crowd)
+    if (left > 0) Atomics.store(this.#words, WORD.crowd, left - 1)
+    return left > 0
+  }
+
   /** Says that there is a call: the leader will soon share the lead, or serve. */
   markReceiving(): void {
     this.#lead.set(this.#term!, LEAD.receiving)
@@ -160,7 +176,7 @@ export class Leadership {
 
   /**
    * Frees the lead for the thread that comes back first: the leader is about to serve a call of this container, and
-   * more calls wait.
+   * others may come meanwhile.
    *
    * @param time `now()`
    * @returns false if there should be one more thread

@@ -170,7 +170,8 @@ export class CallService {
     if (this.#state.slow.isDear(index)) this.mayBlock()
     else if (!this.#leadership.isOurs) this.#leadership.helpServe(index, start)
     else if (this.#state.distrusts(index)) this.handOver()
-    else if (!isBrief(call) && this.#dependencies.epoll.isReady) this.#receiveTogether(index, start)
+    else if (!isBrief(call) && (this.#leadership.isCrowded || this.#dependencies.epoll.isReady))
+      this.#receiveTogether(index, start)
     else this.#leadership.serve(index, start)
   }
 

@@ -1,4 +1,5 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { NOTIF } from '../../abi/seccomp.ts'
 import { EPOLLHUP, EPOLLIN } from '../../abi/socket.ts'
 import type { Container } from '../../caller/identity/container.ts'
 import { LostThread } from '../../caller/identity/thread-identity.ts'
@@ -48,6 +49,12 @@ class EngineThread {
   readonly #dedicated: DedicatedReceiver
   readonly #known: KnownContainers
   #runs = 0
+  /** Whether the last call took time, so that another one may wait by now. */
+  #hasServed = false
+  /** Whether the last event was there before this thread looked for it. */
+  #hasWaited = false
+  /** The task whose call this thread has received last. */
+  #caller = 0
 
   constructor(data: ThreadData, port: MessagePort) {
     this.#data = data
@@ -109,7 +116,8 @@ class EngineThread {
     }
     while (!this.#leadership.isOurs) this.#follow()
     this.#leadership.markWaiting()
-    if (!this.#event.wait(this.#data.epoll, -1)) return
+    this.#hasWaited = this.#hasServed && this.#event.wait(this.#data.epoll, 0)
+    if (!this.#hasWaited && !this.#event.wait(this.#data.epoll, -1)) return
     this.#leadership.markReceiving()
     this.#hear()
     const { token: index, generation, events } = this.#event
@@ -181,12 +189,20 @@ class EngineThread {
       return
     }
     this.#slots.receive(slot)
+    this.#noteCaller(this.#slots.view.getUint32(slot + NOTIF.tid, true))
     const call = receivedCall({ slot, listenerFd, container, start: now() })
-    if (this.#server.screen(call)) this.#state.countAnswer()
+    this.#hasServed = !this.#server.screen(call)
+    if (!this.#hasServed) this.#state.countAnswer()
     else if (!this.#service.serve(call, index) || !this.#service.trusts(container)) return
     if (!this.#leadership.isOurs || !this.#dedicated.note(index)) return
     if (this.#leadership.parked === 0) this.#service.askForThread()
     else if (this.#dedicated.begin(index)) this.#service.handOver()
+  }
+
+  /** One task that calls again at once is served best by one thread: a second one would only take turns with it. */
+  #noteCaller(tid: number): void {
+    if (this.#hasWaited && tid !== this.#caller) this.#leadership.noteCrowd()
+    this.#caller = tid
   }
 
   /**

@@ -42,6 +42,8 @@ test.skipIf(few)(withReason('two callers are served by two threads', few), { tim
     const one = await perSecond(1)
     ratios.push((await perSecond(2)) / one)
   }
-  console.log(`calls of two callers, as a multiple of those of one: ${ratios.map((ratio) => ratio.toFixed(2)).join(', ')}`)
+  console.log(
+    `calls of two callers, as a multiple of those of one: ${ratios.map((ratio) => ratio.toFixed(2)).join(', ')}`,
+  )
   expect(ratios.toSorted((one, other) => one - other)[Math.trunc(ROUNDS / 2)]).toBeGreaterThan(AT_LEAST)
 })

@@ -11,6 +11,7 @@ export const AT_RECURSIVE = 0x8000
 export const O_RDONLY = 0
 export const O_WRONLY = 1
 export const O_RDWR = 2
+export const O_CREAT = 0o100
 export const O_NONBLOCK = 0o4000
 export const O_DIRECTORY = process.arch === 'arm64' ? 0o40000 : 0o200000
 export const O_NOFOLLOW = process.arch === 'arm64' ? 0o100000 : 0o400000

@@ -1,6 +1,6 @@
 import type { Tid } from '../abi/brand.ts'
 import { errnos } from '../abi/errno.ts'
-import { AT_FDCWD, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
+import { AT_FDCWD, O_CREAT, O_PATH, O_RDONLY, RESOLVE_CACHED } from '../abi/fcntl.ts'
 import {
   BPF_RET,
   encodeAddfd,
@@ -77,11 +77,18 @@ function knowsAddfdFlag(flags: number): boolean {
   return libcIoctl(theListener().raw, SECCOMP_IOCTL_NOTIF_ADDFD, addfd) < 0 && lastErrno() === errnos.ENOENT
 }
 
-const succeeds = (open: () => Fd): boolean =>
-  orElse(false, () => {
-    open()[Symbol.dispose]()
+/**
+ * A kernel that knows the flag makes nothing with it, and says so before it looks at the path (EAGAIN); another one
+ * knows no such flag (EINVAL). A lookup that succeeds is no answer: it can fail because mounts change meanwhile.
+ */
+function resolveCached(): boolean {
+  try {
+    openat2(AT_FDCWD, cstring('/'), O_CREAT, RESOLVE_CACHED)[Symbol.dispose]()
     return true
-  })
+  } catch (error) {
+    return isErrno(error, 'EAGAIN')
+  }
+}
 
 function pidTranslation(): boolean {
   using namespace = openat(AT_FDCWD, cstring('/proc/self/ns/pid'), O_RDONLY)
@@ -167,7 +174,7 @@ export const kernelFeatures = {
   syncWakeUp: once(() => notifSetFlags(theListener().raw, 0)),
   addfdSend: once(() => knowsAddfdFlag(SECCOMP_ADDFD_FLAG_SEND)),
   pidTranslation: once(pidTranslation),
-  resolveCached: once(() => succeeds(() => openat2(AT_FDCWD, cstring('/'), O_PATH, RESOLVE_CACHED))),
+  resolveCached: once(resolveCached),
   uniqueMountIds: once(uniqueMountIds),
   fileComparison: once(fileComparison),
   mountSetattr: once(mountSetattr),

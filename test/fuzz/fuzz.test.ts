@@ -23,7 +23,7 @@ const PROTOCOL_S = Math.min(ROUND_S, Math.max(3, seconds / 5))
 const SLACK_S = 150
 /** What is said of a monitor's lies; any other error is one of ours. */
 const LIES =
-  /^Cannot serve a monitor of LXC: (the descriptors are not|it has \d+ bytes|more than \d+ bytes|\d+ bytes are too few|\d+ is no size)/
+  /^Cannot serve a monitor of LXC: (the descriptors are not|it has \d+ bytes|more than \d+ bytes|\d+ bytes are too few|\d+ is no size|it did not wait)/
 /** Of all calls that are made. */
 const ACTS = 0.2
 

@@ -151,7 +151,8 @@ test('is explained in the time of a few starts of Node', { timeout: 240_000 }, a
   expect(stdout).toMatch(/^build-\d-/)
   const all = spawnSync(process.execPath, [...explain, '--since', '1h', '--json'], { maxBuffer: 1024 * MIB })
   const more = (JSON.parse(all.stdout.toString()) as unknown[]).length - 1000
-  expect(stdout).toContain(`\n\n${more} more kinds of refusals, of `)
+  // A busy machine comes to fewer kinds.
+  if (more > 0) expect(stdout).toContain(`\n\n${more} more kinds of refusals, of `)
   expect((await execute(process.execPath, [...explain, 'build-7'])).stdout).toMatch(/^build-5-7 \(build-7\), ended /)
   const ways = {
     node: ['-e', '0'],

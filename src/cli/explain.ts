@@ -192,6 +192,16 @@ export function formatUnserved(views: readonly ContainerView[]): readonly string
   })
 }
 
+/** Says which containers of LXC a new daemon has not seen yet. */
+function formatUnseenYet({ daemon }: Feeds, views: readonly ContainerView[]): readonly string[] {
+  const names = views.filter(({ state, runtime }) => state === 'unknown' && runtime === LXC).map(formatContainer)
+  if (!daemon || names.length === 0) return []
+  const [have, they] = names.length === 1 ? ['has', 'it'] : ['have', 'they']
+  return [
+    `${fewOf(names)} ${have} not asked this daemon yet: ${they} will with the next trapped call; if that fails with ENOSYS, stop and start the container`,
+  ]
+}
+
 /** Says of which containers not all refusals are known: those after the end of their daemon, or of a while. */
 function formatUnknown(views: readonly ContainerView[]): readonly string[] {
   const late = views.filter(({ countedUntil }) => countedUntil !== undefined)
@@ -238,7 +248,7 @@ function formatNone(
   [view]: readonly ContainerView[],
 ): string {
   if (missing && (word === undefined || historyAt === undefined)) return 'Without the daemon, no refusal is known.'
-  const where = word === undefined ? '' : ` in "${escaped(word)}"`
+  const where = word === undefined ? '' : ` in "${escaped(word)}"${view === undefined ? '' : formatEndOf(view)}`
   const when = since === undefined ? '' : ` since ${isoTime(since)}`
   const { countedUntil: until, countedAgain: again } = (word !== undefined && view) || {}
   if (until !== undefined && again !== undefined)
@@ -253,8 +263,15 @@ function formatNone(
   const left = word === undefined ? 0 : (view?.left ?? 0)
   const byDesign =
     left === 0 ? '' : ` The kernel judged ${counted(left, 'call')}, which may have failed: "intercede events" has them.`
-  const unseen = word === undefined || view === undefined ? '' : formatUnseen(view)
+  const unseen = word === undefined || view === undefined ? '' : ` ${formatUnseen(view)}`
   return `Nothing was refused${where}${when}${remembered}.${byDesign}${unseen}`
+}
+
+/** Says that a container has ended, so that nobody takes what is said of it for that of the next one. */
+function formatEndOf({ about: { ended }, runtime }: ContainerView): string {
+  if (typeof ended !== 'number') return ''
+  const next = runtime === LXC ? ', and if it was started again, has made no trapped call since' : ''
+  return ` (it ended ${ago(Date.now() - ended)}${next})`
 }
 
 /** Says that history may lack what happened before it began. */
@@ -266,7 +283,7 @@ function formatUnseen({ about: { traps } }: ContainerView): string {
   const which = Array.isArray(traps)
     ? `Its filter traps ${fewOf(traps.map(formatValue)) || 'no call'}: any other call`
     : 'A call that its filter does not trap'
-  return ` ${which} was judged by the kernel alone, and is not known here.`
+  return `${which} was judged by the kernel alone, and is not known here.`
 }
 
 const formatAllDropped = (views: readonly ContainerView[]): readonly string[] =>
@@ -325,7 +342,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     .filter(({ refusal }) => refusal.time >= (since ?? 0))
     .sort(byImportance)
   const rowOf = rowMaker(all, daemon, path)
-  const orphans = [...formatUnserved(views), ...formatRefused(feeds, views, since)]
+  const orphans = [...formatUnserved(views), ...formatUnseenYet(feeds, views), ...formatRefused(feeds, views, since)]
   const isPart = word === undefined && since === undefined && feeds.gaps.begun > 0 && feeds.gaps.begun < from
   const leftOut = isPart
     ? [`Containers that ended before ${isoTime(from)} are left out: --since names an earlier time`]
@@ -339,6 +356,8 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
       ...orphans,
       ...formatBarred(views),
       ...rows.map(([row, notes], at) => formatRefusal(row, listed[at]!.view, notes)),
+      // Who names a container asks why something in it failed.
+      ...(rows.length === 0 || word === undefined ? [] : [formatUnseen(views[0]!)]),
       ...(rows.length === 0 ? [] : formatUnknown(shown)),
       ...formatAllDropped(shown),
       ...formatRest(found.slice(listed.length), [...unread.values()]),

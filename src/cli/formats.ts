@@ -73,7 +73,7 @@ export const FORMATS = {
     words,
     fields: [
       ...['pid', 'version', 'since', 'reloaded', 'engine', 'engineSince', 'engines', 'nextEngine'],
-      ...['served', 'observed', 'left', 'unserved', 'listeners'],
+      ...['served', 'observed', 'left', 'unserved', 'unknown', 'historySince', 'listeners'],
     ],
   },
   top: { words, fields: ['container', ...NAMES, 'syscall', ...TOP_SORTS] },

@@ -67,7 +67,14 @@ const shape = {
   profile: described(v.string('a text'), 'the profile of the configuration that is tested'),
   config: described(v.string('a path'), 'the configuration with that profile, relative to this file'),
   caller: described(CallerFacts, 'the caller of all cases; by default root of a container with all capabilities'),
-  tests: needed(v.array(Case, 'a list of cases'), [], 'the cases'),
+  tests: needed(
+    v.pipe(
+      v.array(Case, 'a list of cases'),
+      v.check((cases) => cases.length > 0, 'a list of at least one case'),
+    ),
+    [{}],
+    'the cases',
+  ),
 }
 /** A file of policy tests, as YAML has read it. */
 export const PolicyTestFile = mapOf(v.strictObject(shape), `a map of ${Object.keys(shape).join(', ')}`)

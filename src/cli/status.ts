@@ -25,7 +25,7 @@ function lines(
   const lost = row.historyLost ? `, where ${counted(Number(row.historyLost), 'line')} could not be written` : ''
   const { historyFlaw, notReloaded } = daemon
   const flaw = historyFlaw === undefined ? '' : `: ${formatValue(historyFlaw)}`
-  const kept = flaw === '' ? '' : `, where nothing new is kept${flaw}`
+  const stopped = flaw === '' ? '' : `, where nothing new is kept${flaw}`
   const refused = notReloaded
     ? `; a reload failed ${ago(Date.now() - Number(notReloaded.time))}: ${formatValue(notReloaded.message)}`
     : ''
@@ -36,13 +36,16 @@ function lines(
       : row.unserved === 0
         ? ''
         : `, ${row.unserved} not served by any daemon`
+  const unknown = row.unknown ? `, ${row.unknown} of LXC not seen since the daemon began` : ''
+  // Of containers that an earlier daemon served, what is not in history is not known.
+  const kept = row.historySince === undefined ? '' : `, since ${isoTime(Date.parse(String(row.historySince)))}`
   return [
     `daemon      pid ${pid}, ${since(began)}`,
     `program     ${formatValue(version)}`,
     `configured  ${since(reloaded)}${refused}`,
     `engine      ${engine ? `pid ${engine}, ${since(engineSince)}${more}` : `none now${more}: ${withoutEngine(daemon)}`}`,
-    `history     ${row.history === undefined ? `not kept${flaw}` : `${formatValue(row.history)}${kept}`}${lost}`,
-    `containers  ${row.served} served${observed}, ${row.left} left to the kernel${unserved}, ${counted(Number(row.listeners), 'listener')}`,
+    `history     ${row.history === undefined ? `not kept${flaw}` : `${formatValue(row.history)}${kept}${stopped}`}${lost}`,
+    `containers  ${row.served} served${observed}, ${row.left} left to the kernel${unserved}${unknown}, ${counted(Number(row.listeners), 'listener')}`,
   ]
 }
 
@@ -65,6 +68,8 @@ export function statusCommand({ format: given, feed: path }: ReadOptions): void 
     observed: numberOf('observed'),
     left: numberOf('left'),
     unserved: feeds.keepsNone ? undefined : numberOf('unserved'),
+    unknown: numberOf('unknown'),
+    historySince: feeds.gaps.begun > 0 ? new Date(feeds.gaps.begun).toISOString() : undefined,
     listeners: views.filter(isServed).reduce((sum, { about }) => sum + Number(about.listeners ?? 0), 0),
   }
   if (format.kind === 'table')

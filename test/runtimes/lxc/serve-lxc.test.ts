@@ -195,11 +195,23 @@ describe('a daemon that stops', () => {
     await lxc.ask('busybox rm /tmp/r?')
   })
 
-  test('between two calls is not noticed by the container', async () => {
+  test('between two calls is not noticed by the container, and until the next one it is shown as not seen', async () => {
     const lxc = await container(['mknod'])
     await start(lxc)
+    await machine.stop()
+    const kept = `${CONFIG}history: { path: ${join(machine.directory, 'history')} }\n`
+    await machine.serve(kept)
+    const seen = async (...words: readonly string[]): Promise<string> =>
+      (await execute(process.execPath, [CLI, ...words, '--feed', join(machine.directory, 'feed.sock')])).stdout
+    expect((await lxc.ask(call('k0'))).said).toBe('{"ok":true}\n')
+    expect(await seen('status', '--format', '{served} {unknown}')).toBe('1 0\n')
     await machine.stop('SIGKILL')
-    await machine.serve(CONFIG)
+    await machine.serve(kept)
+    expect(await seen('status', '--format', '{served} {unknown}')).toBe('0 1\n')
+    expect(await seen('status')).toMatch(/^containers .*, 1 of LXC not seen since the daemon began, /m)
+    expect(await seen('explain', lxc.name)).toContain(
+      `${lxc.name} has not asked this daemon yet: it will with the next`,
+    )
     expect((await lxc.ask(call('k1'))).said).toBe('{"ok":true}\n')
     await lxc.ask('busybox rm /tmp/k?')
   })

@@ -379,6 +379,7 @@ describe('a file that is wrong is refused in words', () => {
       'is given twice',
       'line 1, column 24',
     ],
+    ['tests: []', 'tests is a list at line 1, column 1, allowed is a list of at least one case'],
     [`profile: defualt\nconfig: ${CONFIG}\ntests: []`, 'unknown profile "defualt" at line 1, column 1', 'has none'],
   ])('%s', (text, ...words) => {
     for (const each of words) expect(() => parseTests(text, 'x.yaml')).toThrow(each)

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { shownJson } from '../calls/escape.ts'
 import type { TcpAddress } from './api-server.ts'
@@ -32,6 +32,8 @@ export class PageServer {
   readonly #door = new PageDoor()
   readonly #options: PageOptions
   readonly #server: Server
+  /** Connections on which nobody has named the secret path yet, the oldest one first. */
+  readonly #strangers = new Set<Socket>()
   #reports = 0
 
   constructor(options: PageOptions) {
@@ -40,7 +42,8 @@ export class PageServer {
     this.#server = createServer({ ...limits, connectionsCheckingInterval: LOOK_MS }, (request, response) => {
       void this.#answer(request, response)
     })
-    this.#server.maxConnections = CONNECTIONS
+    this.#server.on('connection', (socket: Socket) => this.#connected(socket))
+    this.#server.maxConnections = 2 * CONNECTIONS
     this.#server.timeout = QUIET_MS
   }
 
@@ -57,10 +60,19 @@ export class PageServer {
     this.#options.routes.close()
   }
 
+  /** Every local user may connect: whoever connects and names no path must not keep the browser out. */
+  #connected(socket: Socket): void {
+    const [oldest] = this.#strangers
+    if (oldest && this.#strangers.size >= CONNECTIONS) this.#strangers.delete(oldest.destroy())
+    this.#strangers.add(socket)
+    socket.once('close', () => this.#strangers.delete(socket))
+  }
+
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on('error', () => {})
     try {
       const path = this.#door.pathOf(request)
+      this.#strangers.delete(request.socket)
       if (path === 'report') await this.#report(request, response)
       else {
         request.resume()

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { createServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -108,6 +109,26 @@ test('a link leads to the page, but to nothing else of it', async () => {
   expect((await ask('', link)).status).toBe(200)
   expect((await ask('containers', { cookie, ...link })).status).toBe(403)
   expect((await ask('page.js', link)).status).toBe(403)
+})
+
+test('600 connections of others, each opened again when it is closed, do not keep the browser out', async () => {
+  const { port, hostname } = web.url
+  const open = `require('node:net').connect(${port}, '${hostname}').resume().on('error', () => {}).on('close', open)`
+  const attack = spawn(process.execPath, ['-e', `const open = () => ${open}; for (let n = 0; n < 600; n++) open()`])
+  try {
+    // It hangs up on one of ours, too: the limit is reached.
+    const stranger = connect(Number(port), hostname).resume()
+    await new Promise((resolve) => stranger.on('error', () => {}).on('close', resolve))
+    let answered = 0
+    for (let times = 0; times < 20; times++)
+      await ask('containers', { cookie }).then(
+        ({ status }) => (answered += Number(status === 200)),
+        () => {},
+      )
+    expect(answered).toBeGreaterThan(15)
+  } finally {
+    attack.kill('SIGKILL')
+  }
 })
 
 test('there is nothing outside of the secret path, and nothing else in it', async () => {

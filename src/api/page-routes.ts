@@ -27,8 +27,17 @@ import { containersIn } from './routes.ts'
 export interface PageKnowledge {
   /** Whether it shows what `intercede run` has started, too: not if somebody named a daemon. */
   readonly showsRuns: boolean
-  /** Explains the refusals of a container, one of these, and says what to do. */
-  explain(daemon: Partial<DaemonTotals>, all: readonly ContainerView[], view: ContainerView): readonly object[]
+  /**
+   * Explains the refusals of a container, one of these, and says what to do.
+   *
+   * @param others the others of its profile, with all their refusals
+   */
+  explain(
+    daemon: Partial<DaemonTotals>,
+    all: readonly ContainerView[],
+    view: ContainerView,
+    others: readonly ContainerView[],
+  ): readonly object[]
   /** Says what follows for containers that no daemon serves, and what to do; nothing for others. */
   hintsFor(views: readonly ContainerView[]): readonly string[]
   /** Returns what "intercede doctor" finds. */
@@ -110,7 +119,8 @@ export class PageRoutes {
     const whole = this.#wholeOf(view)
     if (!whole) throw new HttpError(404, 'Cannot find the container: it has ended, and was forgotten')
     const rates = this.#rates(false)?.filter(({ container }) => container === view.id)
-    const refusals = this.#knowledge.explain(this.#served?.directory.daemon ?? {}, all, whole)
+    const others = this.#othersOf(whole, all)
+    const refusals = this.#knowledge.explain(this.#served?.directory.daemon ?? {}, all, whole, others)
     const [hint] = this.#knowledge.hintsFor([whole])
     return { missing, container: { ...everythingOf(whole), ...wordsOf(whole), hint, refusals }, rates }
   }
@@ -127,6 +137,13 @@ export class PageRoutes {
     if (isUnserved(view.state)) return view
     const found = this.#feeds.flatMap((feed) => wholeContainer(feed, view) ?? [])[0]
     return found && { ...found, runtime: view.runtime }
+  }
+
+  /** Returns the other containers of a profile. Reading all refusals of all takes time, so this is not done in vain. */
+  #othersOf({ serial, about, refusals }: ContainerView, all: readonly ContainerView[]): readonly ContainerView[] {
+    if (about.profile === undefined || !refusals.some(({ wants }) => wants)) return []
+    const views = orElse(all, () => containersIn(this.#daemon, true, 'all'))
+    return views.filter((view) => view.serial !== serial && view.about.profile === about.profile)
   }
 
   /** The daemon; undefined while it is away. */

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { reasons } from '../calls/reasons.ts'
+import type { WhichRefusals } from '../memories/read-counts.ts'
 import { version } from '../processes/installation.ts'
 import type { ContainerView } from '../reader/container-fields.ts'
 import {
@@ -56,12 +57,19 @@ const flag: Schema = { enum: ['true', 'false'] }
 const all: Parameter = { name: 'all', is: 'also containers that ended recently', schema: flag }
 const CONTAINER = 'its id, its name, or the beginning of its id'
 
-/** @param ended also those that ended recently */
-export function containersIn(daemon: AskedDaemon, ended: boolean): readonly ContainerView[] {
+/**
+ * @param ended also those that ended recently
+ * @param which which refusals of each to read
+ */
+export function containersIn(
+  daemon: AskedDaemon,
+  ended: boolean,
+  which: WhichRefusals = 'last',
+): readonly ContainerView[] {
   const unserved = daemon.unserved() ?? []
-  if (unserved.length === 0) return containersOf(daemon.feed, ended, 'last')
+  if (unserved.length === 0) return containersOf(daemon.feed, ended, which)
   // What was executed in one of them has its own end, and is a part of it.
-  const all = joinOutlived([...containersOf(daemon.feed, true, 'last'), ...unserved])
+  const all = joinOutlived([...containersOf(daemon.feed, true, which), ...unserved])
   return ended ? all : all.filter(({ state }) => state !== 'ended')
 }
 

@@ -55,19 +55,22 @@ interface Found {
   readonly refusal: RefusalView
 }
 
+export const eachRefusal = (views: readonly ContainerView[]): Found[] =>
+  views.flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
+
 /** Returns what makes rows: finding the word of a container takes a look at all, so it is found once. */
 export function rowMaker(
   all: readonly ContainerView[],
   daemon: Daemon | undefined,
   feed: string | undefined,
-): (found: Found) => Explained {
+): (found: Found, word?: string) => Explained {
   const words = new Map<ContainerView, string>()
   const wordOf = (view: ContainerView): string => {
     const word = words.get(view) ?? (isServed(view) ? unmistakable(all, view.id) : '')
     words.set(view, word)
     return word
   }
-  return ({ view, refusal }) => {
+  return ({ view, refusal }, word = wordOf(view)) => {
     const { ended } = view.about
     return {
       ...whichOf(view),
@@ -75,7 +78,7 @@ export function rowMaker(
       ...refusal,
       ...(refusal.reason === barredBy(view) ? saysOf(view) : {}),
       ...remedyHere(view, refusal),
-      ...waysOf(view, refusal, { word: wordOf(view), feed, daemon }),
+      ...waysOf(view, refusal, { word, feed, daemon }),
     }
   }
 }
@@ -113,14 +116,24 @@ function noteMaker(rows: readonly Explained[], profileOf: (row: Explained) => un
 }
 type NoteOf = (row: Explained) => readonly string[]
 
-/** Makes rows, each with the notes about it. @param makeRow see `rowMaker` */
+/**
+ * Makes rows, each with the notes about it.
+ *
+ * @param makeRow see `rowMaker`
+ * @param others of other containers of their profiles: they have no rows, but notes say what they want
+ */
 export function rowsWithNotes(
   found: readonly Found[],
   makeRow: ReturnType<typeof rowMaker>,
+  others: readonly Found[] = [],
 ): readonly (readonly [row: Explained, notes: readonly string[]])[] {
-  const rows = found.map(makeRow)
-  const profiles = new Map(rows.map((row, at) => [row, found[at]!.view.about.profile]))
-  const noteOf = noteMaker(rows, (row) => profiles.get(row))
+  const rows = found.map((each) => makeRow(each))
+  const keys = new Set(rows.flatMap(({ wants }) => wants?.key ?? []))
+  const asking = others.filter(({ refusal: { wants } }) => wants && keys.has(wants.key))
+  // Nobody sees the commands of these.
+  const made = [...rows, ...asking.map((each) => makeRow(each, ''))]
+  const profiles = new Map([...found, ...asking].map(({ view }, at) => [made[at]!, view.about.profile]))
+  const noteOf = noteMaker(made, (row) => profiles.get(row))
   return rows.map((row, at) => [row, [...ignoredBy(row, found[at]!.view), ...noteOf(row)]])
 }
 
@@ -337,10 +350,11 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
   sayLost(feeds)
   // That of a named history has another configuration.
   const daemon = feeds.isOfOther ? undefined : (feeds.daemon?.directory.daemon ?? {})
-  const found = views
-    .flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
-    .filter(({ refusal }) => refusal.time >= (since ?? 0))
-    .sort(byImportance)
+  const refusedIn = (few: readonly ContainerView[]): Found[] =>
+    eachRefusal(few).filter(({ refusal }) => refusal.time >= (since ?? 0))
+  const profiles = new Set<unknown>(views.flatMap(({ about: { profile } }) => profile ?? []))
+  const others = all.filter((view) => word !== undefined && profiles.has(view.about.profile) && !views.includes(view))
+  const found = refusedIn(views).sort(byImportance)
   const rowOf = rowMaker(all, daemon, path)
   const orphans = [...formatUnserved(views), ...formatUnseenYet(feeds, views), ...formatRefused(feeds, views, since)]
   const isPart = word === undefined && since === undefined && feeds.gaps.begun > 0 && feeds.gaps.begun < from
@@ -349,7 +363,7 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     : []
   const asText = (): string => {
     const listed = found.slice(0, LISTED)
-    const rows = rowsWithNotes(listed, rowOf)
+    const rows = rowsWithNotes(listed, rowOf, refusedIn(others))
     const isAll = listed.length === found.length && unread.size === 0
     const shown = isAll ? views : [...new Set(listed.map(({ view }) => view))]
     const paragraphs = [
@@ -366,5 +380,5 @@ export function explainCommand(word: string | undefined, options: ExplainOptions
     return `${[...text, ...leftOut].join('\n\n')}\n`
   }
   if (format.kind !== 'table') for (const text of [...orphans, ...leftOut]) say(text)
-  print(formatRows(format, () => rowsWithNotes(found, rowOf).map(withNote), asText))
+  print(formatRows(format, () => rowsWithNotes(found, rowOf, refusedIn(others)).map(withNote), asText))
 }

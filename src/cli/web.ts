@@ -9,7 +9,7 @@ import { type PageKnowledge, PageRoutes } from '../api/page-routes.ts'
 import { PageServer } from '../api/page-server.ts'
 import { escaped } from '../calls/escape.ts'
 import { ownProgram } from '../processes/node-programs.ts'
-import { formatUnserved, rowMaker, rowsWithNotes, withNote } from './explain.ts'
+import { eachRefusal, formatUnserved, rowMaker, rowsWithNotes, withNote } from './explain.ts'
 import { usualSocket } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
@@ -43,9 +43,8 @@ const examine = (feed: string | undefined): Promise<unknown> =>
  */
 const explainIn =
   (path: string | undefined): PageKnowledge['explain'] =>
-  (daemon, all, view) => {
-    const found = view.refusals.map((refusal) => ({ view, refusal }))
-    const rows = rowsWithNotes(found, rowMaker(all, daemon, path)).map(withNote)
+  (daemon, all, view, others) => {
+    const rows = rowsWithNotes(eachRefusal([view]), rowMaker(all, daemon, path), eachRefusal(others)).map(withNote)
     if (escaped(view.id) === view.id) return rows
     return rows.map(({ set: _, now: __, forGood, ...row }) => ({
       ...row,

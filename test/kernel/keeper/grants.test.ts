@@ -114,10 +114,14 @@ test('explain names --unset for a key that set turned off, and takes nothing bac
   expect((await intercede('explain', 'build')).stdout).not.toContain('note:')
   // The line for good of each would replace that of the other.
   await start('three', 'profile=build', 'mknod z c 10 232')
-  expect((await intercede('explain', 'three')).stdout).not.toContain('note:')
-  const all = (await intercede('explain')).stdout
   const other = `other values of mknod.devices are wanted in its profile by`
   const own = 'the container also asks for c:10:229 of mknod.devices'
+  const [all, three] = [(await intercede('explain')).stdout, (await intercede('explain', 'three')).stdout]
+  expect(three).toMatch(new RegExp(`note:  ${other} two: each line replaces`))
+  expect(three.match(/note:/g)).toHaveLength(1)
+  expect((await explained('three'))[0]!.note).toContain(`${other} two`)
+  const two = (await intercede('explain', 'two')).stdout
+  expect(two).toMatch(new RegExp(`note:  ${own}; ${other} three: each command replaces`))
   expect(all).toMatch(new RegExp(`note:  ${other} two: each line replaces`))
   expect(all).toMatch(new RegExp(`note:  ${own}; ${other} three: each command replaces`))
 })

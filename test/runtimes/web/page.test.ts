@@ -39,12 +39,17 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     return made
   }
   /** Starts a container that makes calls until all is over. */
-  function contain(id: string, paths: readonly string[], annotations: readonly string[] = []): void {
+  function contain(
+    id: string,
+    paths: readonly string[],
+    annotations: readonly string[] = [],
+    { metadata = 'security.syscalls.intercept.mknod=true', minor = 229 } = {},
+  ): void {
     const more = annotations.flatMap((each) => ['--annotation', each])
     const own = ['--userns', USERNS, '--pidns', '--await-agent', '--id', id, ...more]
-    const policy = ['--metadata', 'security.syscalls.intercept.mknod=true']
+    const policy = ['--metadata', metadata]
     const calls = `cd ${machine.shared}; while :; do for p; do ${fixture('caller')} mknod "$p" 020666 10 200; ${fixture('caller')} mknod "$p" 020666 1 1
-      ${fixture('caller')} mknod "$p" 020666 10 229; ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null 2>&1`
+      ${fixture('caller')} mknod "$p" 020666 10 ${minor}; ${fixture('caller')} mknod "$p" 020666 1 3; rm -f "$p"; done; sleep 0.2; done >/dev/null 2>&1`
     const words = [machine.socket, ...own, ...policy, '--', 'sh', '-c', calls, 'sh', ...paths]
     containers.push(spawn(fixture('filtered'), words, { stdio: ['ignore', 'ignore', 'inherit'], detached: true }))
   }
@@ -57,7 +62,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     locator.evaluate((element) => element === element.ownerDocument.activeElement)
 
   beforeAll(async () => {
-    await machine.serve(`history: { path: ${history} }`)
+    await machine.serve(`history: { path: ${history} }\nprofiles: { shared: { mknod: true } }`)
     ;[web, viewer] = await Promise.all([serve(), Viewer.start()])
     page = await viewer.page({ permissions: ['clipboard-read', 'clipboard-write'], acceptDownloads: true })
     page.on('dialog', (dialog) => viewer.complaints.push(`a dialog: ${dialog.message()}`))
@@ -164,6 +169,20 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     const { status, stderr } = await execute('sh', ['-c', command.replace('intercede', `${process.execPath} ${CLI}`)])
     expect(status, stderr).toBe(0)
     await see('nothing: it is allowed by now')
+  })
+
+  test('beside the line for good it says who of the same profile wants another one', async () => {
+    for (const [id, minor] of [['alpha', 229] as const, ['beta', 232] as const])
+      contain(id, ['tun'], [], { metadata: 'profile=shared', minor })
+    await open('Containers')
+    await page.getByRole('link', { name: 'alpha' }).click()
+    await see(
+      /c:10:200 of mknod.devices; other values of mknod.devices are wanted in its profile by beta: each command/,
+    )
+    for (const { pid } of containers.splice(-2)) process.kill(-pid!, 'SIGKILL')
+    await open('Containers')
+    await page.getByRole('link', { name: 'build' }).click()
+    await page.getByRole('heading', { name: 'build', level: 1 }).waitFor()
   })
 
   test('plots become pictures, and tables files, in which no text is a formula', async () => {

@@ -1,6 +1,9 @@
 import { BPF, BPF_MAP_CREATE, BPF_TOKEN_CREATE } from '../abi/bpf.ts'
 import { type Cap, capNumber } from '../abi/credentials.ts'
 import { errno } from '../abi/errno.ts'
+import { NOTIF } from '../abi/seccomp.ts'
+import { syscallName } from '../abi/syscalls.ts'
+import type { Container } from '../caller/identity/container.ts'
 import type { Caller } from '../calls/caller.ts'
 import { refuseKept, type Verdict } from '../calls/verdict.ts'
 import { delegates, type Policy } from '../policy/policy.ts'
@@ -29,3 +32,21 @@ export function judgeToken(command: number, caller: Caller, policy: Policy): Ver
   const isNested = command === BPF_TOKEN_CREATE && !caller.inInitialUserns
   return isNested ? refuseKept('childUserns', EPERM) : undefined
 }
+
+/** Set in the numbers of calls of x32, which has the architecture of x86_64, and its numbers for most calls. */
+const X32 = 0x4000_0000
+
+/**
+ * Tells whether a call must fail rather than be left to the kernel by anybody but `judgeToken`: it comes from a
+ * container that may have tokens, and no look at the caller has shown what the kernel would take its capabilities for.
+ *
+ * @param at where the notification is
+ */
+export const needsJudge = (
+  { mayHaveTokens, policy }: Pick<Container, 'mayHaveTokens' | 'policy'>,
+  view: DataView,
+  at: number,
+): boolean =>
+  (mayHaveTokens === true || delegates(policy)) &&
+  syscallName(view.getUint32(at + NOTIF.arch, true), view.getInt32(at + NOTIF.nr, true) & ~X32) === 'bpf' &&
+  tokenCommands.includes(view.getInt32(at + NOTIF.args, true))

@@ -99,4 +99,22 @@ describe.skipIf(cannot)(withReason('a bpffs that delegates', cannot), () => {
     host.mayLoseEngine = true
     expect(await storm).toEqual(['300 times set: ok', '300 times create: ok', '300 times fsmount: ok'])
   }, 60_000)
+
+  // The kernel would say EINVAL to the first, whose descriptor is none of a bpffs.
+  test('while no engine can be started, no token is made, and none is used', async () => {
+    host.mayLoseEngine = true
+    const script = `sleep 6; exec ${fixture('call-steps')} bpf 36 p:8 8 , bpf 0 p:8 8`
+    const container = host.run(['--bpf'], ['sh', '-c', script])
+    const isPassing = (): boolean => host.events.some((event) => event.type === 'engineEnded' && event.pause > 0)
+    while (!isPassing()) {
+      const pid = host.maybeEnginePid
+      if (pid !== undefined) process.kill(pid, 'SIGKILL')
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    expect((await container).stdout).toBe('EPERM, EPERM\n')
+    await until('both are recorded', () => {
+      host.drain()
+      return host.records.filter(({ reason, verdict }) => reason === 'noEngine' && verdict === 'errno').length === 2
+    })
+  }, 60_000)
 })

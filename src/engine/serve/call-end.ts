@@ -39,6 +39,8 @@ export interface Call extends Received {
   handler: Syscall<unknown> | undefined
   /** From `Server.read` on: the copy of what the caller asks. */
   request: unknown
+  /** Whether the handler has decided on the call, and nothing has failed since. */
+  isJudged: boolean
   /** From the beginning of the act on, if it must not be done twice. */
   replay: Replay<Act> | undefined
 }
@@ -57,6 +59,7 @@ export const receivedCall = ({ slot, listenerFd, container, start, forwarded, le
   isPoison,
   handler: undefined,
   request: undefined,
+  isJudged: false,
   replay: undefined,
 })
 

@@ -1,4 +1,5 @@
 import type { Errno, Tid } from '../../abi/brand.ts'
+import { errno } from '../../abi/errno.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
 import { architectures, syscallName } from '../../abi/syscalls.ts'
 import { NotifiedCaller, type ThreadContext } from '../../caller/caller.ts'
@@ -13,6 +14,7 @@ import { continueWith, isOff, judgedBy, type Verdict, verdictOfError } from '../
 import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { keyNames } from '../../policy/keys.ts'
 import { keyThatIsOff } from '../../policy/policy.ts'
+import { needsJudge } from '../../syscalls/bpf-token.ts'
 import { judgeOnHost, withoutCaller } from '../../syscalls/host-userns.ts'
 import { handlers } from '../../syscalls/index.ts'
 import { CallerLook } from '../facts/caller-look.ts'
@@ -309,6 +311,7 @@ export class Server {
       // What an earlier engine has begun cannot be left to the kernel any more.
       const verdict = again ? decided : judgedBy(container.policy, decided)
       if (verdict.is !== 'act') return again ? UNKNOWN_OUTCOME : outcomeOfVerdict(verdict)
+      call.isJudged = false
       call.replay = this.#replays.replayOf(verdict.act, caller, call, waits)
       const given = again && caller.given(again.note)
       this.#slots.setState(slot, STATE.acting)
@@ -321,10 +324,12 @@ export class Server {
     }
   }
 
-  #decide({ handler, request, container }: Call, caller: NotifiedCaller): Verdict {
+  #decide(call: Call, caller: NotifiedCaller): Verdict {
+    const { handler, request, container } = call
     const { barred, policy } = container
     try {
       const verdict = barred ? judgeOnHost(handler!.key, caller) : handler!.decide(request, caller, policy)
+      call.isJudged = true
       return isOff(verdict) ? off(container, handler!) : verdict
     } catch (error) {
       return verdictOfError(error)
@@ -336,7 +341,9 @@ export class Server {
     return { since: view.getFloat64(slot + SLOT.since, true), note: view.getBigUint64(slot + SLOT.note, true) }
   }
 
-  #finish(call: Call, outcome: Outcome): void {
+  #finish(call: Call, found: Outcome): void {
+    const isLoose = found.is === 'continue' && !call.isJudged && needsJudge(call.container, this.#slots.view, call.slot)
+    const outcome: Outcome = isLoose ? { ...found, is: 'errno', errno: errno('EPERM') } : found
     const tid = this.#slots.view.getUint32(call.slot + NOTIF.tid, true) as Tid
     try {
       // What is not visible has a number of another pid namespace, which is somebody else's here.

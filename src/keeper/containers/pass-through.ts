@@ -2,7 +2,7 @@ import type { Errno, Tid } from '../../abi/brand.ts'
 import { errno } from '../../abi/errno.ts'
 import { NOTIF } from '../../abi/seccomp.ts'
 import { POLLHUP, POLLIN } from '../../abi/socket.ts'
-import type { ContainerNumbers } from '../../caller/identity/container.ts'
+import type { Container } from '../../caller/identity/container.ts'
 import type { CallRecord } from '../../calls/record.ts'
 import { type Fd, poll } from '../../kernel/fd.ts'
 import { notifRecv } from '../../kernel/seccomp.ts'
@@ -12,6 +12,7 @@ import { SLOT, type Slots, STATE } from '../../link/journal.ts'
 import { CountWriter } from '../../memories/count-writer.ts'
 import { RecordWriter } from '../../memories/records.ts'
 import type { ArgumentMode } from '../../policy/config.ts'
+import { needsJudge } from '../../syscalls/bpf-token.ts'
 import type { Reactor } from '../process/reactor.ts'
 import type { HeldListener } from './registry.ts'
 
@@ -82,18 +83,22 @@ export class PassThrough {
     this.#unwatch.set(number, this.#reactor.watch(fd, pass))
   }
 
-  #pass(fd: Fd, origin: Parameters<Slots['take']>[0], container: ContainerNumbers): void {
+  #pass(fd: Fd, origin: Parameters<Slots['take']>[0], container: Container): void {
     const slot = this.#slots.take(origin)
     if (slot < 0) return
     if (notifRecv(fd.raw, this.#slots.notification(slot))) this.#continue(fd.raw, slot, container)
     this.#slots.setState(slot, STATE.free)
   }
 
-  #continue(listener: number, slot: number, { index: container, serial }: ContainerNumbers): void {
-    const delivered = this.#answer.continue(listener, slot)
+  #continue(listener: number, slot: number, whole: Container): void {
     const { view, words } = this.#slots
+    const { index: container, serial } = whole
+    const refused = needsJudge(whole, view, slot) ? errno('EPERM') : 0
+    const delivered =
+      refused === 0 ? this.#answer.continue(listener, slot) : this.#answer.errno(listener, slot, refused)
+    const verdict = refused === 0 ? 'continue' : 'errno'
     const record: CallRecord = {
-      ...{ container, serial, verdict: delivered ? 'continue' : 'gone', errno: 0, reason: 'noEngine', a: 0, b: 0 },
+      ...{ container, serial, verdict: delivered ? verdict : 'gone', errno: refused, reason: 'noEngine', a: 0, b: 0 },
       ...{ microseconds: 0, time: Date.now() },
       nr: view.getInt32(slot + NOTIF.nr, true),
       arch: view.getUint32(slot + NOTIF.arch, true),

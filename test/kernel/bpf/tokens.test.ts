@@ -109,6 +109,13 @@ describe.skipIf(cannot)(withReason('BPF tokens of a container', cannot), () => {
     await until('each is recorded with its reason', () => refused() === before + 3)
   })
 
+  test('nobody who has more groups than are read uses a token', async () => {
+    const uses = [map(HASH), program(SOCKET_FILTER, 0), program(SOCKET_FILTER, 0, READER)]
+    const said = await calls([...MOUNTED, token, '@setgroups 1025 p:4100', ...uses])
+    expect(said.slice(-3)).toEqual(['EPERM', 'EPERM', 'EPERM'])
+    expect(why()).toContain('tooManyGroups')
+  })
+
   test('a program of a token does not read the memory of the kernel', async () => {
     expect((await calls([...MOUNTED, token, WEAK, program(SOCKET_FILTER, 0, READER)])).at(-1)).toMatch(/EINVAL|EPERM/)
   })

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { connectUnix } from '../../../src/kernel/socket.ts'
 import { CLI, Maker } from '../../support/daemon.ts'
 import { fixture } from '../../support/fixtures.ts'
-import { execute, Host, until } from '../../support/host.ts'
+import { devicePrograms, execute, Host, until } from '../../support/host.ts'
 import { Hostile, withoutFuse } from '../../support/hostile.ts'
 import { JournalView } from '../../support/journal-view.ts'
 import { Load, policy, sleep } from '../../support/restart-world.ts'
@@ -92,7 +92,8 @@ test.skipIf(withoutFuse())(
   ),
   async () => {
     const calls = 8
-    const small = await Host.start(policy, { limits: { calls, callsPerContainer: calls } })
+    const bpf = { ...devicePrograms, delegateCmds: new Set(['prog_load']) }
+    const small = await Host.start({ ...policy, bpf }, { limits: { calls, callsPerContainer: calls } })
     const hostiles: Hostile[] = []
     const strike = async (): Promise<void> => {
       const hostile = new Hostile(small.directory)
@@ -118,6 +119,10 @@ test.skipIf(withoutFuse())(
       // After it has waited in vain; the next one need not.
       expect(await make('over')).toEqual({ result: 'EPERM', reason: 'containerBusy' })
       expect(await make('over')).toEqual({ result: 'EPERM', reason: 'containerBusy' })
+      // The kernel would say EINVAL.
+      expect(await small.run(['--bpf'], [fixture('call-steps'), 'bpf', '36', 'p:8', '8'])).toMatchObject({
+        stdout: 'EPERM\n',
+      })
       await hostiles[4]!.end()
       await until('one is over', () => inFlight() < calls)
       expect(await make('again')).toEqual({ result: 'ok', reason: 'done' })

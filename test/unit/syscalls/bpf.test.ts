@@ -2,12 +2,15 @@ import { describe, expect, test } from 'vitest'
 import { BPF } from '../../../src/abi/bpf.ts'
 import type { Cap } from '../../../src/abi/credentials.ts'
 import { errnos } from '../../../src/abi/errno.ts'
+import { NOTIF, SECCOMP_NOTIF_SIZE } from '../../../src/abi/seccomp.ts'
+import { architectures } from '../../../src/abi/syscalls.ts'
 import type { Caller, Registers } from '../../../src/calls/caller.ts'
 import type { DevicePrograms, Group, OwnProgram } from '../../../src/calls/device-programs.ts'
 import { ContinueError, judgedBy, type Verdict } from '../../../src/calls/verdict.ts'
 import type { Policy } from '../../../src/policy/policy.ts'
 import { parsePolicy } from '../../../src/policy/settings.ts'
 import { bpf } from '../../../src/syscalls/bpf.ts'
+import { needsJudge } from '../../../src/syscalls/bpf-token.ts'
 import { handle, registers, standIn } from '../../support/caller-stand-in.ts'
 
 const policy = parsePolicy([
@@ -393,6 +396,25 @@ describe('the holder of a BPF token', () => {
     for (const by of [{}, policy, { ...policy, mode: 'observe' as const }])
       expect(judged(PROG_LOAD, by, { holds: () => true, mayHaveTokens: true })).toMatchObject({ is: 'errno', errno: 1 })
     expect(judged(PROG_LOAD, {}, { holds: () => true })).toMatchObject({ is: 'continue', why: { code: 'keyOff' } })
+  })
+
+  test.each([
+    { what: 'with a policy that delegates', by: { policy: delegating }, expected: true },
+    { what: 'with an earlier one that did', by: { policy: {}, mayHaveTokens: true }, expected: true },
+    { what: 'without tokens', by: { policy }, expected: false },
+    { what: 'from i386', arch: architectures.i386, expected: true },
+    { what: 'from x32', x32: 0x4000_0000, expected: true },
+    { what: 'of another command', command: 1, expected: false },
+    { what: 'of another call', name: 'mount', expected: false },
+  ])('a call $what needs a judge: $expected', ({ arch = architectures.x86_64, name = 'bpf', x32 = 0, ...given }) => {
+    const { by = { policy: delegating }, command = PROG_LOAD, expected } = given
+    const at = 8
+    const { [name]: nr = 0 }: Readonly<Record<string, number>> = arch.numbers
+    const view = new DataView(new ArrayBuffer(at + SECCOMP_NOTIF_SIZE))
+    view.setUint32(at + NOTIF.arch, arch.audit, true)
+    view.setInt32(at + NOTIF.nr, nr | x32, true)
+    view.setUint32(at + NOTIF.args, command, true)
+    expect(needsJudge(by, view, at)).toBe(expected)
   })
 
   test('makes none in a child user namespace, where it may have every capability', () => {

@@ -1,13 +1,6 @@
 import type { PathBytes } from '../abi/brand.ts'
 import { errno } from '../abi/errno.ts'
-import {
-  CGROUP_SUPER_MAGIC,
-  CGROUP2_SUPER_MAGIC,
-  fileType,
-  OVERLAYFS_SUPER_MAGIC,
-  S_IFREG,
-  SYSFS_MAGIC,
-} from '../abi/stat.ts'
+import { CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, SYSFS_MAGIC } from '../abi/stat.ts'
 import { XATTR_CREATE, XATTR_LIST_MAX, XATTR_SIZE_MAX } from '../abi/xattr.ts'
 import type { Effect, Verb, Verbs } from '../calls/act.ts'
 import type { Caller } from '../calls/caller.ts'
@@ -15,7 +8,7 @@ import { steps } from '../calls/steps.ts'
 import { ContinueError } from '../calls/verdict.ts'
 import { isErrno, orUndefined, SyscallError } from '../kernel/error.ts'
 import type { Handle } from '../kernel/fd.ts'
-import { fstatfs, marksOf, statx } from '../kernel/files.ts'
+import { fstatfs, marksOf } from '../kernel/files.ts'
 import * as kernel from '../kernel/xattr.ts'
 import { allowedBy } from '../policy/attributes.ts'
 import { inodeOf, isChangedSince } from './create.ts'
@@ -55,12 +48,17 @@ function asAdmin<T>(caller: Caller, inode: Handle, action: (named: kernel.Named)
 /** What is set; undefined to remove. */
 type To = { readonly value: Uint8Array; readonly flags: number } | undefined
 
-/** Sets or removes an attribute: where the kernel keeps much in memory for it, by a mounter in the caller's groups. */
+/**
+ * Sets or removes an attribute: where the kernel keeps much in memory for it, by a mounter in the caller's groups. That
+ * is always so on an overlay, which first copies up the file with its contents and all of its attributes. Of an overlay
+ * that a container has made nobody knows how long they are: its lower layer may be a FUSE file system.
+ */
 function change(caller: Caller, { inode, name }: Verbs['removexattr'], to: To): Effect {
   const { type } = fstatfs(inode)
   if (OF_KERNEL.has(type)) throw new ContinueError('ofKernel')
-  const bytes = keptFor(inode, type, to && name !== OPAQUE ? name.length + to.value.length : 0)
-  if (bytes > 0 && caller.mustBeCharged(inode, bytes))
+  // The one byte of OPAQUE is little beside what the file costs.
+  const bytes = to && name !== OPAQUE ? name.length + to.value.length : 0
+  if (type === OVERLAYFS_SUPER_MAGIC || (bytes > 0 && caller.mustBeCharged(inode, bytes)))
     caller.act(steps.askMounter, () => caller.mounts.changeAttribute(inode, name, to))
   else
     asAdmin(caller, inode, (named) =>
@@ -69,22 +67,13 @@ function change(caller: Caller, { inode, name }: Verbs['removexattr'], to: To): 
   return { value: 0n }
 }
 
-/**
- * Returns how many bytes the kernel may charge to whoever sets an attribute: those of the attribute, and on an overlay
- * the contents of a file, which it copies up first. The one byte of OPAQUE is little beside what the file costs.
- */
-function keptFor(inode: Handle, type: number, attribute: number): number {
-  if (type !== OVERLAYFS_SUPER_MAGIC) return attribute
-  const { mode, size } = statx(inode.raw)
-  return attribute + (fileType(mode) === S_IFREG ? Number(size) : 0)
-}
-
 export const setxattr: Verb<Verbs['setxattr']> = {
   steps: [steps.attribute, steps.askMounter],
   safe:
     'Only trusted.overlay.opaque is set, and only to y, which hides lower layers of an overlay under the same path; and ' +
     'attributes that the administrator names, never one by which the kernel or a security module decides. ' +
-    `What the kernel keeps in memory is charged to the container once it is more than a megabyte. ${WHERE}`,
+    'What the kernel keeps in memory is charged to the container once it is more than a megabyte, and all that an ' +
+    `overlay copies up. ${WHERE}`,
   run: ({ value, flags, ...named }, caller) => change(caller, named, { value, flags }),
   recover(act, caller, trace) {
     const isDone = (act.flags & XATTR_CREATE) !== 0 && hasValue(caller, act) && isChangedSince(act.inode, trace)

@@ -275,6 +275,8 @@ over = True; thread.join()`)
 
 const unlimited = absent ?? unlimitable()
 const MIB = 1024 * 1024
+const usageOf = (group: MemoryGroup): string =>
+  ['memory.usage_in_bytes', 'memory.current'].map((name) => join(group.innermost, name)).find(existsSync)!
 
 test.skipIf(unlimited)(
   withReason('what a container keeps in memory beyond a megabyte is charged to it', unlimited),
@@ -283,12 +285,7 @@ test.skipIf(unlimited)(
     const memory = directory(join(host.directory, 'memory'), BASE, 0o755)
     execFileSync('mount', ['-t', 'tmpfs', '-o', `uid=${BASE},gid=${BASE}`, 'none', memory])
     const group = new MemoryGroup(256 * MIB)
-    const used = (): number => {
-      const at = ['memory.usage_in_bytes', 'memory.current']
-        .map((name) => join(group.innermost, name))
-        .find(existsSync)!
-      return Number(readFileSync(at, 'latin1')) / MIB
-    }
+    const used = (): number => Number(readFileSync(usageOf(group), 'latin1')) / MIB
     try {
       const script = (count: number): string => `
 for i in range(${count}):
@@ -309,5 +306,28 @@ print("set")`
       execFileSync('umount', [memory])
       group[Symbol.dispose]()
     }
+  },
+)
+
+test.skipIf(unlimited)(
+  withReason('what an overlay of a container copies up for an attribute is charged to the container', unlimited),
+  { timeout: 60_000 },
+  async () => {
+    using group = new MemoryGroup(256 * MIB)
+    const script = `
+used = lambda: int(open("${usageOf(group)}").read()) // ${MIB}
+libc.unshare(0x20000)
+os.system("mount -t tmpfs none /mnt")
+os.chdir("/mnt")
+os.system("mkdir -p lower/dir upper work merged; touch lower/file")
+for name in "lower/dir", "lower/file":
+  for i in range(320): os.setxattr(name, f"security.a{i}", b"a" * 65536)
+os.system("mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none merged")
+for path, name in (b"merged/dir", b"trusted.overlay.opaque"), (b"merged/file", b"${NTACL}"):
+  before = used()
+  print(call("setxattr", path, name, b"y", 1, 0), used() - before > 15)`
+    const { stdout } = await python(script, ['--id', 'copies-up', '--cgroup', group.innermost])
+    // The kernel asks the container's root, as which the overlay sets attributes.
+    expect(stdout).toBe('EPERM True\n0 True\n')
   },
 )

@@ -73,7 +73,8 @@ export class Admission {
       this.#options.onEvent({ type: 'joined', handover })
       return known
     }
-    const set = this.#registry.setBefore(handover)
+    const before = this.#registry.partedFrom(handover)
+    const { set } = before
     const { resolved, said, withheld } = this.say(handover, set)
     if (said.wrong !== undefined)
       this.#options.onEvent({ type: 'refused', message: unusable(handover.id, said.wrong), cause: 'policy' })
@@ -84,7 +85,7 @@ export class Admission {
     const [unruly, entry] = orClose(init ? [init] : [], () => [
       init && cgroupProblem(init.handles.cgroup),
       // Last, since nothing takes it back.
-      this.#registry.add(handover, decided, init),
+      this.#registry.add(handover, decided, init, before),
     ])
     entry.set = set
     announce(entry, this.#tell)

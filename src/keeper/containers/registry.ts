@@ -57,6 +57,15 @@ function lastingOf(
 }
 
 /**
+ * What is kept of a container of LXC, for each init once, so that no container can fill the memory: the orders of
+ * administrators, and that tokens must be judged.
+ */
+function keptWithoutMonitor({ container, set }: ContainerEntry): Omit<LxcSet, 'init'> | undefined {
+  if (container.mayHaveTokens) return { set, mayHaveTokens: true }
+  return set.length > 0 ? { set } : undefined
+}
+
+/**
  * Delegates nothing to a container whose filter does not trap bpf(2): nothing would keep the holder of a token from
  * reading the kernel. Then a warning says that the filter does not trap it.
  */
@@ -81,7 +90,7 @@ export class Registry {
   readonly #byId = new Map<string, readonly ContainerEntry[]>()
   readonly #byIndex = new Map<number, ContainerEntry>()
   readonly #listeners = new Map<number, HeldListener>()
-  /** What was set for containers of LXC that live on without a connection of their monitor, by their init's number. */
+  /** What is kept of containers of LXC that live on without a connection of their monitor, by their init's number. */
   readonly #parted = new Map<number, LxcSet>()
   /** The most recently ended containers, by serial, oldest first. */
   readonly #ended = new Map<number, Container>()
@@ -112,18 +121,20 @@ export class Registry {
     return there ?? (place === undefined || only?.handover.place === undefined ? only : undefined)
   }
 
-  /** Returns what was set for a container of LXC before its monitor lost its connection. */
-  setBefore({ isLate, pid }: Handover): readonly SetKey[] {
+  /** Returns what is kept of a container of LXC from before its monitor lost its connection. */
+  partedFrom({ isLate, pid }: Handover): Omit<LxcSet, 'init'> {
     for (const [each, { init }] of this.#parted) if (!pidfdIsAlive(init)) this.#forgetSet(each)
-    return (isLate && this.#parted.get(pid)?.set) || []
+    return (isLate && this.#parted.get(pid)) || { set: [] }
   }
 
-  /** What is set for containers of LXC, with a connection of their monitor and without, by their init's number. */
+  /** What is kept of containers of LXC, with a connection of their monitor and without, by their init's number. */
   get lxcSets(): ReadonlyMap<number, LxcSet> {
     const all = new Map(this.#parted)
-    for (const { handover, init, set } of this.entries) {
+    for (const entry of this.entries) {
+      const { handover, init } = entry
       if (!handover.isLate || !init) continue
-      if (set.length > 0) all.set(handover.pid, { init: init.handles.init, set })
+      const kept = keptWithoutMonitor(entry)
+      if (kept) all.set(handover.pid, { init: init.handles.init, ...kept })
       else all.delete(handover.pid)
     }
     return all
@@ -157,14 +168,14 @@ export class Registry {
   }
 
   /**
-   * @param before its numbers in the previous keeper, and the priority that its tasks may have by then
+   * @param before its numbers in the previous keeper, and what its tasks may have kept since then
    * @throws {Error} if there are too many containers
    */
   add(
     handover: Handover,
     { settings, profile, wrong, ...decided }: PolicyDecision,
     init: Init | undefined,
-    before?: ContainerNumbers & Lasting,
+    before?: Partial<ContainerNumbers> & Lasting,
   ): ContainerEntry {
     const index = take(this.#free, before?.index)
     if (index === undefined) throw new Error(`Cannot serve container ${handover.id}: ${CONTAINERS} are served already`)
@@ -267,13 +278,13 @@ export class Registry {
   }
 
   #forget(entry: ContainerEntry): ContainerEntry {
-    const { container, handover, init, set } = entry
+    const { container, handover, init } = entry
     const { index, id, serial } = container
     this.#ended.set(serial, container)
     if (handover.isLate && init) {
       this.#forgetSet(handover.pid)
-      // Only the orders of administrators are kept, so that no container can fill this.
-      if (set.length > 0) this.part(handover.pid, { init: dup(init.handles.init), set })
+      const kept = keptWithoutMonitor(entry)
+      if (kept) this.part(handover.pid, { init: dup(init.handles.init), ...kept })
     }
     const [oldest] = this.#ended.keys()
     if (this.#ended.size > ENDED) this.#ended.delete(oldest!)

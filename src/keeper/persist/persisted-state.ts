@@ -36,11 +36,13 @@ export interface KeptContainer {
   readonly mayHaveTokens?: boolean
 }
 
-/** What was set for a container of LXC: it lives on without a connection of its monitor. */
+/** What is kept of a container of LXC that lives on without a connection of its monitor. */
 export interface LxcSet {
   /** The pidfd of its init. */
   readonly init: Fd
   readonly set: readonly SetKey[]
+  /** As in `Container`. */
+  readonly mayHaveTokens?: boolean
 }
 
 /** A listener as the previous keeper stored it. */
@@ -102,7 +104,7 @@ type WrittenRuntime = Omit<RuntimeCall, 'mounts'> | undefined
  *   cN~               what has changed of container N, while it takes the place of cN
  *   cN.H              handle number H of the init of container N, in the order of the names in cN
  *   lN.C              listener N, of container C
- *   pN                what was set for the container of LXC whose init has number N
+ *   pN                what was set for the container of LXC whose init has number N, and whether it may have BPF tokens
  *   pN.i              the pidfd of that init
  *   aN                connection N of an administrator who waits for the end of a reload
  *   gN                connection N, on which nothing was sent so far
@@ -207,10 +209,10 @@ export class PersistedState {
     for (const name of this.#lxcSets) this.#manager?.remove(name)
     this.#lxcSets = []
     if (!this.#manager) return
-    for (const [pid, { init, set }] of all) {
+    for (const [pid, { init, ...kept }] of all) {
       this.#manager.store(`p${pid}.i`, init)
       // Last, as for a container.
-      this.#write(`p${pid}`, set)
+      this.#write(`p${pid}`, kept)
       this.#lxcSets.push(`p${pid}.i`, `p${pid}`)
     }
   }
@@ -220,8 +222,9 @@ export class PersistedState {
     return this.#numbers(/^p(\d+)$/).flatMap(([name, pid]) => {
       const init = this.#take(`${name}.i`)
       this.#lxcSets.push(`${name}.i`, name)
-      const set = orElse(undefined, () => this.#read(name) as readonly SetKey[])
-      if (init && set) return [[pid!, { init, set }]]
+      const kept = orElse(undefined, () => this.#read(name) as Omit<LxcSet, 'init'> | readonly SetKey[])
+      // An earlier program has stored the keys alone.
+      if (init && kept) return [[pid!, { init, ...('set' in kept ? kept : { set: kept }) }]]
       init?.[Symbol.dispose]()
       return []
     })

@@ -4,10 +4,12 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type ContainerEntry, Registry } from '../../../../src/keeper/containers/registry.ts'
 import type { Fd } from '../../../../src/kernel/fd.ts'
+import { pidfdOpen } from '../../../../src/kernel/pidfd.ts'
 import { CONTAINERS, LISTENERS, OWN_LISTENERS } from '../../../../src/link/limits.ts'
 import { LIMITS } from '../../../../src/policy/limits.ts'
-import { delegates } from '../../../../src/policy/policy.ts'
+import { delegates, type Policy } from '../../../../src/policy/policy.ts'
 import { defaults, parsePolicy } from '../../../../src/policy/settings.ts'
+import type { Init } from '../../../../src/runtimes/inspect.ts'
 
 const noFd = { raw: -1, [Symbol.dispose]() {} } as unknown as Fd
 
@@ -82,6 +84,37 @@ test.each([
   } finally {
     rmSync(bundle, { recursive: true })
   }
+})
+
+test('a container of LXC may still have BPF tokens after its monitor has connected again, whatever its policy is now', () => {
+  using own = pidfdOpen(process.pid)
+  const init = { handles: { init: own }, [Symbol.dispose]() {} } as unknown as Init
+  const handover = {
+    id: 'lxc',
+    isLate: true,
+    creating: true,
+    pid: process.pid,
+    bundle: '',
+    annotations: {},
+    metadata: '',
+  }
+  const registry = new Registry()
+  const delegating = parsePolicy([
+    ['security.syscalls.intercept.bpf', 'true'],
+    ['security.syscalls.intercept.bpf.delegate_cmds', 'prog_load'],
+  ])
+  const connect = (policy: Policy): ContainerEntry => {
+    const before = registry.partedFrom(handover)
+    const entry = registry.add(handover, { policy, settings: defaults }, init, before)
+    registry.hold(entry, noFd, 'monitor', 1)
+    return entry
+  }
+  expect(connect({}).container.mayHaveTokens).toBe(undefined)
+  for (const policy of [delegating, {}, {}]) {
+    registry.release(1)
+    expect(connect(policy).container.mayHaveTokens).toBe(true)
+  }
+  expect([...registry.lxcSets.values()]).toMatchObject([{ set: [], mayHaveTokens: true }])
 })
 
 test('known(): an id is one of a place; who comes from nowhere known gets the only one, and none of several', () => {

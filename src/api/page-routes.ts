@@ -160,8 +160,9 @@ export class PageRoutes {
     return this.#knowledge.showsRuns ? this.#runs.feeds : []
   }
 
-  get #historyAt(): string {
-    return this.#history ?? lastHistory()
+  /** Undefined if there is none: that of the host is not of a daemon that keeps none, or that somebody named. */
+  get #historyAt(): string | undefined {
+    return this.#history ?? (this.#served || !this.#knowledge.showsRuns ? undefined : lastHistory())
   }
 
   /** @param ended also those that ended recently. @throws {HttpError} if nothing can be read */
@@ -194,10 +195,10 @@ export class PageRoutes {
   /** Returns what "intercede ps" lists without a daemon. */
   #withoutDaemon(error: HttpError): readonly ContainerView[] {
     const start = now()
-    // That of the host is not of a daemon that somebody named.
-    if (this.#history === undefined && !this.#knowledge.showsRuns) throw error
+    const at = this.#historyAt
+    if (at === undefined) throw error
     if (start >= this.#away.until) {
-      const { containers } = orElse(NO_PAST, () => readHistory(this.#historyAt, Date.now() - DAY_MS))
+      const { containers } = orElse(NO_PAST, () => readHistory(at, Date.now() - DAY_MS))
       this.#away = { past: pastViews(containers), until: now() + Math.max(AWAY.shortest, AWAY.times * (now() - start)) }
     }
     // One that hangs, or that we may not ask, may serve what history has.
@@ -229,8 +230,13 @@ export class PageRoutes {
   #past(since: number): object {
     const [missing, daemon] = [this.#missing, this.#served]
     this.#history = daemon?.directory.daemon.history ?? this.#history
+    const at = this.#historyAt
+    if (at === undefined) {
+      const why = missing ? 'only the daemon knows where it is' : 'the daemon keeps none, as history.path says'
+      throw new HttpError(503, `Cannot read history: ${why}`)
+    }
     try {
-      const past = readHistory(this.#historyAt, since, '', { most: MOST_KINDS, since })
+      const past = readHistory(at, since, '', { most: MOST_KINDS, since })
       const shown = [...(daemon ? containersOf(daemon, true) : []), ...runsIn(this.#runFeeds, 'all')]
       const views = together(shown, pastViews(past.containers), past.unread)
       const unread = [...past.unread.values()].reduce((sum, count) => sum + count, 0)
@@ -240,7 +246,7 @@ export class PageRoutes {
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
       const why = code === 'EACCES' ? 'only root and members of the group intercede may' : message
-      throw new HttpError(503, `Cannot read history in ${this.#historyAt}: ${why}`)
+      throw new HttpError(503, `Cannot read history in ${at}: ${why}`)
     }
   }
 

@@ -75,6 +75,11 @@ test('the token admits one browser; its cookie is for the secret path, and no sc
     expect(String(proofOf(asked))).not.toBe(secret)
 })
 
+test('of a daemon without history, that of another one is not shown', async () => {
+  const { status, text } = await ask('history/0', { cookie })
+  expect([status, text]).toEqual([503, expect.stringContaining('the daemon keeps none, as history.path says')])
+})
+
 test('whoever asks seldom gets the rates of calls, too', async () => {
   const rates = async (): Promise<unknown> => JSON.parse((await ask('containers', { cookie })).text).rates
   for (let times = 0; times < 3; times++) {

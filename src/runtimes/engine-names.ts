@@ -1,5 +1,5 @@
 import { constants, existsSync, openSync, readdirSync, statSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { orElse } from '../kernel/error.ts'
 import { Fd } from '../kernel/fd.ts'
 import { firstFitting } from '../shared/texts.ts'
@@ -21,16 +21,19 @@ const LABELS = { most: 16, length: 1024 }
 
 const json = (path: string): unknown => JSON.parse(readText(path, { limit: STATE_LIMIT }))
 
-const DOCKER = '/var/lib/docker'
+const DOCKER = { config: '/etc/docker/daemon.json', root: '/var/lib/docker' }
 
 /**
- * Returns where Docker keeps its containers: with userns-remap, below a directory of the first ids, UID.GID. Only root
- * may read that.
+ * Returns where Docker keeps its containers: in its data-root; with userns-remap, below a directory of the first ids
+ * there, UID.GID. Only root may read that.
  */
-const dockersRoots = (): readonly string[] =>
-  orElse([], () => ['', ...readdirSync(DOCKER).filter((name) => /^\d+\.\d+$/.test(name))]).map((root) =>
-    join(DOCKER, root, 'containers'),
-  )
+function dockersRoots(): readonly string[] {
+  const config: { readonly 'data-root'?: unknown } = orElse({}, () => Object(json(DOCKER.config)))
+  const { 'data-root': given } = config
+  const root = typeof given === 'string' && isAbsolute(given) ? given : DOCKER.root
+  const remapped = orElse([], () => ['', ...readdirSync(root).filter((name) => /^\d+\.\d+$/.test(name))])
+  return remapped.map((name) => join(root, name, 'containers'))
+}
 
 /**
  * Looks up names by a container's id and bundle: undefined if neither engine has it, or the state cannot be read.

@@ -388,9 +388,11 @@ const noDocker = missing('dockerd', 'docker', 'nsenter')
 const REMAPPED = ['/etc/subuid', '/etc/subgid']
   .map((file) => `echo nobody:100000:65536 >/run/ids && touch ${file} && mount --bind /run/ids ${file} &&`)
   .join(' ')
+const ELSEWHERE = `echo '{"data-root":"/run/data"}' >/etc/docker/daemon.json &&`
 test.skipIf(noDocker).each([
   { how: 'a container of Docker', prepare: '', option: '' },
   { how: 'one whose user ids Docker remaps', prepare: REMAPPED, option: '--userns-remap=nobody:nogroup' },
+  { how: 'one of a Docker with another data-root', prepare: ELSEWHERE, option: '--log-level=warn' },
 ])(
   withReason('$how has its name, image and labels in all JSON, also after it was removed', noDocker),
   { timeout: 90_000 },

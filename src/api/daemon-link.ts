@@ -13,6 +13,8 @@ const RETRY_MS = 5000
 const SILENT_MS = 1500
 /** The shortest time between two looks at what is not served, and how many times longer than a look it is. */
 const LOOKS = { shortest: 5000, times: 20 }
+/** How long after lines of history were lost the daemon may not have written again what is known. */
+const LACKS_MS = 15_000
 
 /** The memories of the daemon, for all requests; of the next one when this one has ended. */
 export class DaemonLink {
@@ -82,18 +84,24 @@ export class DaemonLink {
   }
 }
 
-/** Containers that outlived their daemon. History is read once for each daemon: only the end of one adds to them. */
+/**
+ * Containers that outlived their daemon. History is read once for each daemon, since only the end of one adds to them,
+ * and again while it lacks lines.
+ */
 class Outlived {
   /** The daemon is the same after a new connection to it. */
   #daemon: string | undefined
   #entries: readonly Entry[] | undefined
   #next = 0
+  #lacksUntil = 0
 
   of(feed: FeedReader): readonly ContainerView[] | undefined {
     const start = now()
-    if (feed.records.id !== this.#daemon) this.#entries = outlivedIn(feed)
-    else if (start < this.#next) return this.#views()
+    const isOther = feed.records.id !== this.#daemon
+    if (!isOther && start < this.#next) return this.#views()
+    if (isOther || start < this.#lacksUntil) this.#entries = outlivedIn(feed)
     else this.#entries = this.#entries && stillThere(this.#entries)
+    if (feed.directory.daemon.historyLost !== undefined) this.#lacksUntil = start + LACKS_MS
     this.#daemon = feed.records.id
     this.#next = now() + Math.max(LOOKS.shortest, LOOKS.times * (now() - start))
     return this.#views()

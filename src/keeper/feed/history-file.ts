@@ -37,6 +37,8 @@ const SHARES = 32
 const LINE_FEED = 0x0a
 /** How often to look for what is too old, and whether the files are where they were. */
 const LOOK_MS = { old: 60_000, place: 5000 }
+/** How often to try again to write what is known of the containers, where lines were lost. */
+const AGAIN_MS = 5000
 /** The part of the size that a new file may begin with; what waits is added to that. */
 const SNAPSHOT = 4
 /** The longest beginning of a line with its time. */
@@ -135,6 +137,8 @@ export class HistoryFile {
   readonly #settled: (() => void)[] = []
   #lookAt = 0
   #placeAt = 0
+  /** When to write again what is known, of which the lost lines may have had a part; undefined if none were lost. */
+  #knownAt: number | undefined
   /** The last lines of containers that outlived an earlier daemon, by number. Some may just be found to have ended. */
   readonly outlived: Map<number, Line>
 
@@ -284,7 +288,8 @@ export class HistoryFile {
 
   /** Writes what waits and the last lines, as many as fit: at once, or if a write is in flight, when that is done. */
   close(last: readonly object[] = []): void {
-    this.#waiting += firstFitting(last.map(lineOf), this.options.size / SNAPSHOT, lengthOf).join('')
+    const lines = [...(this.#knownAt === undefined ? [] : this.#carried()), ...last.map(lineOf)]
+    this.#waiting += firstFitting(lines, this.options.size / SNAPSHOT, lengthOf).join('')
     this.#isClosed = true
     if (!this.#isWriting) this.#end()
   }
@@ -318,9 +323,10 @@ export class HistoryFile {
     }
   }
 
-  get #isDue(): boolean {
+  #isDue(more = 0): boolean {
     const { size, age } = this.options
-    return this.#size > 0 && (this.#size + this.#waiting.length > size / 2 || Date.now() - this.#begun > age / 2)
+    const length = this.#size + this.#waiting.length + more
+    return this.#size > 0 && (length > size / 2 || Date.now() - this.#begun > age / 2)
   }
 
   /** Begins a new file. @throws {Error} if that is not possible now; the file must not grow then */
@@ -333,9 +339,13 @@ export class HistoryFile {
     }
     this.#file = this.#open()
     closeSync(before)
+    this.#waiting = this.#known() + this.#waiting
+  }
+
+  /** Returns lines of what is known of the containers that run, as many as a new file may begin with. */
+  #known(): string {
     const lines = [...this.#carried(), ...this.#around.snapshot().map(lineOf)]
-    const first = firstFitting(lines, this.options.size / SNAPSHOT, lengthOf)
-    this.#waiting = first.join('') + this.#waiting
+    return firstFitting(lines, this.options.size / SNAPSHOT, lengthOf).join('')
   }
 
   /** Returns lines of containers that outlived their daemon and still run, without refusals if they do not all fit. */
@@ -356,10 +366,14 @@ export class HistoryFile {
   }
 
   #write(): void {
-    if (this.#isWriting || (this.#waiting === '' && !this.#isDue)) return
+    if (this.#isWriting) return
+    const isAgain = Date.now() >= (this.#knownAt ?? Number.POSITIVE_INFINITY)
+    if (this.#waiting === '' && !isAgain && !this.#isDue()) return
     const lines = this.#waiting.split('\n').length - 1
+    const [known, news, again] = [isAgain ? this.#known() : '', this.#waiting, this.#knownAt]
     try {
-      if (this.#isDue) this.#turn()
+      if (this.#isDue(known.length)) this.#turn()
+      else this.#waiting = known + news
     } catch (error) {
       this.#waiting = ''
       this.#fail((error as Error).message, lines)
@@ -372,10 +386,15 @@ export class HistoryFile {
     write(this.#file, bytes, (error, written) => {
       if (written === bytes.length) {
         this.lost -= told
+        if (isAgain && this.#knownAt === again) this.#knownAt = undefined
         this.#wrote(written, false)
         return
       }
-      this.#fail(error?.message ?? 'there is no room left', lines)
+      // Without the rest there may be room for what is new.
+      if (known !== '' && news.length <= this.room) {
+        this.#waiting = news + this.#waiting
+        this.#knownAt = Date.now() + AGAIN_MS
+      } else this.#fail(error?.message ?? 'there is no room left', lines)
       // Every reader would complain of half a line.
       ftruncate(this.#file, this.#size, (cannot) => {
         const left = cannot ? written : 0
@@ -399,5 +418,6 @@ export class HistoryFile {
     const { directory } = this.options
     if (this.lost === 0) this.#around.failed(`Cannot write history in "${directory}": ${why}; it continues when it can`)
     this.lost += lines
+    this.#knownAt = Date.now() + AGAIN_MS
   }
 }

@@ -92,6 +92,8 @@ export class History {
   flaw: string | undefined
   /** Where nothing can be kept, but earlier daemons may have kept something. */
   #unwritable: string | undefined
+  /** What was known of containers of an earlier daemon when it could not be kept any more. */
+  #outlived: ReadonlyMap<number, Line> | undefined
 
   /** @param clock in milliseconds */
   constructor(dependencies: HistoryDependencies, clock = now) {
@@ -120,7 +122,7 @@ export class History {
       this.#file!.limit(options)
       return undefined
     }
-    return this.#begin(options, this.#file?.outlived ?? outlivedBefore(options))
+    return this.#begin(options, this.#file?.outlived ?? this.#outlived ?? outlivedBefore(options))
   }
 
   /** @param outlived what is known of containers of an earlier daemon */
@@ -128,6 +130,7 @@ export class History {
     this.close()
     this.flaw = undefined
     this.#unwritable = undefined
+    this.#outlived = undefined
     if (!options) return undefined
     // What runs is not in another directory.
     const running = [...this.#paces.keys()]
@@ -139,6 +142,7 @@ export class History {
     } catch (error) {
       const why = `Cannot keep history in "${options.directory}": ${(error as Error).message}`
       this.flaw = why
+      this.#outlived = outlived
       // An answer of the kernel does not say that it is another daemon's: the disk may be mounted read-only.
       const isOurs = (error as NodeJS.ErrnoException).code !== undefined
       if (isOurs && existsSync(join(options.directory, HISTORY_FILES.now))) this.#unwritable = options.directory

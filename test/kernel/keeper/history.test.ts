@@ -389,6 +389,47 @@ describe('the files', () => {
       await store.file.settle()
       expect(shown(store.directory)).toMatchObject([WHOLE])
     })
+
+    test('know them, and what runs, once there is room again for lines that were lost', {
+      timeout: 60_000,
+    }, async () => {
+      const directory = newDirectory()
+      mkdirSync(directory)
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=32k,mode=755', 'none', directory])
+      const runs = { time: new Date(), type: 'container', serial: 70, id: 'runs', ...own, refusals: [] }
+      try {
+        writeFileSync(join(directory, 'ballast'), Buffer.alloc(32 * KIB - 4096))
+        const before = directoryWith(now, outlived(1))
+        const known = new Map(unendedIn(before))
+        writeFileSync(now(directory), '')
+        execFileSync('sh', ['-c', `cat /dev/zero >${directory}/rest 2>/dev/null || :`])
+        using store = opened({ directory }, () => [runs], known)
+        store.file.add(runs)
+        await store.file.settle()
+        store.file.look()
+        await store.file.settle()
+        expect(store.file.lost).toBe(2)
+        expect(shown(directory)).toEqual([])
+        rmSync(join(directory, 'ballast'))
+        await until(
+          'they are known',
+          () => {
+            store.file.look()
+            return shown(directory).length === 2
+          },
+          15,
+        )
+        expect(shown(directory)).toMatchObject([WHOLE, { id: 'runs' }])
+        // Once, as long as nothing else is lost.
+        const { size } = statSync(now(directory))
+        await new Promise((resolve) => setTimeout(resolve, 6000))
+        store.file.look()
+        await store.file.settle()
+        expect([statSync(now(directory)).size, store.file.lost, store.faults.length]).toEqual([size, 0, 1])
+      } finally {
+        execFileSync('umount', [directory])
+      }
+    })
   })
 
   test('keep their size when the daemon ends beside a thousand containers', async () => {
@@ -991,6 +1032,39 @@ describe.sequential('a daemon', () => {
       expect(JSON.stringify(daemon.log)).toContain('since somebody has moved or removed that: it begins again there')
     } finally {
       maker.end()
+    }
+  })
+
+  test('shows what it does not serve again once a full disk, put in place of the one of its history, has room', {
+    timeout: 90_000,
+  }, async () => {
+    const path = newDirectory()
+    const configuration = `history: { path: ${path}, size: 1m }`
+    const first = await Daemon.start(configuration)
+    const maker = new Maker(first, ['--id', 'outlives'])
+    let second: Daemon | undefined
+    let mounted = false
+    try {
+      await until('its line is kept', () => textOf(path).includes('"id":"outlives"'))
+      process.kill(first.pid!, 'SIGKILL')
+      await until('the daemon has ended', () => first.pid === undefined, 10)
+      second = await Daemon.start(configuration)
+      feed = join(second.directory, 'feed.sock')
+      const list = (): Promise<Done> => intercede('ps', '--format', '{id} {state}')
+      await until('it is known', async () => (await list()).stdout === 'outlives unserved\n', 10)
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=755', 'none', path])
+      mounted = true
+      execFileSync('sh', ['-c', `cat /dev/zero >${path}/ballast 2>/dev/null || :`])
+      await second.reload()
+      await until('it begins again', () => existsSync(now(path)), 20)
+      await until('the loss is told', async () => /^intercede: History lacks at least/m.test((await list()).stderr), 20)
+      rmSync(join(path, 'ballast'))
+      await until('it is known again', async () => (await list()).stdout === 'outlives unserved\n', 20)
+    } finally {
+      maker.end()
+      await second?.close()
+      await first.close()
+      if (mounted) execFileSync('umount', [path])
     }
   })
 

@@ -145,8 +145,8 @@ interface Seen {
   readonly said: string
   /** What a process has that rests, beyond or beneath what is declared. */
   readonly rest: readonly string[]
-  /** What strace(1) saw of its main thread. */
-  readonly trace: string
+  /** What strace(1) saw of the main thread of each. */
+  readonly traces: readonly string[]
 }
 
 async function watch(what: 'mounter' | 'walker', wrong?: Wrong): Promise<Seen> {
@@ -156,16 +156,17 @@ async function watch(what: 'mounter' | 'walker', wrong?: Wrong): Promise<Seen> {
   try {
     const strace = await Strace.attach(engine, ['-ff', '-s', '40', '-e', TRACED, '-o', join(output, 'of')])
     try {
-      let pid: number | string | undefined
+      // On a busy machine an engine may have started another one meanwhile.
+      let pids: readonly (number | string)[] = []
       let rest: readonly string[] = []
       const look = (): void => {
-        pid = (what === 'mounter' ? mounters(engine) : walkersOf(engine))[0]
-        rest = pid === undefined ? [] : restDifferences(pid, processCaps[what])
+        pids = what === 'mounter' ? mounters(engine) : walkersOf(engine)
+        rest = pids.flatMap((pid) => restDifferences(pid, processCaps[what]))
       }
       const said = await use(host, what, look)
-      if (pid === undefined) throw new Error(`There is no ${what}: ${said}`)
+      if (pids.length === 0) throw new Error(`There is no ${what}: ${said}`)
       await strace.end()
-      return { said, rest, trace: readFileSync(join(output, `of.${pid}`), 'latin1') }
+      return { said, rest, traces: pids.map((pid) => readFileSync(join(output, `of.${pid}`), 'latin1')) }
     } finally {
       await strace.end()
     }
@@ -185,9 +186,11 @@ function mounterSets(call: string, request: string): readonly bigint[] {
   return request === 'node' ? [own, AS_CALLER] : [own]
 }
 
+const allSteps = (traces: readonly string[], executed: bigint) => traces.flatMap((trace) => stepsIn(trace, executed))
+
 /** Where the main thread of a mounter has other capabilities at a privileged call than are declared for what it was asked. */
-function mounterDifferences({ rest, trace }: Seen): readonly string[] {
-  const calls = stepsIn(trace, capMask(...MOUNTER.permitted)).filter(({ call }) => call !== 'capset')
+function mounterDifferences({ rest, traces }: Seen): readonly string[] {
+  const calls = allSteps(traces, capMask(...MOUNTER.permitted)).filter(({ call }) => call !== 'capset')
   const differences = calls
     .filter(({ call, effective, request }) => !mounterSets(call, request).includes(effective))
     .map(({ call, effective, request }) => `${request}, ${call}: ${namesOf(effective)}`)
@@ -197,8 +200,8 @@ function mounterDifferences({ rest, trace }: Seen): readonly string[] {
 /** The sets that a walker enters for one path: of those for walking what its caller has, which here is all. */
 const WALK = ['become', 'walk', 'rest'].map((kind) => capMask(...namesIn(WALKER.effective, kind)))
 
-function walkerDifferences({ rest, trace }: Seen): readonly string[] {
-  const steps = stepsIn(trace, capMask(...WALKER.permitted))
+function walkerDifferences({ rest, traces }: Seen): readonly string[] {
+  const steps = allSteps(traces, capMask(...WALKER.permitted))
   const [first, ...entered] = steps.flatMap(({ call, effective }) => (call === 'capset' ? [effective] : []))
   const sets = entered
     .filter((set, index) => set !== WALK[index % WALK.length])
@@ -226,7 +229,7 @@ describe.skipIf(cannot)(withReason('a mounter has no capability but those declar
     const seen = await watch('mounter')
     expect(seen.said).toMatch(/^hello\n(.*: ok\n){8}create again: EBUSY\n/)
     expect(seen.said).toMatch(DONE)
-    const asked = stepsIn(seen.trace, 0n).map(({ request, call }) =>
+    const asked = allSteps(seen.traces, 0n).map(({ request, call }) =>
       call === 'mknodat' && request === 'node' ? 'nodeAsCaller' : request,
     )
     // To join is no request.

@@ -173,11 +173,17 @@ const textIn = (call: ParsedCall, index: number): string =>
 const deviceIn = ({ name, args }: ParsedCall): readonly [mode: Mode, dev: Dev] =>
   args.slice(name === 'mknod' ? 1 : 2).map(Number) as [Mode, Dev]
 
-/** Returns the block device that a call makes, if it is known that the container's device rules do not name it. */
-function unnamedDevice({ about: { bundle } }: ContainerView, { call }: RefusalView): string | undefined {
+/** Returns the block device that a call makes, if it is not known that the container's device rules name it. */
+function unnamedDevice({ about: { bundle } }: ContainerView, { call }: RefusalView): UnnamedDevice | undefined {
   const [mode, dev] = deviceIn(parseCall(call))
-  const isUnnamed = fileType(mode) === S_IFBLK && namesBlockDevice(text(bundle), major(dev), minor(dev)) === false
-  return isUnnamed ? `${major(dev)}:${minor(dev)}` : undefined
+  const isNamed = fileType(mode) === S_IFBLK ? namesBlockDevice(text(bundle), major(dev), minor(dev)) : true
+  return isNamed ? undefined : { device: `${major(dev)}:${minor(dev)}`, isKnown: isNamed === false }
+}
+
+interface UnnamedDevice {
+  readonly device: string
+  /** Whether it is known that the rules do not name it. */
+  readonly isKnown: boolean
 }
 
 /** Tells whether a program mounts a file system. */
@@ -320,17 +326,21 @@ export function waysToAllow(view: ContainerView, refusal: RefusalView, around: A
   const words = wanted.map((each) => `${each.key}=${addToList(each.key, all[each.key]?.value ?? '', each.value)}`)
   const above = wanted.find((each) => ceilingBelow(view, each) !== undefined)
   const barred = above && `${above.key === key ? 'it' : above.key} is above the ceiling`
-  const device = whole.some(dependsOnRules) ? unnamedDevice(view, refusal) : undefined
-  const beyond =
-    device === undefined
-      ? above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
-      : `nothing: its device rules do not name ${device}, so ${GRANTED} does not make it`
+  const unnamed = whole.some(dependsOnRules) ? unnamedDevice(view, refusal) : undefined
+  const beyond = unnamed?.isKnown
+    ? `nothing: its device rules do not name ${unnamed.device}, so ${GRANTED} does not make it`
+    : above && `nothing: ${barred} ${JSON.stringify(all[above.key]!.ceiling)} of the configuration`
   const set = `${orderAt(around.feed, 'set')} ${around.word} ${words.join(' ')}`
   const nothing = isTold ? allowed(view) : ON_BY_NOW
   const lacking = whole.filter((each) => !hasValue(each, all) || !isLasting(each, all))
   const steps = lacking.map((each) => forGoodOf(view, each, around)).filter((step) => !SAYS_NOTHING.has(step))
   if (!isChosen) steps.push(CHOOSE)
-  if (device !== undefined) steps.unshift(`start the container with ${device}, for podman by --device`)
+  if (unnamed)
+    steps.unshift(
+      unnamed.isKnown
+        ? `start the container with ${unnamed.device}, for podman by --device`
+        : `unless its device rules name ${unnamed.device}, start the container with it, for podman by --device`,
+    )
   const isOver = lacking.some((each) => each === ENFORCE) && view.state === 'ended'
   const forGood = steps.join('; and ') || (isOver ? OBSERVED_BY_SET : WAS_ALLOWED)
   return {

@@ -203,10 +203,15 @@ export class Leadership {
     return true
   }
 
-  /** Takes the lead as soon as nobody has it, if that is soon. @returns whether this thread leads */
+  /**
+   * Takes the lead as soon as nobody has it, if that is soon, and if no older threads keep the processors busy.
+   *
+   * @returns whether this thread leads
+   */
   await(): boolean {
     for (let spins = 0; spins < RECEIVING_SPINS; spins++) {
       if (this.take()) return true
+      if (spins === 0 && this.#activity.isSurplus(this.#processors)) return false
       if (spins > SPINS && this.#lead.state !== LEAD.receiving) return false
     }
     return false
@@ -243,7 +248,10 @@ export class Leadership {
     if (Atomics.compareExchange(this.#words, WORD.deputy, 0, 1) === 0) this.#deputize()
     else {
       const { epoch } = this
-      this.#parking.sit(() => this.#isFree || Atomics.load(this.#words, WORD.deputy) === 0 || this.epoch !== epoch)
+      this.#parking.sit(
+        this.#activity.age,
+        () => this.#isFree || Atomics.load(this.#words, WORD.deputy) === 0 || this.epoch !== epoch,
+      )
     }
     this.#activity.come()
     if (this.#term === undefined) this.take()

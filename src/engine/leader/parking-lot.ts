@@ -1,10 +1,8 @@
-import { LIMITS } from '../../policy/limits.ts'
 import { CACHE_LINE, struct, waitWhile, wake } from '../../shared/words.ts'
+import { THREADS } from './thread-activity.ts'
 
-/** The most threads there can be: one for each call, and a few more. */
-const SEATS = LIMITS.calls.to + CACHE_LINE
 /** The seats lie in cache lines of their own. */
-const [WORD, WORDS] = struct({ parked: CACHE_LINE, seats: SEATS })
+const [WORD, WORDS] = struct({ parked: CACHE_LINE, seats: THREADS })
 export const PARKING_WORDS = WORDS
 
 /**
@@ -18,9 +16,9 @@ export const PARKING_WORDS = WORDS
 const STATE = { empty: 0, taken: 1, left: 2 } as const
 
 /**
- * Threads without work park here. The lowest seat is taken first and woken first. So the same few threads work, each
- * with warm caches on its last processor. When all were woken in turn, they met on one processor, and the other was
- * idle for a third of the time.
+ * Threads without work park here, each on a seat of its own: the oldest one is woken first. So the same few threads
+ * work, each with warm caches on its last processor. V8 compiles the code of each thread anew: while more of them took
+ * turns, a busy engine took twice as long to become fast.
  *
  * Invariant: any thread may call everything. `parked` counts the seats that are taken; the thread that changes a seat
  * from taken to left subtracts it, so it is subtracted once.
@@ -38,13 +36,15 @@ export class ParkingLot {
   }
 
   /**
-   * Blocks until woken. @param isWanted asked when other threads can already see the seat: if true, this thread does
-   * not block
+   * Blocks until woken.
+   *
+   * @param age how many threads are older
+   * @param isWanted asked when other threads can already see the seat: if true, this thread does not block
    */
-  sit(isWanted: () => boolean): void {
+  sit(age: number, isWanted: () => boolean): void {
+    const seat = WORD.seats + age
     Atomics.add(this.#words, WORD.parked, 1)
-    let seat: number = WORD.seats
-    while (Atomics.compareExchange(this.#words, seat, STATE.empty, STATE.taken) !== STATE.empty) seat++
+    Atomics.store(this.#words, seat, STATE.taken)
     if (!isWanted() || !this.#leave(seat)) waitWhile(this.#words, seat, STATE.taken)
     Atomics.store(this.#words, seat, STATE.empty)
   }

@@ -60,6 +60,20 @@ export class ThreadActivity {
     return Atomics.load(this.#words, HEAD.active)
   }
 
+  /** How many threads are older. */
+  get age(): number {
+    return this.self / CACHE_LINE - 1
+  }
+
+  /** Whether at least so many older threads work. */
+  isSurplus(most: number): boolean {
+    if (this.active <= most) return false
+    let older = 0
+    for (let line = CACHE_LINE; line < this.self; line += CACHE_LINE)
+      older += Atomics.load(this.#words, line + WORD.counted)
+    return older >= most
+  }
+
   /** The thread works from now on. */
   come(): void {
     if (Atomics.load(this.#words, this.self + WORD.counted) === 1) return

@@ -14,3 +14,20 @@ test.each([0, 2 ** 31 - 8, 2 ** 31, 2 ** 32 - 8, 2 ** 32])(
     expect(thread.countOutHanging(undefined, start + 16)).toEqual([thread.self])
   },
 )
+
+test('a thread is one too many while as many older ones work', () => {
+  const words = new Int32Array(new SharedArrayBuffer(4 * ACTIVITY_WORDS))
+  const [oldest, second, third] = [1, 2, 3].map((tid) => new ThreadActivity(words, tid as Tid, () => false)) as [
+    ThreadActivity,
+    ThreadActivity,
+    ThreadActivity,
+  ]
+  expect([oldest, second, third].map(({ age }) => age)).toEqual([0, 1, 2])
+  const surplus = (): readonly boolean[] => [oldest, second, third].map((each) => each.isSurplus(2))
+  for (const each of [oldest, third]) each.come()
+  expect(surplus()).toEqual([false, false, false])
+  second.come()
+  expect(surplus()).toEqual([false, false, true])
+  oldest.leave()
+  expect(surplus()).toEqual([false, false, false])
+})

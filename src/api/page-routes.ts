@@ -1,6 +1,7 @@
 import { now } from '../kernel/clock.ts'
 import { orElse } from '../kernel/error.ts'
 import type { DaemonTotals } from '../memories/daemon-totals.ts'
+import type { RefusalView } from '../memories/refusal-view.ts'
 import { lastHistory } from '../processes/installation.ts'
 import { type CallRate, type CallSample, callRates, sampleCalls } from '../reader/call-rates.ts'
 import { type ContainerView, RUN } from '../reader/container-fields.ts'
@@ -9,6 +10,7 @@ import {
   countIn,
   everythingOf,
   pastViews,
+  type RefusalRow,
   refusalsOf,
   stateWord,
   summaryOf,
@@ -38,6 +40,8 @@ export interface PageKnowledge {
     view: ContainerView,
     others: readonly ContainerView[],
   ): readonly object[]
+  /** Returns why a call of a container was refused, and what to do, where that depends on more than the reason. */
+  remedyOf(view: ContainerView, refusal: RefusalView): Partial<RefusalView>
   /** Says what follows for containers that no daemon serves, and what to do; nothing for others. */
   hintsFor(views: readonly ContainerView[]): readonly string[]
   /** Returns what "intercede doctor" finds. */
@@ -240,7 +244,8 @@ export class PageRoutes {
       const shown = [...(daemon ? containersOf(daemon, true) : []), ...runsIn(this.#runFeeds, 'all')]
       const views = together(shown, pastViews(past.containers), past.unread)
       const unread = [...past.unread.values()].reduce((sum, count) => sum + count, 0)
-      const refusals = refusalsOf(views).filter(({ time }) => time >= since)
+      const all = views.flatMap((view) => this.#rememberedOf(view).filter(({ time }) => time >= since))
+      const refusals = all.sort((one, other) => other.count - one.count)
       const { lost, corrupt } = past
       return { missing, begun: new Date(past.begun).toISOString(), lost, corrupt, unread, refusals }
     } catch (error) {
@@ -248,6 +253,12 @@ export class PageRoutes {
       const why = code === 'EACCES' ? 'only root and members of the group intercede may' : message
       throw new HttpError(503, `Cannot read history in ${at}: ${why}`)
     }
+  }
+
+  /** Returns the refusals of a container, with what to do where that depends on more than the reason. */
+  #rememberedOf(view: ContainerView): readonly (RefusalRow & { readonly isLeast?: boolean })[] {
+    const isLeast = view.countedUntil === undefined ? {} : { isLeast: true }
+    return refusalsOf([view]).map((row) => ({ ...row, ...this.#knowledge.remedyOf(view, row), ...isLeast }))
   }
 
   #status(): object {

@@ -58,6 +58,12 @@ interface Found {
 export const eachRefusal = (views: readonly ContainerView[]): Found[] =>
   views.flatMap((view) => view.refusals.map((refusal) => ({ view, refusal })))
 
+/** Returns why a call was refused, and what to do, where that depends on more than the reason. */
+export const saysHere = (view: ContainerView, refusal: RefusalView): Partial<RefusalView> => ({
+  ...(refusal.reason === barredBy(view) ? saysOf(view) : {}),
+  ...remedyHere(view, refusal),
+})
+
 /** Returns what makes rows: finding the word of a container takes a look at all, so it is found once. */
 export function rowMaker(
   all: readonly ContainerView[],
@@ -76,8 +82,7 @@ export function rowMaker(
       ...whichOf(view),
       ...(typeof ended === 'number' ? { ended: new Date(ended).toISOString() } : {}),
       ...refusal,
-      ...(refusal.reason === barredBy(view) ? saysOf(view) : {}),
-      ...remedyHere(view, refusal),
+      ...saysHere(view, refusal),
       ...waysOf(view, refusal, { word, feed, daemon }),
     }
   }

@@ -9,7 +9,7 @@ import { type PageKnowledge, PageRoutes } from '../api/page-routes.ts'
 import { PageServer } from '../api/page-server.ts'
 import { escaped } from '../calls/escape.ts'
 import { ownProgram } from '../processes/node-programs.ts'
-import { eachRefusal, formatUnserved, rowMaker, rowsWithNotes, withNote } from './explain.ts'
+import { eachRefusal, formatUnserved, rowMaker, rowsWithNotes, saysHere, withNote } from './explain.ts'
 import { usualSocket } from './open-feed.ts'
 import { print, say } from './print.ts'
 import { checkUsage, STATUS } from './usage.ts'
@@ -72,6 +72,7 @@ export async function webCommand({ listen = { host: '127.0.0.1', port: 0 }, open
   const routes = new PageRoutes(daemon, {
     showsRuns: feed === undefined,
     explain: explainIn(feed),
+    remedyOf: saysHere,
     hintsFor: formatUnserved,
     examine: () => examine(feed),
   })

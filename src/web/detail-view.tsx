@@ -25,6 +25,10 @@ interface Detail extends Omit<Summary, 'name' | 'image'> {
   readonly inFlight: number
   readonly stuck: number
   readonly barred?: { readonly says: string }
+  /** What of its policy cannot work: a sentence with its remedy for each. */
+  readonly warnings?: readonly string[]
+  /** Annotations, and what was set, that do not count. */
+  readonly ignored?: readonly { readonly key: string; readonly value: string; readonly why: string }[]
   /** What to do if no daemon serves it. */
   readonly hint?: string
   /** Until when its calls are counted: more may have come later. */
@@ -135,6 +139,15 @@ export function DetailView({ serial }: { readonly serial: string }) {
             <p>{container.droppedRefusals} more kinds of refusals were forgotten.</p>
           )}
           <h2>Policy</h2>
+          <Facts
+            of={[
+              // What bars the container stands above.
+              ...(container.barred ? [] : (container.warnings ?? [])).map((each) => ['Cannot work', each] as const),
+              ...(container.ignored ?? []).map(
+                ({ key, value, why }) => ['Ignored', `${key}=${value}: ${why}`] as const,
+              ),
+            ]}
+          />
           <Table
             name="Policy"
             none="Its policy is not known."

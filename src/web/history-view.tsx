@@ -24,15 +24,19 @@ const lastDays = (days: number): readonly number[] => {
   return Array.from({ length: days }, (_, index) => dayOf(today - (days - 1 - index) * DAY_MS + DAY_MS / 2))
 }
 
-/** Adds up refusals by the day of the last one of their kind. */
-function byDay(refusals: readonly Refusal[], days: number): number[][] {
-  const all = lastDays(days)
-  const counts = new Map(all.map((day) => [day, 0]))
+/**
+ * Adds up refusals by the day of the last one of their kind. Days of which nothing is known, before history began, are
+ * left out.
+ */
+function byDay({ refusals, begun }: Past, days: number): number[][] {
+  const counts = new Map<number, number>()
   for (const { time, count } of refusals) {
     const day = dayOf(Date.parse(time))
     counts.set(day, (counts.get(day) ?? 0) + count)
   }
-  return [all.map((day) => day / 1000), all.map((day) => counts.get(day)!)]
+  const first = [...counts.keys()].reduce((one, other) => Math.min(one, other), dayOf(Date.parse(begun)))
+  const all = lastDays(days).filter((day) => day >= first)
+  return [all.map((day) => day / 1000), all.map((day) => counts.get(day) ?? 0)]
 }
 
 /** What was refused in days. */
@@ -50,7 +54,8 @@ export function HistoryView() {
     const kind = refusalKind(row)
     const other = group.get(kind)
     const count = row.count + (other?.count ?? 0)
-    group.set(kind, { ...(other && other.time > row.time ? other : row), count })
+    const isLeast = row.isLeast || other?.isLeast || false
+    group.set(kind, { ...(other && other.time > row.time ? other : row), count, isLeast })
   }
   const rows = [...groups].flatMap(([group, kinds]) => [...kinds.values()].map((row) => ({ ...row, group })))
   return (
@@ -78,6 +83,8 @@ export function HistoryView() {
         <>
           <p class="fresh">
             Each kind of refusals counts on the day of its last call.
+            {Date.parse(past.begun) > lastDays(days)[0]! &&
+              ` History begins at ${new Date(past.begun).toLocaleString([], { hour12: false })}: what happened before is not known.`}
             {past.lost > 0 && ` History lacks ${past.lost} lines that could not be written.`}
             {past.corrupt > 0 && ` ${past.corrupt} lines cannot be read.`}
             {past.unread > 0 && ` ${past.unread} more kinds are left out: "intercede explain" has them.`}
@@ -86,7 +93,7 @@ export function HistoryView() {
             key={days}
             name="Refusals by day"
             labels={['refusals']}
-            data={byDay(past.refusals, days)}
+            data={byDay(past, days)}
             format={(value) => `${Math.round(value)}`}
             isByDay
           />
@@ -98,7 +105,11 @@ export function HistoryView() {
             by="Count"
             columns={[
               { title: by === 'image' ? 'Image' : 'Container', of: ({ group }) => group },
-              { title: 'Count', of: ({ count }) => count },
+              {
+                title: 'Count',
+                of: ({ count }) => count,
+                shown: ({ count, isLeast }) => `${count}${isLeast ? '+' : ''}`,
+              },
               { title: 'Call', of: ({ call }) => call },
               { title: 'Outcome', of: ({ verdict, errno }) => [verdict, errno].filter(Boolean).join(' ') },
               { title: 'Why', of: ({ says }) => says },

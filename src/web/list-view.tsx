@@ -1,6 +1,6 @@
 import { usePolled } from './client.ts'
 import { formatAge, formatMicroseconds, perSecond } from './formats.ts'
-import { Calls, LIVE_MS, Notice, nameOf, type Rate, useTitle } from './parts.tsx'
+import { Calls, LIVE_MS, Notice, nameOf, type Rate, briefId, useTitle } from './parts.tsx'
 import { Table } from './table.tsx'
 
 export interface Summary {
@@ -65,6 +65,12 @@ export function ListView() {
               title: 'Container',
               of: nameOf,
               shown: (row) => <a href={`#/containers/${row.serial}`}>{nameOf(row)}</a>,
+            },
+            // Engines may give two containers one name. One without a name is called by its id.
+            {
+              title: 'ID',
+              of: ({ id }) => id,
+              shown: (row) => (nameOf(row) === briefId(row.id) ? '' : briefId(row.id)),
             },
             { title: 'Image', of: ({ image }) => image },
             { title: 'State', of: ({ stateWord }) => stateWord },

@@ -42,13 +42,16 @@ export interface Refusal extends Names {
   readonly forGood?: string
   readonly allows?: string
   readonly note?: string
+  /** Whether there may have been more, which nobody has counted. */
+  readonly isLeast?: boolean
 }
 
 /** What tells kinds of refusals of a container: their last calls change. */
 export const refusalKind = ({ call, verdict, errno, says }: Refusal): string =>
   [/^\w+/.exec(call), verdict, errno, says].join(' ')
 
-const shortId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id)
+/** An id as engines show it. */
+export const briefId = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id)
 /** The most characters of a command beside an id. */
 const COMMAND_MOST = 40
 export const nameOf = ({
@@ -59,7 +62,7 @@ export const nameOf = ({
 }: Partial<Names & { id: string; command: string }>): string => {
   const ofPod = [namespace, pod].filter(Boolean).join('/')
   const ofAll = [ofPod, name === ofPod ? '' : name].filter(Boolean).join('/')
-  return ofAll || `${shortId(rest.id ?? rest.container ?? '')} ${(rest.command ?? '').slice(0, COMMAND_MOST)}`.trim()
+  return ofAll || `${briefId(rest.id ?? rest.container ?? '')} ${(rest.command ?? '').slice(0, COMMAND_MOST)}`.trim()
 }
 
 /** Renders again and again, so that what is old says so. */

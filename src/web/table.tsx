@@ -142,8 +142,8 @@ export function Facts({ of }: { readonly of: readonly (readonly [name: string, i
     <dl>
       {of
         .filter(([, is]) => is !== undefined && is !== '')
-        .map(([name, is]) => (
-          <div key={name}>
+        .map(([name, is], at) => (
+          <div key={`${name} ${at}`}>
             <dt>{name}</dt>
             <dd class="text">{is}</dd>
           </div>

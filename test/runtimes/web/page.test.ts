@@ -185,6 +185,29 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     await page.getByRole('heading', { name: 'build', level: 1 }).waitFor()
   })
 
+  test('two containers of one name are told by their ids, and what cannot work of a policy is said', async () => {
+    const ids = ['a', 'b'].map((each) => each.repeat(64))
+    const metadata = 'security.syscalls.intercept.mknod.devices=c:10:200'
+    for (const id of ids) contain(id, ['.'], ['nerdctl/name=twin'], { metadata })
+    await open('Containers')
+    const twins = page.getByRole('row', { name: /^twin / })
+    for (const id of ids) await twins.filter({ hasText: id.slice(0, 12) }).waitFor()
+    await page.getByRole('searchbox').fill('b'.repeat(20))
+    await page.getByRole('status').getByText('1 of ').waitFor()
+    const [table] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('button', { name: 'Save as CSV' }).click(),
+    ])
+    expect(readFileSync(await table.path(), 'utf8').split('\r\n')[1]).toMatch(`"twin","${ids[1]}",`)
+    await twins.getByRole('link').click()
+    await see(/^mknod\.devices does nothing without mknod=true/)
+    expect(await viewer.flaws(page)).toEqual([])
+    for (const { pid } of containers.splice(-2)) process.kill(-pid!, 'SIGKILL')
+    await open('Containers')
+    await page.getByRole('link', { name: 'build' }).click()
+    await page.getByRole('heading', { name: 'build', level: 1 }).waitFor()
+  })
+
   test('plots become pictures, and tables files, in which no text is a formula', async () => {
     const [picture] = await Promise.all([
       page.waitForEvent('download'),
@@ -203,7 +226,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       page.getByRole('button', { name: 'Save as CSV' }).click(),
     ])
     const text = readFileSync(await table.path(), 'utf8')
-    expect(text).toMatch(/^"Container","Image","State","Calls",.*,"P50 \(us\)","P99 \(us\)",/)
+    expect(text).toMatch(/^"Container","ID","Image","State","Calls",.*,"P50 \(us\)","P99 \(us\)",/)
     expect(text).toContain(`"'=HYPERLINK(""x"")"`)
   })
 
@@ -256,6 +279,10 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       '--format',
       'json',
     ])
+    contain('answered', ['.'])
+    const hasAnswered = async (): Promise<boolean> =>
+      (await execute(process.execPath, [CLI, 'explain', 'answered', '--feed', feed])).stdout.includes('kernelAnswered')
+    await until('the kernel has answered', hasAnswered, 20)
     await page.reload()
     await open('History')
     const rows = page.getByRole('row', { name: /^build / })
@@ -273,6 +300,9 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
       expect(shown, call).toBeGreaterThanOrEqual(count)
     }
     await see(/^As of \d/)
+    await see(/ History begins at .*: what happened before is not known\./)
+    const answered = page.getByRole('row', { name: /^answered / }).filter({ hasText: 'EEXIST' })
+    await answered.getByText(/^no key changes that: the kernel itself answered EEXIST, usually because/).waitFor()
     await page.getByRole('combobox', { name: 'By' }).selectOption('image')
     await page
       .getByRole('row', { name: /no image known/ })
@@ -313,7 +343,7 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     await row.getByRole('cell', { name: 'not served', exact: true }).waitFor()
     await page.reload()
     await row.getByRole('cell', { name: 'not served', exact: true }).waitFor()
-    expect(await row.getByRole('cell').nth(3).textContent()).toMatch(/^(\d+\+|-)$/)
+    expect(await row.getByRole('cell').nth(4).textContent()).toMatch(/^(\d+\+|-)$/)
     await page.getByRole('alert').getByText('only history is shown.').waitFor()
     expect(await viewer.flaws(page)).toEqual([])
     await page.getByRole('link', { name: 'build' }).click()
@@ -326,10 +356,9 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     expect(await page.getByText('Nothing has happened yet.').count()).toBe(0)
     await page.getByRole('alert').getByText('only history is shown.').waitFor()
     await open('History')
-    await page
-      .getByRole('row', { name: /^build / })
-      .first()
-      .waitFor()
+    const remembered = page.getByRole('row', { name: /^build / }).first()
+    await remembered.waitFor()
+    expect(await remembered.getByRole('cell').nth(1).textContent()).toMatch(/^\d+\+$/)
     await page
       .getByRole('alert')
       .getByText(/only history is shown\. What is shown is of/)
@@ -339,6 +368,32 @@ describe.skipIf(withoutChromium)(withReason('the page', withoutChromium), () => 
     contain('again', ['tun'])
     await page.getByRole('link', { name: 'again' }).waitFor()
     expect(await page.getByRole('alert').count()).toBe(0)
+  })
+
+  test('while the daemon hangs, the page says so, and soon after that all is new again', async () => {
+    await open('Daemon')
+    await see('listeners per container')
+    process.kill(machine.pid, 'SIGSTOP')
+    try {
+      await page
+        .getByRole('alert')
+        .getByText(/does not answer.*\. What is shown is of/)
+        .waitFor({ timeout: 10_000 * SLOWNESS })
+      await open('Containers')
+      await page.getByRole('alert').getByText('only history is shown.').waitFor()
+      await page
+        .getByRole('row', { name: /^again / })
+        .getByRole('cell', { name: 'unknown', exact: true })
+        .waitFor()
+      expect(await viewer.flaws(page)).toEqual([])
+    } finally {
+      process.kill(machine.pid, 'SIGCONT')
+    }
+    await page.getByRole('alert').waitFor({ state: 'detached', timeout: 15_000 * SLOWNESS })
+    await page
+      .getByRole('row', { name: /^again / })
+      .getByRole('cell', { name: 'served', exact: true })
+      .waitFor()
   })
 
   test('while the program hangs, what is shown says how old it is, and soon after that it is new again', async () => {

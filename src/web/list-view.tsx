@@ -1,6 +1,6 @@
 import { usePolled } from './client.ts'
 import { formatAge, formatMicroseconds, perSecond } from './formats.ts'
-import { Calls, LIVE_MS, Notice, nameOf, type Rate, briefId, useTitle } from './parts.tsx'
+import { briefId, Calls, LIVE_MS, Notice, nameOf, type Rate, useTitle } from './parts.tsx'
 import { Table } from './table.tsx'
 
 export interface Summary {

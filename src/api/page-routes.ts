@@ -244,7 +244,7 @@ export class PageRoutes {
       const shown = [...(daemon ? containersOf(daemon, true) : []), ...runsIn(this.#runFeeds, 'all')]
       const views = together(shown, pastViews(past.containers), past.unread)
       const unread = [...past.unread.values()].reduce((sum, count) => sum + count, 0)
-      const all = views.flatMap((view) => this.#rememberedOf(view).filter(({ time }) => time >= since))
+      const all = views.flatMap((view) => this.#rememberedOf(view, since))
       const refusals = all.sort((one, other) => other.count - one.count)
       const { lost, corrupt } = past
       return { missing, begun: new Date(past.begun).toISOString(), lost, corrupt, unread, refusals }
@@ -256,9 +256,11 @@ export class PageRoutes {
   }
 
   /** Returns the refusals of a container, with what to do where that depends on more than the reason. */
-  #rememberedOf(view: ContainerView): readonly (RefusalRow & { readonly isLeast?: boolean })[] {
+  #rememberedOf(view: ContainerView, since: number): readonly (RefusalRow & { readonly isLeast?: boolean })[] {
     const isLeast = view.countedUntil === undefined ? {} : { isLeast: true }
-    return refusalsOf([view]).map((row) => ({ ...row, ...this.#knowledge.remedyOf(view, row), ...isLeast }))
+    return refusalsOf([view])
+      .filter(({ time }) => time >= since)
+      .map((row) => ({ ...row, ...this.#knowledge.remedyOf(view, row), ...isLeast }))
   }
 
   #status(): object {

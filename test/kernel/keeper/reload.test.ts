@@ -57,6 +57,7 @@ test(`${RELOADS} times another configuration under load: the engine is the same,
   const maker = new Maker(daemon, ['--metadata', 'profile=other'])
   try {
     expect(await maker.make()).toBe('ok')
+    await until('the containers are known', () => daemon.logged('container') === 2, START_S)
     const { pid, engine } = daemon
     const descriptors = (): number => readdirSync(`/proc/${pid}/fd`).length
     await daemon.reload()
